@@ -1,0 +1,1 @@
+"""The payments stream processor: a Bytewax dataflow on Kafka."""

@@ -1,0 +1,1 @@
+"""Messages and state: bytes in, structs between, bytes out."""

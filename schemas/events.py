@@ -1,0 +1,195 @@
+"""The published events: processed, failed, audit. JSON, UTF-8, keyed by paymentId.
+
+Every input record has one `eventId`, shared by its outcome and its audit event: a consumer can
+join the topics on it, and drop repeats by it. It is a UUID of version 8 (RFC 9562, section 5.8)
+made of a hash of topic and partition, and of the offset: the same record always gives the same id.
+
+Instants are RFC 3339 in UTC with milliseconds.
+"""
+
+from base64 import b64encode
+from datetime import UTC, datetime
+from hashlib import blake2b
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from schemas.outcomes import ErrorCode, EventType
+from schemas.requests import PaymentRequest, Rejected
+
+EVENT_OVERHEAD_BYTES = 8 * 1024
+"""What an event may add to its request: ids, source, instants, the gateway's words."""
+MAX_MESSAGE = 500
+"""Characters of `error.message`."""
+
+
+class Source(Struct, frozen=True, gc=False):
+    """The input record an event tells of."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class Error(Struct, frozen=True, gc=False):
+    """Why a payment failed."""
+
+    code: ErrorCode
+    message: str
+    retryable: bool
+    """Whether the payer may try again, with a new paymentId after a decline."""
+
+
+class ProcessedEvent(Struct, rename="camel", frozen=True, gc=False, kw_only=True):
+    """On the processed topic: the request as it was sent, and the gateway's reference."""
+
+    event_id: str
+    event_type: EventType = EventType.PROCESSED
+    payment_id: str
+    user_id: str
+    amount: Raw
+    currency: str
+    payment_method: str
+    metadata: Raw | UnsetType
+    gateway_reference: str
+    processed_at: str
+    source: Source
+
+
+class FailedEvent(Struct, rename="camel", frozen=True, gc=False, kw_only=True):
+    """On the failed topic: what could be read of the request, and why it failed."""
+
+    event_id: str
+    event_type: EventType = EventType.FAILED
+    payment_id: str | None
+    user_id: str | UnsetType = UNSET
+    amount: Raw | UnsetType = UNSET
+    currency: str | UnsetType = UNSET
+    payment_method: str | UnsetType = UNSET
+    metadata: Raw | UnsetType = UNSET
+    error: Error
+    failed_at: str
+    source: Source
+    original: str | UnsetType = UNSET
+    """Base64 of the record's value, where no JSON object could be read from it."""
+    original_truncated: bool | UnsetType = UNSET
+    """True when `original` is only the beginning of the value."""
+
+
+class AuditEvent(Struct, rename="camel", frozen=True, gc=False, kw_only=True):
+    """On the audit topic: exactly one for every input record."""
+
+    event_id: str
+    event_type: EventType
+    payment_id: str | None
+    source: Source
+    occurred_at: str
+    first_source: Source | UnsetType = UNSET
+    """For a duplicate or conflict: the record that claimed the paymentId."""
+    gateway_reference: str | UnsetType = UNSET
+    error: Error | UnsetType = UNSET
+
+
+encode = msgspec.json.Encoder().encode
+
+
+class Records:
+    """What all events of one input partition share; makes ids and sources of its records."""
+
+    def __init__(self, topic: str, partition: int) -> None:
+        self._topic = topic
+        self._partition = partition
+        digest = blake2b(f"{topic}/{partition}".encode(), digest_size=9).hexdigest()
+        # Version 8, variant 10: the two fixed fields of a UUID; the last 48 bits are the offset.
+        self._prefix = f"{digest[:8]}-{digest[8:12]}-8{digest[12:15]}-8{digest[15:18]}-"
+
+    def event_id(self, offset: int) -> str:
+        """The `eventId` of the record at `offset`."""
+        return f"{self._prefix}{offset:012x}"
+
+    def source(self, offset: int) -> Source:
+        """The `source` of the record at `offset`."""
+        return Source(self._topic, self._partition, offset)
+
+
+def instant(seconds: float) -> str:
+    """An instant given in seconds since 1970, in RFC 3339."""
+    moment = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    return moment.replace("+00:00", "Z")
+
+
+def processed(
+    event_id: str, source: Source, request: PaymentRequest, reference: str, at: str
+) -> ProcessedEvent:
+    """The event of an approved payment."""
+    return ProcessedEvent(
+        event_id=event_id,
+        payment_id=request.payment_id,
+        user_id=request.user_id,
+        amount=Raw(request.digits),
+        currency=request.currency,
+        payment_method=request.payment_method,
+        metadata=request.metadata,
+        gateway_reference=reference,
+        processed_at=at,
+        source=source,
+    )
+
+
+def declined(
+    event_id: str, source: Source, request: PaymentRequest, error: Error, at: str
+) -> FailedEvent:
+    """The event of a payment that the gateway declined."""
+    return FailedEvent(
+        event_id=event_id,
+        payment_id=request.payment_id,
+        user_id=request.user_id,
+        amount=Raw(request.digits),
+        currency=request.currency,
+        payment_method=request.payment_method,
+        metadata=request.metadata,
+        error=error,
+        failed_at=at,
+        source=source,
+    )
+
+
+def rejected(
+    event_id: str, source: Source, rejection: Rejected, at: str, max_bytes: int
+) -> FailedEvent:
+    """The event of an invalid record.
+
+    Args:
+        event_id: The record's id, from `Records.event_id`.
+        source: The record, from `Records.source`.
+        rejection: What was read of it.
+        at: The instant, from `instant`.
+        max_bytes: The largest request; an `original` that would make a larger event is cut.
+    """
+    original, cut = _original(rejection.original, max_bytes)
+    return FailedEvent(
+        event_id=event_id,
+        payment_id=rejection.payment_id,
+        user_id=_or_unset(rejection.user_id),
+        amount=UNSET if rejection.digits is None else Raw(rejection.digits),
+        currency=_or_unset(rejection.currency),
+        payment_method=_or_unset(rejection.payment_method),
+        metadata=UNSET if rejection.metadata is None else rejection.metadata,
+        error=Error(rejection.code, rejection.message[:MAX_MESSAGE], retryable=False),
+        failed_at=at,
+        source=source,
+        original=original,
+        original_truncated=cut,
+    )
+
+
+def _or_unset(text: str | None) -> str | UnsetType:
+    return UNSET if text is None else text
+
+
+def _original(value: bytes | None, max_bytes: int) -> tuple[str | UnsetType, bool | UnsetType]:
+    if value is None:
+        return UNSET, UNSET
+    # Base64 makes four bytes of three; a multiple of three leaves no padding in the middle.
+    room = max_bytes // 4 * 3
+    return b64encode(value[:room]).decode(), True if len(value) > room else UNSET

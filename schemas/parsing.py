@@ -1,0 +1,182 @@
+"""From the bytes of a record to a `PaymentRequest`, or to what is wrong with it.
+
+`parse` is the one way in, and raises nothing. The rules, in order of precedence:
+
+1. the record has a value, and one small enough for its outcome to be published;
+2. it is UTF-8 (RFC 8259, section 8.1) and one JSON object, nested at most `MAX_DEPTH` deep;
+3. each field obeys its rule; unknown fields are ignored, and of a repeated key the last counts
+   (as in JavaScript's `JSON.parse`).
+
+The common case is one pass of msgspec and one regular expression. Everything else goes to
+`_examine`, which takes its time to say all that is wrong, or finds that nothing is.
+"""
+
+import re
+from collections.abc import Callable
+from typing import TypeVar
+
+import msgspec
+from msgspec import UNSET, Raw
+
+from schemas import money
+from schemas.outcomes import ErrorCode
+from schemas.requests import MAX_TEXT, PaymentRequest, Rejected
+
+MAX_DEPTH = 100
+"""Levels of nesting; deeper documents break many a consumer's parser."""
+
+_OBJECT = ord("{")
+_decode = msgspec.json.Decoder(PaymentRequest).decode
+_decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+_decode_text = msgspec.json.Decoder(str).decode
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_BRACKET = re.compile(rb"[][{}]")
+_T = TypeVar("_T")
+
+
+def parse(value: bytes | None, max_bytes: int) -> PaymentRequest | Rejected:
+    """The request in a record's value, or why it is none. Never raises.
+
+    Args:
+        value: The record's value; None for a tombstone.
+        max_bytes: The largest value whose outcome still fits the output topics.
+    """
+    if (
+        value is not None
+        and len(value) <= max_bytes
+        and (value.isascii() or _is_utf8(value))
+        # Counting brackets bounds the depth, and is far cheaper than measuring it.
+        and value.count(b"{") + value.count(b"[") <= MAX_DEPTH
+    ):
+        try:
+            request = _decode(value)
+            if money.PLAIN[request.currency].fullmatch(request.written_amount) and (
+                request.metadata is UNSET or memoryview(request.metadata)[0] == _OBJECT
+            ):
+                return request
+        except (msgspec.DecodeError, KeyError):
+            pass
+    return _examine(value, max_bytes)
+
+
+def _examine(value: bytes | None, max_bytes: int) -> PaymentRequest | Rejected:
+    """Every rule again, in order, and in words."""
+    if value is None:
+        return Rejected(code=ErrorCode.TOMBSTONE, message="the record has no value")
+    document = _read_document(value)
+    if len(value) > max_bytes:
+        readable = {} if isinstance(document, str) else document
+        readable.pop("metadata", None)
+        rejected, _ = _check_fields(readable)
+        return msgspec.structs.replace(
+            rejected,
+            code=ErrorCode.TOO_LARGE,
+            message=f"the record has {len(value)} bytes, at most {max_bytes} are accepted",
+        )
+    if isinstance(document, str):
+        return Rejected(code=ErrorCode.MALFORMED, message=document, original=value)
+    rejected, problems = _check_fields(document)
+    return rejected if problems else _decode(value)
+
+
+def _read_document(value: bytes) -> dict[str, Raw] | str:
+    """The fields of the JSON object, or why there is none."""
+    if not _is_utf8(value):
+        return "the record is not UTF-8"
+    if _depth(value) > MAX_DEPTH:
+        return f"the record is nested more than {MAX_DEPTH} levels deep"
+    try:
+        return _decode_fields(value)
+    except msgspec.ValidationError:
+        return "the record is JSON, but not an object"
+    except msgspec.DecodeError as error:
+        return f"the record is not JSON: {error}"
+
+
+class _Broken(Exception):  # noqa: N818  (never leaves this module)
+    """A field breaks a rule; the message is the rule."""
+
+
+def _check_fields(fields: dict[str, Raw]) -> tuple[Rejected, list[str]]:
+    """What can be read of the fields, and a line for each rule that is broken."""
+    problems: list[str] = []
+
+    def read(name: str, reader: Callable[[bytes], _T], *, optional: bool = False) -> _T | None:
+        if name not in fields:
+            if not optional:
+                problems.append(f"{name}: is required")
+            return None
+        try:
+            return reader(bytes(fields[name]))
+        except _Broken as rule:
+            problems.append(f"{name}: {rule}")
+            return None
+
+    payment_id = read("paymentId", _text)
+    user_id = read("userId", _text)
+    currency = read("currency", _currency)
+    digits = read("amount", _digits)
+    payment_method = read("paymentMethod", _text)
+    metadata = read("metadata", _object_or_null, optional=True)
+    if digits is not None and (rule := money.broken_rule(digits, currency)):
+        problems.append(f"amount: {rule}")
+    rejected = Rejected(
+        code=ErrorCode.INVALID,
+        message="; ".join(problems),
+        payment_id=payment_id,
+        user_id=user_id,
+        digits=digits,
+        currency=currency,
+        payment_method=payment_method,
+        metadata=metadata,
+    )
+    return rejected, problems
+
+
+def _text(raw: bytes) -> str:
+    try:
+        text = _decode_text(raw)
+    except msgspec.ValidationError:
+        raise _Broken("must be a string") from None
+    if not 1 <= len(text) <= MAX_TEXT:
+        raise _Broken(f"must have 1 to {MAX_TEXT} characters, has {len(text)}")
+    return text
+
+
+def _currency(raw: bytes) -> str:
+    code = _text(raw)
+    if code in money.EXPONENTS:
+        return code
+    if code.upper() in money.EXPONENTS:
+        raise _Broken(f"must be upper case: {code.upper()}")
+    raise _Broken("must be an ISO 4217 code of a currency with minor units, such as USD")
+
+
+def _digits(raw: bytes) -> bytes:
+    digits = money.digits_of(raw)
+    if digits is None:
+        raise _Broken("must be a JSON number, or a string with one, of at most 40 digits")
+    return digits
+
+
+def _object_or_null(raw: bytes) -> Raw:
+    if raw != b"null" and raw[0] != _OBJECT:
+        raise _Broken("must be a JSON object")
+    return Raw(raw)
+
+
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _depth(value: bytes) -> int:
+    """The deepest nesting of brackets outside strings."""
+    depth = deepest = 0
+    for bracket in _BRACKET.findall(_STRING.sub(b"", value)):
+        depth += 1 if bracket in b"{[" else -1
+        deepest = max(deepest, depth)
+    return deepest

@@ -1,0 +1,83 @@
+"""What a record on the request topic turns out to be: a `PaymentRequest`, or a `Rejected`."""
+
+from decimal import Decimal
+from hashlib import blake2b
+from typing import Annotated
+
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
+
+from schemas import money
+from schemas.outcomes import ErrorCode
+
+MAX_TEXT = 255
+"""Characters of paymentId, userId and paymentMethod."""
+KEY_BYTES = 16
+"""Bytes of a paymentId's hash. 128 bits: a false duplicate would swallow a payment."""
+PRINT_BYTES = 8
+"""Bytes of a content fingerprint; only ever compared between requests of one paymentId."""
+
+Text = Annotated[str, Meta(min_length=1, max_length=MAX_TEXT)]
+
+
+class PaymentRequest(Struct, rename="camel", frozen=True, gc=False):
+    """A valid request, as it was sent."""
+
+    payment_id: Text
+    """The caller's id of the payment: what is decided exactly once."""
+    user_id: Text
+    written_amount: Raw = field(name="amount")
+    """The amount as JSON wrote it, quotes included; see `digits`."""
+    currency: str
+    """ISO 4217 alphabetic code, upper case."""
+    payment_method: Text
+    metadata: Raw | UnsetType = UNSET
+    """Any JSON object (or null), passed on byte for byte."""
+
+    @property
+    def digits(self) -> bytes:
+        """The amount in major units, exactly the digits that were sent: a JSON number."""
+        return bytes(self.written_amount).strip(b'"')
+
+    @property
+    def amount(self) -> Decimal:
+        """The amount in major units, exact."""
+        return Decimal(self.digits.decode())
+
+    @property
+    def minor_units(self) -> int:
+        """The amount in the currency's smallest unit (cents), as most gateways want it."""
+        return int(self.amount.scaleb(money.EXPONENTS[self.currency]))
+
+    def identity(self) -> bytes:
+        """The `KEY_BYTES` hash of the paymentId, then the `PRINT_BYTES` hash of the content.
+
+        Equal content is an equal user, amount (by value), currency and payment method; metadata
+        does not count. BLAKE2b, so that nobody can construct a payment that hides another.
+        """
+        user, method = self.user_id.encode(), self.payment_method.encode()
+        content = b"%d:%b%d:%b%b%b" % (
+            len(user),
+            user,
+            len(method),
+            method,
+            self.currency.encode(),
+            money.canonical(self.digits),
+        )
+        key = blake2b(self.payment_id.encode(), digest_size=KEY_BYTES).digest()
+        return key + blake2b(content, digest_size=PRINT_BYTES).digest()
+
+
+class Rejected(Struct, frozen=True, kw_only=True):
+    """An invalid record, with whatever of the request could be read."""
+
+    code: ErrorCode
+    message: str
+    """Names each field and the rule it breaks."""
+    payment_id: str | None = None
+    user_id: str | None = None
+    digits: bytes | None = None
+    currency: str | None = None
+    payment_method: str | None = None
+    metadata: Raw | None = None
+    original: bytes | None = None
+    """The record's value, where no JSON object could be read from it."""

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from schemas.outcomes import ErrorCode, EventType
+from schemas.replies import Declined
 from schemas.requests import PaymentRequest, Rejected
 
 EVENT_OVERHEAD_BYTES = 8 * 1024
@@ -121,7 +122,7 @@ def instant(seconds: float) -> str:
 def processed(
     event_id: str, source: Source, request: PaymentRequest, reference: str, at: str
 ) -> ProcessedEvent:
-    """The event of an approved payment."""
+    """The event of an approved payment, at an `instant`."""
     return ProcessedEvent(
         event_id=event_id,
         payment_id=request.payment_id,
@@ -139,7 +140,7 @@ def processed(
 def declined(
     event_id: str, source: Source, request: PaymentRequest, error: Error, at: str
 ) -> FailedEvent:
-    """The event of a payment that the gateway declined."""
+    """The event of a payment that the gateway declined, at an `instant`."""
     return FailedEvent(
         event_id=event_id,
         payment_id=request.payment_id,
@@ -157,14 +158,9 @@ def declined(
 def rejected(
     event_id: str, source: Source, rejection: Rejected, at: str, max_bytes: int
 ) -> FailedEvent:
-    """The event of an invalid record.
+    """The event of an invalid record, at an `instant`.
 
-    Args:
-        event_id: The record's id, from `Records.event_id`.
-        source: The record, from `Records.source`.
-        rejection: What was read of it.
-        at: The instant, from `instant`.
-        max_bytes: The largest request; an `original` that would make a larger event is cut.
+    An `original` that would be larger than `max_bytes`, the largest request, is cut.
     """
     original, cut = _original(rejection.original, max_bytes)
     return FailedEvent(
@@ -175,12 +171,18 @@ def rejected(
         currency=_or_unset(rejection.currency),
         payment_method=_or_unset(rejection.payment_method),
         metadata=UNSET if rejection.metadata is None else rejection.metadata,
-        error=Error(rejection.code, rejection.message[:MAX_MESSAGE], retryable=False),
+        error=error_of(rejection),
         failed_at=at,
         source=source,
         original=original,
         original_truncated=cut,
     )
+
+
+def error_of(reason: Declined | Rejected) -> Error:
+    """The `error` of a failed payment or an invalid record."""
+    retryable = isinstance(reason, Declined) and reason.retryable
+    return Error(reason.code, reason.message[:MAX_MESSAGE], retryable)
 
 
 def _or_unset(text: str | None) -> str | UnsetType:

@@ -15,6 +15,7 @@ KEY_BYTES = 16
 """Bytes of a paymentId's hash. 128 bits: a false duplicate would swallow a payment."""
 PRINT_BYTES = 8
 """Bytes of a content fingerprint; only ever compared between requests of one paymentId."""
+IDENTITY_BYTES = KEY_BYTES + PRINT_BYTES
 
 Text = Annotated[str, Meta(min_length=1, max_length=MAX_TEXT)]
 
@@ -63,8 +64,12 @@ class PaymentRequest(Struct, rename="camel", frozen=True, gc=False):
             self.currency.encode(),
             money.canonical(self.digits),
         )
-        key = blake2b(self.payment_id.encode(), digest_size=KEY_BYTES).digest()
-        return key + blake2b(content, digest_size=PRINT_BYTES).digest()
+        return key_of(self.payment_id) + blake2b(content, digest_size=PRINT_BYTES).digest()
+
+
+def key_of(payment_id: str) -> bytes:
+    """The hash that stands for a paymentId in the dedupe index."""
+    return blake2b(payment_id.encode(), digest_size=KEY_BYTES).digest()
 
 
 class Rejected(Struct, frozen=True, kw_only=True):

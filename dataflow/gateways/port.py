@@ -9,36 +9,10 @@ of Stripe's `Idempotency-Key` header).
 from collections.abc import Sequence
 from typing import Protocol
 
-from msgspec import Struct
-
-from schemas.outcomes import ErrorCode
+from schemas.replies import Approved, Declined, Reply, Unavailable
 from schemas.requests import PaymentRequest
 
-
-class Approved(Struct, frozen=True, gc=False):
-    """The payment went through."""
-
-    reference: str
-    """The provider's own id of the charge, 1 to 255 characters: `gatewayReference`."""
-
-
-class Declined(Struct, frozen=True, gc=False):
-    """The provider decided against the payment. Final: the paymentId stays claimed."""
-
-    code: ErrorCode
-    message: str
-    """For people; must not contain card data. At most 500 characters are published."""
-    retryable: bool
-    """Whether the payer may try again with a *new* paymentId."""
-
-
-class Unavailable(Struct, frozen=True, gc=False):
-    """No answer, or none that can be trusted: asked again with the same idempotency key."""
-
-    reason: str
-
-
-Reply = Approved | Declined | Unavailable
+__all__ = ["Approved", "Declined", "Gateway", "Reply", "Unavailable"]
 
 
 class Gateway(Protocol):

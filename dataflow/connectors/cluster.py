@@ -1,0 +1,150 @@
+"""The Kafka cluster as a whole: can we work with it, is it there, has the input grown."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._metadata import ClusterMetadata
+
+from dataflow.connectors import config
+from dataflow.errors import StartRefusedError
+from dataflow.lifecycle import Lifecycle
+from dataflow.settings import KafkaSettings
+from dataflow.status import Status
+
+_log = structlog.get_logger()
+
+_START_TIMEOUT_S = 15.0
+_POLL_S = 0.1
+_WATCH_EVERY_S = 5.0
+
+
+class Cluster(NamedTuple):
+    """What is known of the cluster at the start."""
+
+    cluster_id: str
+    partitions: list[int]
+    """Partitions of the request topic, ascending."""
+
+
+def inspect(kafka: KafkaSettings) -> Cluster:
+    """Look whether the cluster can be reached, lets us in, and has our topics.
+
+    Raises:
+        StartRefusedError: it does not; the message names the variable that may be wrong.
+    """
+    errors: list[KafkaError] = []
+    client = config.client(kafka, "start-check") | {"error_cb": errors.append, "log_level": 0}
+    try:
+        admin = AdminClient(client)
+    except KafkaException as error:
+        raise StartRefusedError(f"Kafka client: {error.args[0].str()}") from error
+    metadata = _metadata(admin, kafka, errors)
+    wanted = [kafka.topic_requested, kafka.topic_processed, kafka.topic_failed, kafka.topic_audit]
+    problems = [
+        f"topic {name}: {_topic_problem(metadata, name)}"
+        for name in wanted
+        if _topic_problem(metadata, name)
+    ]
+    if problems:
+        raise StartRefusedError("\n".join(problems))
+    partitions = sorted(metadata.topics[kafka.topic_requested].partitions)
+    return Cluster(metadata.cluster_id or "", partitions)
+
+
+def _metadata(
+    admin: AdminClient, kafka: KafkaSettings, errors: list[KafkaError]
+) -> ClusterMetadata:
+    """Metadata of the cluster; an error that no retry can cure is not waited out."""
+    deadline_s = time.monotonic() + _START_TIMEOUT_S
+    while True:
+        try:
+            return admin.list_topics(timeout=1.0)
+        except KafkaException as error:
+            admin.poll(_POLL_S)
+            for found in errors:
+                if hint := _hint(found, kafka):
+                    raise StartRefusedError(hint) from error
+            if time.monotonic() > deadline_s:
+                last = errors[-1] if errors else error.args[0]
+                raise StartRefusedError(
+                    f"KAFKA_BROKERS: no broker of {kafka.brokers} answered within"
+                    f" {_START_TIMEOUT_S:g} s; last error: {last.str()}"
+                ) from error
+
+
+def _hint(error: KafkaError, kafka: KafkaSettings) -> str | None:
+    """What to look at for an error that stays; None for one that may pass."""
+    text = error.str()
+    if error.code() == KafkaError._AUTHENTICATION:  # noqa: SLF001  (no public name)
+        return (
+            f"KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD or KAFKA_SASL_MECHANISM"
+            f" ({kafka.sasl_mechanism}): Kafka refused the login: {text}"
+        )
+    if error.code() == KafkaError._SSL or "SSL" in text:  # noqa: SLF001  (no public name)
+        return (
+            f"KAFKA_SSL_CA_LOCATION, KAFKA_BROKERS or KAFKA_SECURITY_PROTOCOL"
+            f" ({kafka.security_protocol}): no TLS connection that can be trusted: {text}"
+        )
+    if "APIVERSION_QUERY" in text or "ApiVersionRequest" in text:
+        return (
+            f"KAFKA_SECURITY_PROTOCOL ({kafka.security_protocol}): the broker hung up at the first"
+            f" request; does its listener want TLS or SASL? {text}"
+        )
+    return None
+
+
+def _topic_problem(metadata: ClusterMetadata, name: str) -> str | None:
+    topic = metadata.topics.get(name)
+    if topic is None:
+        return "does not exist, or this user may not describe it; create it, or grant DESCRIBE"
+    if topic.error is not None:
+        return str(topic.error.str())
+    return None
+
+
+class Watcher(threading.Thread):
+    """Looks at the cluster every few seconds: for the probes, and for new input partitions."""
+
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        partitions: int,
+        status: Status,
+        lifecycle: Lifecycle,
+        wait: Callable[[float], None] = time.sleep,
+    ) -> None:
+        super().__init__(name="kafka-watcher", daemon=True)
+        self._topic = kafka.topic_requested
+        self._partitions = partitions
+        self._status = status
+        self._lifecycle = lifecycle
+        self._wait = wait
+        self._admin = AdminClient(config.client(kafka, "watcher") | {"log_level": 0})
+
+    def run(self) -> None:
+        """Look, until the process ends."""
+        while True:
+            self._wait(_WATCH_EVERY_S)
+            self.look()
+
+    def look(self) -> None:
+        """Look once."""
+        try:
+            topic = self._admin.list_topics(timeout=_WATCH_EVERY_S).topics[self._topic]
+        except KafkaException as error:
+            self._status.broker_down(error.args[0].str())
+            return
+        except KeyError:
+            return
+        self._status.broker_up()
+        found = len(topic.partitions)
+        if found > self._partitions:
+            # Their records are kept by Kafka until then; the engine's partitions are fixed.
+            self._lifecycle.request_stop(
+                f"{self._topic} has {found} partitions now, not {self._partitions}", restart=True
+            )

@@ -1,0 +1,80 @@
+"""From settings to librdkafka's dictionaries: every option we set, and why, is in this file."""
+
+from typing import Any
+
+from dataflow.settings import KafkaSettings
+
+Config = dict[str, Any]
+
+_QUEUE_KBYTES = 64 * 1024
+_QUEUE_TOTAL_KBYTES = 512 * 1024
+"""Fetched but unread records: at most so much for one input partition, and for all of them."""
+
+
+def client(kafka: KafkaSettings, name: str) -> Config:
+    """What every client needs to reach the cluster."""
+    config: Config = {
+        "bootstrap.servers": kafka.brokers,
+        "client.id": name,
+        "security.protocol": kafka.security_protocol,
+        # Brokers come back under other addresses; a reconnect must not wait for long.
+        "reconnect.backoff.ms": 100,
+        "reconnect.backoff.max.ms": 2000,
+        "log.connection.close": False,
+    }
+    if kafka.security_protocol in {"SSL", "SASL_SSL"}:
+        config["ssl.endpoint.identification.algorithm"] = "https"
+        if kafka.ssl_ca_location:
+            config["ssl.ca.location"] = kafka.ssl_ca_location
+        if kafka.ssl_certificate_location and kafka.ssl_key_location:
+            config["ssl.certificate.location"] = kafka.ssl_certificate_location
+            config["ssl.key.location"] = kafka.ssl_key_location
+        if kafka.ssl_key_password:
+            config["ssl.key.password"] = kafka.ssl_key_password.reveal()
+    if kafka.uses_sasl and kafka.sasl_username and kafka.sasl_password:
+        config["sasl.mechanism"] = kafka.sasl_mechanism
+        config["sasl.username"] = kafka.sasl_username.reveal()
+        config["sasl.password"] = kafka.sasl_password.reveal()
+    return config
+
+
+def consumer(kafka: KafkaSettings, name: str, partitions: int) -> Config:
+    """The consumer of one input partition; `partitions` share the memory for fetched records."""
+    kbytes = max(2 * 1024, min(_QUEUE_KBYTES, _QUEUE_TOTAL_KBYTES // max(1, partitions)))
+    return client(kafka, name) | {
+        "group.id": kafka.group_id,
+        # Positions are committed with the outcomes, or once those are durable; never by a timer.
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        # An expired offset is an error: to jump anywhere would lose payments, or repeat them.
+        "auto.offset.reset": "error",
+        # Requests of an aborted transaction were never made.
+        "isolation.level": "read_committed",
+        "queued.max.messages.kbytes": kbytes,
+        "queued.min.messages": 100_000,
+        "fetch.wait.max.ms": 100,
+        "fetch.message.max.bytes": min(kbytes * 1024, 4 * 1024 * 1024),
+        # Topics are watched by `dataflow.connectors.cluster`; this keeps metadata fresh for it.
+        "topic.metadata.refresh.interval.ms": 60_000,
+        "allow.auto.create.topics": False,
+    }
+
+
+def producer(kafka: KafkaSettings, transactional_id: str) -> Config:
+    """The transactional producer of one lane."""
+    return client(kafka, transactional_id) | {
+        "transactional.id": transactional_id,
+        "transaction.timeout.ms": kafka.transaction_timeout_ms,
+        # Within one transaction a record is retried until the transaction ends.
+        "message.timeout.ms": kafka.transaction_timeout_ms,
+        "message.max.bytes": kafka.message_max_bytes,
+        # The default of Kafka's own client: a key is where consumers in Java expect it.
+        "partitioner": "murmur2_random",
+        "compression.type": "lz4",
+        "linger.ms": 5,
+        "batch.size": 512 * 1024,
+        "queue.buffering.max.messages": 1_000_000,
+        "queue.buffering.max.kbytes": 256 * 1024,
+        # Successes say nothing that the commit does not; each failure is counted and latched.
+        "delivery.report.only.error": True,
+    }

@@ -1,0 +1,117 @@
+"""The committed input offsets of the lanes: what a previous run has published for good."""
+
+import re
+import threading
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from dataflow.connectors import config
+from dataflow.connectors.sink import lane_group, transactional_id
+from dataflow.errors import ConsumeError, StartRefusedError
+from dataflow.settings import KafkaSettings
+
+_TIMEOUT_S = 30.0
+_METADATA = re.compile(r"lanes=(\d+)")
+
+
+def lanes_in(metadata: str | None) -> int | None:
+    """How many lanes there were when an offset was committed with this metadata."""
+    match = _METADATA.fullmatch(metadata or "")
+    return int(match[1]) if match else None
+
+
+class Committed(NamedTuple):
+    """How far the lanes have committed one input partition."""
+
+    by_lane: dict[int, int]
+    """Next offset of each lane that has ever committed one."""
+    highest: int
+    """The highest of them and of lanes there were before, 0 if there is none: up to here, some
+    lane's outcomes are public."""
+
+
+class LaneOffsets:
+    """Reads the lanes' offsets once for all partitions of a process, after they are fenced.
+
+    Args:
+        kafka: Where to read.
+        lanes: How many lanes this run has.
+        partitions: All partitions of the request topic.
+    """
+
+    def __init__(self, kafka: KafkaSettings, lanes: int, partitions: Iterable[int]) -> None:
+        self._kafka = kafka
+        self._lanes = lanes
+        self._partitions = list(partitions)
+        self._lock = threading.Lock()
+        self._read: dict[int, list[TopicPartition]] = {}
+        self._admin: AdminClient | None = None
+
+    def of(self, partition: int, resume_offset: int, lanes_before: int | None) -> Committed:
+        """What the lanes have committed of one partition.
+
+        Only to be called once every lane of this run is open: until then the previous run may
+        still commit.
+
+        Args:
+            partition: Of the request topic.
+            resume_offset: Where this run resumes.
+            lanes_before: How many lanes the previous run had, as far as is known.
+
+        Raises:
+            StartRefusedError: `LANES` was changed while some lanes were ahead of the others.
+        """
+        with self._lock:
+            by_lane = {lane: self._lane(lane)[partition] for lane in range(self._lanes)}
+            seen = (lanes_in(found.metadata) or 0 for found in by_lane.values())
+            others = range(self._lanes, max(lanes_before or 0, *seen))
+            for lane in others:
+                if lane not in self._read:
+                    self._fence(lane)
+            every = by_lane | {lane: self._lane(lane)[partition] for lane in others}
+        for lane, found in every.items():
+            lanes_then = lanes_in(found.metadata)
+            if found.offset > resume_offset and lanes_then not in {None, self._lanes}:
+                raise StartRefusedError(
+                    f"LANES was changed from {lanes_then} to {self._lanes} while work was in"
+                    f" flight: lane {lane} has committed partition {partition} up to"
+                    f" {found.offset}, the others only up to {resume_offset}. Start once with"
+                    f" LANES={lanes_then}, stop it with SIGTERM, then change LANES."
+                )
+        offsets = {lane: found.offset for lane, found in by_lane.items() if found.offset >= 0}
+        return Committed(offsets, max(0, *(found.offset for found in every.values())))
+
+    def _lane(self, lane: int) -> list[TopicPartition]:
+        """The lane's offsets of all partitions, read once; without an offset they are negative."""
+        if lane not in self._read:
+            topic = self._kafka.topic_requested
+            group = lane_group(self._kafka.group_id, lane)
+            wanted = [TopicPartition(topic, partition) for partition in self._partitions]
+            self._admin = self._admin or AdminClient(config.client(self._kafka, "lane-offsets"))
+            try:
+                answer = self._admin.list_consumer_group_offsets(
+                    [ConsumerGroupTopicPartitions(group, wanted)],
+                    # An offset whose transaction is just being committed is waited for.
+                    require_stable=True,
+                    request_timeout=_TIMEOUT_S,
+                )[group].result()
+            except KafkaException as error:
+                raise ConsumeError(
+                    f"cannot read the committed offsets of group {group}: {error.args[0].str()}"
+                ) from error
+            for found in answer.topic_partitions:
+                if found.error is not None:
+                    raise ConsumeError(
+                        f"cannot read the committed offset of group {group}, partition"
+                        f" {found.partition}: {found.error.str()}"
+                    )
+            self._read[lane] = sorted(answer.topic_partitions, key=lambda found: found.partition)
+        return self._read[lane]
+
+    def _fence(self, lane: int) -> None:
+        """End a lane that only the previous run had."""
+        name = transactional_id(self._kafka.group_id, lane)
+        Producer(config.producer(self._kafka, name)).init_transactions(_TIMEOUT_S)

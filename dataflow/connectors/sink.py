@@ -1,0 +1,235 @@
+"""The transactional sink: one lane, one producer, one transaction for each epoch.
+
+What a lane writes in an epoch, on all topics, and how far it has read the input, is committed
+together or not at all. The order of a commit:
+
+1. `write_batch` opens the transaction and hands the records to the producer;
+2. `snapshot`, at the end of the epoch, waits until Kafka has taken every record;
+3. it adds the lane's input offsets to the transaction, under the group `<group>.lane-<n>`;
+4. it commits the transaction;
+5. only then does the engine store the snapshots of the epoch.
+
+A crash before 4 leaves nothing; a crash after it leaves a lane that is ahead of the snapshots, and
+the source and `dedupe` make up for it at the restart. Any error that is not plainly retriable ends
+the process: what became of an uncertain commit is seen at the restart from the committed offsets.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from numpy.typing import NDArray
+
+from dataflow.batches import Outgoing, Signal
+from dataflow.connectors import config
+from dataflow.errors import CommitError, Fault, FencedError
+from dataflow.faults import reported
+from dataflow.lifecycle import Lifecycle
+from dataflow.metrics import Metrics, Tally
+from dataflow.settings import KafkaSettings
+from dataflow.status import Status
+from dataflow.steps.decode import lane_name
+
+MAX_LANES = 256
+"""Every lane there may ever be is a partition of the sink, used or not: the engine cannot resume
+the state of one that is not listed, and `LANES` may have been larger before."""
+
+_FENCED = {
+    KafkaError._FENCED,  # noqa: SLF001  (the client's own code for it; it has no public name)
+    KafkaError.PRODUCER_FENCED,
+    KafkaError.INVALID_PRODUCER_EPOCH,
+}
+_SLICE_S = 1.0
+
+
+def transactional_id(group: str, lane: int) -> str:
+    """Whoever initialises it last is the lane's only writer."""
+    return f"{group}-lane-{lane_name(lane)}"
+
+
+def lane_group(group: str, lane: int) -> str:
+    """The consumer group that holds a lane's committed input offsets."""
+    return f"{group}.lane-{lane_name(lane)}"
+
+
+class KafkaSink(FixedPartitionedSink[Outgoing, bytes]):
+    """The lanes, as the engine sees them."""
+
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        lanes: int,
+        status: Status,
+        metrics: Metrics,
+        lifecycle: Lifecycle,
+    ) -> None:
+        self._kafka = kafka
+        self._lanes = lanes
+        self._status = status
+        self._metrics = metrics
+        self._lifecycle = lifecycle
+
+    def list_parts(self) -> list[str]:
+        """The names of all lanes there may be."""
+        return [lane_name(lane) for lane in range(MAX_LANES)]
+
+    def part_fn(self, item_key: str) -> int:
+        """The lane an item goes to: its key is the lane's name."""
+        return int(item_key)
+
+    @reported
+    def build_part(self, step_id: str, for_part: str, resume_state: bytes | None) -> "Lane":  # noqa: ARG002
+        """Open a lane, which fences whoever had it before."""
+        lane = Lane(self._kafka, int(for_part), self._lanes, self._status, self._metrics)
+        lane.on_drain = self._lifecycle.request_stop
+        return lane
+
+
+class Lane(StatefulSinkPartition[Outgoing, bytes]):
+    """One lane: the only writer of everything that concerns its paymentIds."""
+
+    on_drain: Callable[[str], None] | None = None
+
+    def __init__(
+        self, kafka: KafkaSettings, lane: int, lanes: int, status: Status, metrics: Metrics
+    ) -> None:
+        self._name = lane_name(lane)
+        self._topic = kafka.topic_requested
+        self._metadata = f"lanes={lanes}"
+        self._timeout_s = kafka.transaction_timeout_ms / 1000
+        self._status = status
+        self._metrics = metrics
+        self._failure: KafkaError | None = None
+        self._group = _group_metadata(kafka, lane_group(kafka.group_id, lane))
+        producer_config = config.producer(kafka, transactional_id(kafka.group_id, lane))
+        self._producer = Producer(producer_config | {"on_delivery": self._on_failure})
+        self._clear()
+        self._retry("be initialised", self._producer.init_transactions)
+        status.lane_open(lane)
+
+    def _clear(self) -> None:
+        self._open = False
+        self._positions: dict[int, int] = {}
+        self._tally = Tally()
+        self._times_ms: list[NDArray[np.int64]] = []
+
+    @reported
+    def write_batch(self, values: list[Outgoing]) -> None:
+        """Hand records to the producer, inside the epoch's transaction."""
+        for batch in values:
+            if batch.signal is Signal.DRAIN and self.on_drain:
+                self.on_drain("a process of the cluster is stopping")
+            if not self._open and (batch.values or batch.positions):
+                self._producer.begin_transaction()
+                self._open = True
+            for key, value in zip(batch.keys, batch.values, strict=True):
+                self._produce(batch.topic, key, value)
+            for partition, position in batch.positions.items():
+                self._positions[partition] = max(position, self._positions.get(partition, 0))
+            self._tally.add(batch.tally)
+            produced = self._tally.produced
+            produced[batch.topic] = produced.get(batch.topic, 0) + len(batch.values)
+            self._times_ms.append(batch.times_ms)
+        self._producer.poll(0)
+        self._check()
+
+    @reported
+    def snapshot(self) -> bytes:
+        """Commit the epoch's transaction. The state is empty: Kafka knows all there is."""
+        if self._open:
+            started_s = time.monotonic()
+            with self._status.waiting("Kafka commit", self._timeout_s):
+                self._commit(started_s + self._timeout_s)
+            self._status.committed(time.monotonic() - started_s)
+            self._metrics.committed(self._tally)
+            self._observe_latency()
+            self._clear()
+        return b""
+
+    def _commit(self, deadline_s: float) -> None:
+        while len(self._producer):
+            self._producer.flush(_SLICE_S)
+            self._check()
+            if time.monotonic() > deadline_s:
+                raise CommitError(
+                    f"lane {self._name}: Kafka did not take {len(self._producer)} records within"
+                    f" {self._timeout_s:g} s (KAFKA_TRANSACTION_TIMEOUT)"
+                )
+        self._check()
+        offsets = [
+            TopicPartition(self._topic, partition, position, self._metadata)
+            for partition, position in self._positions.items()
+        ]
+
+        def send_offsets(timeout_s: float) -> None:
+            self._producer.send_offsets_to_transaction(offsets, self._group, timeout_s)
+
+        self._retry("add its offsets to the transaction", send_offsets, deadline_s)
+        self._retry("commit", self._producer.commit_transaction, deadline_s)
+
+    def _produce(self, topic: str, key: bytes | None, value: bytes) -> None:
+        while True:
+            try:
+                self._producer.produce(topic, value, key)
+            except BufferError:
+                # The queue is full: let Kafka take some. A failure ends the wait.
+                with self._status.waiting("room in the producer queue", self._timeout_s):
+                    self._producer.poll(_SLICE_S)
+                self._check()
+            except KafkaException as error:
+                raise self._fault(f"write to {topic}", error) from error
+            else:
+                return
+
+    def _retry(
+        self, what: str, call: Callable[[float], Any], deadline_s: float | None = None
+    ) -> None:
+        """Make a transactional call until it succeeds, fails for good, or time is up."""
+        deadline_s = deadline_s or time.monotonic() + self._timeout_s
+        while True:
+            try:
+                call(max(_SLICE_S, deadline_s - time.monotonic()))
+            except KafkaException as error:
+                if not error.args[0].retriable() or time.monotonic() > deadline_s:
+                    raise self._fault(what, error) from error
+                time.sleep(0.05)
+            else:
+                return
+
+    def _fault(self, what: str, error: KafkaException) -> Fault:
+        reason: KafkaError = error.args[0]
+        if reason.code() in _FENCED:
+            return FencedError(
+                f"lane {self._name}: another execution of this flow has taken over (could not"
+                f" {what}: {reason.str()}). Only one may run for each KAFKA_GROUP_ID."
+            )
+        return CommitError(f"lane {self._name}: could not {what}: {reason.str()}")
+
+    def _on_failure(self, error: KafkaError | None, message: Any) -> None:
+        """A record was refused or lost: the transaction must not be committed."""
+        if error is not None:
+            self._failure = self._failure or error
+            self._metrics.delivery_failed(message.topic())
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._fault("deliver a record", KafkaException(self._failure))
+
+    def _observe_latency(self) -> None:
+        """From the records' timestamps to now, when their outcomes are visible."""
+        times_ms = np.concatenate(self._times_ms)
+        # Records of one instant share an observation: to the millisecond, there are not many.
+        for time_ms, count in zip(*np.unique(times_ms, return_counts=True), strict=True):
+            self._metrics.visible(time.time() - int(time_ms) / 1000, int(count))
+
+
+def _group_metadata(kafka: KafkaSettings, group: str) -> Any:
+    """What the broker wants to know of a group that has offsets, but no members."""
+    consumer = Consumer(config.client(kafka, group) | {"group.id": group})
+    try:
+        return consumer.consumer_group_metadata()
+    finally:
+        consumer.close()

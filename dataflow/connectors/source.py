@@ -1,0 +1,399 @@
+"""The request source: one partition of the request topic, resumed in three phases.
+
+A crash leaves some lanes one epoch ahead of the snapshots, and may leave a previous run alive. So
+after every start, each phase being closed by its own epoch (`snapshot`):
+
+1. *Open*: tell every lane to open, which fences the previous run, and have every living segment
+   hand out what it remembers. Nothing else.
+2. *Replay*: now that nobody else can commit, read how far each lane has committed, and emit exactly
+   the records from the snapshot up to the highest of them, so that every committed id is remembered
+   before anything new is decided. All partitions replay in the same epoch. Nothing new.
+3. *Live*: the records after that.
+
+Offsets are always those of the *next* record.
+"""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from enum import Enum, auto
+from typing import Any
+
+import numpy as np
+import structlog
+from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from dataflow.batches import Fetched, Forget, Restore, Signal, Told
+from dataflow.connectors import config
+from dataflow.connectors.cluster import Cluster
+from dataflow.connectors.offsets import LaneOffsets
+from dataflow.connectors.start import Start, find_start
+from dataflow.core.ledger import Ledger
+from dataflow.core.pace import EPOCH_MOST, Pace
+from dataflow.errors import ConsumeError
+from dataflow.faults import reported
+from dataflow.lifecycle import Lifecycle
+from dataflow.settings import Settings
+from dataflow.status import Status
+from schemas.state import SourceState, pack, unpack
+
+Item = Fetched | Restore | Forget | Told
+
+_log = structlog.get_logger()
+
+_IDLE_S = (0.002, 0.02)
+"""Pause after an empty poll: the first one, and the longest after several."""
+_BEAT_EVERY_S = 3600.0
+"""Kafka forgets the offsets of a quiet group after days (offsets.retention.minutes)."""
+_SETTLED_MS = 60_000
+"""Once a partition is read to its end, its stream time follows the clock at this distance."""
+
+
+class Phase(Enum):
+    """Where a partition is in its life; each ends when its epoch closes."""
+
+    OPEN = auto()
+    REPLAY = auto()
+    LIVE = auto()
+    DRAINING = auto()
+    DRAINED = auto()
+
+
+class KafkaSource(FixedPartitionedSource[Item, bytes]):
+    """The request topic, as the engine sees it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        cluster: Cluster,
+        status: Status,
+        lifecycle: Lifecycle,
+        on_close: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._settings = settings
+        self._cluster = cluster
+        self._status = status
+        self._lifecycle = lifecycle
+        self._on_close = on_close
+        self._offsets = LaneOffsets(settings.kafka, settings.lanes, cluster.partitions)
+
+    @reported
+    def list_parts(self) -> list[str]:
+        """The partitions of the topic."""
+        return [f"{partition:05d}" for partition in self._cluster.partitions]
+
+    @reported
+    def build_part(
+        self,
+        step_id: str,  # noqa: ARG002  (the engine's signature)
+        for_part: str,
+        resume_state: bytes | None,
+    ) -> "RequestPartition":
+        """Resume one partition, or refuse to."""
+        partition = int(for_part)
+        state = None if resume_state is None else unpack(resume_state, SourceState)
+        topic = self._settings.kafka.topic_requested
+        consumer = Consumer(
+            config.consumer(
+                self._settings.kafka, f"source-{for_part}", len(self._cluster.partitions)
+            )
+            | {"error_cb": self._on_error}
+        )
+        start = find_start(consumer, self._settings.kafka, self._cluster, partition, state)
+        consumer.assign([TopicPartition(topic, partition, start.offset)])
+        _log.info(
+            "source partition resumes",
+            partition=partition,
+            offset=start.offset,
+            snapshot=state is not None,
+        )
+        ledger = Ledger(partition, self._settings.dedupe_window_ms, state.ledger if state else None)
+        return RequestPartition(
+            partition=partition,
+            consumer=consumer,
+            start=start,
+            ledger=ledger,
+            settings=self._settings,
+            cluster_id=self._cluster.cluster_id,
+            offsets=self._offsets,
+            status=self._status,
+            lifecycle=self._lifecycle,
+            on_close=self._on_close,
+        )
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001  (no public name)
+            self._status.broker_down(error.str())
+
+
+class RequestPartition(StatefulSourcePartition[Item, bytes]):
+    """One input partition."""
+
+    def __init__(
+        self,
+        *,
+        partition: int,
+        consumer: Consumer,
+        start: Start,
+        ledger: Ledger,
+        settings: Settings,
+        cluster_id: str,
+        offsets: LaneOffsets,
+        status: Status,
+        lifecycle: Lifecycle,
+        on_close: Callable[[], None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._on_close = on_close
+        self._consumer = consumer
+        self._partition = partition
+        self._start = start
+        self._ledger = ledger
+        self._settings = settings
+        self._topic = settings.kafka.topic_requested
+        self._cluster_id = cluster_id
+        self._offsets = offsets
+        self._status = status
+        self._lifecycle = lifecycle
+        self._clock = clock
+        self._next_offset = start.offset
+        self._phase = Phase.OPEN
+        self._emitted = False  # whether the phase's one batch is out
+        self._held: list[Message] = []  # read, but beyond what the replay may emit
+        self._durable: int | None = None  # position of an epoch that is about to be durable
+        self._plain_offset: int | None = None  # last one committed to the plain group
+        self._beat_at = clock()
+        self._pace = Pace()
+        self._batch: tuple[int, float] = (0, time.monotonic())  # size and time of the last one
+        self._epoch_records = 0
+        self._idle_s = 0.0
+
+    # ---- called by the engine ----
+
+    @reported
+    def next_batch(self) -> list[Item]:
+        """What this phase has to emit now."""
+        if self._phase is Phase.LIVE:
+            return self._live()
+        if self._phase is Phase.DRAINED:
+            self._commit_plain()
+            raise StopIteration
+        if self._emitted:
+            return self._rest()
+        self._emitted = True
+        if self._phase is Phase.OPEN:
+            return self._open()
+        if self._phase is Phase.REPLAY:
+            return self._replay()
+        # Whoever shares the cluster has to stop as well, in the same epoch.
+        return [Told(Signal.DRAIN, self._partition, self._next_offset)]
+
+    def next_awake(self) -> datetime | None:
+        """At once, unless the last poll was empty."""
+        return datetime.now(UTC) + timedelta(seconds=self._idle_s) if self._idle_s else None
+
+    @reported
+    def snapshot(self) -> bytes:
+        """The epoch is complete: go on to the next phase, if this one's batch was in it."""
+        self._durable = self._next_offset
+        if self._emitted:
+            self._emitted = False
+            self._phase = {
+                Phase.OPEN: Phase.REPLAY,
+                Phase.REPLAY: Phase.LIVE,
+                Phase.DRAINING: Phase.DRAINED,
+            }[self._phase]
+            if self._phase is Phase.LIVE:
+                self._status.partition_live(self._partition)
+            self._idle_s = 0.0
+        self._look_at_the_end()
+        self._epoch_records = 0
+        self._status.epoch_closed()
+        kafka = self._settings.kafka
+        return pack(
+            SourceState(
+                cluster=self._cluster_id,
+                topic=self._topic,
+                group=kafka.group_id,
+                lanes=self._settings.lanes,
+                start_offset=self._start.began_at,
+                next_offset=self._next_offset,
+                ledger=self._ledger.state(),
+            )
+        )
+
+    def close(self) -> None:
+        """Leave Kafka. Also called after a crash: nothing may be committed here."""
+        self._on_close()
+        self._consumer.close()
+
+    # ---- the phases ----
+
+    def _open(self) -> list[Item]:
+        restores = [
+            Restore(
+                self._partition,
+                self._ledger.name(segment),
+                min(segment.end_offset, self._next_offset),
+                segment.records,
+            )
+            for segment in self._ledger.segments
+        ]
+        return [Told(Signal.OPEN, self._partition, self._next_offset), *restores]
+
+    def _replay(self) -> list[Item]:
+        committed = self._offsets.of(self._partition, self._next_offset, self._start.lanes)
+        self._start.check(committed, self._settings.kafka, self._partition)
+        restored = Told(Signal.RESTORED, self._partition, self._next_offset)
+        messages = self._read_up_to(committed.highest)
+        self._status.replayed(len(messages))
+        if not messages:
+            return [restored]
+        return [restored, self._fetched(messages, committed.by_lane)]
+
+    def _live(self) -> list[Item]:
+        self._commit_plain()
+        if self._lifecycle.stopping:
+            self._lifecycle.announce()
+            self._phase = Phase.DRAINING
+            return self.next_batch()
+        size, at_s = self._batch
+        if size:
+            self._pace.measured(size, time.monotonic() - at_s)
+            self._batch = (0, at_s)
+        if self._epoch_records >= EPOCH_MOST:
+            return self._rest()
+        items: list[Item] = [Forget(name) for name in self._ledger.expire()]
+        if self._clock() - self._beat_at > _BEAT_EVERY_S:
+            self._beat_at = self._clock()
+            self._plain_offset = None
+            items.append(Told(Signal.BEAT, self._partition, self._next_offset))
+        messages, self._held = self._held, []
+        messages = messages or self._consume(self._pace.limit, 0.0)
+        if messages:
+            items.append(self._fetched(messages, {}))
+            self._batch = (len(messages), time.monotonic())
+            self._epoch_records += len(messages)
+        if not items:
+            return self._rest()
+        self._idle_s = 0.0
+        return items
+
+    def _rest(self) -> list[Item]:
+        shortest, longest = _IDLE_S
+        self._idle_s = min(longest, max(shortest, self._idle_s * 2))
+        return []
+
+    # ---- reading ----
+
+    def _read_up_to(self, end_offset: int) -> list[Message]:
+        """All records from the position to `end_offset`; what comes after it is held back."""
+        messages: list[Message] = []
+        patience_s = self._settings.kafka.transaction_timeout_ms / 1000
+        deadline_s = time.monotonic() + patience_s
+        position = self._next_offset
+        with self._status.waiting("replay", patience_s):
+            while position < end_offset:
+                if time.monotonic() > deadline_s:
+                    raise ConsumeError(
+                        f"{self._topic}[{self._partition}]: no record between {position} and"
+                        f" {end_offset} came within {patience_s:g} s, though a lane has committed"
+                        " them; were they deleted?"
+                    )
+                if batch := self._consume(10_000, 0.2):
+                    messages += batch
+                    deadline_s = time.monotonic() + patience_s
+                # The consumer also passes the markers of transactions, which are no records.
+                position = self._position()
+        self._held = [message for message in messages if _offset(message) >= end_offset]
+        return messages[: len(messages) - len(self._held)]
+
+    def _position(self) -> int:
+        wanted = [TopicPartition(self._topic, self._partition)]
+        position = self._consumer.position(wanted)[0].offset
+        return position if position >= 0 else self._next_offset
+
+    def _consume(self, at_most: int, timeout_s: float) -> list[Message]:
+        """Records only; an error that cannot pass by itself is raised after the last good one."""
+        messages = self._consumer.consume(at_most, timeout_s)
+        failed = [message for message in messages if message.error() is not None]
+        if not failed:
+            return messages
+        good = [message for message in messages if message.error() is None]
+        for message in failed:
+            error = message.error()
+            assert error is not None
+            if not good and (error.fatal() or not error.retriable()):
+                raise ConsumeError(self._explain(error))
+            _log.warning("consumer", partition=self._partition, error=error.str())
+        return good
+
+    def _explain(self, error: KafkaError) -> str:
+        where = f"{self._topic}[{self._partition}] at {self._next_offset}"
+        expired = {KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET}  # noqa: SLF001
+        if error.code() in expired:
+            return f"{where}: the offset has expired or never existed: {error.str()}"
+        return f"{where}: {error.str()}"
+
+    def _fetched(self, messages: list[Message], committed: dict[int, int]) -> Fetched:
+        now_s = self._clock()
+        now_ms = int(now_s * 1000)
+        offsets = np.array([message.offset() for message in messages], np.int64)
+        times_ms = np.array([message.timestamp()[1] for message in messages], np.int64)
+        times_ms[times_ms < 0] = now_ms
+        self._next_offset = int(offsets[-1]) + 1
+        self._ledger.advance(int(times_ms.max()), now_ms)
+        return Fetched(
+            partition=self._partition,
+            segment=self._ledger.add(int(offsets[0]), self._next_offset, len(messages)),
+            offsets=offsets,
+            times_ms=times_ms,
+            values=[message.value() for message in messages],
+            next_offset=self._next_offset,
+            read_at=now_s,
+            committed=committed,
+        )
+
+    # ---- once an epoch ----
+
+    def _commit_plain(self) -> None:
+        """Once an epoch is durable, tell the plain group, for lag tools and for lost snapshots."""
+        offset, self._durable = self._durable, None
+        if offset is None or self._phase in {Phase.OPEN, Phase.REPLAY}:
+            return
+        self._status.committed_at(self._partition, offset)
+        if offset == self._plain_offset:
+            return
+        metadata = f"lanes={self._settings.lanes}"
+        position = TopicPartition(self._topic, self._partition, offset, metadata)
+        try:
+            if self._phase is Phase.DRAINED:
+                self._consumer.commit(offsets=[position], asynchronous=False)
+            else:
+                self._consumer.commit(offsets=[position])
+        except KafkaException as error:
+            # Only lag tools suffer; the next epoch tries again.
+            _log.warning("plain offset", partition=self._partition, error=error.args[0].str())
+            return
+        self._plain_offset = offset
+
+    def _look_at_the_end(self) -> None:
+        """Report where the partition stands; at its end, let stream time follow the clock."""
+        wanted = TopicPartition(self._topic, self._partition)
+        try:
+            _, high = self._consumer.get_watermark_offsets(wanted, cached=True)
+        except KafkaException:
+            return
+        if high < 0:
+            return
+        self._status.partition_at(self._partition, self._next_offset, high)
+        idle = self._phase is Phase.LIVE and not self._epoch_records and not self._held
+        if idle and self._position() >= high:
+            now_ms = int(self._clock() * 1000)
+            self._ledger.advance(now_ms - _SETTLED_MS, now_ms)
+
+
+def _offset(message: Message) -> int:
+    offset: Any = message.offset()
+    return int(offset)

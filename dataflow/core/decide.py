@@ -1,0 +1,69 @@
+"""What the outcome of a payment request is: everything that decides it is in this file.
+
+In order of precedence:
+
+1. an invalid record is rejected, and claims nothing: a corrected resend goes through;
+2. a paymentId seen before, with the same content, is a duplicate: nothing more happens;
+3. a paymentId seen before, with other content, is a conflict: fraud or a bug, never silent;
+4. the first valid request for a paymentId is what the gateway says: processed, or declined.
+   Either claims the id.
+"""
+
+from msgspec import Struct
+
+from dataflow.core.index import Verdict
+from schemas.outcomes import EventType
+from schemas.replies import Approved, Declined
+from schemas.requests import PaymentRequest, Rejected
+
+
+class Charged(Struct, frozen=True, gc=False):
+    """A first request, and the gateway's final word on it."""
+
+    request: PaymentRequest
+    reply: Approved | Declined
+
+
+class Repeated(Struct, frozen=True, gc=False):
+    """A request whose paymentId was claimed before."""
+
+    request: PaymentRequest
+    event_type: EventType
+    """`DUPLICATE` or `CONFLICT`."""
+    first_origin: int
+    """The record that claimed the id; see `dataflow.core.segments.place`."""
+
+
+Outcome = Charged | Repeated | Rejected
+
+_REPEATED = {
+    Verdict.DUPLICATE: EventType.DUPLICATE,
+    Verdict.CONFLICT: EventType.CONFLICT,
+}
+
+
+def needs_gateway(verdict: int) -> bool:
+    """Whether a valid request with this `Verdict` is to be charged."""
+    return verdict == Verdict.FIRST
+
+
+def decide(
+    parsed: PaymentRequest | Rejected,
+    verdict: int,
+    first_origin: int,
+    reply: Approved | Declined | None,
+) -> Outcome:
+    """The outcome of one record.
+
+    Args:
+        parsed: What the record is.
+        verdict: What the index knows of its paymentId (of no meaning for a `Rejected`).
+        first_origin: Where the id was claimed.
+        reply: The gateway's answer; None unless it was asked.
+    """
+    if isinstance(parsed, Rejected):
+        return parsed
+    if not needs_gateway(verdict):
+        return Repeated(parsed, _REPEATED[Verdict(verdict)], first_origin)
+    assert reply is not None
+    return Charged(parsed, reply)

@@ -1,0 +1,55 @@
+"""The whole graph, top to bottom. No rules here: each step says what it does in its own file.
+
+Run it with `python -m bytewax.run dataflow.flow`, print it with
+`python -m bytewax.visualize dataflow.flow`. Step ids never change: recovery is keyed by them.
+"""
+
+import bytewax.operators as op
+from bytewax.dataflow import Dataflow
+from bytewax.inputs import Source
+from bytewax.outputs import Sink
+
+from dataflow.batches import Outgoing
+from dataflow.runtime import Runtime
+from dataflow.steps.decode import Decode, Input, is_for_memory, lane_name
+from dataflow.steps.dedupe import Dedupe
+from dataflow.steps.process import Process
+from dataflow.steps.publish import Audit, Failed, Processed
+from dataflow.steps.remember import Remember
+
+
+def flow(
+    source: Source[Input] | None = None,
+    sink: Sink[tuple[str, Outgoing]] | None = None,
+    runtime: Runtime | None = None,
+) -> Dataflow:
+    """Decide each payment request once, and publish what happened.
+
+    Args:
+        source: Where the records come from; by default the request topic.
+        sink: Where the outcomes go, by lane; by default the output topics, transactionally.
+        runtime: The process's settings, gateway and metrics; by default from the environment.
+    """
+    run = runtime or Runtime.current()
+    kafka, lanes, limit = run.settings.kafka, run.settings.lanes, run.max_request_bytes
+    requested = kafka.topic_requested
+
+    df = Dataflow("payments")
+    records = op.input("source", df, source or run.source())
+    decoded = op.flat_map("decode", records, Decode(lanes, limit, run.metrics.consumed))
+    ids = op.branch("ids", decoded, is_for_memory)
+    remembered = op.stateful_batch("remember", ids.trues, Remember.builder(lanes))
+    restored = op.map("by_lane", remembered, lambda item: (lane_name(item[1][0]), item[1][1]))
+    in_lanes = op.merge("lanes", ids.falses, restored)
+    judged = op.stateful_batch("dedupe", in_lanes, Dedupe.builder(run.status.remembered))
+    charge = Process(run.gateway.settle, run.gateway_batch, run.metrics.decided)
+    decided = op.flat_map_batch("process", judged, charge)
+
+    processed = op.filter_map(
+        "processed", decided, Processed(requested, kafka.topic_processed, limit)
+    )
+    failed = op.filter_map("failed", decided, Failed(requested, kafka.topic_failed, limit))
+    audit = op.filter_map("audit", decided, Audit(requested, kafka.topic_audit, limit))
+    outgoing = op.merge("outgoing", processed, failed, audit)
+    op.output("sink", outgoing, sink or run.sink())
+    return df

@@ -1,0 +1,171 @@
+"""The kinds of values an environment variable can hold: text in, value out, and back."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+_UNITS_MS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
+_HOST = r"(?:\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9]+)?\]|[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)"
+_BROKER = re.compile(rf"{_HOST}:(?P<port>[0-9]{{1,5}})")
+_MAX_PORT = 65_535
+
+
+class Kind(Struct, frozen=True):
+    """One kind of value."""
+
+    expects: str
+    """What a right value looks like; completes the sentence "expected …"."""
+    parse: Callable[[str], Any]
+    """Non-empty text to value. `ValueError` for a wrong one; its text, if any, is the reason."""
+    show: Callable[[Any], str] = str
+    """Value to text that `parse` reads back as the same value."""
+
+
+class Secret:
+    """A text that must never be seen: printing it, in whatever way, gives `***`."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """Return the text itself, to hand it to the client that needs it."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "***"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+
+def whole_number(low: int, high: int) -> Kind:
+    """An integer within the bounds, both included."""
+
+    def parse(text: str) -> int:
+        # Not int() alone: it takes "1_000", and echoes what it does not take.
+        if not re.fullmatch("[0-9]{1,15}", text) or not low <= int(text) <= high:
+            raise ValueError
+        return int(text)
+
+    return Kind(f"a whole number from {low} to {high}", parse)
+
+
+def fraction() -> Kind:
+    """A probability: a float from 0 to 1."""
+
+    def parse(text: str) -> float:
+        if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,15})?", text) or float(text) > 1:
+            raise ValueError
+        return float(text)
+
+    def show(value: float) -> str:
+        return f"{value:.15f}".rstrip("0").rstrip(".")
+
+    return Kind("a decimal number from 0 to 1", parse, show)
+
+
+def duration_ms(low: str, high: str) -> Kind:
+    """Milliseconds, written as a whole number and a unit; the bounds are written likewise."""
+    low_ms, high_ms = _milliseconds(low), _milliseconds(high)
+
+    def parse(text: str) -> int:
+        value = _milliseconds(text)
+        if not low_ms <= value <= high_ms:
+            raise ValueError
+        return value
+
+    return Kind(f"a duration from {low} to {high} (units: ms, s, m, h, d)", parse, _written)
+
+
+def duration_s(low: str, high: str) -> Kind:
+    """Seconds as a float; written, and bounded, like `duration_ms`."""
+    inner = duration_ms(low, high)
+    return Kind(
+        inner.expects,
+        lambda text: inner.parse(text) / 1000,
+        lambda value: _written(round(value * 1000)),
+    )
+
+
+def one_of(*choices: str, **synonyms: str) -> Kind:
+    """One of a few words, in any case; a synonym stands for the choice it names."""
+    words = {choice.lower(): choice for choice in choices} | synonyms
+
+    def parse(text: str) -> str:
+        if text.lower() not in words:
+            raise ValueError
+        return words[text.lower()]
+
+    return Kind("one of " + ", ".join(choices), parse)
+
+
+def matching(pattern: str, expects: str) -> Kind:
+    """Text that matches the regular expression as a whole."""
+
+    def parse(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError
+        return text
+
+    return Kind(expects, parse)
+
+
+def topic() -> Kind:
+    """A name that Kafka accepts for a topic."""
+    return matching(
+        r"(?!\.{1,2}$)[a-zA-Z0-9._-]{1,249}",
+        "a topic name (1 to 249 letters, digits, '.', '_' or '-')",
+    )
+
+
+def brokers() -> Kind:
+    """Kafka's bootstrap servers, as librdkafka takes them: no blanks, a port with each host."""
+
+    def parse(text: str) -> str:
+        addresses = [address.strip() for address in text.split(",")]
+        for address in addresses:
+            match = _BROKER.fullmatch(address)
+            if match is None or not 1 <= int(match["port"]) <= _MAX_PORT:
+                raise ValueError
+        return ",".join(addresses)
+
+    return Kind("host:port[,host:port...] with IPv6 addresses in brackets", parse)
+
+
+def readable_file() -> Kind:
+    """The path of a file that can be opened now: better refused here than at the handshake."""
+
+    def parse(text: str) -> str:
+        try:
+            with Path(text).open("rb"):
+                return text
+        except OSError as err:
+            raise ValueError(err.strerror) from None
+
+    return Kind("the path of a readable file", parse)
+
+
+def secret() -> Kind:
+    """A `Secret`, from any text."""
+    return Kind("a secret", Secret)
+
+
+def _milliseconds(text: str) -> int:
+    match = re.fullmatch("([0-9]{1,12})(ms|s|m|h|d)", text)
+    if match is None:
+        raise ValueError
+    return int(match[1]) * _UNITS_MS[match[2]]
+
+
+def _written(value_ms: int) -> str:
+    """Write milliseconds in the largest unit that divides them."""
+    unit = next(unit for unit, size in _UNITS_MS.items() if value_ms % size == 0)
+    return f"{value_ms // _UNITS_MS[unit]}{unit}" if value_ms else "0ms"

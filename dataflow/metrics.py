@@ -1,0 +1,298 @@
+"""Every metric of the process: its name, help text and labels, in the order they are exposed.
+
+Rules of this file:
+- Labels are bounded by configuration or by an enum, never by what a message contains, and every
+  counter series exists at 0 from the start, so that `rate()` sees the first increase.
+- Writers call once per batch or per transaction. What one transaction did is added under one
+  lock: no scrape sees half of it.
+- Counters restart at 0 with the process, as Prometheus expects.
+"""
+
+import platform
+import threading
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from math import inf
+
+from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from dataflow.status import Status
+from schemas.outcomes import ErrorCode
+
+_DECIDE_BUCKETS_S = (
+    *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
+    *(1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
+)
+"""From a batch with an instant gateway to a gateway at its deadline."""
+_VISIBLE_BUCKETS_S = (
+    *(0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0),
+    *(300.0, 1800.0, 7200.0),
+)
+"""From well inside one epoch to catching up after a long stop."""
+_COMMIT_BUCKETS_S = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one lane's transaction did, counted while it is open and published once committed."""
+
+    processed: int = 0
+    failed: dict[ErrorCode, int] = field(default_factory=dict)
+    """Failed payments by error code."""
+    duplicates: int = 0
+    conflicts: int = 0
+    produced: dict[str, int] = field(default_factory=dict)
+    """Records written, by output topic."""
+
+    def add(self, other: "Tally") -> None:
+        """Count everything in `other` here too."""
+        self.processed += other.processed
+        self.duplicates += other.duplicates
+        self.conflicts += other.conflicts
+        for code, count in other.failed.items():
+            self.failed[code] = self.failed.get(code, 0) + count
+        for topic, count in other.produced.items():
+            self.produced[topic] = self.produced.get(topic, 0) + count
+
+
+class BatchHistogram(Collector):
+    """A histogram that takes n observations of one value in the time of one.
+
+    The client library's own `Histogram.observe` would have to be called once per record.
+    """
+
+    def __init__(self, name: str, documentation: str, bounds: tuple[float, ...]) -> None:
+        self._name = name
+        self._documentation = documentation
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+        self._lock = threading.Lock()
+
+    def observe(self, value: float, count: int = 1) -> None:
+        """Add `count` observations of `value` seconds.
+
+        A negative duration (clocks of two machines) or none at all (NaN) counts as 0: one such
+        value would spoil the sum, and with it every average, for as long as the process lives.
+        """
+        if count <= 0:
+            return
+        if not 0.0 <= value < inf:
+            value = 0.0
+        bucket = bisect_left(self._bounds, value)
+        with self._lock:
+            self._counts[bucket] += count
+            self._sum += value * count
+
+    def collect(self) -> Iterator[Metric]:
+        """The histogram as of now, count and sum of the same moment."""
+        with self._lock:
+            counts, total = self._counts.copy(), self._sum
+        buckets, cumulative = [], 0
+        for bound, count in zip((*map(str, self._bounds), "+Inf"), counts, strict=True):
+            cumulative += count
+            buckets.append((bound, float(cumulative)))
+        yield HistogramMetricFamily(
+            self._name, self._documentation, buckets=buckets, sum_value=total
+        )
+
+
+class Metrics(Collector):
+    """The metrics of one process, exposed through `registry`; safe to use from any thread.
+
+    Attributes:
+        registry: Our own, not the client library's global one, which Bytewax exposes as well.
+    """
+
+    def __init__(self, status: Status, *, input_topic: str, output_topics: Iterable[str]) -> None:
+        self._status = status
+        self._input_topic = input_topic
+        self._lock = threading.Lock()
+        self._read = 0
+        self._unreadable = 0
+        self._undelivered = dict.fromkeys(output_topics, 0)
+        self._total = Tally(
+            failed=dict.fromkeys(ErrorCode, 0), produced=dict.fromkeys(self._undelivered, 0)
+        )
+        self._decide = BatchHistogram(
+            "payment_processing_duration_seconds",
+            "Read from Kafka until the outcome was decided, for each input record.",
+            _DECIDE_BUCKETS_S,
+        )
+        self._visible = BatchHistogram(
+            "payment_visible_duration_seconds",
+            "Timestamp of the input record until its outcome was committed, for each record.",
+            _VISIBLE_BUCKETS_S,
+        )
+        self._commit = BatchHistogram(
+            "kafka_commit_duration_seconds",
+            "One lane's transaction: flush, offsets and commit.",
+            _COMMIT_BUCKETS_S,
+        )
+        status.on_commit.append(self._commit.observe)
+        self.registry = CollectorRegistry(auto_describe=True)
+        for collector in (self, self._decide, self._visible, self._commit):
+            self.registry.register(collector)
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+
+    # ---- written per batch ----
+
+    def consumed(self, ok: int, bad: int) -> None:
+        """Records read from the input topic: `ok` readable ones, `bad` undecodable ones."""
+        with self._lock:
+            self._read += ok
+            self._unreadable += bad
+
+    def decided(self, seconds: float, count: int) -> None:
+        """`count` records got their outcome, `seconds` after they were read."""
+        self._decide.observe(seconds, count)
+
+    # ---- written per transaction ----
+
+    def committed(self, tally: Tally) -> None:
+        """A lane's transaction was committed. Count it here only then: an abort did nothing.
+
+        Raises:
+            KeyError: `tally` names a topic that is not one of ours; nothing is counted.
+        """
+        unknown = tally.produced.keys() - self._undelivered.keys()
+        if unknown:
+            raise KeyError(*unknown)
+        with self._lock:
+            self._total.add(tally)
+
+    def visible(self, seconds: float, count: int) -> None:
+        """`count` outcomes were committed `seconds` after their input records' timestamp."""
+        self._visible.observe(seconds, count)
+
+    def delivery_failed(self, topic: str, count: int = 1) -> None:
+        """Kafka refused or lost `count` records for `topic`; their transaction is aborted.
+
+        Raises:
+            KeyError: `topic` is not one of the output topics.
+        """
+        with self._lock:
+            self._undelivered[topic] += count
+
+    # ---- read by a scrape ----
+
+    def collect(self) -> Iterator[Metric]:
+        """All counters as of one moment, then what the status knows."""
+        with self._lock:
+            total = Tally()
+            total.add(self._total)
+            undelivered = dict(self._undelivered)
+            read, unreadable = self._read, self._unreadable
+        yield from _payments(total)
+        yield _messages(self._input_topic, read, unreadable, total.produced, undelivered)
+        yield CounterMetricFamily(
+            "kafka_delivery_errors_total",
+            "Output records Kafka refused or lost; each aborts its transaction.",
+            value=sum(undelivered.values()),
+        )
+        yield from _state(self._status, self._input_topic)
+
+
+def _payments(total: Tally) -> Iterator[Metric]:
+    yield CounterMetricFamily(
+        "payments_processed_total",
+        "Payments approved by the gateway and committed.",
+        value=total.processed,
+    )
+    # Without labels, so that it can be added to the one above as it is.
+    yield CounterMetricFamily(
+        "payments_failed_total",
+        "Payments declined or invalid, and committed as such.",
+        value=sum(total.failed.values()),
+    )
+    by_code = CounterMetricFamily(
+        "payments_failed_by_code_total", "payments_failed_total by error code.", labels=["code"]
+    )
+    for code, count in total.failed.items():
+        by_code.add_metric([code.value], count)
+    yield by_code
+    yield CounterMetricFamily(
+        "payments_duplicates_total",
+        "Repeats of a known payment with the same content; audited only.",
+        value=total.duplicates,
+    )
+    yield CounterMetricFamily(
+        "payments_conflicts_total",
+        "Repeats of a known paymentId with other content: fraud or a bug; audited only.",
+        value=total.conflicts,
+    )
+
+
+def _messages(
+    input_topic: str,
+    read: int,
+    unreadable: int,
+    produced: dict[str, int],
+    undelivered: dict[str, int],
+) -> Metric:
+    messages = CounterMetricFamily(
+        "kafka_messages_total",
+        "Records read from the input topic (error: undecodable) and committed to an output topic "
+        "(error: not delivered).",
+        labels=["topic", "status"],
+    )
+    messages.add_metric([input_topic, "success"], read)
+    messages.add_metric([input_topic, "error"], unreadable)
+    for topic, count in produced.items():
+        messages.add_metric([topic, "success"], count)
+        messages.add_metric([topic, "error"], undelivered[topic])
+    return messages
+
+
+def _state(status: Status, input_topic: str) -> Iterator[Metric]:
+    lag = GaugeMetricFamily(
+        "kafka_consumer_lag",
+        "Input records whose outcome is not committed yet; absent until known.",
+        labels=["topic", "partition"],
+    )
+    for partition, records in status.lags().items():
+        lag.add_metric([input_topic, str(partition)], records)
+    yield lag
+    last_commit = GaugeMetricFamily(
+        "kafka_last_commit_timestamp_seconds",
+        "Unix time of the last committed transaction; absent before the first.",
+    )
+    if status.last_commit_at is not None:
+        last_commit.add_metric([], status.last_commit_at)
+    yield last_commit
+    yield GaugeMetricFamily(
+        "payments_remembered_ids",
+        "Payment ids held in memory to recognise repeats.",
+        value=status.remembered_ids,
+    )
+    yield CounterMetricFamily(
+        "payments_replayed_records_total",
+        "Input records read again after a restart, to settle what was left open.",
+        value=status.replayed_records,
+    )
+    yield GaugeMetricFamily(
+        "payments_ready", "1 when /ready answers 200.", value=int(status.ready()[0])
+    )
+    yield GaugeMetricFamily(
+        "payments_live", "1 when /live answers 200.", value=int(status.live()[0])
+    )
+    yield InfoMetricFamily(
+        "payments_build",
+        "Versions this process runs on.",
+        value={
+            "version": status.version,
+            "bytewax": version("bytewax"),
+            "python": platform.python_version(),
+        },
+    )

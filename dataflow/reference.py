@@ -1,0 +1,78 @@
+"""The environment's documents, made from the table of variables so that they cannot drift.
+
+python -m dataflow.reference env > .env.example
+python -m dataflow.reference markdown        # the table in the README
+"""
+
+import sys
+
+from dataflow.variables import GROUPS, VARIABLES, Variable
+
+BYTEWAX = """\
+# --- Bytewax (read by `python -m bytewax.run` itself) ---
+
+# Directory of the recovery store. Make it once: python -m bytewax.recovery DIRECTORY PARTITIONS
+BYTEWAX_RECOVERY_DIRECTORY=recovery
+
+# Whole seconds between two epochs, so also how long outputs wait to be committed.
+# Bytewax's own default is 10.
+BYTEWAX_SNAPSHOT_INTERVAL=1
+
+# Seconds for which old snapshots are kept, for copies of the store that are not taken at once.
+BYTEWAX_RECOVERY_BACKUP_INTERVAL=0
+
+# Worker threads in each process.
+#BYTEWAX_WORKERS_PER_PROCESS=1
+
+# Several processes: the number of this one, from 0, and the addresses of all.
+#BYTEWAX_PROCESS_ID=0
+#BYTEWAX_ADDRESSES=localhost:2101;localhost:2102
+"""
+
+
+def env_example() -> str:
+    """Return the text of `.env.example`."""
+    lines = [
+        "# Environment of the payments dataflow. Copy to .env and adapt.",
+        "# A line that is commented out shows the default; an empty value counts as unset.",
+        "# Durations: a whole number with a unit, such as 500ms, 30s, 15m, 12h or 7d.",
+        "",
+    ]
+    for title, group in GROUPS.items():
+        lines += [f"# --- {title} ---", ""]
+        for variable in group:
+            lines += [*_entry(variable), ""]
+    return "\n".join(lines) + "\n" + BYTEWAX
+
+
+def markdown() -> str:
+    """Return the README's table."""
+    lines = ["| Variable | Default | Meaning |", "|---|---|---|"]
+    for variable in VARIABLES:
+        default = f"`{variable.default}`" if variable.default else "—"
+        lines.append(f"| `{variable.name}` | {default} | {_meaning(variable)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _entry(variable: Variable) -> list[str]:
+    lines = [f"# {_meaning(variable)}"]
+    if not variable.default:
+        lines.append(f"# Example: {variable.name}={variable.example}")
+    comment = "" if variable.required else "#"
+    lines.append(f"{comment}{variable.name}={variable.default}")
+    if variable.secret:
+        lines.append(f"#{variable.name}_FILE=")
+    return lines
+
+
+def _meaning(variable: Variable) -> str:
+    meaning = variable.doc
+    if variable.required:
+        meaning += f" Required {variable.required}."
+    if variable.secret:
+        meaning += f" Or {variable.name}_FILE: the path of a file with it."
+    return meaning
+
+
+if __name__ == "__main__":
+    sys.stdout.write({"env": env_example, "markdown": markdown}[sys.argv[1]]())

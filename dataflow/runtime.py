@@ -1,0 +1,138 @@
+"""Everything one process has one of: settings, status, metrics, gateway, sidecar; and its start."""
+
+import os
+import sys
+from importlib.metadata import version
+
+import structlog
+from bytewax.inputs import Source
+from bytewax.outputs import Sink
+
+from dataflow import faults, gateways, launch, logs
+from dataflow.batches import Outgoing
+from dataflow.connectors import cluster
+from dataflow.connectors.sink import KafkaSink
+from dataflow.connectors.source import KafkaSource
+from dataflow.engine_metrics import EngineMetrics, prepare_engine_api
+from dataflow.errors import SettingsError, StartRefusedError
+from dataflow.gateways.runner import GatewayRunner
+from dataflow.launch import Launch
+from dataflow.lifecycle import Lifecycle
+from dataflow.metrics import Metrics
+from dataflow.redaction import register_secrets
+from dataflow.settings import Settings
+from dataflow.sidecar import Sidecar
+from dataflow.status import Status
+from dataflow.steps.decode import Input
+from schemas.events import EVENT_OVERHEAD_BYTES
+
+_log = structlog.get_logger()
+
+_BATCHES_IN_FLIGHT = 16
+"""The gateway gets at most so many times its concurrency at once, to be done by its deadline."""
+
+
+class Runtime:
+    """The parts of one process, put together but not started.
+
+    Attributes:
+        settings: The configuration.
+        max_request_bytes: The largest request whose outcome fits the output topics.
+        gateway_batch: How many requests the gateway gets at once.
+    """
+
+    def __init__(self, settings: Settings, running: Launch | None = None) -> None:
+        kafka = settings.kafka
+        self.settings = settings
+        self.max_request_bytes = kafka.message_max_bytes - EVENT_OVERHEAD_BYTES
+        self.gateway_batch = settings.gateway.concurrency * _BATCHES_IN_FLIGHT
+        self.status = Status(
+            version=version("payments-dataflow"),
+            liveness_timeout_s=settings.liveness_timeout_s,
+            recovery_dir=running.recovery_dir if running else None,
+        )
+        self.metrics = Metrics(
+            self.status,
+            input_topic=kafka.topic_requested,
+            output_topics=[kafka.topic_processed, kafka.topic_failed, kafka.topic_audit],
+        )
+        self.lifecycle = Lifecycle(self.status)
+        self.gateway = GatewayRunner(
+            lambda: gateways.create(settings.gateway),
+            settings.gateway.deadline_s,
+            on_wait=_log_wait,
+        )
+        self.cluster = cluster.Cluster("", [])
+        self.engine_metrics: EngineMetrics | None = None
+
+    @classmethod
+    def current(cls) -> "Runtime":
+        """Start the parts if `python -m bytewax.run` is about to run the flow; else just build."""
+        if launch.launched_by_bytewax():
+            return start()
+        return cls(Settings.from_env({"KAFKA_SECURITY_PROTOCOL": "PLAINTEXT"}))
+
+    def source(self) -> Source[Input]:
+        """The request topic."""
+        return KafkaSource(
+            self.settings, self.cluster, self.status, self.lifecycle, self._on_source_closed
+        )
+
+    def sink(self) -> Sink[tuple[str, Outgoing]]:
+        """The three output topics."""
+        settings = self.settings
+        return KafkaSink(settings.kafka, settings.lanes, self.status, self.metrics, self.lifecycle)
+
+    def _on_source_closed(self) -> None:
+        # The engine cannot take down its web server while it answers a scrape.
+        if self.engine_metrics:
+            self.engine_metrics.close()
+
+
+def start() -> Runtime:
+    """Check everything that can be checked, then take ports and signals.
+
+    Ends the process, with one line for each problem, when the flow must not start.
+    """
+    logs.configure("info")
+    try:
+        return _start(Launch.read(sys.argv[1:], os.environ))
+    except SettingsError as error:
+        for problem in error.problems:
+            _log.critical("wrong setting", problem=problem)
+    except StartRefusedError as error:
+        _log.critical("refused to start", reason=str(error))
+    sys.exit(1)
+
+
+def _start(running: Launch) -> Runtime:
+    settings = Settings.from_env(os.environ)
+    logs.configure(settings.log_level)
+    register_secrets([secret.reveal() for secret in settings.secrets()])
+    _log.info("settings", **settings.masked())
+    if settings.lanes < running.processes * running.workers:
+        workers = running.processes * running.workers
+        problem = f"LANES: {settings.lanes} lanes are not enough for {workers} workers"
+        raise SettingsError([f"{problem}; example: LANES={max(16, workers)}"])
+    # The descriptor is never closed: the lock is held until the process ends.
+    launch.prepare_recovery(running)
+    api_port = prepare_engine_api(os.environ)
+    runtime = Runtime(settings, running)
+    runtime.lifecycle.handle_signals()
+    sidecar = Sidecar.start(runtime.status, runtime.metrics, settings.port, settings.metrics_port)
+    _log.info("sidecar listens", port=sidecar.port, metrics_port=sidecar.metrics_port)
+    runtime.cluster = cluster.inspect(settings.kafka)
+    runtime.status.broker_up()
+    if api_port is not None:
+        runtime.engine_metrics = EngineMetrics(api_port)
+        runtime.metrics.registry.register(runtime.engine_metrics)
+    cluster.Watcher(
+        settings.kafka, len(runtime.cluster.partitions), runtime.status, runtime.lifecycle
+    ).start()
+    faults.end_process_on_fault()
+    launch.restart_when_asked(runtime.lifecycle)
+    return runtime
+
+
+def _log_wait(requests: int, pause_s: float, reason: str) -> None:
+    _log.warning("gateway unavailable", requests=requests, pause_s=round(pause_s, 3), reason=reason)

@@ -1,0 +1,142 @@
+"""What the environment configures; the only reader of it.
+
+`Settings.from_env(os.environ)` finds every problem at once and raises them as one
+`SettingsError`. The variables themselves are in `dataflow.variables`.
+"""
+
+from collections.abc import Iterator, Mapping
+from operator import attrgetter
+from typing import Any, Self
+
+from msgspec import Struct, convert
+
+from dataflow.errors import SettingsError
+from dataflow.kinds import Secret
+from dataflow.variables import VARIABLES, misspelt
+
+
+class KafkaSettings(Struct, frozen=True, kw_only=True):
+    """How to reach Kafka, and what to read and write there."""
+
+    brokers: str
+    security_protocol: str
+    sasl_mechanism: str
+    sasl_username: Secret | None
+    sasl_password: Secret | None
+    ssl_ca_location: str | None
+    ssl_certificate_location: str | None
+    ssl_key_location: str | None
+    ssl_key_password: Secret | None
+    group_id: str
+    topic_requested: str
+    topic_processed: str
+    topic_failed: str
+    topic_audit: str
+    transaction_timeout_ms: int
+    message_max_bytes: int
+
+    @property
+    def uses_sasl(self) -> bool:
+        """Whether the security protocol wants a user name and a password."""
+        return self.security_protocol.startswith("SASL_")
+
+
+class GatewaySettings(Struct, frozen=True, kw_only=True):
+    """Which payment gateway, and how patiently to use it."""
+
+    name: str
+    concurrency: int
+    """Charges in flight at once, in each process."""
+    deadline_s: float
+    """For one batch of charges, retries included."""
+    simulated_decline_rate: float
+    """From 0 to 1."""
+    simulated_latency_s: float
+    """For one charge."""
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """The whole configuration, checked."""
+
+    kafka: KafkaSettings
+    gateway: GatewaySettings
+    lanes: int
+    dedupe_window_ms: int
+    port: int
+    metrics_port: int
+    liveness_timeout_s: float
+    log_level: str
+    """debug, info, warning or error."""
+    app_env: str
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Self:
+        """Read the variables, `SettingsError` with all problems when there are any."""
+        values: dict[str, Any] = {}
+        problems: list[str] = []
+        for variable in VARIABLES:
+            try:
+                values[variable.field] = variable.read(environ)
+            except ValueError as err:
+                problems.append(str(err))
+        problems += _conflicts(values)
+        problems += misspelt(environ)
+        if problems:
+            raise SettingsError(problems)
+        return convert(_nested(values), cls)
+
+    def masked(self) -> dict[str, str]:
+        """Return what is set, by variable and as it could be written there; secrets as `***`."""
+        return {
+            variable.name: variable.kind.show(value)
+            for variable in VARIABLES
+            if (value := attrgetter(variable.field)(self)) is not None
+        }
+
+    def secrets(self) -> tuple[Secret, ...]:
+        """Return the passwords, which the log masks wherever they turn up.
+
+        Without the user name: it is often an ordinary word, such as the name of the service.
+        """
+        given = (self.kafka.sasl_password, self.kafka.ssl_key_password)
+        return tuple(secret for secret in given if secret is not None)
+
+
+def _conflicts(values: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the problems between variables; `values` lacks those that are wrong in themselves."""
+    named = {variable.field: variable for variable in VARIABLES}
+
+    protocol = values.get("kafka.security_protocol", "")
+    if protocol.startswith("SASL_"):
+        for field in ("kafka.sasl_username", "kafka.sasl_password"):
+            if values.get(field, ...) is None:
+                yield named[field].problem(
+                    f"required, or {named[field].name}_FILE, "
+                    f"when KAFKA_SECURITY_PROTOCOL is {protocol}"
+                )
+
+    pair = ("kafka.ssl_certificate_location", "kafka.ssl_key_location")
+    for missing, given in (pair, pair[::-1]):
+        if values.get(missing, ...) is None and values.get(given) is not None:
+            yield named[missing].problem(f"required when {named[given].name} is set")
+
+    topics = [field for field in named if field.startswith("kafka.topic_")]
+    for group, noun in ((topics, "topic"), (["port", "metrics_port"], "port")):
+        first: dict[Any, str] = {}
+        for field in (field for field in group if field in values):
+            taken = first.setdefault(values[field], named[field].name)
+            if taken != named[field].name:
+                expects = f"a {noun} of its own"
+                yield named[field].wrong(str(values[field]), expects, f", the same as {taken}")
+
+
+def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn `{"kafka.brokers": …}` into `{"kafka": {"brokers": …}}`."""
+    tree: dict[str, Any] = {}
+    for path, value in values.items():
+        *parents, name = path.split(".")
+        branch = tree
+        for parent in parents:
+            branch = branch.setdefault(parent, {})
+        branch[name] = value
+    return tree

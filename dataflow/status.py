@@ -1,0 +1,310 @@
+"""What this process is doing right now: written by the Kafka ends, read by probes and metrics.
+
+Rules of this file:
+- Writers call once per batch or per epoch, never per record; each call is one short lock.
+- An offset is always that of the *next* record: "everything below it is read", or "durable".
+- Nothing here decides anything about payments; losing all of it loses no outcome.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_REASON_MAX_CHARS = 300
+
+
+def _age_s(since: float | None, now: float) -> float | None:
+    """Never negative: the wall clock can be set back."""
+    return None if since is None else round(max(0.0, now - since), 3)
+
+
+@dataclass(slots=True)
+class _Partition:
+    """One input partition of this process; None means "not known yet"."""
+
+    first: int | None = None
+    """Position at the first report: what counts as committed until something is."""
+    position: int | None = None
+    committed: int | None = None
+    high_watermark: int | None = None
+    live: bool = False
+
+    def lag(self) -> int | None:
+        """Records at the broker whose outcome is not durable yet.
+
+        Taken against the *committed* offset: under transactions a record that is only read may
+        still have to be read again. A watermark older than the commit gives 0, never less.
+        """
+        durable = self.committed if self.committed is not None else self.first
+        if durable is None or self.high_watermark is None:
+            return None
+        return max(0, self.high_watermark - durable)
+
+
+class Status:
+    """The state of one process, safe to use from any thread.
+
+    Attributes:
+        version: Of this program, as shown in `/health` and `payments_build_info`.
+        on_commit: Called with the duration in seconds of each committed transaction.
+    """
+
+    def __init__(
+        self,
+        *,
+        version: str,
+        liveness_timeout_s: float,
+        startup_grace_s: float = 120.0,
+        recovery_dir: Path | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.version = version
+        self.on_commit: list[Callable[[float], None]] = []
+        self._timeout_s = liveness_timeout_s
+        self._grace_s = max(startup_grace_s, liveness_timeout_s)
+        self._recovery_dir = recovery_dir
+        self._monotonic = monotonic
+        self._wall = wall
+        self._lock = threading.Lock()
+        self._started_at = monotonic()
+        self._progress_at = self._started_at
+        self._epoch_at: float | None = None
+        self._expected = False
+        self._partitions: dict[int, _Partition] = {}
+        self._lanes_expected = 0
+        self._lanes_open: set[int] = set()
+        self._remembered: dict[int, int] = {}
+        self._replayed = 0
+        self._last_commit_at: float | None = None
+        self._broker: bool | None = None
+        self._broker_reason = ""
+        self._waits: dict[object, tuple[str, float]] = {}
+        self._draining = False
+
+    # ---- written by the source and the sink ----
+
+    def expect(self, partitions: Iterable[int], lanes: int) -> None:
+        """Name what *this process* owns: input partitions, and how many lanes.
+
+        May be called again as more is assigned: partitions add up, the highest `lanes` counts.
+        Until the first call the process is not ready. No partitions at all is a valid answer
+        (a cluster with more workers than partitions).
+        """
+        with self._lock:
+            self._expected = True
+            for partition in partitions:
+                self._partition(partition)
+            self._lanes_expected = max(self._lanes_expected, lanes)
+
+    def partition_at(self, partition: int, next_offset: int, high_watermark: int) -> None:
+        """Everything below `next_offset` is read; negative values (librdkafka: unknown) are not.
+
+        The first call should give the offset the source resumes from, before it reads on.
+        """
+        with self._lock:
+            entry = self._partition(partition)
+            if next_offset >= 0:
+                entry.position = next_offset
+                if entry.first is None:
+                    entry.first = next_offset
+            if high_watermark >= 0:
+                entry.high_watermark = high_watermark
+
+    def committed_at(self, partition: int, next_offset: int) -> None:
+        """Every outcome below `next_offset` is durable, in all lanes."""
+        if next_offset >= 0:
+            with self._lock:
+                self._partition(partition).committed = next_offset
+
+    def partition_live(self, partition: int) -> None:
+        """Replay of this partition has finished; from here on it reads new records."""
+        with self._lock:
+            self._partition(partition).live = True
+
+    def lane_open(self, lane: int) -> None:
+        """The lane's producer is initialised: any earlier execution of it is fenced."""
+        with self._lock:
+            self._lanes_open.add(lane)
+
+    def epoch_closed(self) -> None:
+        """The flow made progress: the one thing liveness is measured by."""
+        now = self._monotonic()
+        with self._lock:
+            self._epoch_at = self._progress_at = now
+
+    def committed(self, duration_s: float) -> None:
+        """A lane's transaction was committed, which took `duration_s` seconds."""
+        with self._lock:
+            self._last_commit_at = self._wall()
+        for observe in self.on_commit:
+            observe(duration_s)
+
+    def broker_up(self) -> None:
+        """Kafka answers. Cheap when it already did; call it on any success."""
+        if self._broker:
+            return
+        with self._lock:
+            if self._broker is False:
+                self._progress_at = self._monotonic()
+            self._broker, self._broker_reason = True, ""
+
+    def broker_down(self, reason: str) -> None:
+        """No broker can be reached; holds until `broker_up`. Makes us unready, not dead."""
+        with self._lock:
+            self._broker, self._broker_reason = False, reason[:_REASON_MAX_CHARS]
+
+    @contextmanager
+    def waiting(self, what: str, at_most_s: float = 600.0) -> Iterator[None]:
+        """Declare a wait with an end of its own, such as "kafka commit" or "gateway".
+
+        Liveness is not lost meanwhile, for `at_most_s` seconds: past that the wait's own deadline
+        has failed us, and it no longer excuses anything. When the wait ends, the flow gets a full
+        LIVENESS_TIMEOUT again to close its epoch. May be nested, and used by many threads.
+        """
+        token = object()
+        with self._lock:
+            self._waits[token] = (what, self._monotonic() + at_most_s)
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._waits[token]
+                self._progress_at = self._monotonic()
+
+    def start_draining(self) -> None:
+        """No new records from here on. Takes no lock, so that a signal handler may call it."""
+        self._draining = True
+
+    def remembered(self, lane: int, count: int) -> None:
+        """The lane now holds `count` payment ids in memory."""
+        with self._lock:
+            self._remembered[lane] = count
+
+    def replayed(self, count: int) -> None:
+        """`count` records were read a second time, to settle what a crash left open."""
+        with self._lock:
+            self._replayed += count
+
+    # ---- read by the sidecar and the metrics ----
+
+    def live(self) -> tuple[bool, str]:
+        """Whether the flow makes progress, and why; False means "restart me"."""
+        with self._lock:
+            return self._live()
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether payments flow through this process, and what is missing if not."""
+        with self._lock:
+            return self._ready()
+
+    def lags(self) -> dict[int, int]:
+        """Lag in records by partition; a partition whose lag is not known yet is left out."""
+        with self._lock:
+            lags = {number: entry.lag() for number, entry in self._partitions.items()}
+        return {number: lag for number, lag in lags.items() if lag is not None}
+
+    @property
+    def last_commit_at(self) -> float | None:
+        """Unix time in seconds of the last committed transaction; None before the first."""
+        return self._last_commit_at
+
+    @property
+    def remembered_ids(self) -> int:
+        """Payment ids held in memory, over all lanes of this process."""
+        with self._lock:
+            return sum(self._remembered.values())
+
+    @property
+    def replayed_records(self) -> int:
+        """Records replayed since the process started."""
+        return self._replayed
+
+    def health(self) -> tuple[bool, dict[str, Any]]:
+        """`(ready and live, the JSON body of /health)`; ages and uptime in seconds."""
+        with self._lock:
+            now = self._monotonic()
+            live, live_reason = self._live()
+            ready, ready_reason = self._ready()
+            body = {
+                "status": self._word(live=live, ready=ready),
+                "reason": ready_reason if live else live_reason,
+                "live": live,
+                "ready": ready,
+                "draining": self._draining,
+                "version": self.version,
+                "uptime_seconds": _age_s(self._started_at, now),
+                "kafka": {"reachable": self._broker, "reason": self._broker_reason},
+                "partitions": {
+                    str(number): {
+                        "position": entry.position,
+                        "committed": entry.committed,
+                        "lag": entry.lag(),
+                        "live": entry.live,
+                    }
+                    for number, entry in sorted(self._partitions.items())
+                },
+                "lanes": {"expected": self._lanes_expected, "open": sorted(self._lanes_open)},
+                "remembered_ids": sum(self._remembered.values()),
+                "last_commit_age_seconds": _age_s(self._last_commit_at, self._wall()),
+                "epoch_age_seconds": _age_s(self._epoch_at, now),
+                "waiting_for": sorted({what for what, _ in self._waits.values()}),
+                "recovery": {
+                    "configured": self._recovery_dir is not None,
+                    # The name only: the path is nobody's business outside this machine.
+                    "directory": self._recovery_dir.name if self._recovery_dir else None,
+                },
+            }
+            return live and ready, body
+
+    # ---- the rules; the lock is held ----
+
+    def _partition(self, number: int) -> _Partition:
+        entry = self._partitions.get(number)
+        if entry is None:
+            entry = self._partitions[number] = _Partition()
+        return entry
+
+    def _live(self) -> tuple[bool, str]:
+        now = self._monotonic()
+        idle_s = now - self._progress_at
+        if idle_s <= self._timeout_s:
+            return True, "making progress"
+        if self._epoch_at is None and now - self._started_at <= self._grace_s:
+            return True, "starting"
+        pending = {what for what, until in self._waits.values() if now <= until}
+        if pending:
+            return True, f"waiting for {', '.join(sorted(pending))}"
+        if self._broker is False:
+            return True, f"Kafka is unreachable: {self._broker_reason}"
+        overdue = sorted({what for what, _ in self._waits.values()})
+        stuck = f", still waiting for {', '.join(overdue)}" if overdue else ""
+        return False, f"no epoch closed for {idle_s:.0f} s (limit {self._timeout_s:g} s){stuck}"
+
+    def _ready(self) -> tuple[bool, str]:
+        missing = []
+        if self._draining:
+            missing.append("draining")
+        if not self._expected:
+            missing.append("partitions not assigned yet")
+        replaying = [str(n) for n, entry in sorted(self._partitions.items()) if not entry.live]
+        if replaying:
+            missing.append(f"partitions not live yet: {', '.join(replaying)}")
+        if len(self._lanes_open) < self._lanes_expected:
+            missing.append(f"lanes open: {len(self._lanes_open)} of {self._lanes_expected}")
+        if self._broker is False:
+            missing.append(f"Kafka is unreachable: {self._broker_reason}")
+        return not missing, "; ".join(missing) or "ready"
+
+    def _word(self, *, live: bool, ready: bool) -> str:
+        if not live:
+            return "stuck"
+        if self._draining:
+            return "draining"
+        if ready:
+            return "ok"
+        return "kafka_unreachable" if self._broker is False else "starting"

@@ -1,0 +1,78 @@
+"""process: charges what is to be charged, and decides every record's outcome."""
+
+import time
+from collections.abc import Callable, Iterator
+
+from dataflow.batches import Decided, Judged, Told
+from dataflow.core.decide import decide, needs_gateway
+from dataflow.faults import reported
+from schemas.replies import Approved, Declined
+from schemas.requests import PaymentRequest
+
+Lane = str
+Charge = Callable[[list[PaymentRequest]], list[Approved | Declined]]
+"""Charges a batch; blocks until each has a final reply, or raises a fault."""
+Timed = Callable[[float, int], None]
+"""Told the seconds from reading to decision, and for how many records."""
+
+
+class Process:
+    """The mapper of the step; safe to share between workers.
+
+    Args:
+        charge: The gateway.
+        at_most: How many requests the gateway gets at once: all of them must be settled within
+            its deadline.
+        timed: Called once for each batch.
+    """
+
+    def __init__(self, charge: Charge, at_most: int, timed: Timed) -> None:
+        self._charge = charge
+        self._at_most = at_most
+        self._timed = timed
+
+    @reported
+    def __call__(
+        self, items: list[tuple[Lane, Judged | Told]]
+    ) -> list[tuple[Lane, Decided | Told]]:
+        """The outcomes of all lanes that have something, the gateway asked for all at once."""
+        replies = iter(self._replies([item for _, item in items if isinstance(item, Judged)]))
+        return [
+            (lane, self._decide(item, replies) if isinstance(item, Judged) else item)
+            for lane, item in items
+        ]
+
+    def _replies(self, batches: list[Judged]) -> Iterator[Approved | Declined]:
+        due = [
+            request
+            for batch in batches
+            for request, verdict in zip(batch.parsed, batch.verdicts, strict=True)
+            if type(request) is PaymentRequest and needs_gateway(verdict)
+        ]
+        for start in range(0, len(due), self._at_most):
+            yield from self._charge(due[start : start + self._at_most])
+
+    def _decide(self, batch: Judged, replies: Iterator[Approved | Declined]) -> Decided:
+        outcomes = [
+            decide(
+                request,
+                verdict,
+                first,
+                next(replies)
+                if type(request) is PaymentRequest and needs_gateway(verdict)
+                else None,
+            )
+            for request, verdict, first in zip(
+                batch.parsed, batch.verdicts, batch.first_origins, strict=True
+            )
+        ]
+        now = time.time()
+        self._timed(now - batch.read_at, len(outcomes))
+        return Decided(
+            partition=batch.partition,
+            next_offset=batch.next_offset,
+            offsets=batch.offsets,
+            times_ms=batch.times_ms,
+            outcomes=outcomes,
+            decided_at=now,
+        )

@@ -1,0 +1,158 @@
+"""processed, failed, audit: the three branches, from outcomes to the records of one topic each."""
+
+from abc import ABC, abstractmethod
+
+from dataflow.batches import Decided, Outgoing, Signal, Told
+from dataflow.core.decide import Charged, Outcome, Repeated
+from dataflow.core.segments import place
+from dataflow.faults import reported
+from dataflow.metrics import Tally
+from schemas import events
+from schemas.events import AuditEvent, FailedEvent, ProcessedEvent, Records, Source
+from schemas.outcomes import EventType
+from schemas.replies import Approved, Declined
+from schemas.requests import Rejected
+
+Event = ProcessedEvent | FailedEvent | AuditEvent
+
+
+class Branch(ABC):
+    """One of the three branches; the subclass says which event it makes of an outcome.
+
+    Args:
+        input_topic: Where the records came from: part of every event.
+        topic: Where the branch writes.
+        max_bytes: The largest request.
+    """
+
+    def __init__(self, input_topic: str, topic: str, max_bytes: int) -> None:
+        self.input_topic = input_topic
+        self.topic = topic
+        self.max_bytes = max_bytes
+
+    @reported
+    def __call__(self, item: tuple[str, Decided | Told]) -> tuple[str, Outgoing] | None:
+        """The lane's records for this branch's topic; None when there are none."""
+        lane, content = item
+        if isinstance(content, Told):
+            outgoing = self.signal(content)
+        else:
+            outgoing = Outgoing(self.topic)
+            self.publish(content, outgoing)
+        return (lane, outgoing) if outgoing.values or outgoing.signal else None
+
+    def signal(self, told: Told) -> Outgoing:  # noqa: ARG002  (only one branch passes them on)
+        """What becomes of a signal: nothing, in most branches."""
+        return Outgoing(self.topic)
+
+    def publish(self, batch: Decided, out: Outgoing) -> None:
+        """Put the events of a batch into `out`."""
+        records = Records(self.input_topic, batch.partition)
+        at = events.instant(batch.decided_at)
+        for offset, outcome in zip(batch.offsets, batch.outcomes, strict=True):
+            event = self.event(records, offset, outcome, at)
+            if event is not None:
+                payment_id = event.payment_id
+                out.keys.append(None if payment_id is None else payment_id.encode())
+                out.values.append(events.encode(event))
+
+    @abstractmethod
+    def event(self, records: Records, offset: int, outcome: Outcome, at: str) -> Event | None:
+        """The event of one outcome; None when it is not this branch's."""
+
+
+class Processed(Branch):
+    """Approved payments."""
+
+    def event(self, records: Records, offset: int, outcome: Outcome, at: str) -> Event | None:
+        """One for each payment that the gateway approved."""
+        if type(outcome) is not Charged or type(outcome.reply) is not Approved:
+            return None
+        event_id, source = records.event_id(offset), records.source(offset)
+        return events.processed(event_id, source, outcome.request, outcome.reply.reference, at)
+
+
+class Failed(Branch):
+    """Declined payments and invalid records."""
+
+    def event(self, records: Records, offset: int, outcome: Outcome, at: str) -> Event | None:
+        """One for each payment that the gateway declined, and for each invalid record."""
+        if type(outcome) is Charged and type(outcome.reply) is Declined:
+            event_id, source = records.event_id(offset), records.source(offset)
+            error = events.error_of(outcome.reply)
+            return events.declined(event_id, source, outcome.request, error, at)
+        if type(outcome) is Rejected:
+            event_id, source = records.event_id(offset), records.source(offset)
+            return events.rejected(event_id, source, outcome, at, self.max_bytes)
+        return None
+
+
+class Audit(Branch):
+    """One event for every record; and the lane's position, and the signals to the lanes."""
+
+    def signal(self, told: Told) -> Outgoing:
+        """Pass it on; a beat carries the position."""
+        positions = {told.partition: told.next_offset} if told.signal is Signal.BEAT else {}
+        return Outgoing(self.topic, positions=positions, signal=told.signal)
+
+    def publish(self, batch: Decided, out: Outgoing) -> None:
+        """Put the events of a batch into `out`, and what is counted once they are committed."""
+        super().publish(batch, out)
+        out.positions[batch.partition] = batch.next_offset
+        out.times_ms = batch.times_ms
+        for outcome in batch.outcomes:
+            _count(out.tally, outcome)
+
+    def event(self, records: Records, offset: int, outcome: Outcome, at: str) -> AuditEvent:
+        """One for each record."""
+        event_id, source = records.event_id(offset), records.source(offset)
+        if type(outcome) is Charged and type(outcome.reply) is Approved:
+            return AuditEvent(
+                event_id=event_id,
+                event_type=EventType.PROCESSED,
+                payment_id=outcome.request.payment_id,
+                source=source,
+                occurred_at=at,
+                gateway_reference=outcome.reply.reference,
+            )
+        if type(outcome) is Repeated:
+            partition, first_offset = place(outcome.first_origin)
+            return AuditEvent(
+                event_id=event_id,
+                event_type=outcome.event_type,
+                payment_id=outcome.request.payment_id,
+                source=source,
+                occurred_at=at,
+                first_source=Source(self.input_topic, partition, first_offset),
+            )
+        reason, payment_id = _failure(outcome)
+        return AuditEvent(
+            event_id=event_id,
+            event_type=EventType.FAILED,
+            payment_id=payment_id,
+            source=source,
+            occurred_at=at,
+            error=events.error_of(reason),
+        )
+
+
+def _failure(outcome: Outcome) -> tuple[Declined | Rejected, str | None]:
+    """Why a payment failed, and its paymentId."""
+    if isinstance(outcome, Rejected):
+        return outcome, outcome.payment_id
+    assert isinstance(outcome, Charged)
+    assert isinstance(outcome.reply, Declined)
+    return outcome.reply, outcome.request.payment_id
+
+
+def _count(tally: Tally, outcome: Outcome) -> None:
+    if type(outcome) is Charged and type(outcome.reply) is Approved:
+        tally.processed += 1
+    elif type(outcome) is Repeated:
+        if outcome.event_type is EventType.DUPLICATE:
+            tally.duplicates += 1
+        else:
+            tally.conflicts += 1
+    else:
+        code = _failure(outcome)[0].code
+        tally.failed[code] = tally.failed.get(code, 0) + 1

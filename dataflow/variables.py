@@ -1,0 +1,321 @@
+"""Every environment variable of ours: the table that reading, masking and documents share.
+
+A secret can also be given as a file, by the name with `_FILE` appended, as container platforms
+mount them. An empty variable counts as unset.
+"""
+
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from dataflow import gateways, kinds
+from dataflow.kinds import Kind
+
+_SHOWN_CHARACTERS = 60
+"""How much of a wrong value an error quotes."""
+_LIKENESS = 0.92
+"""Similarity above which a name counts as a misspelling of ours. `KAFKA_SASL_MECHANISMS` is at
+0.98; `KAFKA_SSL_KEYSTORE_LOCATION`, a variable of Kafka's own images, at 0.90."""
+_PREFIXES = ("KAFKA_", "GATEWAY_", "SIMULATED_")
+"""Where misspellings are looked for: other names are too likely to belong to something else."""
+
+
+class Variable(Struct, frozen=True):
+    """One environment variable."""
+
+    name: str
+    field: str
+    """Path of its field below `Settings`, which documents the value's unit."""
+    kind: Kind
+    doc: str
+    default: str = ""
+    """Text that stands in when the variable is unset; without one, the field is None."""
+    example: str = ""
+    """A right value for documents and errors, where the default does not serve as one."""
+    secret: bool = False
+    synonym: str = ""
+    """Another variable, read when this one is unset."""
+    required: str = ""
+    """When the variable must be set, in words for the documents."""
+
+    def read(self, environ: Mapping[str, str]) -> Any:
+        """Return the value; `ValueError`, with the whole problem as its text, for a wrong one."""
+        if self.secret:
+            return self._read_secret(environ)
+        name = self.name
+        if self.synonym and not environ.get(name, "").strip():
+            name = self.synonym
+        text = environ.get(name, "").strip() or self.default
+        try:
+            return self.kind.parse(text) if text else None
+        except ValueError as err:
+            reason = f" ({err})" if str(err) else ""
+            raise ValueError(self.wrong(text, self.kind.expects, reason, name)) from None
+
+    def wrong(self, text: str, expects: str, reason: str = "", name: str = "") -> str:
+        """Return the problem of a value that is not as expected."""
+        shown = text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"
+        return self.problem(f"expected {expects}, got {shown!r}{reason}", name)
+
+    def problem(self, what: str, name: str = "") -> str:
+        """Return a problem as one line: the variable, what is the matter, an example."""
+        example = self.example or self.default
+        return f"{name or self.name}: {what}; example: {self.name}={example}"
+
+    def _read_secret(self, environ: Mapping[str, str]) -> Any:
+        """Read the variable or the file; neither's content, nor the path, is ever quoted.
+
+        Not the path either, because the likeliest wrong path is the secret itself.
+        """
+        text, path = environ.get(self.name, ""), environ.get(f"{self.name}_FILE", "")
+        if text and path:
+            raise ValueError(self.problem(f"set it or {self.name}_FILE, not both"))
+        if path:
+            try:
+                content = Path(path).read_bytes().decode()
+            except OSError as err:
+                text, reason = "", f"cannot be read ({err.strerror})"
+            except ValueError:
+                text, reason = "", "is not UTF-8 text"
+            else:
+                text, reason = content.removesuffix("\n").removesuffix("\r"), "is empty"
+            if not text:
+                file = f"{self.name}_FILE"
+                raise ValueError(
+                    f"{file}: the file it names {reason}; "
+                    f"example: {file}=/run/secrets/{self.name.lower()}"
+                )
+        return self.kind.parse(text) if text else None
+
+
+def misspelt(environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield a problem for every set variable whose name is nearly, but not quite, one of ours."""
+    known = {variable.name: variable for variable in VARIABLES}
+    names = [*known, *(f"{variable.name}_FILE" for variable in VARIABLES if variable.secret)]
+    for name, text in sorted(environ.items()):
+        if text and name.startswith(_PREFIXES) and name not in names:
+            for meant in get_close_matches(name, names, n=1, cutoff=_LIKENESS):
+                example = known[meant.removesuffix("_FILE")].problem("").partition("; ")[2]
+                yield f"{name}: not a variable of ours, did you mean {meant}?; {example}"
+
+
+KAFKA = (
+    Variable(
+        "KAFKA_BROKERS",
+        "kafka.brokers",
+        kinds.brokers(),
+        "Bootstrap brokers, separated by commas.",
+        default="localhost:9092",
+    ),
+    Variable(
+        "KAFKA_SECURITY_PROTOCOL",
+        "kafka.security_protocol",
+        kinds.one_of("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"),
+        "How to talk to the brokers: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL.",
+        default="SASL_SSL",
+    ),
+    Variable(
+        "KAFKA_SASL_MECHANISM",
+        "kafka.sasl_mechanism",
+        kinds.one_of("SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"),
+        "How to log in: SCRAM-SHA-512, SCRAM-SHA-256 or PLAIN.",
+        default="SCRAM-SHA-512",
+    ),
+    Variable(
+        "KAFKA_SASL_USERNAME",
+        "kafka.sasl_username",
+        kinds.secret(),
+        "User name to log in with.",
+        example="payments",
+        secret=True,
+        required="with SASL_PLAINTEXT and SASL_SSL",
+    ),
+    Variable(
+        "KAFKA_SASL_PASSWORD",
+        "kafka.sasl_password",
+        kinds.secret(),
+        "Password to log in with.",
+        example="change-me",
+        secret=True,
+        required="with SASL_PLAINTEXT and SASL_SSL",
+    ),
+    Variable(
+        "KAFKA_SSL_CA_LOCATION",
+        "kafka.ssl_ca_location",
+        kinds.readable_file(),
+        "PEM file of the authorities to trust; the system's when unset.",
+        example="/etc/kafka/ca.pem",
+    ),
+    Variable(
+        "KAFKA_SSL_CERTIFICATE_LOCATION",
+        "kafka.ssl_certificate_location",
+        kinds.readable_file(),
+        "PEM file of the client certificate, for mutual TLS; only together with its key.",
+        example="/etc/kafka/client.pem",
+    ),
+    Variable(
+        "KAFKA_SSL_KEY_LOCATION",
+        "kafka.ssl_key_location",
+        kinds.readable_file(),
+        "PEM file of the client certificate's key.",
+        example="/etc/kafka/client.key",
+    ),
+    Variable(
+        "KAFKA_SSL_KEY_PASSWORD",
+        "kafka.ssl_key_password",
+        kinds.secret(),
+        "Password of the key, where it has one.",
+        example="change-me",
+        secret=True,
+    ),
+    Variable(
+        "KAFKA_GROUP_ID",
+        "kafka.group_id",
+        kinds.matching("[a-zA-Z0-9._-]{1,200}", "1 to 200 letters, digits, '.', '_' or '-'"),
+        "Consumer group, and prefix of the transactional ids.",
+        default="payments-service-group",
+    ),
+    Variable(
+        "KAFKA_TOPIC_REQUESTED",
+        "kafka.topic_requested",
+        kinds.topic(),
+        "Topic of the payment requests (input).",
+        default="payments.payment-requested",
+    ),
+    Variable(
+        "KAFKA_TOPIC_PROCESSED",
+        "kafka.topic_processed",
+        kinds.topic(),
+        "Topic of the approved payments (output).",
+        default="payments.payment-processed",
+    ),
+    Variable(
+        "KAFKA_TOPIC_FAILED",
+        "kafka.topic_failed",
+        kinds.topic(),
+        "Topic of the declined and the invalid ones (output).",
+        default="payments.payment-failed",
+    ),
+    Variable(
+        "KAFKA_TOPIC_AUDIT",
+        "kafka.topic_audit",
+        kinds.topic(),
+        "Topic with one event for every request (output).",
+        default="audit.payment-events",
+    ),
+    Variable(
+        "KAFKA_TRANSACTION_TIMEOUT",
+        "kafka.transaction_timeout_ms",
+        kinds.duration_ms("10s", "15m"),
+        "How long a transaction may stay open before the broker aborts it: 10s to 15m.",
+        default="60s",
+    ),
+    Variable(
+        "KAFKA_MESSAGE_MAX_BYTES",
+        "kafka.message_max_bytes",
+        kinds.whole_number(65_536, 104_857_600),
+        "Largest record of the output topics, in bytes; not above their `max.message.bytes`.",
+        default="1048576",
+    ),
+)
+
+FLOW = (
+    Variable(
+        "LANES",
+        "lanes",
+        kinds.whole_number(1, 256),
+        "Transactional producers that share the payments, 1 to 256. Fixed once there is data.",
+        default="8",
+    ),
+    Variable(
+        "DEDUPE_WINDOW",
+        "dedupe_window_ms",
+        kinds.duration_ms("1s", "366d"),
+        "How long a paymentId is remembered, by record time: 1s to 366d.",
+        default="7d",
+    ),
+)
+
+GATEWAY = (
+    Variable(
+        "GATEWAY",
+        "gateway.name",
+        kinds.one_of(*gateways.NAMES),
+        "Payment provider: " + " or ".join(gateways.NAMES) + ".",
+        default="simulated",
+    ),
+    Variable(
+        "GATEWAY_CONCURRENCY",
+        "gateway.concurrency",
+        kinds.whole_number(1, 10_000),
+        "Charges in flight at once, in each process: 1 to 10000.",
+        default="256",
+    ),
+    Variable(
+        "GATEWAY_DEADLINE",
+        "gateway.deadline_s",
+        kinds.duration_s("1s", "15m"),
+        "How long one batch of charges may take, retries included, before the process ends.",
+        default="30s",
+    ),
+    Variable(
+        "SIMULATED_DECLINE_RATE",
+        "gateway.simulated_decline_rate",
+        kinds.fraction(),
+        "Share of payments that the simulated gateway declines: 0 to 1.",
+        default="0.02",
+    ),
+    Variable(
+        "SIMULATED_LATENCY",
+        "gateway.simulated_latency_s",
+        kinds.duration_s("0ms", "60s"),
+        "How long the simulated gateway takes for a charge: 0ms to 60s.",
+        default="0ms",
+    ),
+)
+
+PROCESS = (
+    Variable(
+        "PORT",
+        "port",
+        kinds.whole_number(1, 65_535),
+        "Port of the health endpoints.",
+        default="3000",
+    ),
+    Variable(
+        "METRICS_PORT",
+        "metrics_port",
+        kinds.whole_number(1, 65_535),
+        "Port of the Prometheus metrics.",
+        default="9090",
+    ),
+    Variable(
+        "LIVENESS_TIMEOUT",
+        "liveness_timeout_s",
+        kinds.duration_s("1s", "1h"),
+        "How long the flow may make no progress before it is reported as not alive.",
+        default="30s",
+    ),
+    Variable(
+        "LOG_LEVEL",
+        "log_level",
+        kinds.one_of("debug", "info", "warning", "error", warn="warning"),
+        "Least important messages to log: debug, info, warning or error.",
+        default="info",
+    ),
+    Variable(
+        "APP_ENV",
+        "app_env",
+        kinds.matching("[a-zA-Z0-9._-]{1,64}", "1 to 64 letters, digits, '.', '_' or '-'"),
+        "Name of the environment, for logs and metrics; NODE_ENV is read when it is unset.",
+        default="production",
+        synonym="NODE_ENV",
+    ),
+)
+
+GROUPS = {"Kafka": KAFKA, "Flow": FLOW, "Payment gateway": GATEWAY, "Process": PROCESS}
+"""The variables under the headings of the documents."""
+VARIABLES = tuple(variable for group in GROUPS.values() for variable in group)

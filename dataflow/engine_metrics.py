@@ -51,7 +51,6 @@ def prepare_engine_api(environ: MutableMapping[str, str]) -> int | None:
         try:
             # All interfaces, as the engine does: the port must be free on each of them.
             probe.bind(("0.0.0.0", int(given or 0)))  # noqa: S104
-            probe.listen()
         except OSError as error:
             problem = f"{_PORT}: port {given} cannot be used ({error.strerror}); choose another"
             raise SettingsError([problem]) from error

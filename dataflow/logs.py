@@ -51,8 +51,6 @@ def configure(level: str, *, stream: TextIO | None = None) -> None:
         ],
         wrapper_class=structlog.stdlib.BoundLogger,
         logger_factory=structlog.stdlib.LoggerFactory(),
-        # Not cached, or loggers that are module constants would outlive the next configure().
-        cache_logger_on_first_use=False,
     )
 
 
@@ -64,7 +62,8 @@ def _for_machines() -> list[Processor]:
 
 def _for_people() -> list[Processor]:
     renderer = structlog.dev.ConsoleRenderer(
-        exception_formatter=structlog.dev.plain_traceback,  # rich would print local variables
+        # The default prints local variables where rich is installed.
+        exception_formatter=structlog.dev.plain_traceback,
     )
     # The traceback becomes a text first, so that it is masked as well.
     return [structlog.processors.format_exc_info, redact, renderer]

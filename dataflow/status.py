@@ -145,13 +145,15 @@ class Status:
             observe(duration_s)
 
     def broker_up(self) -> None:
-        """Kafka answers. Cheap when it already did; call it on any success."""
+        """Kafka answers. Cheap when it already did; call it on any success.
+
+        When that is news, the flow gets a full LIVENESS_TIMEOUT again to close its epoch.
+        """
         if self._broker:
             return
         with self._lock:
-            if self._broker is False:
-                self._progress_at = self._monotonic()
             self._broker, self._broker_reason = True, ""
+            self._progress_at = self._monotonic()
 
     def broker_down(self, reason: str) -> None:
         """No broker can be reached; holds until `broker_up`. Makes us unready, not dead."""

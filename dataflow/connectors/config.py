@@ -1,10 +1,13 @@
 """From settings to librdkafka's dictionaries: every option we set, and why, is in this file."""
 
+import logging
 from typing import Any
 
 from dataflow.settings import KafkaSettings
 
 Config = dict[str, Any]
+
+_LOGGER = logging.getLogger("kafka")
 
 _QUEUE_KBYTES = 64 * 1024
 _QUEUE_TOTAL_KBYTES = 512 * 1024
@@ -16,6 +19,7 @@ def client(kafka: KafkaSettings, name: str) -> Config:
     config: Config = {
         "bootstrap.servers": kafka.brokers,
         "client.id": name,
+        "logger": _LOGGER,
         "security.protocol": kafka.security_protocol,
         # Brokers come back under other addresses; a reconnect must not wait for long.
         "reconnect.backoff.ms": 100,

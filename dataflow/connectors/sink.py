@@ -96,6 +96,7 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
     def __init__(
         self, kafka: KafkaSettings, lane: int, lanes: int, status: Status, metrics: Metrics
     ) -> None:
+        self._lane = lane
         self._name = lane_name(lane)
         self._topic = kafka.topic_requested
         self._metadata = f"lanes={lanes}"
@@ -108,7 +109,6 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
         self._producer = Producer(producer_config | {"on_delivery": self._on_failure})
         self._clear()
         self._retry("be initialised", self._producer.init_transactions)
-        status.lane_open(lane)
 
     def _clear(self) -> None:
         self._open = False
@@ -120,6 +120,9 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
     def write_batch(self, values: list[Outgoing]) -> None:
         """Hand records to the producer, inside the epoch's transaction."""
         for batch in values:
+            if batch.signal is Signal.OPEN:
+                self._status.expect((), lanes=1)
+                self._status.lane_open(self._lane)
             if batch.signal is Signal.DRAIN and self.on_drain:
                 self.on_drain("a process of the cluster is stopping")
             if not self._open and (batch.values or batch.positions):

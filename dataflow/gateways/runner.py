@@ -77,8 +77,8 @@ class GatewayRunner:
         Never raises, since it is called on the way out of a crash too. May be called again.
         """
         with self._lock:
-            closed, self._closed = self._closed, True
-        if closed or self._thread is None:
+            self._closed = True
+        if self._thread is None:
             return
         if self._running.done() and self._running.exception() is None:
             loop, _, stop = self._running.result()

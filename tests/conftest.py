@@ -1,0 +1,148 @@
+"""The real Kafka that integration tests ask for, and no silence about what was not tested.
+
+A test asks by a fixture: `kafka` for any Kafka, `kafka_control` for one that it may stop, kill and
+pause, `secure_kafka` for one with TLS and a login. That gives it the marker `kafka`. Where there
+is no Kafka to be had, such tests are skipped and named at the end; with CI=true every skip, of
+these tests or of others, is a failure.
+"""
+
+import functools
+import os
+from collections.abc import Generator, Iterator
+
+import pytest
+from kafkatest import Broker, Cluster, SecureBroker, distribution
+
+EXTERNAL = os.environ.get("KAFKA_TEST_BROKERS")
+CI = os.environ.get("CI") == "true"
+FIXTURES = frozenset({"kafka", "kafka_control", "secure_kafka"})
+UNTESTED = pytest.StashKey[dict[str, list[str]]]()  # reason -> tests
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[Cluster]:
+    """A Kafka for the whole run, shared: a `Broker`, or the one that KAFKA_TEST_BROKERS names."""
+    if EXTERNAL:
+        cluster = Cluster(EXTERNAL)
+        cluster.admin().list_topics(timeout=10)
+        yield cluster
+    else:
+        with Broker.start() as broker:
+            yield broker
+
+
+@pytest.fixture
+def kafka_control(kafka: Cluster) -> Iterator[Broker]:
+    """The same Kafka as `kafka`, for tests that disturb it; made well again after the test."""
+    if not isinstance(kafka, Broker):
+        pytest.skip("stops or pauses the broker, and the one in KAFKA_TEST_BROKERS is not ours")
+    yield kafka
+    kafka.heal()
+
+
+@pytest.fixture(scope="session")
+def secure_kafka() -> Iterator[SecureBroker]:
+    """A broker of our own with a SASL_SSL listener, shared."""
+    with SecureBroker.start() as broker:
+        yield broker
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` selects by marker
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if FIXTURES.intersection(_fixtures(item)):
+            item.add_marker("kafka")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Fetch Kafka now, not in a fixture: there it would count towards a test's timeout."""
+    if not session.config.option.collectonly and any(map(_needs_own, session.items)):
+        capture = session.config.pluginmanager.getplugin("capturemanager")
+        with capture.global_and_fixture_disabled():
+            _lacking()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if _needs_own(item):
+        reason = _lacking()
+        if reason is not None:
+            pytest.skip(reason)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # outermost, so that it has the last word
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    # An expected failure reports as skipped too, but it ran.
+    if report.skipped and not hasattr(report, "wasxfail"):
+        reason = _reason(report)
+        if item.get_closest_marker("kafka") is not None:
+            untested = item.config.stash.setdefault(UNTESTED, {})
+            untested.setdefault(reason, []).append(item.nodeid)
+        _forbid_in_ci(report, reason)
+    return report
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Treat a module that skips itself as `pytest_runtest_makereport` treats a test."""
+    report = yield
+    if report.skipped:
+        _forbid_in_ci(report, _reason(report))
+    return report
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    untested = config.stash.get(UNTESTED, {})
+    if not untested:
+        return
+    count = sum(map(len, untested.values()))
+    terminalreporter.section(f"NOT TESTED: {count} of the guarantees", sep="!", red=True, bold=True)
+    for reason, tests in untested.items():
+        terminalreporter.write_line(reason, yellow=True)
+        for nodeid in tests:
+            terminalreporter.write_line(f"  {_sentence(nodeid)}", red=True)
+
+
+def _fixtures(item: pytest.Item) -> list[str]:
+    return list(getattr(item, "fixturenames", ()))
+
+
+def _needs_own(item: pytest.Item) -> bool:
+    """Whether the test cannot do with the Kafka in KAFKA_TEST_BROKERS, or there is none."""
+    if item.get_closest_marker("kafka") is None:
+        return False
+    return not EXTERNAL or "kafka" not in _fixtures(item) or "secure_kafka" in _fixtures(item)
+
+
+@functools.cache
+def _lacking() -> str | None:
+    """Fetch Kafka if need be; say why there is none to be had, or None."""
+    reason = distribution.missing()
+    if reason is None:
+        try:
+            distribution.jars()
+        except distribution.FetchError as error:
+            reason = str(error)
+    return reason
+
+
+def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+    # pytest's own form of a skip: (path, line, reason).
+    text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return text.removeprefix("Skipped: ")
+
+
+def _forbid_in_ci(report: pytest.TestReport | pytest.CollectReport, reason: str) -> None:
+    if CI:
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which CI does not allow: {reason}"
+
+
+def _sentence(nodeid: str) -> str:
+    """Turn `x/test_y.py::test_nothing_is_lost[a]` into `nothing is lost[a]  (x/test_y.py)`."""
+    path, _, name = nodeid.partition("::")
+    return f"{name.removeprefix('test_').replace('_', ' ')}  ({path})"

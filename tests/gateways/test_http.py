@@ -1,0 +1,95 @@
+"""The port fits a provider on the far side of an unreliable network, without any change to it.
+
+The provider here takes 100 ms, and fails half of the calls: some before it has charged, some
+after, so that only the idempotency key keeps it from charging twice.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from hashlib import sha256
+from http import HTTPStatus
+from random import Random
+from urllib.parse import quote
+
+import httpx
+from contract import GatewayContract, definite
+from sample_requests import make_requests
+
+from dataflow.gateways.port import Approved, Declined, Gateway, Reply, Unavailable
+from schemas.outcomes import ErrorCode
+from schemas.requests import PaymentRequest
+
+
+class Provider:
+    """The far side: charges each idempotency key once, whatever becomes of the replies."""
+
+    def __init__(self, latency_s: float, failing: float, seed: int = 7) -> None:
+        self.latency_s = latency_s
+        self.failing = failing
+        self.charges: Counter[str] = Counter()
+        self._random = Random(seed)
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        await asyncio.sleep(self.latency_s)
+        fate, key = self._random.random() / self.failing, request.headers["Idempotency-Key"]
+        if fate < 0.5:
+            return httpx.Response(HTTPStatus.SERVICE_UNAVAILABLE)
+        self.charges[key] += key not in self.charges
+        if fate < 1:
+            raise httpx.ReadTimeout("the reply is lost")
+        digest = sha256(key.encode()).hexdigest()
+        if digest[0] == "0":
+            return httpx.Response(HTTPStatus.PAYMENT_REQUIRED, json={"reason": "no funds"})
+        return httpx.Response(HTTPStatus.CREATED, json={"id": f"ch_{digest[:24]}"})
+
+
+class HttpGateway:
+    """What an adapter for a real provider would look like."""
+
+    def __init__(self, transport: httpx.AsyncBaseTransport, concurrency: int) -> None:
+        self._client = httpx.AsyncClient(transport=transport, base_url="https://provider.test")
+        self._slots = asyncio.Semaphore(concurrency)
+
+    async def charge(self, requests: Sequence[PaymentRequest]) -> list[Reply]:
+        return await asyncio.gather(*map(self._charge, requests))
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    async def _charge(self, request: PaymentRequest) -> Reply:
+        async with self._slots:
+            try:
+                response = await self._client.post(
+                    "/charges",
+                    headers={"Idempotency-Key": quote(request.payment_id, safe="")},
+                    json={"amount": request.minor_units, "currency": request.currency},
+                )
+            except httpx.TransportError as err:
+                return Unavailable(type(err).__name__)
+        if response.status_code == HTTPStatus.PAYMENT_REQUIRED:
+            return Declined(ErrorCode.INSUFFICIENT_FUNDS, response.json()["reason"], retryable=True)
+        if response.is_server_error or response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+            return Unavailable(f"HTTP {response.status_code}")
+        response.raise_for_status()
+        return Approved(response.json()["id"])
+
+
+class TestHttp(GatewayContract):
+    def setup_method(self) -> None:
+        self.provider = Provider(latency_s=0.1, failing=0.5)
+
+    def teardown_method(self) -> None:
+        assert set(self.provider.charges.values()) <= {1}, "money was moved twice"
+
+    def build(self) -> Gateway:
+        return HttpGateway(httpx.MockTransport(self.provider), concurrency=2500)
+
+    def flaky_requests(self) -> list[PaymentRequest]:
+        return make_requests(20)
+
+    def test_every_payment_was_charged_exactly_once(self) -> None:
+        requests = make_requests(100)
+        for _ in range(2):
+            self.play(lambda gateway: definite(gateway, requests))
+        assert self.provider.charges == {request.payment_id: 1 for request in requests}

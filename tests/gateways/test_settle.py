@@ -1,0 +1,238 @@
+"""The retry rule, told with a gateway that follows a script and a clock that stands still."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sample_requests import make_request, make_requests
+
+from dataflow.errors import GatewayFaultError
+from dataflow.gateways.port import Approved, Declined, Reply, Unavailable
+from dataflow.gateways.settle import Definite, settle
+from schemas.outcomes import ErrorCode
+from schemas.requests import PaymentRequest
+
+DOWN = Unavailable("HTTP 503")
+NO_FUNDS = Declined(ErrorCode.INSUFFICIENT_FUNDS, "The balance is too low.", retryable=True)
+
+
+def ok(name: object) -> Approved:
+    return Approved(f"ref_{name}")
+
+
+class Scripted:
+    """Replies as the script says, one line for each call; keeps what it was asked."""
+
+    def __init__(self, script: Iterable[Any]) -> None:
+        self.script = iter(script)
+        self.asked: list[list[PaymentRequest]] = []
+
+    async def charge(self, requests: Sequence[PaymentRequest]) -> Sequence[Reply]:
+        self.asked.append(list(requests))
+        line = next(self.script)
+        if isinstance(line, Exception):
+            raise line
+        return line  # type: ignore[no-any-return]
+
+    async def close(self) -> None: ...
+
+
+class Hanging(Scripted):
+    """Never replies; when cancelled, ends with `ending` if there is one."""
+
+    def __init__(self, ending: Exception | None = None) -> None:
+        super().__init__([])
+        self.ending = ending
+
+    async def charge(self, requests: Sequence[PaymentRequest]) -> Sequence[Reply]:
+        self.asked.append(list(requests))
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if self.ending is not None:
+                raise self.ending from None
+            raise
+        raise AssertionError
+
+
+class Time:
+    """A clock that only moves when somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+        self.pauses_s: list[float] = []
+
+    async def sleep(self, pause_s: float) -> None:
+        self.pauses_s.append(pause_s)
+        self.now_s += pause_s
+
+
+def settled(
+    gateway: Scripted,
+    requests: Sequence[PaymentRequest],
+    *,
+    time: Time | None = None,
+    draw: Callable[[], float] = lambda: 1.0,
+    deadline_s: float = 30.0,
+    **more: Any,
+) -> list[Definite]:
+    time = time or Time()
+    return asyncio.run(
+        settle(
+            gateway,
+            requests,
+            deadline_s=deadline_s,
+            clock=lambda: time.now_s,
+            sleep=time.sleep,
+            draw=draw,
+            **more,
+        )
+    )
+
+
+def fault(gateway: Scripted, requests: Sequence[PaymentRequest], **more: Any) -> GatewayFaultError:
+    with pytest.raises(GatewayFaultError) as caught:
+        settled(gateway, requests, **more)
+    return caught.value
+
+
+# --- Replies ---
+
+
+def test_definite_replies_are_handed_on_after_one_call() -> None:
+    gateway, requests = Scripted([(ok(0), NO_FUNDS, ok(2))]), make_requests(3)
+    assert settled(gateway, requests) == [ok(0), NO_FUNDS, ok(2)]
+    assert gateway.asked == [requests]
+
+
+def test_an_empty_batch_is_settled_with_nothing() -> None:
+    assert settled(Scripted([[]]), []) == []
+
+
+def test_only_the_unavailable_ones_are_asked_again() -> None:
+    a, b, c, d = requests = make_requests(4)
+    gateway = Scripted([[DOWN, ok("b"), DOWN, NO_FUNDS], [DOWN, ok("c")], [NO_FUNDS]])
+    assert settled(gateway, requests) == [NO_FUNDS, ok("b"), ok("c"), NO_FUNDS]
+    assert gateway.asked == [[a, b, c, d], [a, c], [a]]
+
+
+def test_a_payment_is_asked_again_under_the_same_idempotency_key() -> None:
+    gateway = Scripted([[DOWN], [DOWN], [ok(1)]])
+    settled(gateway, [make_request("pay_1")])
+    assert [request.payment_id for (request,) in gateway.asked] == ["pay_1"] * 3
+
+
+@given(st.lists(st.integers(0, 6), max_size=20))
+def test_every_request_is_asked_until_it_is_answered_and_never_again(refusals: list[int]) -> None:
+    """`refusals`: how often each request is unavailable before it is answered."""
+    requests = make_requests(len(refusals))
+    left = {r.payment_id: times for r, times in zip(requests, refusals, strict=True)}
+    asked = dict.fromkeys(left, 0)
+
+    class Flaky(Scripted):
+        async def charge(self, requests: Sequence[PaymentRequest]) -> Sequence[Reply]:
+            replies: list[Reply] = []
+            for request in requests:
+                asked[request.payment_id] += 1
+                done = asked[request.payment_id] > left[request.payment_id]
+                replies.append(ok(request.payment_id) if done else DOWN)
+            return replies
+
+    assert settled(Flaky([]), requests) == [ok(request.payment_id) for request in requests]
+    assert list(asked.values()) == [times + 1 for times in refusals]
+
+
+# --- Pauses and the deadline ---
+
+
+def test_the_longest_pause_doubles_from_50_ms_up_to_5_s() -> None:
+    time = Time()
+    settled(Scripted([[DOWN]] * 9 + [[ok(1)]]), make_requests(1), time=time)
+    assert time.pauses_s == [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
+
+
+def test_each_pause_is_drawn_between_zero_and_the_longest() -> None:
+    time, draws = Time(), iter([0.0, 0.5, 0.25])
+    settled(Scripted([[DOWN]] * 3 + [[ok(1)]]), make_requests(1), time=time, draw=draws.__next__)
+    assert time.pauses_s == [0.0, 0.05, 0.05]
+
+
+def test_after_the_deadline_it_gives_up_with_the_number_and_the_last_reason() -> None:
+    time = Time()
+    gateway = Scripted([[ok(0), DOWN, DOWN]] + [[DOWN, Unavailable("HTTP 429")]] * 99)
+    error = fault(gateway, make_requests(3), time=time)
+    assert str(error) == (
+        "no answer from the gateway for 2 of 3 requests within 30 s; last reason: HTTP 429"
+    )
+    assert sum(time.pauses_s) < 30
+    assert len(gateway.asked) == len(time.pauses_s) + 1 == 12
+
+
+def test_a_very_long_reason_is_not_quoted_in_full() -> None:
+    error = fault(Scripted([[Unavailable("x" * 10_000)]] * 99), make_requests(1))
+    assert len(str(error)) < 400
+
+
+def test_whoever_wants_to_know_is_told_before_each_pause() -> None:
+    waits: list[tuple[int, float, str]] = []
+    gateway = Scripted([[DOWN, DOWN], [ok(0), DOWN], [ok(1)]])
+    settled(gateway, make_requests(2), on_wait=lambda *wait: waits.append(wait))
+    assert waits == [(2, 0.05, "HTTP 503"), (1, 0.1, "HTTP 503")]
+
+
+def test_a_charge_that_never_returns_is_cut_off_at_the_deadline() -> None:
+    error = fault(Hanging(), make_requests(3), deadline_s=0.02)
+    assert str(error) == "3 requests to the gateway: it did not return by the deadline"
+
+
+def test_a_charge_that_fails_when_it_is_cut_off_was_still_cut_off() -> None:
+    error = fault(Hanging(ValueError("connection closed")), make_requests(1), deadline_s=0.02)
+    assert "did not return by the deadline" in str(error)
+
+
+def test_somebody_elses_cancellation_is_not_mistaken_for_a_fault() -> None:
+    async def cancelled() -> None:
+        task = asyncio.create_task(settle(Hanging(), make_requests(1), deadline_s=30))
+        await asyncio.sleep(0)
+        task.cancel()
+        await task
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(cancelled())
+
+
+# --- A gateway that breaks the contract ---
+
+
+@pytest.mark.parametrize("error", [ValueError("no such key"), TimeoutError("their own")])
+def test_a_gateway_that_raises_is_a_fault_with_its_error_as_the_cause(error: Exception) -> None:
+    raised = fault(Scripted([error]), make_requests(2))
+    assert raised.__cause__ is error
+    assert str(raised) == (
+        f"2 requests to the gateway: it failed with {type(error).__name__}: {error}"
+    )
+
+
+def test_a_gateway_that_raises_when_asked_again_is_a_fault_too() -> None:
+    raised = fault(Scripted([[ok(0), DOWN], OSError("reset")]), make_requests(2))
+    assert str(raised) == "1 requests to the gateway: it failed with OSError: reset"
+
+
+@pytest.mark.parametrize("replies", [[], [ok(0)], [ok(0), ok(1), ok(2)]])
+def test_a_wrong_number_of_replies_is_a_fault(replies: list[Reply]) -> None:
+    raised = fault(Scripted([replies]), make_requests(2))
+    assert str(raised) == f"2 requests to the gateway: it gave {len(replies)} replies"
+
+
+@pytest.mark.parametrize("reply", [None, "ok", {"reference": "r"}, Approved])
+def test_a_reply_of_a_wrong_type_is_a_fault(reply: object) -> None:
+    raised = fault(Scripted([[ok(0), reply]]), make_requests(2))
+    assert f"it replied with {type(reply).__name__}" in str(raised)
+
+
+def test_no_replies_at_all_is_a_fault() -> None:
+    raised = fault(Scripted([None]), make_requests(1))
+    assert isinstance(raised.__cause__, TypeError)

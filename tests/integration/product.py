@@ -1,0 +1,223 @@
+"""The product as its users run it: a subprocess, its topics, and what it has published."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.request import urlopen
+
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from kafkatest import Cluster
+from kafkatest.ports import free
+
+ROOT = Path(__file__).parents[2]
+CRASH_HOOKS = Path(__file__).parent / "hooks"
+
+
+@dataclass
+class Topics:
+    """The four topics of one test, and the group that goes with them."""
+
+    prefix: str
+
+    @property
+    def requested(self) -> str:
+        return f"{self.prefix}.requested"
+
+    @property
+    def outputs(self) -> tuple[str, str, str]:
+        return f"{self.prefix}.processed", f"{self.prefix}.failed", f"{self.prefix}.audit"
+
+    @property
+    def group(self) -> str:
+        return f"{self.prefix}.group"
+
+    def environ(self) -> dict[str, str]:
+        processed, failed, audit = self.outputs
+        return {
+            "KAFKA_TOPIC_REQUESTED": self.requested,
+            "KAFKA_TOPIC_PROCESSED": processed,
+            "KAFKA_TOPIC_FAILED": failed,
+            "KAFKA_TOPIC_AUDIT": audit,
+            "KAFKA_GROUP_ID": self.group,
+        }
+
+    def create(self, kafka: Cluster, partitions: int = 3) -> None:
+        kafka.create_topics({self.requested: partitions, **dict.fromkeys(self.outputs, 3)})
+
+
+class Flow:
+    """One process of `python -m bytewax.run dataflow.flow`."""
+
+    def __init__(
+        self,
+        kafka: Cluster,
+        topics: Topics,
+        directory: Path,
+        *args: str,
+        environ: Mapping[str, str] | None = None,
+        snapshot_interval: str = "1",
+    ) -> None:
+        self.log_path = directory / f"flow-{time.monotonic_ns()}.log"
+        self.port, self.metrics_port = free(2)
+        recovery = directory / "recovery"
+        self.environ = {
+            **{k: v for k, v in os.environ.items() if not k.startswith(("KAFKA_", "BYTEWAX_"))},
+            "KAFKA_BROKERS": kafka.bootstrap,
+            "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
+            **topics.environ(),
+            "LANES": "4",
+            "PORT": str(self.port),
+            "METRICS_PORT": str(self.metrics_port),
+            "BYTEWAX_RECOVERY_DIRECTORY": str(recovery),
+            "BYTEWAX_SNAPSHOT_INTERVAL": snapshot_interval,
+            "BYTEWAX_RECOVERY_BACKUP_INTERVAL": "0",
+            "PYTHONPATH": str(CRASH_HOOKS),
+            **(environ or {}),
+        }
+        self.environ = {name: value for name, value in self.environ.items() if value}
+        with self.log_path.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "bytewax.run", "dataflow.flow", *args],
+                cwd=ROOT,
+                env=self.environ,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def __enter__(self) -> "Flow":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace")
+
+    def get(self, path: str, port: int | None = None) -> tuple[int, str]:
+        try:
+            with urlopen(f"http://127.0.0.1:{port or self.port}{path}", timeout=5) as answer:  # noqa: S310
+                return answer.status, answer.read().decode()
+        except HTTPError as error:
+            return error.code, error.read().decode()
+        except (URLError, OSError):
+            return 0, ""
+
+    def health(self) -> dict[str, Any]:
+        _, body = self.get("/health")
+        return dict(json.loads(body)) if body else {}
+
+    def metrics(self) -> str:
+        return self.get("/metrics", self.metrics_port)[1]
+
+    def wait_until_ready(self, timeout_s: float = 40) -> None:
+        self.wait(lambda: self.get("/ready")[0] == 200, timeout_s, "ready")
+
+    def wait(self, done: Any, timeout_s: float, what: str) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not done():
+            assert self.process.poll() is None, f"ended before it was {what}:\n{self.log[-4000:]}"
+            assert time.monotonic() < deadline, f"not {what}:\n{self.log[-4000:]}"
+            time.sleep(0.05)
+
+    def wait_for_exit(self, timeout_s: float = 60) -> int:
+        try:
+            return self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still running:\n{self.log[-4000:]}") from None
+
+    def terminate(self, timeout_s: float = 30) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.wait_for_exit(timeout_s)
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+def request(
+    payment_id: str, amount: str = "10.00", currency: str = "USD", **more: object
+) -> bytes:
+    fields = {
+        "paymentId": payment_id,
+        "userId": "user_1",
+        "amount": amount,
+        "currency": currency,
+        "paymentMethod": "credit_card",
+        **more,
+    }
+    return json.dumps(fields).encode()
+
+
+def mixed_requests(count: int, seed: int, duplicates: float = 0.3) -> Iterator[bytes]:
+    """A stream as it may come: duplicates, conflicts, invalid ones, garbage; by `seed`."""
+    rng = random.Random(seed)
+    ids: list[tuple[str, str, str]] = []
+    for n in range(count):
+        draw = rng.random()
+        if ids and draw < duplicates:
+            payment_id, amount, currency = rng.choice(ids)
+            if rng.random() < 0.1:
+                amount = "77.77" if currency != "JPY" else "7777"
+            yield request(payment_id, amount, currency)
+        elif draw > 0.99:
+            yield rng.choice([b"\xff\xfe", b"{", b"[]", request(f"bad-{n}", "-1"), b""])
+        else:
+            currency = rng.choice(["USD", "EUR", "JPY", "KWD"])
+            amount = str(rng.randrange(1, 10_000))
+            if currency != "JPY":
+                amount += f".{rng.randrange(100):02d}"
+            ids.append((f"pay-{seed}-{n}", amount, currency))
+            yield request(*ids[-1])
+
+
+def send(kafka: Cluster, topics: Topics, values: Iterator[bytes], partitions: int = 3) -> int:
+    """Spread records over the partitions *not* by key; the number of them."""
+    producer = Producer({"bootstrap.servers": kafka.bootstrap, "linger.ms": 5})
+    count = 0
+    for count, value in enumerate(values, 1):
+        while True:
+            try:
+                producer.produce(topics.requested, value, partition=(count * 7919) % partitions)
+                break
+            except BufferError:
+                producer.poll(0.05)
+    assert producer.flush(30) == 0
+    return count
+
+
+def read_all(kafka: Cluster, topic: str, *, isolation: str = "read_committed") -> list[Message]:
+    """Everything that is in a topic now, partition by partition."""
+    consumer = Consumer({
+        "bootstrap.servers": kafka.bootstrap,
+        "group.id": "reader",
+        "enable.auto.commit": False,
+        "auto.offset.reset": "earliest",
+        "isolation.level": isolation,
+        "enable.partition.eof": True,
+        "fetch.wait.max.ms": 10,
+    })
+    partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+    consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
+    messages: list[Message] = []
+    open_partitions = set(partitions)
+    deadline = time.monotonic() + 60
+    while open_partitions:
+        assert time.monotonic() < deadline, f"{topic}: an open transaction blocks the reader"
+        for message in consumer.consume(10_000, 0.2):
+            if message.error() is not None:
+                open_partitions.discard(message.partition())
+            else:
+                messages.append(message)
+    consumer.close()
+    return messages

@@ -1,0 +1,116 @@
+"""Exactly once, on a real Kafka: in every shape, through every crash."""
+
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+from invariants import check
+from kafkatest import Cluster
+from kafkatest.ports import free
+from product import Flow, Topics, mixed_requests, send
+
+
+@pytest.fixture
+def topics(kafka: Cluster) -> Topics:
+    topics = Topics(f"t{uuid.uuid4().hex[:8]}")
+    topics.create(kafka)
+    return topics
+
+
+def settled(*flows: Flow) -> bool:
+    """Whether everything sent so far is committed, as /health tells it."""
+    partitions = {n: p for flow in flows for n, p in flow.health().get("partitions", {}).items()}
+    return len(partitions) == 3 and all(p["lag"] == 0 for p in partitions.values())
+
+
+def run_to_the_end(kafka: Cluster, topics: Topics, directory: Path, **environ: str) -> Flow:
+    """One run without faults, until all is settled, and a clean stop."""
+    with Flow(kafka, topics, directory, environ=environ) as flow:
+        flow.wait_until_ready()
+        flow.wait(lambda: settled(flow), 60, "settled")
+        assert flow.terminate() == 0
+    return flow
+
+
+def test_one_process_decides_50000_requests_once(
+    kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    send(kafka, topics, mixed_requests(50_000, seed=1))
+    run_to_the_end(kafka, topics, tmp_path)
+    findings = check(kafka, topics)
+    assert not findings.problems
+    assert findings.counts["records"] == 50_000
+    assert findings.counts["payment.duplicate"] > 10_000
+    assert findings.counts["payment.conflict"] > 1_000
+
+
+CRASHES = [
+    "decided:3",
+    "mid-batch:6",
+    "before-commit:1",
+    "before-commit:6",
+    "after-commit:1",
+    "after-commit:2",
+    "after-commit:4",
+    "after-commit:6",
+]
+
+
+@pytest.mark.parametrize("crash", CRASHES)
+def test_killed_once(crash: str, kafka: Cluster, topics: Topics, tmp_path: Path) -> None:
+    crash_once(crash, kafka, topics, tmp_path)
+    run_to_the_end(kafka, topics, tmp_path)
+    assert check(kafka, topics).problems == []
+
+
+@pytest.mark.parametrize("crash", ["open:1", "replay:1"])
+def test_killed_again_while_it_resumes(
+    crash: str, kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    crash_once("after-commit:6", kafka, topics, tmp_path)
+    with Flow(kafka, topics, tmp_path, environ={"CRASH_AT": crash}) as flow:
+        assert flow.wait_for_exit() == -9
+    run_to_the_end(kafka, topics, tmp_path)
+    assert check(kafka, topics).problems == []
+
+
+def crash_once(
+    crash: str, kafka: Cluster, topics: Topics, directory: Path, **environ: str
+) -> None:
+    """A run that is killed in its first or second epoch; the same ids come before and after."""
+    send(kafka, topics, mixed_requests(4_000, seed=2))
+    environ = {"CRASH_AT": crash, **environ}
+    with Flow(kafka, topics, directory, environ=environ) as flow:
+        deadline = time.monotonic() + 20
+        while flow.process.poll() is None and not settled(flow):
+            assert time.monotonic() < deadline, flow.log
+            time.sleep(0.05)
+        send(kafka, topics, mixed_requests(4_000, seed=3))
+        assert flow.wait_for_exit() == -9
+    send(kafka, topics, mixed_requests(4_000, seed=2))
+
+
+def test_two_workers(kafka: Cluster, topics: Topics, tmp_path: Path) -> None:
+    send(kafka, topics, mixed_requests(20_000, seed=5))
+    with Flow(kafka, topics, tmp_path, "-w", "2") as flow:
+        flow.wait_until_ready()
+        flow.wait(lambda: settled(flow), 60, "settled")
+        assert flow.terminate() == 0
+    assert check(kafka, topics).problems == []
+
+
+def test_two_processes(kafka: Cluster, topics: Topics, tmp_path: Path) -> None:
+    send(kafka, topics, mixed_requests(20_000, seed=6))
+    addresses = ";".join(f"127.0.0.1:{port}" for port in free(2))
+    with (
+        Flow(kafka, topics, tmp_path, "-i", "0", "-a", addresses) as first,
+        Flow(kafka, topics, tmp_path, "-i", "1", "-a", addresses) as second,
+    ):
+        first.wait_until_ready()
+        second.wait_until_ready()
+        first.wait(lambda: settled(first, second), 60, "settled")
+        # One of them is told to stop; both do.
+        assert first.terminate() == 0
+        assert second.wait_for_exit() == 0
+    assert check(kafka, topics).problems == []

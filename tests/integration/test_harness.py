@@ -1,0 +1,260 @@
+"""The harness itself: what the other integration tests believe of their Kafka."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Producer,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient
+from kafkatest import Broker, Cluster, SecureBroker, ToolError
+
+TESTS = Path(__file__).parents[1]
+GROUP_TOOL = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
+
+
+def fresh(kafka: Cluster, partitions: int = 1) -> str:
+    topic = f"harness-{uuid.uuid4().hex[:12]}"
+    kafka.create_topics({topic: partitions})
+    return topic
+
+
+def produce(producer: Producer, topic: str, *values: bytes) -> None:
+    for value in values:
+        producer.produce(topic, value, partition=0)
+    assert producer.flush(20) == 0
+
+
+def read(kafka: Cluster, topic: str, isolation: str) -> list[bytes]:
+    """Return all that such a reader sees of partition 0, up to its end."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": kafka.bootstrap,
+            "group.id": "unused",
+            "isolation.level": isolation,
+            "enable.partition.eof": True,
+            "fetch.wait.max.ms": 50,  # the end is reported only after an empty fetch
+        }
+    )
+    consumer.assign([TopicPartition(topic, 0, OFFSET_BEGINNING)])
+    seen: list[bytes] = []
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        message = consumer.poll(1)
+        if message is None:
+            continue
+        error = message.error()
+        if error is None:
+            seen.append(message.value() or b"")
+        elif error.code() == KafkaError._PARTITION_EOF:
+            consumer.close()
+            return seen
+        else:
+            raise KafkaException(error)
+    raise TimeoutError(topic)
+
+
+def test_an_aborted_transaction_is_invisible_to_a_read_committed_reader(kafka: Cluster) -> None:
+    topic = fresh(kafka)
+    producer = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": topic})
+    producer.init_transactions(20)
+    for value, end in [
+        (b"first", producer.commit_transaction),
+        (b"aborted", producer.abort_transaction),
+        (b"last", producer.commit_transaction),
+    ]:
+        producer.begin_transaction()
+        produce(producer, topic, value)
+        end(20)
+    assert read(kafka, topic, "read_committed") == [b"first", b"last"]
+    assert read(kafka, topic, "read_uncommitted") == [b"first", b"aborted", b"last"]
+
+
+def test_a_second_producer_with_the_same_transactional_id_fences_the_first(
+    kafka: Cluster,
+) -> None:
+    topic = fresh(kafka)
+    config = {"bootstrap.servers": kafka.bootstrap, "transactional.id": topic}
+    first, second = Producer(config), Producer(config)
+    first.init_transactions(20)
+    first.begin_transaction()
+    produce(first, topic, b"of the fenced one")
+    second.init_transactions(20)
+    with pytest.raises(KafkaException) as raised:
+        first.commit_transaction(20)
+    assert raised.value.args[0].fatal()
+    assert read(kafka, topic, "read_committed") == []
+
+
+@pytest.mark.parametrize("end", [Broker.stop, Broker.kill])
+def test_a_restart_keeps_data_and_address(
+    kafka_control: Broker, end: Callable[[Broker], None]
+) -> None:
+    topic = fresh(kafka_control)
+    producer = Producer({"bootstrap.servers": kafka_control.bootstrap, "log_level": 0})
+    produce(producer, topic, b"before")
+    end(kafka_control)
+    assert kafka_control.pid is None
+    kafka_control.restart()
+    produce(producer, topic, b"after")
+    assert read(kafka_control, topic, "read_committed") == [b"before", b"after"]
+
+
+def test_a_paused_broker_answers_only_after_it_resumes(kafka_control: Broker) -> None:
+    kafka_control.pause()
+    with pytest.raises(KafkaException):
+        kafka_control.admin().list_topics(timeout=1)
+    kafka_control.resume()
+    assert kafka_control.admin().list_topics(timeout=20).brokers
+
+
+def test_the_group_tool_prints_the_lag(kafka: Cluster) -> None:
+    topic = fresh(kafka)
+    group = f"group-of-{topic}"
+    produce(Producer({"bootstrap.servers": kafka.bootstrap}), topic, *[b"x"] * 10)
+    consumer = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": group})
+    consumer.commit(offsets=[TopicPartition(topic, 0, 7)], asynchronous=False)
+    consumer.close()
+    printed = kafka.tool(GROUP_TOOL, "--describe", "--group", group)
+    assert re.search(rf"{group}\s+{topic}\s+0\s+7\s+10\s+3\s", printed), printed
+
+
+def test_a_tool_that_fails_says_why(kafka: Cluster) -> None:
+    with pytest.raises(ToolError, match="no-such-option"):
+        kafka.tool(GROUP_TOOL, "--no-such-option")
+
+
+def login_error(config: Mapping[str, str]) -> int | None:
+    """Return the code of the first error a client meets, or None when it gets an answer."""
+    codes: list[int] = []
+    settings: dict[str, Any] = {"error_cb": lambda error: codes.append(error.code())}
+    admin = AdminClient({**config, "log_level": 0, **settings})
+    deadline = time.monotonic() + 20
+    while not codes and time.monotonic() < deadline:
+        try:
+            admin.list_topics(timeout=0.2)
+        except KafkaException:
+            admin.poll(0)
+        else:
+            return None
+    return codes[0]
+
+
+def test_sasl_ssl_lets_the_right_password_in(secure_kafka: SecureBroker) -> None:
+    assert login_error(secure_kafka.sasl_ssl_config()) is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"sasl.password": "wrong"}, {"sasl.username": "nobody"}, {"sasl.mechanism": "PLAIN"}],
+    ids=lambda wrong: next(iter(wrong)),
+)
+def test_sasl_ssl_refuses_a_wrong_login(secure_kafka: SecureBroker, wrong: dict[str, str]) -> None:
+    assert login_error(secure_kafka.sasl_ssl_config() | wrong) == KafkaError._AUTHENTICATION
+
+
+def test_sasl_ssl_is_refused_by_a_client_of_another_ca(secure_kafka: SecureBroker) -> None:
+    config = secure_kafka.sasl_ssl_config() | {"ssl.ca.location": secure_kafka.other_ca_pem}
+    assert login_error(config) == KafkaError._SSL
+
+
+def test_sasl_ssl_is_refused_by_a_client_that_used_another_host_name(
+    secure_kafka: SecureBroker,
+) -> None:
+    address = secure_kafka.sasl_ssl_bootstrap.replace("localhost", "127.0.0.1")
+    config = secure_kafka.sasl_ssl_config() | {"bootstrap.servers": address}
+    assert login_error(config) == KafkaError._SSL
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
+def test_the_broker_dies_with_its_parent(tmp_path: Path, signum: signal.Signals) -> None:
+    # Started by a thread that ends at once: that alone must not take the broker along.
+    program = (
+        "import threading, time; from kafkatest import Broker\n"
+        "def start(): print(Broker.start().pid, flush=True)\n"
+        "thread = threading.Thread(target=start); thread.start(); thread.join()\n"
+        "time.sleep(60)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(TESTS), "TMPDIR": str(tmp_path)},
+    ) as parent:
+        assert parent.stdout is not None
+        broker = int(parent.stdout.readline())
+        time.sleep(0.5)
+        assert lives(broker)
+        parent.send_signal(signum)
+    deadline = time.monotonic() + 10
+    while lives(broker) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not lives(broker)
+
+
+def lives(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/stat")
+    # A zombie is dead: whoever adopted it has not looked yet.
+    return status.exists() and status.read_text().rpartition(") ")[2][0] != "Z"
+
+
+def run_without_java(tmp_path: Path, test: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run one test under our conftest, on a machine that has no Java."""
+    (tmp_path / "test_it.py").write_text(f"import pytest\n{test}")
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = kafka")
+    kept = {k: v for k, v in os.environ.items() if k not in {"CI", "KAFKA_TEST_BROKERS"}}
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "conftest", "-p", "no:cacheprovider", "test_it.py"],
+        cwd=tmp_path,
+        env={**kept, "PYTHONPATH": str(TESTS), "PATH": "", "JAVA_HOME": "/nowhere", **env},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+NEEDS_KAFKA = "def test_no_payment_is_lost(kafka): pass"
+
+
+def test_without_kafka_the_summary_names_what_was_not_tested(tmp_path: Path) -> None:
+    done = run_without_java(tmp_path, NEEDS_KAFKA)
+    assert done.returncode == 0
+    assert "NOT TESTED: 1 of the guarantees" in done.stdout
+    assert "no payment is lost" in done.stdout
+    assert "no Java" in done.stdout
+
+
+def test_without_kafka_ci_fails(tmp_path: Path) -> None:
+    done = run_without_java(tmp_path, NEEDS_KAFKA, CI="true")
+    assert done.returncode == 1
+    assert "NOT TESTED: 1 of the guarantees" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        "def test_it(): pytest.skip('not today')",
+        "@pytest.mark.skip(reason='not today')\ndef test_it(): pass",
+        "pytest.skip('not today', allow_module_level=True)",
+    ],
+)
+def test_in_ci_any_skip_is_a_failure(tmp_path: Path, test: str) -> None:
+    assert run_without_java(tmp_path, test).returncode in {0, 5}
+    done = run_without_java(tmp_path, test, CI="true")
+    assert done.returncode in {1, 2}
+    assert "skipped, which CI does not allow: not today" in done.stdout

@@ -1,0 +1,238 @@
+"""One Kafka broker of our own, which a test may stop, pause and kill."""
+
+import atexit
+import base64
+import shutil
+import signal
+import tempfile
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from confluent_kafka import KafkaException
+
+from kafkatest import ports
+from kafkatest.cluster import Cluster, java_command, run_java
+from kafkatest.jvm import Jvm
+
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 15.0
+
+SETTINGS = {
+    "process.roles": "broker,controller",
+    "node.id": "1",
+    "controller.listener.names": "CONTROLLER",
+    "inter.broker.listener.name": "PLAINTEXT",
+    "auto.create.topics.enable": "false",
+    # There is one broker. And few partitions where Kafka would make 50: their first user waits.
+    "offsets.topic.replication.factor": "1",
+    "offsets.topic.num.partitions": "4",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "transaction.state.log.num.partitions": "4",
+    "share.coordinator.state.topic.replication.factor": "1",
+    "share.coordinator.state.topic.min.isr": "1",
+    "share.coordinator.state.topic.num.partitions": "1",
+    "group.initial.rebalance.delay.ms": "0",
+    # Records with old timestamps are test data, not garbage.
+    "log.retention.ms": "-1",
+    # 128 MB of the heap, otherwise.
+    "log.cleaner.dedupe.buffer.size": "8388608",
+    # A killed broker may register again only after this: 9 s would be most of a restart.
+    "broker.session.timeout.ms": "3000",
+    "broker.heartbeat.interval.ms": "500",
+}
+
+
+class BrokerError(Exception):
+    """The broker did not start; the message has the end of its log."""
+
+
+class Listener(NamedTuple):
+    """Where clients connect: on `ports.HOST`, told to come back to `host`."""
+
+    host: str
+    port: int
+
+
+class Broker(Cluster):
+    """One Apache Kafka process, broker and controller in one, its data in a temporary directory.
+
+    Stopping keeps data and ports for `restart`. Only `close`, or the end of this process, however
+    it comes, gives them up. As a context manager it closes itself.
+
+    Attributes:
+        directory: Where its settings, logs and data are.
+        listeners: Those for clients, by security protocol.
+        settings: What goes into `server.properties`, beside the listeners.
+    """
+
+    def __init__(
+        self, *, port: int | None, config: Mapping[str, str], java_options: Sequence[str]
+    ) -> None:
+        plain, self._controller_port = ports.free(2)
+        self._port = port or plain
+        super().__init__(f"{ports.HOST}:{self._port}")
+        self._java_options = java_options
+        self._jvm: Jvm | None = None
+        self.directory = Path(tempfile.mkdtemp(prefix="kafkatest-"))
+        self.listeners = {"PLAINTEXT": Listener(ports.HOST, self._port)}
+        self.settings = SETTINGS | {"log.dirs": str(self.directory / "data")} | dict(config)
+
+    @classmethod
+    def start(
+        cls,
+        *,
+        port: int | None = None,
+        config: Mapping[str, str] | None = None,
+        java_options: Sequence[str] = ("-Xmx512m",),
+    ) -> Self:
+        """Start a new, empty broker and return when it answers.
+
+        Args:
+            port: Of the plaintext listener; by default one that is free.
+            config: Broker settings, over those in `SETTINGS`.
+            java_options: For its JVM, e.g. more memory.
+
+        Raises:
+            BrokerError: If it does not come up.
+            FetchError: If Apache Kafka is not here yet and cannot be fetched.
+        """
+        broker = cls(port=port, config=config or {}, java_options=java_options)
+        atexit.register(broker.close)
+        try:
+            broker._format()
+            broker.restart()
+        except BaseException:
+            broker.close()
+            raise
+        return broker
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id; None while it is down. A paused broker has one."""
+        running = self._jvm is not None and self._jvm.exit_code is None
+        return self._jvm.pid if self._jvm is not None and running else None
+
+    def stop(self) -> None:
+        """Stop it in order, as an upgrade would; nothing when it is down."""
+        if self._jvm is not None:
+            self._jvm.terminate(STOP_TIMEOUT_S)
+
+    def kill(self) -> None:
+        """Kill its process. What it has written survives, as the machine does."""
+        if self._jvm is not None:
+            self._jvm.kill()
+
+    def pause(self) -> None:
+        """Freeze it: connections stay open, and nothing answers.
+
+        Its partitions have no leader for a moment after more than `broker.session.timeout.ms`.
+        """
+        if self._jvm is not None:
+            self._jvm.send(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Undo `pause`; nothing when it is not paused."""
+        if self._jvm is not None:
+            self._jvm.send(signal.SIGCONT)
+
+    def restart(self) -> None:
+        """Start it on the same data and ports and return when it answers; stop it first if it runs.
+
+        Takes some seconds longer after a `kill`: the controller waits until the session of the
+        killed broker has expired.
+        """
+        self.stop()
+        command = java_command(
+            "kafka.Kafka", [str(self._properties)], str(self._log), self._java_options
+        )
+        self._jvm = Jvm(command, self._console)
+        self._wait_until_ready(self._jvm)
+
+    def heal(self) -> None:
+        """Return when it runs and answers, whatever was done to it before."""
+        if self._jvm is None or self.pid is None:
+            self.restart()
+        else:
+            self.resume()
+            self._wait_until_ready(self._jvm)
+
+    def close(self) -> None:
+        """End it for good and delete its data."""
+        atexit.unregister(self.close)
+        self.kill()  # in order or not: nobody reads the data again
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def log_tail(self, lines: int = 40) -> str:
+        """Return the end of its log, and all it wrote to the console (little, unless it failed)."""
+        return "\n".join([*_read(self._log).splitlines()[-lines:], _read(self._console)])
+
+    @property
+    def _properties(self) -> Path:
+        return self.directory / "server.properties"
+
+    @property
+    def _log(self) -> Path:
+        return self.directory / "server.log"
+
+    @property
+    def _console(self) -> Path:
+        return self.directory / "console.log"
+
+    def _server_properties(self) -> dict[str, str]:
+        controller = f"CONTROLLER://{ports.HOST}:{self._controller_port}"
+        bound = [f"{name}://{ports.HOST}:{at.port}" for name, at in self.listeners.items()]
+        advertised = [f"{name}://{at.host}:{at.port}" for name, at in self.listeners.items()]
+        protocols = [f"{name}:{name}" for name in self.listeners]
+        return {
+            "listeners": ",".join([*bound, controller]),
+            "advertised.listeners": ",".join(advertised),
+            "listener.security.protocol.map": ",".join([*protocols, "CONTROLLER:PLAINTEXT"]),
+            "controller.quorum.bootstrap.servers": controller.partition("://")[2],
+        } | self.settings
+
+    def _format(self, *options: str) -> None:
+        """Write the settings and lay out an empty data directory."""
+        lines = [f"{key}={value}\n" for key, value in self._server_properties().items()]
+        self._properties.write_text("".join(lines))
+        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        command = ["format", "--standalone", "--config", str(self._properties), *options]
+        # The id in one word with its option, as it may begin with a dash.
+        run_java("kafka.tools.StorageTool", [*command, f"--cluster-id={cluster_id}"])
+
+    def _wait_until_ready(self, jvm: Jvm) -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        # The port first: a client made too early waits between its attempts, ever longer.
+        while not (ports.listens(self._port) and self._answers()):
+            if jvm.exit_code is not None:
+                message = f"the broker exited {jvm.exit_code} on start:\n{self.log_tail()}"
+                raise BrokerError(message)
+            if time.monotonic() > deadline:
+                message = f"the broker is not up after {START_TIMEOUT_S:.0f} s:\n{self.log_tail()}"
+                raise BrokerError(message)
+            time.sleep(0.02)
+
+    def _answers(self) -> bool:
+        try:
+            cluster = self.admin().list_topics(timeout=2)
+        except KafkaException:
+            return False
+        # After a restart the broker answers before it leads its partitions again.
+        return bool(cluster.brokers) and all(
+            partition.leader >= 0
+            for topic in cluster.topics.values()
+            for partition in topic.partitions.values()
+        )
+
+
+def _read(path: Path) -> str:
+    return path.read_text(errors="replace") if path.exists() else ""

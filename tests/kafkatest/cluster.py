@@ -1,0 +1,117 @@
+"""What a test may do to any Kafka, whoever runs it."""
+
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from kafkatest import distribution
+
+LOG4J = Path(__file__).with_name("log4j2.properties")
+# Short-lived JVMs on two cores: the optimizing compiler and a parallel collector only cost here.
+JAVA_OPTIONS = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
+# Long enough for a laptop under load, short enough that a test that hangs says where.
+TIMEOUT_S = 30.0
+
+
+class ToolError(Exception):
+    """A command line tool of Kafka's failed; the message has all it printed."""
+
+
+class Cluster:
+    """A Kafka that is up.
+
+    Attributes:
+        bootstrap: `host:port` of its plaintext listener, also for other processes.
+    """
+
+    bootstrap: str
+
+    def __init__(self, bootstrap: str) -> None:
+        self.bootstrap = bootstrap
+
+    def admin(self) -> AdminClient:
+        """Return a new admin client, quiet about connections that fail."""
+        return AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+
+    def create_topics(
+        self, partitions: Mapping[str, int], config: Mapping[str, str] | None = None
+    ) -> None:
+        """Create topics and return when every partition has a leader.
+
+        Args:
+            partitions: How many, by topic. A topic that exists already is an error: what is in
+                it would reach the test.
+            config: Topic settings, the same for all of them.
+        """
+        admin = self.admin()
+        topics = [
+            NewTopic(name, count, config=dict(config or {})) for name, count in partitions.items()
+        ]
+        for created in admin.create_topics(topics).values():
+            created.result(TIMEOUT_S)
+        # The controller answers before the broker serves the partitions.
+        deadline = time.monotonic() + TIMEOUT_S
+        while not _led(admin, partitions):
+            if time.monotonic() > deadline:
+                message = f"no leaders for {', '.join(partitions)} after {TIMEOUT_S:.0f} s"
+                raise TimeoutError(message)
+            time.sleep(0.02)
+
+    def tool(self, main_class: str, *args: str) -> str:
+        """Run one of Kafka's own command line tools against this cluster.
+
+        Args:
+            main_class: The class that the tool's shell script starts, e.g.
+                `org.apache.kafka.tools.consumer.group.ConsumerGroupCommand`.
+            *args: Its arguments but `--bootstrap-server`.
+
+        Returns:
+            What it printed, its complaints last.
+
+        Raises:
+            ToolError: If its exit code is not 0.
+        """
+        return run_java(main_class, ("--bootstrap-server", self.bootstrap, *args))
+
+
+def java_command(
+    main_class: str, args: Sequence[str], log: str, options: Sequence[str]
+) -> list[str]:
+    """Return the command that runs a class of Kafka's and logs to the file `log`."""
+    return [
+        distribution.java(),
+        *JAVA_OPTIONS,
+        *options,
+        f"-Dlog4j2.configurationFile={LOG4J}",
+        f"-Dkafkatest.log={log}",
+        "-cp",
+        f"{distribution.jars()}/*",
+        main_class,
+        *args,
+    ]
+
+
+def run_java(main_class: str, args: Sequence[str]) -> str:
+    """Run a class of Kafka's to its end; see `Cluster.tool`."""
+    command = java_command(main_class, args, "/dev/null", ("-Xmx256m",))
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=120
+    )
+    if done.returncode != 0:
+        message = f"{main_class} exited {done.returncode}:\n{done.stdout}{done.stderr}"
+        raise ToolError(message)
+    return done.stdout + done.stderr
+
+
+def _led(admin: AdminClient, partitions: Mapping[str, int]) -> bool:
+    topics = admin.list_topics(timeout=TIMEOUT_S).topics
+    return all(
+        name in topics
+        and len(topics[name].partitions) == count
+        and all(p.leader >= 0 for p in topics[name].partitions.values())
+        for name, count in partitions.items()
+    )

@@ -1,0 +1,61 @@
+"""The broker with a second listener: encrypted by TLS, and a login by SCRAM."""
+
+from collections.abc import Mapping, Sequence
+
+from kafkatest import certificates, ports
+from kafkatest.broker import Broker, Listener
+
+MECHANISM = "SCRAM-SHA-512"
+USER = "payments"
+PASSWORD = "an-example-password"
+
+
+class SecureBroker(Broker):
+    """A `Broker` with a SASL_SSL listener beside the plaintext one.
+
+    Attributes:
+        sasl_ssl_bootstrap: `localhost:port` of that listener. Its certificate is for `localhost`
+            only, so a client that checks host names must refuse `127.0.0.1:port`.
+        ca_pem: Path of the certificate of the CA that signed it.
+        other_ca_pem: Path of the certificate of a CA that did not.
+        user: The one user there is.
+        password: Theirs.
+    """
+
+    def __init__(
+        self, *, port: int | None, config: Mapping[str, str], java_options: Sequence[str]
+    ) -> None:
+        super().__init__(port=port, config=config, java_options=java_options)
+        files = certificates.write(self.directory)
+        [sasl_ssl] = ports.free(1)
+        self.listeners["SASL_SSL"] = Listener("localhost", sasl_ssl)
+        self.settings |= {
+            "ssl.keystore.type": "PEM",
+            "ssl.keystore.location": str(files.server),
+            "ssl.truststore.type": "PEM",
+            "ssl.truststore.location": str(files.ca),
+            "sasl.enabled.mechanisms": MECHANISM,
+            f"listener.name.sasl_ssl.{MECHANISM.lower()}.sasl.jaas.config": (
+                "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+            ),
+        }
+        self.sasl_ssl_bootstrap = f"localhost:{sasl_ssl}"
+        self.ca_pem = str(files.ca)
+        self.other_ca_pem = str(files.other_ca)
+        self.user = USER
+        self.password = PASSWORD
+
+    def sasl_ssl_config(self) -> dict[str, str]:
+        """Return the librdkafka settings of a client that logs in as it should."""
+        return {
+            "bootstrap.servers": self.sasl_ssl_bootstrap,
+            "security.protocol": "SASL_SSL",
+            "ssl.ca.location": self.ca_pem,
+            "sasl.mechanism": MECHANISM,
+            "sasl.username": self.user,
+            "sasl.password": self.password,
+        }
+
+    def _format(self, *options: str) -> None:
+        scram = f"{MECHANISM}=[name={self.user},password={self.password}]"
+        super()._format("--add-scram", scram, *options)

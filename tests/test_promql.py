@@ -1,0 +1,165 @@
+"""The queries dashboards and alerts are built on, answered by a real Prometheus.
+
+Its binaries come with Debian's `prometheus` package. Without them these tests are skipped, but
+never in CI.
+"""
+
+import http.client
+import json
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from dataflow.metrics import Metrics, Tally
+from dataflow.sidecar import Sidecar
+from dataflow.status import Status
+from schemas.outcomes import ErrorCode
+
+needs_prometheus = pytest.mark.skipif(
+    not (shutil.which("prometheus") and shutil.which("promtool"))
+    and os.environ.get("CI", "").lower() != "true",
+    reason="needs the prometheus and promtool binaries (Debian: apt-get install prometheus)",
+)
+pytestmark = needs_prometheus
+
+DEADLINE_S = 18.0
+
+SUCCESS_RATE = (
+    "rate(payments_processed_total[5m]) / "
+    "(rate(payments_processed_total[5m]) + rate(payments_failed_total[5m]))"
+)
+MEAN_DURATION = (
+    "rate(payment_processing_duration_seconds_sum[5m]) / "
+    "rate(payment_processing_duration_seconds_count[5m])"
+)
+MESSAGE_RATE = 'rate(kafka_messages_total{status="success"}[5m])'
+QUERIES = [SUCCESS_RATE, MEAN_DURATION, MESSAGE_RATE]
+
+TOPICS = {"requested", "processed", "failed", "audit"}
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    status = Status(version="1.2.3", liveness_timeout_s=60)
+    status.expect([0], lanes=1)
+    status.partition_at(0, 0, 1000)
+    status.committed(0.01)
+    return Metrics(status, input_topic="requested", output_topics=TOPICS - {"requested"})
+
+
+@pytest.fixture
+def paying(metrics: Metrics) -> Iterator[None]:
+    """Four payments out of five succeed, each decided in 20 ms, for as long as the test runs."""
+    done = threading.Event()
+
+    def pay() -> None:
+        while not done.wait(0.05):
+            metrics.consumed(ok=5, bad=0)
+            metrics.decided(0.02, 5)
+            metrics.committed(
+                Tally(
+                    processed=4,
+                    failed={ErrorCode.DECLINED: 1},
+                    produced={"processed": 4, "failed": 1, "audit": 5},
+                )
+            )
+
+    thread = threading.Thread(target=pay)
+    thread.start()
+    yield
+    done.set()
+    thread.join()
+
+
+@pytest.fixture
+def sidecar(metrics: Metrics) -> Iterator[Sidecar]:
+    running = Sidecar.start(metrics._status, metrics, 0, 0, host="127.0.0.1")
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def prometheus(sidecar: Sidecar, tmp_path: Path) -> Iterator[int]:
+    """A Prometheus that scrapes us every second; its port."""
+    config = tmp_path / "prometheus.yml"
+    config.write_text(
+        "global: {scrape_interval: 1s, scrape_timeout: 1s}\n"
+        "scrape_configs:\n"
+        "  - job_name: payments\n"
+        f"    static_configs: [{{targets: ['127.0.0.1:{sidecar.metrics_port}']}}]\n"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+    command = [
+        "prometheus",
+        f"--config.file={config}",
+        f"--storage.tsdb.path={tmp_path / 'tsdb'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]
+    with (
+        (tmp_path / "prometheus.log").open("wb") as log,
+        subprocess.Popen(command, stdout=log, stderr=log) as process,
+    ):
+        yield port
+        process.kill()
+
+
+def query(port: int, expression: str) -> list[dict[str, Any]]:
+    """The instant vector of a query; empty while Prometheus is not up yet."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", f"/api/v1/query?query={quote(expression)}")
+        answer = json.load(connection.getresponse())
+        assert answer["status"] == "success", answer
+        vector: list[dict[str, Any]] = answer["data"]["result"]
+    except (OSError, json.JSONDecodeError):
+        return []
+    else:
+        return vector
+    finally:
+        connection.close()
+
+
+def numbers(vector: list[dict[str, Any]]) -> list[float]:
+    return [float(sample["value"][1]) for sample in vector]
+
+
+@pytest.mark.usefixtures("paying")
+def test_the_queries_give_numbers_unchanged(prometheus: int, tmp_path: Path) -> None:
+    give_up_at = time.monotonic() + DEADLINE_S
+    results: list[list[dict[str, Any]]] = []
+    # A rate needs two scrapes; then one query each is enough.
+    while not (results and all(results)):
+        log = (tmp_path / "prometheus.log").read_text()
+        assert time.monotonic() < give_up_at, f"no data: {results}\n{log}"
+        time.sleep(0.25)
+        results = [query(prometheus, expression) for expression in QUERIES]
+
+    success, duration, messages = results
+    assert numbers(success) == [pytest.approx(0.8, abs=0.05)], "one series, and not NaN"
+    assert numbers(duration) == [pytest.approx(0.02, rel=0.05)]
+    assert {sample["metric"]["topic"] for sample in messages} == TOPICS
+    assert min(numbers(messages)) > 0
+    assert numbers(query(prometheus, 'up{job="payments"}')) == [1.0]
+
+
+def test_prometheus_has_nothing_to_object_to(metrics: Metrics, sidecar: Sidecar) -> None:
+    """`promtool check metrics` lints names, units and help texts."""
+    connection = http.client.HTTPConnection("127.0.0.1", sidecar.metrics_port, timeout=5)
+    connection.request("GET", "/metrics")
+    text = connection.getresponse().read()
+    connection.close()
+    lint = subprocess.run(
+        ["promtool", "check", "metrics"], input=text, capture_output=True, check=False
+    )
+    assert (lint.returncode, lint.stderr.decode()) == (0, "")
+    assert metrics.registry

@@ -1,0 +1,86 @@
+"""`.env.example` and the README's table say what the table of variables says."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from dataflow import reference
+from dataflow.settings import Settings
+from dataflow.variables import VARIABLES
+
+ROOT = Path(__file__).parents[1]
+BYTEWAX = {
+    "BYTEWAX_RECOVERY_DIRECTORY",
+    "BYTEWAX_SNAPSHOT_INTERVAL",
+    "BYTEWAX_RECOVERY_BACKUP_INTERVAL",
+    "BYTEWAX_WORKERS_PER_PROCESS",
+    "BYTEWAX_PROCESS_ID",
+    "BYTEWAX_ADDRESSES",
+}
+LOGIN = {"KAFKA_SASL_USERNAME": "payments", "KAFKA_SASL_PASSWORD": "secret"}
+
+
+def example() -> dict[str, str]:
+    """Return every assignment in `.env.example`, commented out or not."""
+    text = (ROOT / ".env.example").read_text()
+    return dict(re.findall("^#?([A-Z_]+)=(.*)$", text, re.MULTILINE))
+
+
+def test_the_file_is_what_the_table_makes_of_it() -> None:
+    """When this fails: python -m dataflow.reference env > .env.example."""
+    assert (ROOT / ".env.example").read_text() == reference.env_example()
+
+
+def test_the_example_has_all_variables_and_no_others() -> None:
+    ours = {variable.name for variable in VARIABLES}
+    files = {f"{variable.name}_FILE" for variable in VARIABLES if variable.secret}
+    assert set(example()) == ours | files | BYTEWAX
+
+
+def test_the_example_reads_as_the_defaults() -> None:
+    filled_in = example() | LOGIN
+    assert Settings.from_env(filled_in) == Settings.from_env(LOGIN)
+
+
+def test_the_example_documents_each_variable() -> None:
+    text = (ROOT / ".env.example").read_text()
+    for variable in VARIABLES:
+        assert variable.doc in text
+
+
+def test_what_the_example_leaves_open_is_what_must_be_filled_in() -> None:
+    text = (ROOT / ".env.example").read_text()
+    open_lines = re.findall("^([A-Z_]+)=$", text, re.MULTILINE)
+    assert open_lines == [variable.name for variable in VARIABLES if variable.required]
+
+
+def test_bytewax_knows_the_variables_that_are_said_to_be_its_own() -> None:
+    run_help = subprocess.run(
+        [sys.executable, "-m", "bytewax.run", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    assert all(f"[env: {name}]" in " ".join(run_help.split()) for name in BYTEWAX)
+
+
+def test_every_example_in_an_error_is_a_right_value() -> None:
+    for variable in VARIABLES:
+        value = variable.example or variable.default
+        assert value
+        if not variable.example.startswith("/"):  # a file of somebody's machine
+            assert variable.kind.parse(value) is not None
+
+
+def test_the_table_has_a_row_for_each_variable() -> None:
+    rows = reference.markdown().splitlines()[2:]
+    assert [row.split("`")[1] for row in rows] == [variable.name for variable in VARIABLES]
+
+
+def test_the_documents_can_be_made_from_the_command_line() -> None:
+    made = subprocess.run(
+        [sys.executable, "-m", "dataflow.reference", "markdown"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    assert made.stdout == reference.markdown()

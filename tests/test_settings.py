@@ -1,0 +1,308 @@
+"""The environment's rules, one test each; what a value must look like is in `test_kinds`."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dataflow.errors import SettingsError
+from dataflow.settings import Settings
+from dataflow.variables import VARIABLES
+
+LOGIN = {"KAFKA_SASL_USERNAME": "payments", "KAFKA_SASL_PASSWORD": "hunter2-hunter2"}
+"""The least that the (secure) defaults ask for."""
+
+
+def settings(**environ: str) -> Settings:
+    return Settings.from_env({**LOGIN, **environ})
+
+
+def problems(**environ: str) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        settings(**environ)
+    assert all("\n" not in problem for problem in caught.value.problems)
+    return caught.value.problems
+
+
+# --- What is there when nothing is said ---
+
+
+def test_the_defaults() -> None:
+    defaults = settings()
+
+    assert defaults.kafka.brokers == "localhost:9092"
+    assert defaults.kafka.security_protocol == "SASL_SSL"
+    assert defaults.kafka.sasl_mechanism == "SCRAM-SHA-512"
+    assert defaults.kafka.ssl_ca_location is None
+    assert defaults.kafka.ssl_key_password is None
+    assert defaults.kafka.group_id == "payments-service-group"
+    assert defaults.kafka.topic_requested == "payments.payment-requested"
+    assert defaults.kafka.topic_processed == "payments.payment-processed"
+    assert defaults.kafka.topic_failed == "payments.payment-failed"
+    assert defaults.kafka.topic_audit == "audit.payment-events"
+    assert defaults.kafka.transaction_timeout_ms == 60_000
+    assert defaults.kafka.message_max_bytes == 1_048_576
+    assert defaults.lanes == 8
+    assert defaults.dedupe_window_ms == 7 * 24 * 60 * 60 * 1000
+    assert (defaults.port, defaults.metrics_port) == (3000, 9090)
+    assert defaults.liveness_timeout_s == 30
+    assert defaults.log_level == "info"
+    assert defaults.app_env == "production"
+    assert defaults.gateway.name == "simulated"
+    assert defaults.gateway.concurrency == 256
+    assert defaults.gateway.deadline_s == 30
+    assert defaults.gateway.simulated_decline_rate == 0.02
+    assert defaults.gateway.simulated_latency_s == 0
+
+
+def test_an_empty_variable_counts_as_unset() -> None:
+    assert settings(LANES="", PORT="  ", KAFKA_SSL_CA_LOCATION="") == settings()
+
+
+def test_blanks_around_a_value_do_not_matter() -> None:
+    assert settings(LANES=" 16\n").lanes == 16
+
+
+def test_variables_of_others_are_left_alone() -> None:
+    assert settings(PATH="/bin", KAFKA_SERVICE_HOST="10.0.0.7", GATEWAY_PORT="80") == settings()
+
+
+def test_what_is_shown_could_be_written_there_again() -> None:
+    chosen = settings(DEDUPE_WINDOW="36h", SIMULATED_DECLINE_RATE="0.125", LOG_LEVEL="WARN")
+    assert Settings.from_env(chosen.masked() | LOGIN) == chosen
+
+
+# --- What a problem says ---
+
+
+def test_a_problem_names_the_variable_the_value_and_an_example() -> None:
+    assert problems(LANES="eight") == [
+        "LANES: expected a whole number from 1 to 256, got 'eight'; example: LANES=8"
+    ]
+
+
+def test_all_problems_come_at_once() -> None:
+    found = problems(
+        LANES="0",
+        DEDUPE_WINDOW="forever",
+        KAFKA_TOPIC_AUDIT="payments.payment-failed",
+        KAFKA_SASL_PASSWORD="",
+        KAFKA_BROKER="kafka:9092",
+    )
+    assert [problem.partition(":")[0] for problem in found] == [
+        "LANES",
+        "DEDUPE_WINDOW",
+        "KAFKA_SASL_PASSWORD",
+        "KAFKA_TOPIC_AUDIT",
+        "KAFKA_BROKER",
+    ]
+
+
+def test_a_long_value_is_quoted_in_part_and_on_one_line() -> None:
+    (problem,) = problems(LANES="8\n" * 5000)
+    assert len(problem) < 250
+
+
+def test_an_unknown_gateway_is_answered_with_the_known_ones() -> None:
+    assert problems(GATEWAY="strype") == [
+        "GATEWAY: expected one of simulated, got 'strype'; example: GATEWAY=simulated"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "meant"),
+    [
+        ("KAFKA_BROKER", "KAFKA_BROKERS"),
+        ("KAFKA_SASL_MECHANISMS", "KAFKA_SASL_MECHANISM"),
+        ("KAFKA_SASL_PASSWORDFILE", "KAFKA_SASL_PASSWORD_FILE"),
+        ("KAFKA_TRANSACTION_TIMEOUT_MS", "KAFKA_TRANSACTION_TIMEOUT"),
+        ("SIMULATED_DECLINERATE", "SIMULATED_DECLINE_RATE"),
+        ("GATEWAY_DEADLINES", "GATEWAY_DEADLINE"),
+    ],
+)
+def test_a_near_miss_of_a_name_is_a_problem(misspelt: str, meant: str) -> None:
+    (problem,) = problems(**{misspelt: "x"})
+    assert problem.startswith(f"{misspelt}: not a variable of ours, did you mean {meant}?")
+    assert "; example: KAFKA_" in problem or f"; example: {meant}=" in problem
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        "KAFKA_BROKER_ID",
+        "KAFKA_TEST_BROKERS",
+        "KAFKA_SSL_KEYSTORE_LOCATION",
+        "KAFKA_SSL_KEYSTORE_PASSWORD",
+        "KAFKA_PORT_9092_TCP",
+        "LANE",
+    ],
+)
+def test_a_name_that_may_well_belong_to_others_is_ignored(foreign: str) -> None:
+    assert settings(**{foreign: "x"}) == settings()
+
+
+# --- Rules between variables ---
+
+
+@pytest.mark.parametrize("protocol", ["SASL_SSL", "SASL_PLAINTEXT"])
+@pytest.mark.parametrize("missing", list(LOGIN))
+def test_sasl_needs_a_user_name_and_a_password(protocol: str, missing: str) -> None:
+    (problem,) = problems(KAFKA_SECURITY_PROTOCOL=protocol, **{missing: ""})
+    assert problem.startswith(
+        f"{missing}: required, or {missing}_FILE, when KAFKA_SECURITY_PROTOCOL is {protocol};"
+    )
+
+
+@pytest.mark.parametrize("protocol", ["PLAINTEXT", "SSL"])
+def test_without_sasl_no_login_is_needed(protocol: str) -> None:
+    read = Settings.from_env({"KAFKA_SECURITY_PROTOCOL": protocol})
+    assert not read.kafka.uses_sasl
+    assert read.kafka.sasl_username is None
+
+
+def test_a_wrong_protocol_does_not_also_complain_about_the_login() -> None:
+    (problem,) = problems(
+        KAFKA_SECURITY_PROTOCOL="TLS", KAFKA_SASL_USERNAME="", KAFKA_SASL_PASSWORD=""
+    )
+    assert problem.startswith("KAFKA_SECURITY_PROTOCOL: expected one of PLAINTEXT, SSL,")
+
+
+def test_a_certificate_and_its_key_come_together(tmp_path: Path) -> None:
+    pem = tmp_path / "client.pem"
+    pem.write_text("-")
+    certificate, key = "KAFKA_SSL_CERTIFICATE_LOCATION", "KAFKA_SSL_KEY_LOCATION"
+
+    assert settings(**{certificate: str(pem), key: str(pem)}).kafka.ssl_key_location == str(pem)
+    assert problems(**{certificate: str(pem)})[0].startswith(
+        f"{key}: required when {certificate} is set; example: {key}=/"
+    )
+    assert problems(**{key: str(pem)})[0].startswith(f"{certificate}: required when {key} is set")
+
+
+def test_a_tls_file_has_to_exist(tmp_path: Path) -> None:
+    missing, directory = tmp_path / "ca.pem", tmp_path
+    assert problems(KAFKA_SSL_CA_LOCATION=str(missing))[0].startswith(
+        "KAFKA_SSL_CA_LOCATION: expected the path of a readable file, got "
+    )
+    assert "(No such file or directory)" in problems(KAFKA_SSL_CA_LOCATION=str(missing))[0]
+    assert "(Is a directory)" in problems(KAFKA_SSL_CA_LOCATION=str(directory))[0]
+
+
+def test_no_two_topics_are_the_same() -> None:
+    (problem,) = problems(KAFKA_TOPIC_FAILED="same", KAFKA_TOPIC_AUDIT="same")
+    assert problem == (
+        "KAFKA_TOPIC_AUDIT: expected a topic of its own, got 'same', "
+        "the same as KAFKA_TOPIC_FAILED; example: KAFKA_TOPIC_AUDIT=audit.payment-events"
+    )
+
+
+def test_the_two_ports_are_not_the_same() -> None:
+    (problem,) = problems(METRICS_PORT="3000")
+    assert problem.startswith(
+        "METRICS_PORT: expected a port of its own, got '3000', the same as PORT;"
+    )
+
+
+def test_node_env_stands_in_for_app_env() -> None:
+    assert settings(NODE_ENV="staging").app_env == "staging"
+    assert settings(NODE_ENV="staging", APP_ENV="test").app_env == "test"
+    assert problems(NODE_ENV="a b")[0].startswith("NODE_ENV: expected 1 to 64 letters")
+
+
+# --- Secrets ---
+
+SECRETS = [variable.name for variable in VARIABLES if variable.secret]
+
+
+def test_these_are_the_secrets() -> None:
+    assert SECRETS == ["KAFKA_SASL_USERNAME", "KAFKA_SASL_PASSWORD", "KAFKA_SSL_KEY_PASSWORD"]
+
+
+@pytest.mark.parametrize(
+    ("content", "read"),
+    [("s3cret", "s3cret"), ("s3cret\n", "s3cret"), ("s3cret\r\n", "s3cret"), (" s\n\n", " s\n")],
+)
+def test_a_secret_can_be_the_content_of_a_file(tmp_path: Path, content: str, read: str) -> None:
+    file = tmp_path / "password"
+    file.write_bytes(content.encode())
+    got = settings(KAFKA_SASL_PASSWORD="", KAFKA_SASL_PASSWORD_FILE=str(file))
+    assert got.kafka.sasl_password is not None
+    assert got.kafka.sasl_password.reveal() == read
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_secret_is_given_either_as_text_or_as_a_file(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "file"
+    file.write_text("x")
+    (problem,) = problems(**{name: "hunter2-hunter2", f"{name}_FILE": str(file)})
+    assert problem.startswith(f"{name}: set it or {name}_FILE, not both; example: ")
+
+
+def test_what_can_be_wrong_with_a_secrets_file(tmp_path: Path) -> None:
+    empty, binary = tmp_path / "empty", tmp_path / "binary"
+    empty.write_bytes(b"\n")
+    binary.write_bytes(b"\xff")
+
+    def complaint(path: Path) -> str:
+        (problem,) = problems(KAFKA_SSL_KEY_PASSWORD_FILE=str(path))
+        name, _, rest = problem.partition(": the file it names ")
+        assert name == "KAFKA_SSL_KEY_PASSWORD_FILE"
+        return rest.partition(";")[0]
+
+    assert complaint(tmp_path / "none") == "cannot be read (No such file or directory)"
+    assert complaint(tmp_path) == "cannot be read (Is a directory)"
+    assert complaint(empty) == "is empty"
+    assert complaint(binary) == "is not UTF-8 text"
+
+
+def test_a_secret_is_taken_as_it_is() -> None:
+    password = settings(KAFKA_SASL_PASSWORD=" p \n").kafka.sasl_password
+    assert password is not None
+    assert password.reveal() == " p \n"
+
+
+def test_the_passwords_are_handed_to_the_log_but_not_the_user_name() -> None:
+    given_both = settings(KAFKA_SSL_KEY_PASSWORD="key-password")
+    assert [secret.reveal() for secret in given_both.secrets()] == [
+        "hunter2-hunter2",
+        "key-password",
+    ]
+
+
+def test_masked_shows_what_is_set_and_stars_for_secrets() -> None:
+    shown = settings(LANES="32", GATEWAY_DEADLINE="1500ms").masked()
+    assert shown["LANES"] == "32"
+    assert shown["GATEWAY_DEADLINE"] == "1500ms"
+    assert shown["DEDUPE_WINDOW"] == "7d"
+    assert shown["KAFKA_SASL_USERNAME"] == shown["KAFKA_SASL_PASSWORD"] == "***"
+    assert "KAFKA_SSL_KEY_PASSWORD" not in shown
+
+
+def shown_by(environ: dict[str, str]) -> str:
+    try:
+        read = Settings.from_env(environ)
+    except SettingsError as err:
+        return f"{err} {err!r} {err.problems}"
+    return f"{read} {read!r} {read.kafka} {read.masked()} {read.secrets()}"
+
+
+@given(
+    name=st.sampled_from(SECRETS),
+    secret=st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1),
+    mistake=st.sampled_from(["none", "elsewhere", "secret given as path", "given twice"]),
+)
+def test_no_secret_is_ever_shown(name: str, secret: str, mistake: str) -> None:
+    """What is shown is the same whatever the secret is, so it cannot tell anything about it."""
+
+    def environ(secret: str) -> dict[str, str]:
+        given_secret = LOGIN | {"KAFKA_SSL_KEY_PASSWORD": "another", name: secret}
+        if mistake == "elsewhere":
+            given_secret["LANES"] = "eight"
+        if mistake == "secret given as path":
+            del given_secret[name]
+        if mistake in ("secret given as path", "given twice"):
+            given_secret[f"{name}_FILE"] = f"/none/{secret}"
+        return given_secret
+
+    assert shown_by(environ(secret)) == shown_by(environ("hunter2"))

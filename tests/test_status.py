@@ -1,0 +1,309 @@
+"""What the probes say, told as the life of a process, on a clock that stands still."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from dataflow.status import Status
+
+LIVENESS_TIMEOUT_S = 60.0
+STARTUP_GRACE_S = 120.0
+
+
+class Clock:
+    """Seconds that pass when told to; the wall clock reads a fixed date plus those."""
+
+    def __init__(self) -> None:
+        self.now = 5.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def wall(self) -> float:
+        return 1_700_000_000.0 + self.now
+
+    def passes(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def status(clock: Clock) -> Status:
+    return Status(
+        version="1.2.3",
+        liveness_timeout_s=LIVENESS_TIMEOUT_S,
+        startup_grace_s=STARTUP_GRACE_S,
+        recovery_dir=Path("/var/lib/payments/recovery"),
+        monotonic=clock.monotonic,
+        wall=clock.wall,
+    )
+
+
+class TestLive:
+    def test_a_process_that_has_not_started_yet_gets_a_grace(
+        self, status: Status, clock: Clock
+    ) -> None:
+        clock.passes(STARTUP_GRACE_S)
+        assert status.live() == (True, "starting")
+        clock.passes(1)
+        assert status.live() == (False, "no epoch closed for 121 s (limit 60 s)")
+
+    def test_closing_epochs_is_what_counts(self, status: Status, clock: Clock) -> None:
+        status.epoch_closed()
+        clock.passes(LIVENESS_TIMEOUT_S)
+        assert status.live()[0]
+        clock.passes(1)
+        assert not status.live()[0]
+        status.epoch_closed()
+        assert status.live() == (True, "making progress")
+
+    def test_activity_without_an_epoch_is_no_progress(self, status: Status, clock: Clock) -> None:
+        status.epoch_closed()
+        clock.passes(LIVENESS_TIMEOUT_S + 1)
+        status.partition_at(0, 10, 10)
+        status.replayed(5)
+        status.remembered(0, 5)
+        assert not status.live()[0]
+
+    def test_a_declared_wait_keeps_it_alive(self, status: Status, clock: Clock) -> None:
+        status.epoch_closed()
+        with status.waiting("kafka commit"), status.waiting("gateway"):
+            clock.passes(10 * LIVENESS_TIMEOUT_S)
+            assert status.live() == (True, "waiting for gateway, kafka commit")
+
+    def test_after_a_wait_the_flow_gets_the_full_time_again(
+        self, status: Status, clock: Clock
+    ) -> None:
+        status.epoch_closed()
+        with status.waiting("gateway"):
+            clock.passes(10 * LIVENESS_TIMEOUT_S)
+        clock.passes(LIVENESS_TIMEOUT_S)
+        assert status.live()[0]
+        clock.passes(1)
+        assert not status.live()[0]
+
+    def test_a_wait_excuses_no_longer_than_it_may_take(self, status: Status, clock: Clock) -> None:
+        status.epoch_closed()
+        with status.waiting("gateway", at_most_s=100):
+            clock.passes(100)
+            assert status.live()[0]
+            clock.passes(1)
+            assert status.live() == (
+                False,
+                "no epoch closed for 101 s (limit 60 s), still waiting for gateway",
+            )
+
+    def test_a_wait_that_raises_is_over_too(self, status: Status, clock: Clock) -> None:
+        def fail() -> None:
+            with status.waiting("gateway"):
+                raise TimeoutError
+
+        status.epoch_closed()
+        with pytest.raises(TimeoutError):
+            fail()
+        clock.passes(LIVENESS_TIMEOUT_S + 1)
+        assert not status.live()[0]
+
+    def test_two_waits_for_the_same_thing_are_two_waits(self, status: Status, clock: Clock) -> None:
+        status.epoch_closed()
+        with status.waiting("gateway"):
+            with status.waiting("gateway"):
+                pass
+            clock.passes(LIVENESS_TIMEOUT_S + 1)
+            assert status.live()[0]
+
+    def test_a_broker_outage_makes_it_unready_not_dead(self, status: Status, clock: Clock) -> None:
+        status.expect([], lanes=0)
+        status.epoch_closed()
+        status.broker_down("all brokers are down")
+        clock.passes(3600)
+        assert status.live() == (True, "Kafka is unreachable: all brokers are down")
+        assert status.ready() == (False, "Kafka is unreachable: all brokers are down")
+
+    def test_when_the_broker_returns_there_is_time_to_close_an_epoch(
+        self, status: Status, clock: Clock
+    ) -> None:
+        status.epoch_closed()
+        status.broker_down("all brokers are down")
+        clock.passes(3600)
+        status.broker_up()
+        assert status.live()[0]
+        clock.passes(LIVENESS_TIMEOUT_S + 1)
+        status.broker_up()  # no news: a healthy broker does not excuse a stuck flow
+        assert not status.live()[0]
+
+    def test_draining_takes_as_long_as_its_last_epoch(self, status: Status, clock: Clock) -> None:
+        status.epoch_closed()
+        status.start_draining()
+        clock.passes(LIVENESS_TIMEOUT_S)
+        assert status.live()[0]
+
+
+class TestReady:
+    def test_from_nothing_to_ready(self, status: Status) -> None:
+        assert status.ready() == (False, "partitions not assigned yet")
+        status.expect([0, 1], lanes=2)
+        assert status.ready() == (False, "partitions not live yet: 0, 1; lanes open: 0 of 2")
+        status.lane_open(0)
+        status.lane_open(0)
+        status.partition_live(0)
+        assert status.ready() == (False, "partitions not live yet: 1; lanes open: 1 of 2")
+        status.lane_open(1)
+        status.partition_live(1)
+        assert status.ready() == (True, "ready")
+
+    def test_what_is_expected_may_be_named_bit_by_bit(self, status: Status) -> None:
+        status.expect([0], lanes=1)
+        status.expect([1], lanes=2)
+        status.partition_live(0)
+        status.lane_open(0)
+        assert status.ready() == (False, "partitions not live yet: 1; lanes open: 1 of 2")
+
+    def test_a_process_without_partitions_is_ready(self, status: Status) -> None:
+        status.expect([], lanes=0)
+        assert status.ready()[0]
+
+    def test_draining_ends_readiness_for_good(self, status: Status) -> None:
+        status.expect([], lanes=0)
+        status.start_draining()
+        status.broker_up()
+        assert status.ready() == (False, "draining")
+
+    def test_an_outage_ends_it_until_the_broker_is_back(self, status: Status) -> None:
+        status.expect([], lanes=0)
+        status.broker_down("x" * 10_000)
+        assert len(status.ready()[1]) < 400
+        status.broker_up()
+        assert status.ready()[0]
+
+
+class TestLag:
+    def test_it_counts_what_is_not_committed_read_or_not(self, status: Status) -> None:
+        status.partition_at(0, 0, 100)
+        status.partition_at(0, 80, 100)
+        status.committed_at(0, 30)
+        assert status.lags() == {0: 70}
+
+    def test_before_the_first_commit_it_counts_from_where_reading_began(
+        self, status: Status
+    ) -> None:
+        status.partition_at(3, 40, 100)
+        status.partition_at(3, 90, 100)
+        assert status.lags() == {3: 60}
+
+    def test_a_watermark_older_than_the_commit_is_no_negative_lag(self, status: Status) -> None:
+        status.partition_at(0, 10, 10)
+        status.committed_at(0, 15)
+        assert status.lags() == {0: 0}
+
+    def test_it_is_absent_while_it_is_unknown(self, status: Status) -> None:
+        status.expect([0, 1], lanes=1)
+        status.committed_at(0, 7)
+        status.partition_at(1, -1001, -1001)  # librdkafka's "no offset"
+        status.committed_at(1, -1001)
+        assert status.lags() == {}
+
+
+class TestHealth:
+    def test_it_says_everything_at_once(self, status: Status, clock: Clock) -> None:
+        status.expect([0, 1], lanes=2)
+        status.broker_up()
+        for lane in (1, 0):
+            status.lane_open(lane)
+        for partition in (0, 1):
+            status.partition_at(partition, 5, 12)
+            status.partition_live(partition)
+        status.committed_at(0, 4)
+        status.epoch_closed()
+        clock.passes(1)
+        status.committed(0.02)
+        status.remembered(0, 70)
+        status.remembered(1, 30)
+        clock.passes(1.5)
+        assert status.health() == (
+            True,
+            {
+                "status": "ok",
+                "reason": "ready",
+                "live": True,
+                "ready": True,
+                "draining": False,
+                "version": "1.2.3",
+                "uptime_seconds": 2.5,
+                "kafka": {"reachable": True, "reason": ""},
+                "partitions": {
+                    "0": {"position": 5, "committed": 4, "lag": 8, "live": True},
+                    "1": {"position": 5, "committed": None, "lag": 7, "live": True},
+                },
+                "lanes": {"expected": 2, "open": [0, 1]},
+                "remembered_ids": 100,
+                "last_commit_age_seconds": 1.5,
+                "epoch_age_seconds": 2.5,
+                "waiting_for": [],
+                "recovery": {"configured": True, "directory": "recovery"},
+            },
+        )
+
+    def test_a_process_that_has_set_nothing_yet_is_starting(self, clock: Clock) -> None:
+        bare = Status(version="1", liveness_timeout_s=60, monotonic=clock.monotonic)
+        good, body = bare.health()
+        assert not good
+        assert body["status"] == "starting"
+        assert body["kafka"] == {"reachable": None, "reason": ""}
+        assert body["last_commit_age_seconds"] is None
+        assert body["epoch_age_seconds"] is None
+        assert body["recovery"] == {"configured": False, "directory": None}
+
+    def test_one_word_for_each_state(self, status: Status, clock: Clock) -> None:
+        status.expect([], lanes=0)
+        assert status.health()[1]["status"] == "ok"
+        status.broker_down("gone")
+        assert status.health()[1]["status"] == "kafka_unreachable"
+        status.broker_up()
+        status.start_draining()
+        assert status.health()[1]["status"] == "draining"
+        status.epoch_closed()
+        clock.passes(LIVENESS_TIMEOUT_S + 1)
+        good, body = status.health()
+        assert not good
+        assert body["status"] == "stuck"
+        assert body["reason"] == "no epoch closed for 61 s (limit 60 s)"
+
+    def test_a_wall_clock_set_back_gives_no_negative_age(self) -> None:
+        wall = iter([1000.0, 900.0])
+        status = Status(version="1", liveness_timeout_s=60, wall=lambda: next(wall))
+        status.committed(0.1)
+        assert status.health()[1]["last_commit_age_seconds"] == 0.0
+
+
+def test_many_threads_lose_no_update(status: Status) -> None:
+    """Waits, counts and readers interleave freely; in the end nothing is left over."""
+
+    def work(lane: int) -> None:
+        for n in range(500):
+            with status.waiting("gateway"), status.waiting("kafka commit"):
+                status.replayed(1)
+                status.remembered(lane, n + 1)
+                status.partition_at(lane, n, n)
+            status.health()
+
+    threads = [threading.Thread(target=work, args=[lane]) for lane in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert status.replayed_records == 8 * 500
+    assert status.remembered_ids == 8 * 500
+    assert status.health()[1]["waiting_for"] == []
+
+
+def test_draining_may_start_inside_a_signal_handler(status: Status) -> None:
+    """The handler interrupts the main thread anywhere, also while it holds the status's lock."""
+    with status._lock:
+        status.start_draining()
+    assert status.ready()[1].startswith("draining")

@@ -37,8 +37,9 @@ def prepare_engine_api(environ: MutableMapping[str, str]) -> int | None:
     path a temporary directory (its default is the working directory, read-only in a container).
 
     Raises:
-        SettingsError: The given port is no port, or is taken. The engine would go on without its
-            server, and we would pass on another process's metrics as ours.
+        SettingsError: The given port is no port, or is taken: the engine would go on without its
+            server, and we would pass on another process's metrics as ours. Or there is no place
+            to write to: the engine would not start at all.
     """
     if environ.get(_ENABLED, "1").strip().lower() in _OFF:
         environ.pop(_ENABLED, None)
@@ -56,7 +57,11 @@ def prepare_engine_api(environ: MutableMapping[str, str]) -> int | None:
             raise SettingsError([problem]) from error
         port = int(probe.getsockname()[1])
     if not environ.get(_CACHE_PATH):
-        cache = tempfile.mkdtemp(prefix="payments-engine-")
+        try:
+            cache = tempfile.mkdtemp(prefix="payments-engine-")
+        except OSError as error:
+            problem = f"{_CACHE_PATH}: needs a writable directory, and there is no temporary one"
+            raise SettingsError([f"{problem}; set it, or {_ENABLED}=0"]) from error
         atexit.register(shutil.rmtree, cache, ignore_errors=True)
         environ[_CACHE_PATH] = cache
     environ[_ENABLED] = "1"

@@ -42,7 +42,7 @@ def flow(
     restored = op.map("by_lane", remembered, lambda item: (lane_name(item[1][0]), item[1][1]))
     in_lanes = op.merge("lanes", ids.falses, restored)
     judged = op.stateful_batch("dedupe", in_lanes, Dedupe.builder(run.status.remembered))
-    charge = Process(run.gateway.settle, run.gateway_batch, run.metrics.decided)
+    charge = Process(run.charge, run.gateway_batch, run.metrics.decided)
     decided = op.flat_map_batch("process", judged, charge)
 
     processed = op.filter_map(

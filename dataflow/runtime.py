@@ -2,13 +2,12 @@
 
 import os
 import sys
-from importlib.metadata import version
 
 import structlog
 from bytewax.inputs import Source
 from bytewax.outputs import Sink
 
-from dataflow import faults, gateways, launch, logs
+from dataflow import __version__, faults, gateways, launch, logs
 from dataflow.batches import Outgoing
 from dataflow.connectors import cluster
 from dataflow.connectors.sink import KafkaSink
@@ -25,6 +24,8 @@ from dataflow.sidecar import Sidecar
 from dataflow.status import Status
 from dataflow.steps.decode import Input
 from schemas.events import EVENT_OVERHEAD_BYTES
+from schemas.replies import Approved, Declined
+from schemas.requests import PaymentRequest
 
 _log = structlog.get_logger()
 
@@ -47,7 +48,7 @@ class Runtime:
         self.max_request_bytes = kafka.message_max_bytes - EVENT_OVERHEAD_BYTES
         self.gateway_batch = settings.gateway.concurrency * _BATCHES_IN_FLIGHT
         self.status = Status(
-            version=version("payments-dataflow"),
+            version=__version__,
             liveness_timeout_s=settings.liveness_timeout_s,
             recovery_dir=running.recovery_dir if running else None,
         )
@@ -74,16 +75,26 @@ class Runtime:
 
     def source(self) -> Source[Input]:
         """The request topic."""
-        return KafkaSource(
-            self.settings, self.cluster, self.status, self.lifecycle, self._on_source_closed
-        )
+        return KafkaSource(self.settings, self.cluster, self.status, self.lifecycle, self._on_close)
 
     def sink(self) -> Sink[tuple[str, Outgoing]]:
         """The three output topics."""
         settings = self.settings
-        return KafkaSink(settings.kafka, settings.lanes, self.status, self.metrics, self.lifecycle)
+        return KafkaSink(
+            settings.kafka,
+            settings.lanes,
+            self.status,
+            self.metrics,
+            self.lifecycle,
+            self._on_close,
+        )
 
-    def _on_source_closed(self) -> None:
+    def charge(self, requests: list[PaymentRequest]) -> list[Approved | Declined]:
+        """Have the gateway settle a batch; blocks until every request has its final reply."""
+        with self.status.waiting("payment gateway"):
+            return self.gateway.settle(requests)
+
+    def _on_close(self) -> None:
         # The engine cannot take down its web server while it answers a scrape.
         if self.engine_metrics:
             self.engine_metrics.close()

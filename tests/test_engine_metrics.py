@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -146,6 +147,12 @@ class TestPrepare:
             port = owner.getsockname()[1]
             with pytest.raises(SettingsError, match=f"{PORT}: port {port} cannot be used"):
                 prepare_engine_api({PORT: str(port)})
+
+    def test_nowhere_to_write_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A read-only container without /tmp; the engine would die of a bare `No such file`."""
+        monkeypatch.setattr(tempfile, "tempdir", "/nonexistent")
+        with pytest.raises(SettingsError, match=f"{CACHE_PATH}: needs a writable directory"):
+            prepare_engine_api({})
 
 
 class TestWithTheEngine:

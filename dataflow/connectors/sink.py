@@ -65,7 +65,9 @@ class KafkaSink(FixedPartitionedSink[Outgoing, bytes]):
         status: Status,
         metrics: Metrics,
         lifecycle: Lifecycle,
+        on_close: Callable[[], None] = lambda: None,
     ) -> None:
+        self._on_close = on_close
         self._kafka = kafka
         self._lanes = lanes
         self._status = status
@@ -85,13 +87,15 @@ class KafkaSink(FixedPartitionedSink[Outgoing, bytes]):
         """Open a lane, which fences whoever had it before."""
         lane = Lane(self._kafka, int(for_part), self._lanes, self._status, self._metrics)
         lane.on_drain = self._lifecycle.request_stop
+        lane.on_close = self._on_close
         return lane
 
 
 class Lane(StatefulSinkPartition[Outgoing, bytes]):
     """One lane: the only writer of everything that concerns its paymentIds."""
 
-    on_drain: Callable[[str], None] | None = None
+    on_drain: Callable[[str], None] = staticmethod(lambda _reason: None)
+    on_close: Callable[[], None] = staticmethod(lambda: None)
 
     def __init__(
         self, kafka: KafkaSettings, lane: int, lanes: int, status: Status, metrics: Metrics
@@ -123,7 +127,7 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
             if batch.signal is Signal.OPEN:
                 self._status.expect((), lanes=1)
                 self._status.lane_open(self._lane)
-            if batch.signal is Signal.DRAIN and self.on_drain:
+            if batch.signal is Signal.DRAIN:
                 self.on_drain("a process of the cluster is stopping")
             if not self._open and (batch.values or batch.positions):
                 self._producer.begin_transaction()
@@ -152,6 +156,10 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
             self._clear()
         return b""
 
+    def close(self) -> None:
+        """Let go. Also called after a crash: an open transaction stays open, for Kafka to abort."""
+        self.on_close()
+
     def _commit(self, deadline_s: float) -> None:
         while len(self._producer):
             self._producer.flush(_SLICE_S)
@@ -162,6 +170,9 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
                     f" {self._timeout_s:g} s (KAFKA_TRANSACTION_TIMEOUT)"
                 )
         self._check()
+        self._end_transaction(deadline_s)
+
+    def _end_transaction(self, deadline_s: float) -> None:
         offsets = [
             TopicPartition(self._topic, partition, position, self._metadata)
             for partition, position in self._positions.items()

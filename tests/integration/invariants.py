@@ -9,8 +9,8 @@ from typing import Any
 
 from confluent_kafka import Message
 from kafkatest import Cluster
-
 from product import Topics, read_all
+
 from schemas.parsing import parse
 from schemas.requests import PaymentRequest
 
@@ -57,9 +57,7 @@ def find(
     return findings
 
 
-def _one_audit_event_each(
-    places: Iterable[Place], audits: list[dict[str, Any]]
-) -> Iterable[str]:
+def _one_audit_event_each(places: Iterable[Place], audits: list[dict[str, Any]]) -> Iterable[str]:
     """Invariant 1."""
     seen = Counter(_source(event) for event in audits)
     for place in places:
@@ -83,15 +81,13 @@ def _one_outcome_each(
         yield f"phantom: an outcome for {payment_id}, which nobody asked for"
 
 
-def _nothing_torn(
-    outcomes: list[dict[str, Any]], audits: list[dict[str, Any]]
-) -> Iterable[str]:
+def _nothing_torn(outcomes: list[dict[str, Any]], audits: list[dict[str, Any]]) -> Iterable[str]:
     """Invariant 3: an outcome and its audit event are there together."""
     published = Counter((e["eventId"], e["eventType"]) for e in outcomes)
     audited = Counter((e["eventId"], e["eventType"]) for e in audits if e["eventType"] in OUTCOMES)
-    for event in (published - audited).keys():
+    for event in published - audited:
         yield f"torn: {event} without its audit event"
-    for event in (audited - published).keys():
+    for event in audited - published:
         yield f"torn: an audit event of {event}, which was not published"
 
 

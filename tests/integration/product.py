@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
@@ -64,7 +64,7 @@ class Flow:
         directory: Path,
         *args: str,
         environ: Mapping[str, str] | None = None,
-        snapshot_interval: str = "1",
+        snapshot_interval: str = "0",
     ) -> None:
         self.log_path = directory / f"flow-{time.monotonic_ns()}.log"
         self.port, self.metrics_port = free(2)
@@ -93,7 +93,7 @@ class Flow:
                 stderr=subprocess.STDOUT,
             )
 
-    def __enter__(self) -> "Flow":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -105,7 +105,7 @@ class Flow:
 
     def get(self, path: str, port: int | None = None) -> tuple[int, str]:
         try:
-            with urlopen(f"http://127.0.0.1:{port or self.port}{path}", timeout=5) as answer:  # noqa: S310
+            with urlopen(f"http://127.0.0.1:{port or self.port}{path}", timeout=5) as answer:
                 return answer.status, answer.read().decode()
         except HTTPError as error:
             return error.code, error.read().decode()
@@ -145,9 +145,7 @@ class Flow:
             self.process.wait()
 
 
-def request(
-    payment_id: str, amount: str = "10.00", currency: str = "USD", **more: object
-) -> bytes:
+def request(payment_id: str, amount: str = "10.00", currency: str = "USD", **more: object) -> bytes:
     fields = {
         "paymentId": payment_id,
         "userId": "user_1",
@@ -198,15 +196,17 @@ def send(kafka: Cluster, topics: Topics, values: Iterator[bytes], partitions: in
 
 def read_all(kafka: Cluster, topic: str, *, isolation: str = "read_committed") -> list[Message]:
     """Everything that is in a topic now, partition by partition."""
-    consumer = Consumer({
-        "bootstrap.servers": kafka.bootstrap,
-        "group.id": "reader",
-        "enable.auto.commit": False,
-        "auto.offset.reset": "earliest",
-        "isolation.level": isolation,
-        "enable.partition.eof": True,
-        "fetch.wait.max.ms": 10,
-    })
+    consumer = Consumer(
+        {
+            "bootstrap.servers": kafka.bootstrap,
+            "group.id": "reader",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "isolation.level": isolation,
+            "enable.partition.eof": True,
+            "fetch.wait.max.ms": 10,
+        }
+    )
     partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
     consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
     messages: list[Message] = []

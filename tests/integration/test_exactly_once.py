@@ -75,9 +75,7 @@ def test_killed_again_while_it_resumes(
     assert check(kafka, topics).problems == []
 
 
-def crash_once(
-    crash: str, kafka: Cluster, topics: Topics, directory: Path, **environ: str
-) -> None:
+def crash_once(crash: str, kafka: Cluster, topics: Topics, directory: Path, **environ: str) -> None:
     """A run that is killed in its first or second epoch; the same ids come before and after."""
     send(kafka, topics, mixed_requests(4_000, seed=2))
     environ = {"CRASH_AT": crash, **environ}
@@ -114,3 +112,21 @@ def test_two_processes(kafka: Cluster, topics: Topics, tmp_path: Path) -> None:
         assert first.terminate() == 0
         assert second.wait_for_exit() == 0
     assert check(kafka, topics).problems == []
+
+
+@pytest.mark.parametrize(
+    ("broken", "crash"),
+    [
+        ("no-restore", "after-commit:6"),
+        ("no-replay", "after-commit:6"),
+        ("lanes-by-partition", "after-commit:6"),
+        ("offsets-outside-the-transaction", "flushed:6"),
+    ],
+)
+def test_the_checks_notice(
+    broken: str, crash: str, kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    """Take one guarantee away, and the same scenario loses or doubles payments."""
+    crash_once(crash, kafka, topics, tmp_path, BREAK=broken)
+    run_to_the_end(kafka, topics, tmp_path, BREAK=broken)
+    assert check(kafka, topics).problems

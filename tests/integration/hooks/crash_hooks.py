@@ -6,11 +6,11 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from confluent_kafka import TopicPartition
+import numpy as np
+from confluent_kafka import Consumer, TopicPartition
 
-from dataflow.connectors import offsets, sink, source
-from dataflow.core import segments
-from dataflow.steps import dedupe, process, remember
+from dataflow.connectors import config, sink, source
+from dataflow.steps import decode, dedupe, process, remember
 
 POINTS: dict[str, tuple[type, str, str]] = {
     # after the gateway has decided, before anything is written
@@ -19,6 +19,8 @@ POINTS: dict[str, tuple[type, str, str]] = {
     "mid-batch": (sink.Lane, "write_batch", "after"),
     # everything written, the transaction not committed
     "before-commit": (sink.Lane, "_commit", "before"),
+    # every record taken by Kafka, the transaction still open
+    "flushed": (sink.Lane, "_end_transaction", "before"),
     # this lane committed, others perhaps not, the snapshots not stored
     "after-commit": (sink.Lane, "_commit", "after"),
     # while what is remembered is handed out
@@ -30,12 +32,12 @@ POINTS: dict[str, tuple[type, str, str]] = {
 
 def install(crash_at: str, broken: str) -> None:
     """Patch the flow's classes; the text after the colon says at which pass to crash."""
+    if broken:
+        BREAKAGES[broken]()
     if crash_at:
         point, _, passes = crash_at.partition(":")
         owner, name, when = POINTS[point]
         _crash(owner, name, when, int(passes or 1))
-    if broken:
-        BREAKAGES[broken]()
 
 
 def _crash(owner: type, name: str, when: str, passes: int) -> None:
@@ -59,29 +61,26 @@ def _crash(owner: type, name: str, when: str, passes: int) -> None:
 
 def _offsets_outside_the_transaction() -> None:
     """The lane's offsets are committed before its records, as an ordinary consumer would."""
-    original = sink.Lane._commit
+    build, commit = sink.Lane.__init__, sink.Lane._commit
 
-    def commit(self: Any, deadline_s: float) -> None:
-        from confluent_kafka import Consumer  # noqa: PLC0415
+    def remembering(self: Any, kafka: Any, lane: int, *rest: Any) -> None:
+        group = sink.lane_group(kafka.group_id, lane)
+        self.ordinary = Consumer(config.client(kafka, "broken") | {"group.id": group})
+        build(self, kafka, lane, *rest)
 
-        from dataflow.connectors import config  # noqa: PLC0415
+    def too_early(self: Any, deadline_s: float) -> None:
+        offsets = [TopicPartition(self._topic, p, o) for p, o in self._positions.items()]
+        self.ordinary.commit(offsets=offsets, asynchronous=False)
+        self._positions = {}
+        commit(self, deadline_s)
 
-        consumer = Consumer(
-            config.client(self.kafka, "broken") | {"group.id": sink.lane_group_of(self)}
-        )
-        consumer.commit(
-            offsets=[TopicPartition(self._topic, p, o) for p, o in self._positions.items()],
-            asynchronous=False,
-        )
-        consumer.close()
-        original(self, deadline_s)
-
-    sink.Lane._commit = commit  # type: ignore[method-assign]
+    sink.Lane.__init__ = remembering  # type: ignore[assignment]
+    sink.Lane._commit = too_early  # type: ignore[method-assign]
 
 
 def _no_restore() -> None:
     """What is remembered is not handed out after a restart."""
-    remember.Remember._restore = lambda self, item: []  # type: ignore[method-assign]
+    remember.Remember._restore = lambda *_: []  # type: ignore[method-assign]
 
 
 def _no_replay() -> None:
@@ -97,17 +96,12 @@ def _no_replay() -> None:
 
 def _lanes_by_partition() -> None:
     """A record's lane is that of its input partition, not of its paymentId."""
-    from dataflow.steps import decode  # noqa: PLC0415
-
     split = decode.Decode._split
 
     def by_partition(self: Any, batch: Any) -> Any:
-        original = decode.lanes_of
-        decode.lanes_of = lambda keys, lanes: original(keys, lanes) * 0 + batch.partition % lanes
-        try:
-            return split(self, batch)
-        finally:
-            decode.lanes_of = original
+        lane = batch.partition % self._lanes
+        vars(decode)["lanes_of"] = lambda keys, _lanes: np.full(len(keys), lane)
+        return split(self, batch)
 
     decode.Decode._split = by_partition  # type: ignore[method-assign]
 
@@ -118,4 +112,3 @@ BREAKAGES: dict[str, Callable[[], None]] = {
     "lanes-by-partition": _lanes_by_partition,
     "offsets-outside-the-transaction": _offsets_outside_the_transaction,
 }
-_ = (offsets, segments)

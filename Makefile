@@ -1,0 +1,50 @@
+# Everything runs in a virtual environment of its own, .venv, made from the lock file.
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+# bytewax 0.21.1 has wheels for CPython 3.8 to 3.12; we need 3.11 or newer.
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
+PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
+	$$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint kafka bench lock clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+$(VENV)/.complete: requirements-dev.txt
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or 3.12 found (Bytewax has no wheels for" \
+		"other versions). Install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@echo "Preparing $(VENV) with $$($(PYTHON) --version) ..."
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(RUN) -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps \
+		--only-binary :all: -r requirements-dev.txt
+	@touch $@
+
+demo: $(VENV)/.complete ## Run it with an embedded broker, or with KAFKA_BROKERS=host:port
+	@$(RUN) -m dataflow.demo $(ARGS)
+
+test: lint ## Run every check: lint, types, tests; on a real Kafka where Java and Maven are there
+	@$(RUN) -m pytest $(ARGS)
+
+lint: $(VENV)/.complete
+	@$(RUN) -m ruff check
+	@$(RUN) -m ruff format --check
+	@$(RUN) -m mypy
+
+kafka: $(VENV)/.complete ## Start a real Apache Kafka with the four topics, on port 9092
+	@PYTHONPATH=tests exec $(RUN) -m kafkatest $(ARGS)
+
+bench: $(VENV)/.complete ## Measure throughput and latency on a real Kafka
+	@PYTHONPATH=tests $(RUN) -m bench $(ARGS)
+
+lock: $(VENV)/.complete ## Resolve the dependencies again
+	@for extra in "" dev; do \
+		$(RUN) -m piptools compile --quiet --upgrade --generate-hashes --strip-extras \
+			--allow-unsafe --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
+			--no-emit-trusted-host $${extra:+--extra $$extra} \
+			--output-file requirements$${extra:+-$$extra}.txt pyproject.toml; done
+
+clean: ## Remove everything that was made
+	rm -rf $(VENV) .kafka .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -37,7 +37,7 @@ kafka: $(VENV)/.complete ## Start a real Apache Kafka with the four topics, on p
 	@PYTHONPATH=tests exec $(RUN) -m kafkatest $(ARGS)
 
 bench: $(VENV)/.complete ## Measure throughput and latency on a real Kafka
-	@PYTHONPATH=tests $(RUN) -m bench $(ARGS)
+	@PYTHONPATH=tests:tests/integration $(RUN) -m bench $(ARGS)
 
 lock: $(VENV)/.complete ## Resolve the dependencies again
 	@for extra in "" dev; do \

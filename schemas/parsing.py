@@ -29,7 +29,8 @@ _OBJECT = ord("{")
 _decode = msgspec.json.Decoder(PaymentRequest).decode
 _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_text = msgspec.json.Decoder(str).decode
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+# Possessive, and content with an open end: one pass over any bytes, without a way back.
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _BRACKET = re.compile(rb"[][{}]")
 _T = TypeVar("_T")
 
@@ -72,11 +73,13 @@ def _examine(value: bytes | None, max_bytes: int) -> PaymentRequest | Rejected:
             rejected,
             code=ErrorCode.TOO_LARGE,
             message=f"the record has {len(value)} bytes, at most {max_bytes} are accepted",
+            original=value if isinstance(document, str) else None,
         )
     if isinstance(document, str):
         return Rejected(code=ErrorCode.MALFORMED, message=document, original=value)
     rejected, problems = _check_fields(document)
-    return rejected if problems else _decode(value)
+    # Of a repeated key, the document has only the last: what the others were does not matter.
+    return rejected if problems else _decode(msgspec.json.encode(document))
 
 
 def _read_document(value: bytes) -> dict[str, Raw] | str:

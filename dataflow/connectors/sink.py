@@ -14,8 +14,10 @@ the source and `dedupe` make up for it at the restart. Any error that is not pla
 the process: what became of an uncertain commit is seen at the restart from the committed offsets.
 """
 
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -43,6 +45,7 @@ _FENCED = {
     KafkaError.INVALID_PRODUCER_EPOCH,
 }
 _SLICE_S = 1.0
+_COMMITS_AT_ONCE = 16
 
 
 def transactional_id(group: str, lane: int) -> str:
@@ -68,6 +71,7 @@ class KafkaSink(FixedPartitionedSink[Outgoing, bytes]):
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
         self._on_close = on_close
+        self._commits = Commits()
         self._kafka = kafka
         self._lanes = lanes
         self._status = status
@@ -85,7 +89,9 @@ class KafkaSink(FixedPartitionedSink[Outgoing, bytes]):
     @reported
     def build_part(self, step_id: str, for_part: str, resume_state: bytes | None) -> "Lane":  # noqa: ARG002
         """Open a lane, which fences whoever had it before."""
-        lane = Lane(self._kafka, int(for_part), self._lanes, self._status, self._metrics)
+        lane = Lane(
+            self._kafka, int(for_part), self._lanes, self._status, self._metrics, self._commits
+        )
         lane.on_drain = self._lifecycle.request_stop
         lane.on_close = self._on_close
         return lane
@@ -98,8 +104,15 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
     on_close: Callable[[], None] = staticmethod(lambda: None)
 
     def __init__(
-        self, kafka: KafkaSettings, lane: int, lanes: int, status: Status, metrics: Metrics
+        self,
+        kafka: KafkaSettings,
+        lane: int,
+        lanes: int,
+        status: Status,
+        metrics: Metrics,
+        commits: "Commits",
     ) -> None:
+        self._commits = commits
         self._lane = lane
         self._name = lane_name(lane)
         self._topic = kafka.topic_requested
@@ -132,6 +145,7 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
             if not self._open and (batch.values or batch.positions):
                 self._producer.begin_transaction()
                 self._open = True
+                self._commits.expect(self)
             for key, value in zip(batch.keys, batch.values, strict=True):
                 self._produce(batch.topic, key, value)
             for partition, position in batch.positions.items():
@@ -147,14 +161,19 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
     def snapshot(self) -> bytes:
         """Commit the epoch's transaction. The state is empty: Kafka knows all there is."""
         if self._open:
-            started_s = time.monotonic()
             with self._status.waiting("Kafka commit", self._timeout_s):
-                self._commit(started_s + self._timeout_s)
-            self._status.committed(time.monotonic() - started_s)
+                duration_s = self._commits.wait_for(self)
+            self._status.committed(duration_s)
             self._metrics.committed(self._tally)
             self._observe_latency()
             self._clear()
         return b""
+
+    def commit(self) -> float:
+        """Commit what was written; the seconds it took. Raises a `Fault` if that is uncertain."""
+        started_s = time.monotonic()
+        self._commit(started_s + self._timeout_s)
+        return time.monotonic() - started_s
 
     def close(self) -> None:
         """Let go. Also called after a crash: an open transaction stays open, for Kafka to abort."""
@@ -238,6 +257,31 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
         # Records of one instant share an observation: to the millisecond, there are not many.
         for time_ms, count in zip(*np.unique(times_ms, return_counts=True), strict=True):
             self._metrics.visible(time.time() - int(time_ms) / 1000, int(count))
+
+
+class Commits:
+    """Has the lanes of one worker commit side by side: a commit is mostly waiting for Kafka.
+
+    The engine asks one lane after the other for its snapshot, but only once all of them have been
+    given the whole epoch. So when the first one is asked, all of them may begin.
+    """
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(_COMMITS_AT_ONCE, thread_name_prefix="commit")
+        self._worker = threading.local()
+
+    def expect(self, lane: Lane) -> None:
+        """This lane has opened its transaction of the epoch."""
+        vars(self._worker).setdefault("open", []).append(lane)
+
+    def wait_for(self, lane: Lane) -> float:
+        """Commit this lane, and begin to commit the worker's others; see `Lane.commit`."""
+        worker = vars(self._worker)
+        waiting: list[Lane] = worker.pop("open", [])
+        running = worker.setdefault("running", {})
+        running |= {each: self._pool.submit(each.commit) for each in waiting}
+        duration_s: float = running.pop(lane).result()
+        return duration_s
 
 
 def _group_metadata(kafka: KafkaSettings, group: str) -> Any:

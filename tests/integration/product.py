@@ -80,7 +80,7 @@ class Flow:
             "BYTEWAX_RECOVERY_DIRECTORY": str(recovery),
             "BYTEWAX_SNAPSHOT_INTERVAL": snapshot_interval,
             "BYTEWAX_RECOVERY_BACKUP_INTERVAL": "0",
-            "PYTHONPATH": str(CRASH_HOOKS),
+            "PYTHONPATH": f"{CRASH_HOOKS}{os.pathsep}{ROOT}",
             **(environ or {}),
         }
         self.environ = {name: value for name, value in self.environ.items() if value}

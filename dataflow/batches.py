@@ -38,7 +38,9 @@ class Fetched:
     read_at: float
     """When they were read, in seconds since 1970."""
     committed: dict[int, int] = field(default_factory=dict)
-    """While replaying: the next offset that each lane has not committed yet."""
+    """Of a replay: the next offset that each lane has not committed yet."""
+    recall: bool = False
+    """Only for the index, and only what is committed; all of it comes again in the next epoch."""
 
 
 @dataclass(slots=True, frozen=True)

@@ -16,8 +16,9 @@ the process: what became of an uncertain commit is seen at the restart from the 
 
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -268,20 +269,21 @@ class Commits:
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(_COMMITS_AT_ONCE, thread_name_prefix="commit")
-        self._worker = threading.local()
+        # By the worker's thread. Not `threading.local`: the engine's threads are not Python's own,
+        # which loses their locals whenever they leave Python.
+        self._open: defaultdict[int, list[Lane]] = defaultdict(list)
+        self._running: defaultdict[int, dict[Lane, Future[float]]] = defaultdict(dict)
 
     def expect(self, lane: Lane) -> None:
         """This lane has opened its transaction of the epoch."""
-        vars(self._worker).setdefault("open", []).append(lane)
+        self._open[threading.get_ident()].append(lane)
 
     def wait_for(self, lane: Lane) -> float:
         """Commit this lane, and begin to commit the worker's others; see `Lane.commit`."""
-        worker = vars(self._worker)
-        waiting: list[Lane] = worker.pop("open", [])
-        running = worker.setdefault("running", {})
-        running |= {each: self._pool.submit(each.commit) for each in waiting}
-        duration_s: float = running.pop(lane).result()
-        return duration_s
+        worker = threading.get_ident()
+        running = self._running[worker]
+        running |= {each: self._pool.submit(each.commit) for each in self._open.pop(worker, [])}
+        return running.pop(lane).result()
 
 
 def _group_metadata(kafka: KafkaSettings, group: str) -> Any:

@@ -5,10 +5,11 @@ after every start, each phase being closed by its own epoch (`snapshot`):
 
 1. *Open*: tell every lane to open, which fences the previous run, and have every living segment
    hand out what it remembers. Nothing else.
-2. *Replay*: now that nobody else can commit, read how far each lane has committed, and emit exactly
-   the records from the snapshot up to the highest of them, so that every committed id is remembered
-   before anything new is decided. All partitions replay in the same epoch. Nothing new.
-3. *Live*: the records after that.
+2. *Recall*: now that nobody else can commit, read how far each lane has committed, and emit the
+   records from the snapshot up to the highest of them, so that the index knows every committed id
+   before anything is decided. All partitions do so in the same epoch, and nothing else.
+3. *Live*: the same records once more, to be remembered, and to decide those that their lane has not
+   committed; then new ones.
 
 Offsets are always those of the *next* record.
 """
@@ -46,6 +47,8 @@ _IDLE_S = (0.002, 0.02)
 """Pause after an empty poll: the first one, and the longest after several."""
 _BEAT_EVERY_S = 3600.0
 """Kafka forgets the offsets of a quiet group after days (offsets.retention.minutes)."""
+_RECALLED = "recalled"
+"""The segment of recalled ids, until they come again with their own."""
 _SETTLED_MS = 60_000
 """Once a partition is read to its end, its stream time follows the clock at this distance."""
 
@@ -54,7 +57,7 @@ class Phase(Enum):
     """Where a partition is in its life; each ends when its epoch closes."""
 
     OPEN = auto()
-    REPLAY = auto()
+    RECALL = auto()
     LIVE = auto()
     DRAINING = auto()
     DRAINED = auto()
@@ -161,6 +164,7 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
         self._next_offset = start.offset
         self._phase = Phase.OPEN
         self._emitted = False  # whether the phase's one batch is out
+        self._replay: tuple[list[Message], dict[int, int]] = ([], {})  # recalled, not yet decided
         self._held: list[Message] = []  # read, but beyond what the replay may emit
         self._durable: int | None = None  # position of an epoch that is about to be durable
         self._plain_offset: int | None = None  # last one committed to the plain group
@@ -185,8 +189,8 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
         self._emitted = True
         if self._phase is Phase.OPEN:
             return self._open()
-        if self._phase is Phase.REPLAY:
-            return self._replay()
+        if self._phase is Phase.RECALL:
+            return self._recall()
         # Whoever shares the cluster has to stop as well, in the same epoch.
         return [Told(Signal.DRAIN, self._partition, self._next_offset)]
 
@@ -201,8 +205,8 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
         if self._emitted:
             self._emitted = False
             self._phase = {
-                Phase.OPEN: Phase.REPLAY,
-                Phase.REPLAY: Phase.LIVE,
+                Phase.OPEN: Phase.RECALL,
+                Phase.RECALL: Phase.LIVE,
                 Phase.DRAINING: Phase.DRAINED,
             }[self._phase]
             if self._phase is Phase.LIVE:
@@ -243,7 +247,7 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
         ]
         return [Told(Signal.OPEN, self._partition, self._next_offset), *restores]
 
-    def _replay(self) -> list[Item]:
+    def _recall(self) -> list[Item]:
         committed = self._offsets.of(self._partition, self._next_offset, self._start.lanes)
         self._start.check(committed, self._settings.kafka, self._partition)
         restored = Told(Signal.RESTORED, self._partition, self._next_offset)
@@ -251,7 +255,8 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
         self._status.replayed(len(messages))
         if not messages:
             return [restored]
-        return [restored, self._fetched(messages, committed.by_lane)]
+        self._replay = (messages, committed.by_lane)
+        return [restored, self._fetched(messages, _RECALLED, committed.by_lane, recall=True)]
 
     def _live(self) -> list[Item]:
         self._commit_plain()
@@ -270,16 +275,27 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
             self._beat_at = self._clock()
             self._plain_offset = None
             items.append(Told(Signal.BEAT, self._partition, self._next_offset))
-        messages, self._held = self._held, []
-        messages = messages or self._consume(self._pace.limit, 0.0)
+        messages, committed = self._next_messages()
         if messages:
-            items.append(self._fetched(messages, {}))
+            first, end = _offset(messages[0]), _offset(messages[-1]) + 1
+            self._ledger.advance(max(_time_ms(m) for m in messages), int(self._clock() * 1000))
+            segment = self._ledger.add(first, end, len(messages))
+            self._next_offset = end
+            items.append(self._fetched(messages, segment, committed))
             self._batch = (len(messages), time.monotonic())
             self._epoch_records += len(messages)
         if not items:
             return self._rest()
         self._idle_s = 0.0
         return items
+
+    def _next_messages(self) -> tuple[list[Message], dict[int, int]]:
+        """The replay, then what was read with it, then new ones."""
+        if self._replay[0]:
+            replay, self._replay = self._replay, ([], {})
+            return replay
+        messages, self._held = self._held, []
+        return messages or self._consume(self._pace.limit, 0.0), {}
 
     def _rest(self) -> list[Item]:
         shortest, longest = _IDLE_S
@@ -337,23 +353,24 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
             return f"{where}: the offset has expired or never existed: {error.str()}"
         return f"{where}: {error.str()}"
 
-    def _fetched(self, messages: list[Message], committed: dict[int, int]) -> Fetched:
-        now_s = self._clock()
-        now_ms = int(now_s * 1000)
-        offsets = np.array([message.offset() for message in messages], np.int64)
-        times_ms = np.array([message.timestamp()[1] for message in messages], np.int64)
-        times_ms[times_ms < 0] = now_ms
-        self._next_offset = int(offsets[-1]) + 1
-        self._ledger.advance(int(times_ms.max()), now_ms)
+    def _fetched(
+        self,
+        messages: list[Message],
+        segment: str,
+        committed: dict[int, int],
+        *,
+        recall: bool = False,
+    ) -> Fetched:
         return Fetched(
             partition=self._partition,
-            segment=self._ledger.add(int(offsets[0]), self._next_offset, len(messages)),
-            offsets=offsets,
-            times_ms=times_ms,
+            segment=segment,
+            offsets=np.array([message.offset() for message in messages], np.int64),
+            times_ms=np.array([_time_ms(message) for message in messages], np.int64),
             values=[message.value() for message in messages],
-            next_offset=self._next_offset,
-            read_at=now_s,
+            next_offset=_offset(messages[-1]) + 1,
+            read_at=self._clock(),
             committed=committed,
+            recall=recall,
         )
 
     # ---- once an epoch ----
@@ -361,7 +378,7 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
     def _commit_plain(self) -> None:
         """Once an epoch is durable, tell the plain group, for lag tools and for lost snapshots."""
         offset, self._durable = self._durable, None
-        if offset is None or self._phase in {Phase.OPEN, Phase.REPLAY}:
+        if offset is None or self._phase in {Phase.OPEN, Phase.RECALL}:
             return
         self._status.committed_at(self._partition, offset)
         if offset == self._plain_offset:
@@ -389,8 +406,8 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
         if high < 0:
             return
         self._status.partition_at(self._partition, self._next_offset, high)
-        idle = self._phase is Phase.LIVE and not self._epoch_records and not self._held
-        if idle and self._position() >= high:
+        pending = self._epoch_records or self._held or self._replay[0]
+        if self._phase is Phase.LIVE and not pending and self._position() >= high:
             now_ms = int(self._clock() * 1000)
             self._ledger.advance(now_ms - _SETTLED_MS, now_ms)
 
@@ -398,3 +415,9 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
 def _offset(message: Message) -> int:
     offset: Any = message.offset()
     return int(offset)
+
+
+def _time_ms(message: Message) -> int:
+    """The record's timestamp in milliseconds since 1970; now, if it has none."""
+    time_ms = int(message.timestamp()[1])
+    return time_ms if time_ms >= 0 else int(time.time() * 1000)

@@ -23,6 +23,8 @@ Input = Fetched | Restore | Forget | Told
 Keyed = tuple[str, Any]
 """By segment, a `MemoryItem`; by lane, what `dedupe` takes."""
 
+_NOWHERE = -1
+
 Counted = Callable[[int, int], None]
 """Told how many records of a batch were valid, and how many were not."""
 
@@ -72,6 +74,10 @@ class Decode:
             for n, request in enumerate(parsed):
                 if type(request) is Rejected:
                     lane_of[n] = self._lane_of_rejected(request, batch.values[n])
+        if batch.recall:
+            upto = np.array([batch.committed.get(lane, 0) for lane in range(self._lanes)])
+            lane_of[batch.offsets >= upto[lane_of]] = _NOWHERE
+            return list(self._lane_batches(batch, parsed, valid, each, lane_of))
         self._counted(len(valid), len(parsed) - len(valid))
         memory = Identities(
             int(batch.offsets[0]), batch.offsets[valid], identities, int(batch.read_at * 1000)
@@ -98,7 +104,7 @@ class Decode:
         place = dict(zip(valid, identities, strict=True))
         order = np.argsort(lane_of, kind="stable")
         ends = np.searchsorted(lane_of[order], np.arange(self._lanes), side="right").tolist()
-        start = 0
+        start = int(np.count_nonzero(lane_of == _NOWHERE))
         for lane, end in enumerate(ends):
             mine, start = order[start:end], end
             if not len(mine):

@@ -1,5 +1,6 @@
 """Exactly once, on a real Kafka: in every shape, through every crash."""
 
+import shutil
 import time
 import uuid
 from pathlib import Path
@@ -64,7 +65,7 @@ def test_killed_once(crash: str, kafka: Cluster, topics: Topics, tmp_path: Path)
     assert check(kafka, topics).problems == []
 
 
-@pytest.mark.parametrize("crash", ["open:1", "replay:1"])
+@pytest.mark.parametrize("crash", ["open:1", "recall:1"])
 def test_killed_again_while_it_resumes(
     crash: str, kafka: Cluster, topics: Topics, tmp_path: Path
 ) -> None:
@@ -87,6 +88,24 @@ def crash_once(crash: str, kafka: Cluster, topics: Topics, directory: Path, **en
         send(kafka, topics, mixed_requests(4_000, seed=3))
         assert flow.wait_for_exit() == -9
     send(kafka, topics, mixed_requests(4_000, seed=2))
+
+
+def test_no_store_and_several_epochs_behind(kafka: Cluster, topics: Topics, tmp_path: Path) -> None:
+    """Everything is recalled before anything is decided, in whatever order partitions come back."""
+    first = list(mixed_requests(2_000, seed=8))
+    send(kafka, topics, iter(first))
+    environ = {"CRASH_AT": "flushed:7", "BREAK": "no-plain-offsets"}
+    with Flow(kafka, topics, tmp_path, environ=environ) as flow:
+        deadline = time.monotonic() + 20
+        while not settled(flow):
+            assert time.monotonic() < deadline, flow.log
+            time.sleep(0.05)
+        # The same ids once more, each on another partition: duplicates, committed by no lane yet.
+        send(kafka, topics, iter([b"", *first]))
+        assert flow.wait_for_exit() == -9
+    shutil.rmtree(tmp_path / "recovery")
+    run_to_the_end(kafka, topics, tmp_path)
+    assert check(kafka, topics).problems == []
 
 
 def test_two_workers(kafka: Cluster, topics: Topics, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ POINTS: dict[str, tuple[type, str, str]] = {
     # while what is remembered is handed out
     "open": (remember.Remember, "_restore", "after"),
     # when the records of the replay are on their way
-    "replay": (source.RequestPartition, "_replay", "after"),
+    "recall": (source.RequestPartition, "_recall", "after"),
 }
 
 
@@ -106,7 +106,19 @@ def _lanes_by_partition() -> None:
     decode.Decode._split = by_partition  # type: ignore[method-assign]
 
 
+def _no_plain_offsets() -> None:
+    """The plain group is never told a position; no guarantee may depend on it."""
+
+    def only_report(self: Any) -> None:
+        offset, self._durable = self._durable, None
+        if offset is not None:
+            self._status.committed_at(self._partition, offset)
+
+    source.RequestPartition._commit_plain = only_report  # type: ignore[method-assign]
+
+
 BREAKAGES: dict[str, Callable[[], None]] = {
+    "no-plain-offsets": _no_plain_offsets,
     "no-restore": _no_restore,
     "no-replay": _no_replay,
     "lanes-by-partition": _lanes_by_partition,

@@ -1,0 +1,69 @@
+"""What there is to see of a demo at one moment; views show it, and know nothing else."""
+
+from collections import deque
+from typing import NamedTuple, Protocol, Self
+
+from dataflow.demo.accounts import Totals
+
+_WINDOW_S = 5.0
+
+
+class Place(NamedTuple):
+    """Where everything is; the same from the first moment to the last."""
+
+    broker: str
+    probes_url: str
+    metrics_url: str
+    log_path: str
+
+
+class Snapshot(NamedTuple):
+    """One moment."""
+
+    elapsed_s: float
+    state: str
+    """Of the flow: starting, ready, draining, ended; or what `/health` calls its trouble."""
+    doing: str
+    """What the demo is doing."""
+    totals: Totals
+    sent_rate: float
+    audited_rate: float
+    """Both per second, over the last few of them."""
+    lags: dict[str, int | None]
+    """By partition; None as long as it is not known."""
+
+
+class View(Protocol):
+    """Shows snapshots, one after the other."""
+
+    def __enter__(self) -> Self:
+        """Take the terminal."""
+        ...
+
+    def __exit__(self, *_: object) -> None:
+        """Give it back."""
+        ...
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Show this one now, or not at all: there will be another."""
+        ...
+
+
+class Rate:
+    """How fast a count has grown lately."""
+
+    def __init__(self) -> None:
+        self._points: deque[tuple[float, int]] = deque()
+
+    def at(self, now_s: float, count: int) -> float:
+        """Per second, now that the count is `count`."""
+        self._points.append((now_s, count))
+        while now_s - self._points[0][0] > _WINDOW_S:
+            self._points.popleft()
+        began_s, before = self._points[0]
+        return (count - before) / (now_s - began_s) if now_s > began_s else 0.0
+
+
+def printable(text: str) -> str:
+    """The text, safe to print: what anybody has sent must not steer the terminal."""
+    return "".join(char if char.isprintable() else "\N{MIDDLE DOT}" for char in text)

@@ -36,15 +36,16 @@ class Repeated(Struct, frozen=True, gc=False):
 
 Outcome = Charged | Repeated | Rejected
 
+_FIRST = int(Verdict.FIRST)
 _REPEATED = {
-    Verdict.DUPLICATE: EventType.DUPLICATE,
-    Verdict.CONFLICT: EventType.CONFLICT,
+    int(Verdict.DUPLICATE): EventType.DUPLICATE,
+    int(Verdict.CONFLICT): EventType.CONFLICT,
 }
 
 
 def needs_gateway(verdict: int) -> bool:
     """Whether a valid request with this `Verdict` is to be charged."""
-    return verdict == Verdict.FIRST
+    return verdict == _FIRST
 
 
 def decide(
@@ -64,6 +65,6 @@ def decide(
     if isinstance(parsed, Rejected):
         return parsed
     if not needs_gateway(verdict):
-        return Repeated(parsed, _REPEATED[Verdict(verdict)], first_origin)
+        return Repeated(parsed, _REPEATED[verdict], first_origin)
     assert reply is not None
     return Charged(parsed, reply)

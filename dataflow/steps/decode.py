@@ -65,43 +65,48 @@ class Decode:
     def _split(self, batch: Fetched) -> list[Keyed]:
         max_bytes = self._max_bytes
         parsed = [parse(value, max_bytes) for value in batch.values]
-        valid = [n for n, request in enumerate(parsed) if type(request) is PaymentRequest]
-        each = [parsed[n].identity() for n in valid]  # type: ignore[union-attr]
+        # Aligned with the records; an invalid one has no identity.
+        each = [r.identity() if type(r) is PaymentRequest else b"" for r in parsed]
+        is_valid = np.fromiter(map(len, each), np.int64, len(each)) > 0
         identities = b"".join(each)
         lane_of = np.empty(len(parsed), np.int64)
-        lane_of[valid] = lanes_of(split_identities(identities)[0], self._lanes)
-        if len(valid) < len(parsed):
-            for n, request in enumerate(parsed):
-                if type(request) is Rejected:
-                    lane_of[n] = self._lane_of_rejected(request, batch.values[n])
+        lane_of[is_valid] = lanes_of(split_identities(identities)[0], self._lanes)
+        for n in np.flatnonzero(~is_valid).tolist():
+            lane_of[n] = self._lane_of_rejected(parsed[n].payment_id, batch.values[n])
         if batch.recall:
             upto = np.array([batch.committed.get(lane, 0) for lane in range(self._lanes)])
             lane_of[batch.offsets >= upto[lane_of]] = _NOWHERE
-            return list(self._lane_batches(batch, parsed, valid, each, lane_of))
-        self._counted(len(valid), len(parsed) - len(valid))
+            return list(self._lane_batches(batch, parsed, each, is_valid, lane_of))
+        valid = int(np.count_nonzero(is_valid))
+        self._counted(valid, len(parsed) - valid)
         memory = Identities(
-            int(batch.offsets[0]), batch.offsets[valid], identities, int(batch.read_at * 1000)
+            first_offset=int(batch.offsets[0]),
+            offsets=batch.offsets[is_valid],
+            identities=identities,
+            arrived_ms=int(batch.read_at * 1000),
         )
-        return [(batch.segment, memory), *self._lane_batches(batch, parsed, valid, each, lane_of)]
+        return [
+            (batch.segment, memory),
+            *self._lane_batches(batch, parsed, each, is_valid, lane_of),
+        ]
 
-    def _lane_of_rejected(self, request: Rejected, value: bytes | None) -> int:
+    def _lane_of_rejected(self, payment_id: str | None, value: bytes | None) -> int:
         """With its paymentId's other records if that is readable; else anywhere, but always there.
 
         A replay must find every record in the lane that may have committed it.
         """
-        if request.payment_id is not None:
-            return lane_of_key(key_of(request.payment_id), self._lanes)
+        if payment_id is not None:
+            return lane_of_key(key_of(payment_id), self._lanes)
         return crc32(value or b"") % self._lanes
 
     def _lane_batches(
         self,
         batch: Fetched,
         parsed: list[PaymentRequest | Rejected],
-        valid: list[int],
         identities: list[bytes],
+        is_valid: NDArray[np.bool_],
         lane_of: NDArray[np.int64],
     ) -> Iterator[Keyed]:
-        place = dict(zip(valid, identities, strict=True))
         order = np.argsort(lane_of, kind="stable")
         ends = np.searchsorted(lane_of[order], np.arange(self._lanes), side="right").tolist()
         start = int(np.count_nonzero(lane_of == _NOWHERE))
@@ -110,22 +115,17 @@ class Decode:
             if not len(mine):
                 continue
             chosen = mine.tolist()
-            requests = [parsed[n] for n in chosen]
-            mine_valid = [i for i, n in enumerate(chosen) if n in place]
-            yield (
-                lane_name(lane),
-                LaneBatch(
-                    partition=batch.partition,
-                    segment=batch.segment,
-                    next_offset=batch.next_offset,
-                    committed=batch.committed.get(lane, 0),
-                    read_at=batch.read_at,
-                    max_bytes=self._max_bytes,
-                    offsets=batch.offsets[mine],
-                    times_ms=batch.times_ms[mine],
-                    values=[batch.values[n] for n in chosen],
-                    valid=np.array(mine_valid, np.int64),
-                    identities=b"".join([place[n] for n in chosen if n in place]),
-                    parsed=requests,
-                ),
+            yield lane_name(lane), LaneBatch(
+                partition=batch.partition,
+                segment=batch.segment,
+                next_offset=batch.next_offset,
+                committed=batch.committed.get(lane, 0),
+                read_at=batch.read_at,
+                max_bytes=self._max_bytes,
+                offsets=batch.offsets[mine],
+                times_ms=batch.times_ms[mine],
+                values=[batch.values[n] for n in chosen],
+                valid=np.flatnonzero(is_valid[mine]),
+                identities=b"".join([identities[n] for n in chosen]),
+                parsed=[parsed[n] for n in chosen],
             )

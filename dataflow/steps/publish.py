@@ -2,6 +2,8 @@
 
 from abc import ABC, abstractmethod
 
+import structlog
+
 from dataflow.batches import Decided, Outgoing, Signal, Told
 from dataflow.core.decide import Charged, Outcome, Repeated
 from dataflow.core.segments import place
@@ -12,6 +14,8 @@ from schemas.events import AuditEvent, FailedEvent, ProcessedEvent, Records, Sou
 from schemas.outcomes import EventType
 from schemas.replies import Approved, Declined
 from schemas.requests import Rejected
+
+_log = structlog.get_logger()
 
 Event = ProcessedEvent | FailedEvent | AuditEvent
 
@@ -102,6 +106,8 @@ class Audit(Branch):
         out.times_ms = batch.times_ms
         for outcome in batch.outcomes:
             _count(out.tally, outcome)
+        if out.tally.conflicts:
+            _log_conflicts(batch)
 
     def event(self, records: Records, offset: int, outcome: Outcome, at: str) -> AuditEvent:
         """One for each record."""
@@ -134,6 +140,24 @@ class Audit(Branch):
             occurred_at=at,
             error=events.error_of(reason),
         )
+
+
+def _log_conflicts(batch: Decided) -> None:
+    """One line for each batch, however many there are: they come in floods when they come."""
+    conflicts = [
+        (offset, outcome)
+        for offset, outcome in zip(batch.offsets, batch.outcomes, strict=True)
+        if isinstance(outcome, Repeated) and outcome.event_type is EventType.CONFLICT
+    ]
+    offset, first = conflicts[0]
+    _log.warning(
+        "conflict: a paymentId came again with other content",
+        paymentId=first.request.payment_id,
+        partition=batch.partition,
+        offset=offset,
+        first_seen_at=place(first.first_origin),
+        more=len(conflicts) - 1,
+    )
 
 
 def _failure(outcome: Outcome) -> tuple[Declined | Rejected, str | None]:

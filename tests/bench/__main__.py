@@ -146,9 +146,10 @@ def _send_at(
 def _requests(count: int) -> Iterator[bytes]:
     """200 bytes each, 5 % duplicates, 1 % invalid."""
     for n in range(count):
-        payment_id = f"pay-{n - 1 if n % 20 == 19 else n:010d}"
-        amount = "-1" if n % 100 == 50 else f"{n % 1000 + 1}.99"
-        yield request(payment_id, amount, metadata={"orderId": f"order-{n:010d}", "note": "x" * 40})
+        first = n - 1 if n % 20 == 19 else n
+        amount = "-1" if n % 100 == 50 else f"{first % 1000 + 1}.99"
+        metadata = {"orderId": f"order-{n:010d}", "note": "x" * 40}
+        yield request(f"pay-{first:010d}", amount, metadata=metadata)
 
 
 def _decided(flow: Flow) -> float:

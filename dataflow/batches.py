@@ -30,6 +30,8 @@ class Fetched:
     partition: int
     segment: str
     """The segment that remembers their ids."""
+    dated_ms: int
+    """Time of the segment's newest record, in milliseconds since 1970."""
     offsets: NDArray[np.int64]
     times_ms: NDArray[np.int64]
     """The records' timestamps, in milliseconds since 1970."""
@@ -49,6 +51,7 @@ class Restore:
 
     partition: int
     segment: str
+    dated_ms: int
     end_offset: int
     records: int
     """Records of the segment; if there are any, recovery must know it."""
@@ -70,8 +73,12 @@ class Signal(Enum):
     """The open epoch is over: every `Restore` has been answered."""
     BEAT = auto()
     """Nothing new for a long time: commit the position again, before Kafka expires it."""
+    TIME = auto()
+    """How far the partition's records have come: the last one decides what is forgotten."""
     DRAIN = auto()
     """A process of the cluster was told to stop: all of them do."""
+    RESTART = auto()
+    """As `DRAIN`, but all of them start again."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -81,6 +88,8 @@ class Told:
     signal: Signal
     partition: int
     next_offset: int
+    time_ms: int = 0
+    """The partition's stream time, in milliseconds since 1970."""
 
 
 # ---- to remember ----
@@ -105,6 +114,8 @@ class LaneBatch:
 
     partition: int
     segment: str
+    dated_ms: int
+    recall: bool
     next_offset: int
     """Of the whole `Fetched`: all records of this lane below it are in here, or came before."""
     committed: int
@@ -186,4 +197,4 @@ class Outgoing:
     tally: Tally = field(default_factory=Tally)
     times_ms: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     """Timestamps of the input records, for the latency until they are visible."""
-    signal: Signal | None = None
+    told: Told | None = None

@@ -51,8 +51,8 @@ def reported(call: Callable[_P, _R]) -> Callable[_P, _R]:
 
 
 def _report(error: BaseException) -> None:
-    if not _once.acquire(blocking=False):
-        return  # the first fault is the cause; the others follow from it
+    # Never released: the first fault is the cause, and others wait here for the end.
+    _once.acquire()
     if isinstance(error, StartRefusedError):
         _log.critical("refused to start", reason=str(error))
     elif isinstance(error, Fault):

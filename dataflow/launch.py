@@ -10,8 +10,8 @@ import atexit
 import fcntl
 import os
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import structlog
@@ -23,6 +23,22 @@ from dataflow.lifecycle import Lifecycle
 
 _log = structlog.get_logger()
 
+_REMEDY = (
+    "Restore all files of the directory from one backup; or start with an empty one, which forgets"
+    " the paymentIds seen so far."
+)
+_TIDY = """
+    DELETE FROM snaps AS forgotten
+    WHERE ser_change IS NULL
+      AND snap_epoch < (SELECT min(commit_epoch) FROM commits)
+      AND NOT EXISTS (
+        SELECT 1 FROM snaps AS other
+        WHERE other.step_id = forgotten.step_id
+          AND other.state_key = forgotten.state_key
+          AND other.snap_epoch <> forgotten.snap_epoch
+      )
+"""
+
 
 class Launch(Struct, frozen=True, kw_only=True):
     """The part of Bytewax's command line that concerns us."""
@@ -32,6 +48,8 @@ class Launch(Struct, frozen=True, kw_only=True):
     processes: int
     workers: int
     """In each process."""
+    snapshot_interval_s: int
+    """How long an epoch takes."""
 
     @classmethod
     def read(cls, argv: Sequence[str], environ: Mapping[str, str]) -> "Launch":
@@ -39,6 +57,12 @@ class Launch(Struct, frozen=True, kw_only=True):
         parser = argparse.ArgumentParser(add_help=False)
         parser.add_argument(
             "-r", "--recovery-directory", default=environ.get("BYTEWAX_RECOVERY_DIRECTORY")
+        )
+        parser.add_argument(
+            "-s",
+            "--snapshot-interval",
+            type=int,
+            default=environ.get("BYTEWAX_SNAPSHOT_INTERVAL", "10"),
         )
         parser.add_argument(
             "-w",
@@ -64,6 +88,7 @@ class Launch(Struct, frozen=True, kw_only=True):
             process_id=process_id or 0,
             processes=len(addresses.split(";")) if addresses else 1,
             workers=found.workers_per_process,
+            snapshot_interval_s=found.snapshot_interval,
         )
 
 
@@ -76,14 +101,15 @@ def launched_by_bytewax() -> bool:
 def prepare_recovery(launch: Launch) -> int | None:
     """Lock the recovery directory for as long as the process lives, and fill an empty one.
 
-    Every process makes the one recovery partition of its own number, so that together they make a
-    complete set, whether they share a directory or each has its own.
+    The store is process 0's: it is one file, whatever the number of processes, so that they can be
+    more or fewer the next time. The others write through process 0; their directories hold nothing
+    but the lock, unless they share it.
 
     Returns:
         The lock's file descriptor; None without a recovery directory.
 
     Raises:
-        StartRefusedError: it is in use, not writable, or not a directory.
+        StartRefusedError: it is in use, not writable, not a directory, or not complete.
     """
     directory = launch.recovery_dir
     if directory is None:
@@ -113,22 +139,40 @@ def prepare_recovery(launch: Launch) -> int | None:
 
 
 def _fill(directory: Path, launch: Launch) -> None:
-    mine = directory / f"part-{launch.process_id}.sqlite3"
-    existing = list(directory.glob("part-*.sqlite3"))
-    # A complete set stays as it is, however many processes there are now.
-    if mine.exists() or (existing and _partition_count(existing[0]) != launch.processes):
+    paths = sorted(directory.glob("part-*.sqlite3"))
+    counts = [_look_into(path, tidy=launch.process_id == 0) for path in paths]
+    lost = {f"part-{number}.sqlite3" for number in range(max(counts, default=0))}
+    lost -= {path.name for path in paths}
+    if launch.process_id > 0:
         return
-    with tempfile.TemporaryDirectory(dir=directory, prefix=".init-") as scratch:
-        init_db_dir(scratch, launch.processes)  # type: ignore[no-untyped-call]
-        (Path(scratch) / mine.name).rename(mine)
-    _log.info("recovery directory initialised", directory=str(directory), partition=mine.name)
+    if lost:
+        names = ", ".join(sorted(lost))
+        raise StartRefusedError(f"BYTEWAX_RECOVERY_DIRECTORY: {directory} lacks {names}. {_REMEDY}")
+    if not paths:
+        init_db_dir(directory, 1)  # type: ignore[no-untyped-call]
+        _log.info("recovery directory initialised", directory=str(directory))
 
 
-def _partition_count(partition: Path) -> int:
-    import sqlite3  # noqa: PLC0415  (needed once, in a directory that is not empty)
+def _look_into(path: Path, *, tidy: bool) -> int:
+    """How many files the set has that this recovery partition belongs to."""
+    import sqlite3  # noqa: PLC0415  (not needed in an empty directory)
 
-    with sqlite3.connect(f"file:{partition}?mode=ro", uri=True) as connection:
-        return int(connection.execute("SELECT part_count FROM parts").fetchone()[0])
+    try:
+        if not os.access(path, os.W_OK):
+            raise PermissionError("it cannot be written")
+        with closing(sqlite3.connect(path)) as store:
+            [(count,)] = store.execute("SELECT part_count FROM parts")
+            if tidy:
+                # What is left of segments that were forgotten: the engine never removes it, and
+                # in time that would make starting slow.
+                store.execute(_TIDY)
+                store.commit()
+    except (OSError, ValueError, sqlite3.Error) as error:
+        raise StartRefusedError(
+            f"BYTEWAX_RECOVERY_DIRECTORY: {path} is no recovery partition that can be used:"
+            f" {error}. {_REMEDY}"
+        ) from error
+    return int(count)
 
 
 def restart_when_asked(lifecycle: Lifecycle) -> None:

@@ -25,6 +25,7 @@ class Lifecycle:
     def __init__(self, status: Status) -> None:
         self._status = status
         self._reason: str | None = None
+        self._signalled = False
         self._announced = threading.Lock()
         self.restart_wanted = False
         """Whether the process should start again once it has stopped."""
@@ -35,15 +36,17 @@ class Lifecycle:
         return self._reason is not None
 
     def request_stop(self, reason: str, *, restart: bool = False) -> None:
-        """Let the sources end after the current epoch."""
-        if self._reason is None:
-            self.restart_wanted = restart
-            self._reason = reason
+        """Let the sources end after the current epoch; from now on the process is not ready.
+
+        A restart asked for later still counts, unless a signal has asked to stop for good.
+        """
+        self._status.start_draining()
+        self.restart_wanted = not self._signalled and (restart or self.restart_wanted)
+        self._reason = self._reason or reason
 
     def announce(self) -> None:
-        """Tell the log and the probes, once. Not for signal handlers: it takes locks."""
+        """Tell the log, once. Not for signal handlers: it takes locks."""
         if self._announced.acquire(blocking=False):
-            self._status.start_draining()
             _log.info("stopping", reason=self._reason, restart=self.restart_wanted)
 
     def handle_signals(self) -> None:
@@ -57,8 +60,9 @@ class Lifecycle:
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         # It may interrupt anything, also a holder of any lock: only set the flag.
         name = signal.Signals(number).name
-        if self.stopping:
+        if self._signalled:
             # Uncommitted work is void, and done again at the next start: nothing to wait for.
             os.write(2, f"{name} while stopping: ending at once\n".encode())
             os._exit(_EXIT_BY_SIGNAL + number)
+        self._signalled = True
         self.request_stop(name)

@@ -12,6 +12,7 @@ from dataflow.batches import Outgoing
 from dataflow.connectors import cluster
 from dataflow.connectors.sink import KafkaSink
 from dataflow.connectors.source import KafkaSource
+from dataflow.core.times import StreamTimes
 from dataflow.engine_metrics import EngineMetrics, prepare_engine_api
 from dataflow.errors import SettingsError, StartRefusedError
 from dataflow.gateways.runner import GatewayRunner
@@ -29,9 +30,6 @@ from schemas.requests import PaymentRequest
 
 _log = structlog.get_logger()
 
-_BATCHES_IN_FLIGHT = 16
-"""The gateway gets at most so many times its concurrency at once, to be done by its deadline."""
-
 
 class Runtime:
     """The parts of one process, put together but not started.
@@ -46,7 +44,8 @@ class Runtime:
         kafka = settings.kafka
         self.settings = settings
         self.max_request_bytes = kafka.message_max_bytes - EVENT_OVERHEAD_BYTES
-        self.gateway_batch = settings.gateway.concurrency * _BATCHES_IN_FLIGHT
+        # Each of them then has the whole deadline for itself.
+        self.gateway_batch = settings.gateway.concurrency
         self.status = Status(
             version=__version__,
             liveness_timeout_s=settings.liveness_timeout_s,
@@ -64,6 +63,7 @@ class Runtime:
             on_wait=_log_wait,
         )
         self.cluster = cluster.Cluster("", [])
+        self.times = StreamTimes()
         self.engine_metrics: EngineMetrics | None = None
 
     @classmethod
@@ -75,7 +75,9 @@ class Runtime:
 
     def source(self) -> Source[Input]:
         """The request topic."""
-        return KafkaSource(self.settings, self.cluster, self.status, self.lifecycle, self._on_close)
+        return KafkaSource(
+            self.settings, self.cluster, self.status, self.lifecycle, self.times, self._on_close
+        )
 
     def sink(self) -> Sink[tuple[str, Outgoing]]:
         """The three output topics."""
@@ -86,6 +88,7 @@ class Runtime:
             self.status,
             self.metrics,
             self.lifecycle,
+            self.times,
             self._on_close,
         )
 
@@ -121,10 +124,7 @@ def _start(running: Launch) -> Runtime:
     logs.configure(settings.log_level)
     register_secrets([secret.reveal() for secret in settings.secrets()])
     _log.info("settings", **settings.masked())
-    if settings.lanes < running.processes * running.workers:
-        workers = running.processes * running.workers
-        problem = f"LANES: {settings.lanes} lanes are not enough for {workers} workers"
-        raise SettingsError([f"{problem}; example: LANES={max(16, workers)}"])
+    _refuse_misfits(settings, running)
     # The descriptor is never closed: the lock is held until the process ends.
     launch.prepare_recovery(running)
     api_port = prepare_engine_api(os.environ)
@@ -134,6 +134,7 @@ def _start(running: Launch) -> Runtime:
     _log.info("sidecar listens", port=sidecar.port, metrics_port=sidecar.metrics_port)
     runtime.cluster = cluster.inspect(settings.kafka)
     runtime.status.broker_up()
+    _refuse_idle_processes(runtime.cluster, settings, running)
     if api_port is not None:
         runtime.engine_metrics = EngineMetrics(api_port)
         runtime.metrics.registry.register(runtime.engine_metrics)
@@ -143,6 +144,37 @@ def _start(running: Launch) -> Runtime:
     faults.end_process_on_fault()
     launch.restart_when_asked(runtime.lifecycle)
     return runtime
+
+
+def _refuse_misfits(settings: Settings, running: Launch) -> None:
+    """Refuse what cannot work together."""
+    problems = []
+    workers = running.processes * running.workers
+    if settings.lanes < workers:
+        problems.append(
+            f"LANES: {settings.lanes} lanes are not enough for {workers} workers;"
+            f" example: LANES={max(16, workers)}"
+        )
+    timeout_s = settings.kafka.transaction_timeout_ms / 1000
+    if running.snapshot_interval_s > timeout_s / 3:
+        problems.append(
+            f"BYTEWAX_SNAPSHOT_INTERVAL: a transaction is open for an epoch, so"
+            f" {running.snapshot_interval_s} s is too long for a KAFKA_TRANSACTION_TIMEOUT of"
+            f" {timeout_s:g} s; at most a third of it; example: BYTEWAX_SNAPSHOT_INTERVAL=1"
+        )
+    if problems:
+        raise SettingsError(problems)
+
+
+def _refuse_idle_processes(found: cluster.Cluster, settings: Settings, running: Launch) -> None:
+    """Refuse processes without an input partition: they would never see a request to stop."""
+    partitions = len(found.partitions)
+    if (running.processes - 1) * running.workers >= partitions:
+        raise StartRefusedError(
+            f"{running.processes} processes of {running.workers} workers are too many for the"
+            f" {partitions} partitions of {settings.kafka.topic_requested}: one of them would have"
+            " nothing to read. Start fewer processes or workers, or add partitions."
+        )
 
 
 def _log_wait(requests: int, pause_s: float, reason: str) -> None:

@@ -115,6 +115,12 @@ class Status:
             if high_watermark >= 0:
                 entry.high_watermark = high_watermark
 
+    def partition_ends_at(self, partition: int, high_watermark: int) -> None:
+        """Where the partition ends at the broker; of no interest if it is another process's."""
+        with self._lock:
+            if partition in self._partitions:
+                self._partitions[partition].high_watermark = high_watermark
+
     def committed_at(self, partition: int, next_offset: int) -> None:
         """Every outcome below `next_offset` is durable, in all lanes."""
         if next_offset >= 0:

@@ -227,7 +227,7 @@ FLOW = (
         "LANES",
         "lanes",
         kinds.whole_number(1, 256),
-        "Transactional producers that share the payments, 1 to 256; change it only after a clean stop.",
+        "Transactional producers that share the payments, 1 to 256. Change it after a clean stop.",
         default="8",
     ),
     Variable(

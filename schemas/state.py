@@ -33,7 +33,7 @@ class SegmentRange(Struct, kw_only=True, frozen=True):
     """Input records that belong to it, valid or not."""
     opened_ms: int
     newest_ms: int
-    """Stream time when it was opened and last written, in milliseconds since 1970."""
+    """Time of the newest record when it was opened, and now, in milliseconds since 1970."""
 
 
 class LedgerState(Struct, kw_only=True, frozen=True):
@@ -41,7 +41,7 @@ class LedgerState(Struct, kw_only=True, frozen=True):
 
     next_number: int = 0
     stream_time_ms: int = 0
-    """The newest record time seen, never ahead of the clock, in milliseconds since 1970."""
+    """How far all of its records have come, in milliseconds since 1970."""
     segments: tuple[SegmentRange, ...] = ()
     """Living segments, oldest first; the last one is being written."""
 

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import structlog
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import OffsetSpec
 from confluent_kafka.admin._metadata import ClusterMetadata
 
 from dataflow.connectors import config
@@ -38,12 +39,18 @@ def inspect(kafka: KafkaSettings) -> Cluster:
         StartRefusedError: it does not; the message names the variable that may be wrong.
     """
     errors: list[KafkaError] = []
-    client = config.client(kafka, "start-check") | {"error_cb": errors.append, "log_level": 0}
+    # That a broker hangs up is no error to the client, only a line in its log.
+    said = _Said()
+    client = config.client(kafka, "start-check") | {
+        "error_cb": errors.append,
+        "logger": said,
+        "log.connection.close": True,
+    }
     try:
         admin = AdminClient(client)
     except KafkaException as error:
         raise StartRefusedError(f"Kafka client: {error.args[0].str()}") from error
-    metadata = _metadata(admin, kafka, errors)
+    metadata = _metadata(admin, kafka, errors, said)
     wanted = [kafka.topic_requested, kafka.topic_processed, kafka.topic_failed, kafka.topic_audit]
     problems = [
         f"topic {name}: {_topic_problem(metadata, name)}"
@@ -56,8 +63,20 @@ def inspect(kafka: KafkaSettings) -> Cluster:
     return Cluster(metadata.cluster_id or "", partitions)
 
 
+class _Said:
+    """A client's logger that only keeps the last hang-up."""
+
+    hangup: str | None = None
+
+    def log(self, _level: int, line: str, *args: object) -> None:
+        """Take a line from the client."""
+        text = line % args
+        if "Disconnected" in text:
+            self.hangup = text.rpartition("]: ")[2]
+
+
 def _metadata(
-    admin: AdminClient, kafka: KafkaSettings, errors: list[KafkaError]
+    admin: AdminClient, kafka: KafkaSettings, errors: list[KafkaError], said: _Said
 ) -> ClusterMetadata:
     """Metadata of the cluster; an error that no retry can cure is not waited out."""
     deadline_s = time.monotonic() + _START_TIMEOUT_S
@@ -70,6 +89,11 @@ def _metadata(
                 if hint := _hint(found, kafka):
                     raise StartRefusedError(hint) from error
             if time.monotonic() > deadline_s:
+                if said.hangup:
+                    raise StartRefusedError(
+                        f"KAFKA_SECURITY_PROTOCOL ({kafka.security_protocol}): the broker hangs up"
+                        f" at the first request; does its listener want TLS or SASL? {said.hangup}"
+                    ) from error
                 last = errors[-1] if errors else error.args[0]
                 raise StartRefusedError(
                     f"KAFKA_BROKERS: no broker of {kafka.brokers} answered within"
@@ -89,11 +113,6 @@ def _hint(error: KafkaError, kafka: KafkaSettings) -> str | None:
         return (
             f"KAFKA_SSL_CA_LOCATION, KAFKA_BROKERS or KAFKA_SECURITY_PROTOCOL"
             f" ({kafka.security_protocol}): no TLS connection that can be trusted: {text}"
-        )
-    if "APIVERSION_QUERY" in text or "ApiVersionRequest" in text:
-        return (
-            f"KAFKA_SECURITY_PROTOCOL ({kafka.security_protocol}): the broker hung up at the first"
-            f" request; does its listener want TLS or SASL? {text}"
         )
     return None
 
@@ -142,9 +161,21 @@ class Watcher(threading.Thread):
         except KeyError:
             return
         self._status.broker_up()
+        self._report_ends(list(topic.partitions))
         found = len(topic.partitions)
         if found > self._partitions:
             # Their records are kept by Kafka until then; the engine's partitions are fixed.
             self._lifecycle.request_stop(
                 f"{self._topic} has {found} partitions now, not {self._partitions}", restart=True
             )
+
+    def _report_ends(self, partitions: list[int]) -> None:
+        """For the lag: the source does not hear of new records while it waits for the gateway."""
+        end: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        latest = {TopicPartition(self._topic, each): end for each in partitions}
+        answers = self._admin.list_offsets(latest, request_timeout=_WATCH_EVERY_S)
+        for where, answer in answers.items():
+            try:
+                self._status.partition_ends_at(where.partition, answer.result().offset)
+            except KafkaException as error:
+                _log.debug("end offsets", error=error.args[0].str())

@@ -23,11 +23,19 @@ from typing import Any
 
 import numpy as np
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
 from numpy.typing import NDArray
 
-from dataflow.batches import Outgoing, Signal
+from dataflow.batches import Outgoing, Signal, Told
 from dataflow.connectors import config
+from dataflow.core.times import StreamTimes
 from dataflow.errors import CommitError, Fault, FencedError
 from dataflow.faults import reported
 from dataflow.lifecycle import Lifecycle
@@ -69,8 +77,11 @@ class KafkaSink(FixedPartitionedSink[Outgoing, bytes]):
         status: Status,
         metrics: Metrics,
         lifecycle: Lifecycle,
+        times: StreamTimes,
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
+        self._times = times
+        self._built = 0
         self._on_close = on_close
         self._commits = Commits()
         self._kafka = kafka
@@ -90,10 +101,21 @@ class KafkaSink(FixedPartitionedSink[Outgoing, bytes]):
     @reported
     def build_part(self, step_id: str, for_part: str, resume_state: bytes | None) -> "Lane":  # noqa: ARG002
         """Open a lane, which fences whoever had it before."""
+        if int(for_part) < self._lanes:
+            self._built += 1
+            self._status.expect((), lanes=self._built)
         lane = Lane(
-            self._kafka, int(for_part), self._lanes, self._status, self._metrics, self._commits
+            self._kafka,
+            int(for_part),
+            self._lanes,
+            self._status,
+            self._metrics,
+            self._commits,
+            self._times,
         )
-        lane.on_drain = self._lifecycle.request_stop
+        lane.on_drain = lambda reason, restart: self._lifecycle.request_stop(
+            reason, restart=restart
+        )
         lane.on_close = self._on_close
         return lane
 
@@ -101,7 +123,7 @@ class KafkaSink(FixedPartitionedSink[Outgoing, bytes]):
 class Lane(StatefulSinkPartition[Outgoing, bytes]):
     """One lane: the only writer of everything that concerns its paymentIds."""
 
-    on_drain: Callable[[str], None] = staticmethod(lambda _reason: None)
+    on_drain: Callable[[str, bool], None] = staticmethod(lambda _reason, _restart: None)
     on_close: Callable[[], None] = staticmethod(lambda: None)
 
     def __init__(
@@ -112,7 +134,9 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
         status: Status,
         metrics: Metrics,
         commits: "Commits",
+        times: StreamTimes,
     ) -> None:
+        self._times = times
         self._commits = commits
         self._lane = lane
         self._name = lane_name(lane)
@@ -121,7 +145,7 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
         self._timeout_s = kafka.transaction_timeout_ms / 1000
         self._status = status
         self._metrics = metrics
-        self._failure: KafkaError | None = None
+        self._failure: tuple[KafkaError, Message] | None = None
         self._group = _group_metadata(kafka, lane_group(kafka.group_id, lane))
         producer_config = config.producer(kafka, transactional_id(kafka.group_id, lane))
         self._producer = Producer(producer_config | {"on_delivery": self._on_failure})
@@ -138,11 +162,8 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
     def write_batch(self, values: list[Outgoing]) -> None:
         """Hand records to the producer, inside the epoch's transaction."""
         for batch in values:
-            if batch.signal is Signal.OPEN:
-                self._status.expect((), lanes=1)
-                self._status.lane_open(self._lane)
-            if batch.signal is Signal.DRAIN:
-                self.on_drain("a process of the cluster is stopping")
+            if batch.told:
+                self._hear(batch.told)
             if not self._open and (batch.values or batch.positions):
                 self._producer.begin_transaction()
                 self._open = True
@@ -155,8 +176,16 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
             produced = self._tally.produced
             produced[batch.topic] = produced.get(batch.topic, 0) + len(batch.values)
             self._times_ms.append(batch.times_ms)
-        self._producer.poll(0)
-        self._check()
+        self._serve(self._producer.poll, 0)
+
+    def _hear(self, told: Told) -> None:
+        if told.signal is Signal.OPEN:
+            self._status.lane_open(self._lane)
+        elif told.signal is Signal.TIME:
+            self._times.tell(told.partition, told.time_ms)
+        elif told.signal in {Signal.DRAIN, Signal.RESTART}:
+            restart = told.signal is Signal.RESTART
+            self.on_drain("a process of the cluster is stopping", restart)
 
     @reported
     def snapshot(self) -> bytes:
@@ -182,8 +211,7 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
 
     def _commit(self, deadline_s: float) -> None:
         while len(self._producer):
-            self._producer.flush(_SLICE_S)
-            self._check()
+            self._serve(self._producer.flush, _SLICE_S)
             if time.monotonic() > deadline_s:
                 raise CommitError(
                     f"lane {self._name}: Kafka did not take {len(self._producer)} records within"
@@ -211,8 +239,7 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
             except BufferError:
                 # The queue is full: let Kafka take some. A failure ends the wait.
                 with self._status.waiting("room in the producer queue", self._timeout_s):
-                    self._producer.poll(_SLICE_S)
-                self._check()
+                    self._serve(self._producer.poll, _SLICE_S)
             except KafkaException as error:
                 raise self._fault(f"write to {topic}", error) from error
             else:
@@ -230,6 +257,8 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
                 if not error.args[0].retriable() or time.monotonic() > deadline_s:
                     raise self._fault(what, error) from error
                 time.sleep(0.05)
+            except SystemError as error:
+                raise self._lost(what, error) from error
             else:
                 return
 
@@ -237,20 +266,48 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
         reason: KafkaError = error.args[0]
         if reason.code() in _FENCED:
             return FencedError(
-                f"lane {self._name}: another execution of this flow has taken over (could not"
-                f" {what}: {reason.str()}). Only one may run for each KAFKA_GROUP_ID."
+                f"lane {self._name}: could not {what}: {reason.str()}. Another execution of this"
+                " flow has taken over (only one may run for each KAFKA_GROUP_ID), or Kafka has"
+                f" ended a transaction that was open for {self._timeout_s:g} s"
+                " (KAFKA_TRANSACTION_TIMEOUT)"
             )
         return CommitError(f"lane {self._name}: could not {what}: {reason.str()}")
 
-    def _on_failure(self, error: KafkaError | None, message: Any) -> None:
-        """A record was refused or lost: the transaction must not be committed."""
-        if error is not None:
-            self._failure = self._failure or error
-            self._metrics.delivery_failed(message.topic())
+    def _lost(self, what: str, error: SystemError) -> Fault:
+        """The client loses the exception of a fatal error when it runs callbacks after it.
+
+        But it raises it again at any call. An abort is no loss by now.
+        """
+        try:
+            self._producer.abort_transaction(_SLICE_S)
+        except KafkaException as fatal:
+            return self._fault(what, fatal)
+        return CommitError(f"lane {self._name}: could not {what}: {error}")
+
+    def _serve(self, serve: Callable[[float], int], timeout_s: float) -> None:
+        """Have the client deliver and report; the first failure that it reports is raised."""
+        try:
+            serve(timeout_s)
+        except KafkaException as error:
+            raise self._fault("write", error) from error
+        except SystemError as error:
+            raise self._lost("write", error) from error
+        self._check()
+
+    def _on_failure(self, error: KafkaError | None, message: Message) -> None:
+        """A record was refused or lost: the transaction must not be committed.
+
+        It may run with an exception of the client's pending, in which every call fails, and the
+        release of a lock: so it calls nothing.
+        """
+        if error is not None and self._failure is None:
+            self._failure = error, message
 
     def _check(self) -> None:
         if self._failure is not None:
-            raise self._fault("deliver a record", KafkaException(self._failure))
+            error, message = self._failure
+            self._metrics.delivery_failed(message.topic() or "")
+            raise self._fault("deliver a record", KafkaException(error))
 
     def _observe_latency(self) -> None:
         """From the records' timestamps to now, when their outcomes are visible."""

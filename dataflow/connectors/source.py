@@ -32,6 +32,7 @@ from dataflow.connectors.offsets import LaneOffsets
 from dataflow.connectors.start import Start, find_start
 from dataflow.core.ledger import Ledger
 from dataflow.core.pace import EPOCH_MOST, Pace
+from dataflow.core.times import StreamTimes
 from dataflow.errors import ConsumeError
 from dataflow.faults import reported
 from dataflow.lifecycle import Lifecycle
@@ -49,8 +50,27 @@ _BEAT_EVERY_S = 3600.0
 """Kafka forgets the offsets of a quiet group after days (offsets.retention.minutes)."""
 _RECALLED = "recalled"
 """The segment of recalled ids, until they come again with their own."""
+_TELLS = 64
+"""The lanes hear of the stream time at least so often in a window."""
+_ASK_S = 2.0
 _SETTLED_MS = 60_000
 """Once a partition is read to its end, its stream time follows the clock at this distance."""
+
+
+_PASSING = {
+    KafkaError._TRANSPORT,  # noqa: SLF001  (local codes have no public names)
+    KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
+    KafkaError._TIMED_OUT,  # noqa: SLF001
+    KafkaError._RESOLVE,  # noqa: SLF001
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.REPLICA_NOT_AVAILABLE,
+    KafkaError.KAFKA_STORAGE_ERROR,
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.OFFSET_NOT_AVAILABLE,
+}
+"""The client itself goes on after these. `retriable()` only speaks of transactional calls."""
 
 
 class Phase(Enum):
@@ -72,8 +92,10 @@ class KafkaSource(FixedPartitionedSource[Item, bytes]):
         cluster: Cluster,
         status: Status,
         lifecycle: Lifecycle,
+        times: StreamTimes,
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
+        self._times = times
         self._settings = settings
         self._cluster = cluster
         self._status = status
@@ -123,6 +145,7 @@ class KafkaSource(FixedPartitionedSource[Item, bytes]):
             offsets=self._offsets,
             status=self._status,
             lifecycle=self._lifecycle,
+            furthest_behind=lambda: self._times.furthest_behind(self._cluster.partitions),
             on_close=self._on_close,
         )
 
@@ -146,16 +169,22 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
         offsets: LaneOffsets,
         status: Status,
         lifecycle: Lifecycle,
+        furthest_behind: Callable[[], int],
         on_close: Callable[[], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._on_close = on_close
+        self._furthest_behind = furthest_behind
         self._consumer = consumer
         self._partition = partition
         self._start = start
         self._ledger = ledger
         self._settings = settings
         self._topic = settings.kafka.topic_requested
+        self._patience_s = settings.kafka.transaction_timeout_ms / 1000
+        self._told_ms = 0  # stream time that the lanes know of
+        self._at_end: int | None = None  # position, if everything is read
+        self._failed: KafkaError | None = None  # met after good records, to be raised next
         self._cluster_id = cluster_id
         self._offsets = offsets
         self._status = status
@@ -192,7 +221,7 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
         if self._phase is Phase.RECALL:
             return self._recall()
         # Whoever shares the cluster has to stop as well, in the same epoch.
-        return [Told(Signal.DRAIN, self._partition, self._next_offset)]
+        return [self._tell(Signal.RESTART if self._lifecycle.restart_wanted else Signal.DRAIN)]
 
     def next_awake(self) -> datetime | None:
         """At once, unless the last poll was empty."""
@@ -240,23 +269,29 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
             Restore(
                 self._partition,
                 self._ledger.name(segment),
+                segment.newest_ms,
                 min(segment.end_offset, self._next_offset),
                 segment.records,
             )
             for segment in self._ledger.segments
         ]
-        return [Told(Signal.OPEN, self._partition, self._next_offset), *restores]
+        return [self._tell(Signal.OPEN), *restores]
 
     def _recall(self) -> list[Item]:
         committed = self._offsets.of(self._partition, self._next_offset, self._start.lanes)
         self._start.check(committed, self._settings.kafka, self._partition)
-        restored = Told(Signal.RESTORED, self._partition, self._next_offset)
+        restored = self._tell(Signal.RESTORED)
         messages = self._read_up_to(committed.highest)
         self._status.replayed(len(messages))
         if not messages:
             return [restored]
         self._replay = (messages, committed.by_lane)
-        return [restored, self._fetched(messages, _RECALLED, committed.by_lane, recall=True)]
+        now_ms = int(self._clock() * 1000)
+        newest_ms = min(now_ms, max(_time_ms(message) for message in messages))
+        fetched = self._fetched(
+            messages, _RECALLED, newest_ms, committed=committed.by_lane, recall=True
+        )
+        return [restored, fetched]
 
     def _live(self) -> list[Item]:
         self._commit_plain()
@@ -266,28 +301,46 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
             return self.next_batch()
         size, at_s = self._batch
         if size:
-            self._pace.measured(size, time.monotonic() - at_s)
+            seconds = time.monotonic() - at_s
+            self._pace.measured(size, seconds)
             self._batch = (0, at_s)
+            if seconds > self._patience_s / 4:
+                self._epoch_records = EPOCH_MOST  # transactions are open: let the epoch end
         if self._epoch_records >= EPOCH_MOST:
             return self._rest()
-        items: list[Item] = [Forget(name) for name in self._ledger.expire()]
+        items: list[Item] = [Forget(name) for name in self._ledger.expire(self._furthest_behind())]
+        if self._ledger.stream_time_ms - self._told_ms > self._settings.dedupe_window_ms // _TELLS:
+            self._told_ms = self._ledger.stream_time_ms
+            items.append(self._tell(Signal.TIME))
         if self._clock() - self._beat_at > _BEAT_EVERY_S:
             self._beat_at = self._clock()
             self._plain_offset = None
-            items.append(Told(Signal.BEAT, self._partition, self._next_offset))
+            items.append(self._tell(Signal.BEAT))
         messages, committed = self._next_messages()
         if messages:
-            first, end = _offset(messages[0]), _offset(messages[-1]) + 1
-            self._ledger.advance(max(_time_ms(m) for m in messages), int(self._clock() * 1000))
-            segment = self._ledger.add(first, end, len(messages))
-            self._next_offset = end
-            items.append(self._fetched(messages, segment, committed))
+            items.append(self._remembered(messages, committed))
             self._batch = (len(messages), time.monotonic())
+            self._report_position()
             self._epoch_records += len(messages)
         if not items:
             return self._rest()
         self._idle_s = 0.0
         return items
+
+    def _tell(self, signal: Signal) -> Told:
+        return Told(signal, self._partition, self._next_offset, self._ledger.stream_time_ms)
+
+    def _remembered(self, messages: list[Message], committed: dict[int, int]) -> Fetched:
+        """The records, under their segment; with them the position moves on."""
+        times_ms = [_time_ms(message) for message in messages]
+        now_ms = int(self._clock() * 1000)
+        self._ledger.advance(min(times_ms), now_ms)
+        end_offset = _offset(messages[-1]) + 1
+        newest_ms = min(max(times_ms), now_ms)
+        segment = self._ledger.add(_offset(messages[0]), end_offset, len(messages), newest_ms)
+        self._next_offset = end_offset
+        name = self._ledger.name(segment)
+        return self._fetched(messages, name, segment.newest_ms, committed=committed)
 
     def _next_messages(self) -> tuple[list[Message], dict[int, int]]:
         """The replay, then what was read with it, then new ones."""
@@ -307,20 +360,19 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
     def _read_up_to(self, end_offset: int) -> list[Message]:
         """All records from the position to `end_offset`; what comes after it is held back."""
         messages: list[Message] = []
-        patience_s = self._settings.kafka.transaction_timeout_ms / 1000
-        deadline_s = time.monotonic() + patience_s
+        deadline_s = time.monotonic() + self._patience_s
         position = self._next_offset
-        with self._status.waiting("replay", patience_s):
+        with self._status.waiting("replay", self._patience_s):
             while position < end_offset:
                 if time.monotonic() > deadline_s:
                     raise ConsumeError(
                         f"{self._topic}[{self._partition}]: no record between {position} and"
-                        f" {end_offset} came within {patience_s:g} s, though a lane has committed"
-                        " them; were they deleted?"
+                        f" {end_offset} came within {self._patience_s:g} s, though a lane has"
+                        " committed them; were they deleted?"
                     )
                 if batch := self._consume(10_000, 0.2):
                     messages += batch
-                    deadline_s = time.monotonic() + patience_s
+                    deadline_s = time.monotonic() + self._patience_s
                 # The consumer also passes the markers of transactions, which are no records.
                 position = self._position()
         self._held = [message for message in messages if _offset(message) >= end_offset]
@@ -333,18 +385,20 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
 
     def _consume(self, at_most: int, timeout_s: float) -> list[Message]:
         """Records only; an error that cannot pass by itself is raised after the last good one."""
+        if self._failed is not None:
+            raise ConsumeError(self._explain(self._failed))
         messages = self._consumer.consume(at_most, timeout_s)
-        failed = [message for message in messages if message.error() is not None]
-        if not failed:
+        errors = [error for message in messages if (error := message.error()) is not None]
+        if not errors:
             return messages
         good = [message for message in messages if message.error() is None]
-        for message in failed:
-            error = message.error()
-            assert error is not None
-            if not good and (error.fatal() or not error.retriable()):
-                raise ConsumeError(self._explain(error))
-            _log.warning("consumer", partition=self._partition, error=error.str())
-        return good
+        for error in errors:
+            if error.code() in _PASSING:
+                _log.warning("consumer", partition=self._partition, error=error.str())
+            else:
+                # The client tells us once, and reads no further.
+                self._failed = self._failed or error
+        return good if good or self._failed is None else self._consume(at_most, timeout_s)
 
     def _explain(self, error: KafkaError) -> str:
         where = f"{self._topic}[{self._partition}] at {self._next_offset}"
@@ -357,13 +411,15 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
         self,
         messages: list[Message],
         segment: str,
-        committed: dict[int, int],
+        dated_ms: int,
         *,
+        committed: dict[int, int],
         recall: bool = False,
     ) -> Fetched:
         return Fetched(
             partition=self._partition,
             segment=segment,
+            dated_ms=dated_ms,
             offsets=np.array([message.offset() for message in messages], np.int64),
             times_ms=np.array([_time_ms(message) for message in messages], np.int64),
             values=[message.value() for message in messages],
@@ -380,6 +436,7 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
         offset, self._durable = self._durable, None
         if offset is None or self._phase in {Phase.OPEN, Phase.RECALL}:
             return
+        offset = max(offset, self._at_end or 0)
         self._status.committed_at(self._partition, offset)
         if offset == self._plain_offset:
             return
@@ -396,20 +453,35 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
             return
         self._plain_offset = offset
 
+    def _report_position(self) -> int:
+        """Tell the probes where the partition stands; where it ends, as far as is known here."""
+        where = TopicPartition(self._topic, self._partition)
+        high: int = self._consumer.get_watermark_offsets(where, cached=True)[1]
+        self._status.partition_at(self._partition, self._next_offset, high)
+        return high
+
     def _look_at_the_end(self) -> None:
         """Report where the partition stands; at its end, let stream time follow the clock."""
-        wanted = TopicPartition(self._topic, self._partition)
+        where = TopicPartition(self._topic, self._partition)
         try:
-            _, high = self._consumer.get_watermark_offsets(wanted, cached=True)
-        except KafkaException:
-            return
-        if high < 0:
-            return
-        self._status.partition_at(self._partition, self._next_offset, high)
-        pending = self._epoch_records or self._held or self._replay[0]
-        if self._phase is Phase.LIVE and not pending and self._position() >= high:
+            high = self._report_position()
+            if high < 0:
+                return
+            pending = self._epoch_records or self._held or self._replay[0]
+            self._at_end = None
+            if self._phase is Phase.RECALL or pending or self._position() < high:
+                return
+            # The markers of transactions are behind the last record, and are done with as well.
+            self._at_end = self._position()
             now_ms = int(self._clock() * 1000)
-            self._ledger.advance(now_ms - _SETTLED_MS, now_ms)
+            behind_ms = now_ms - _SETTLED_MS - self._ledger.stream_time_ms
+            if behind_ms > self._settings.dedupe_window_ms // _TELLS:
+                # Ask Kafka itself: what is cached may be old, if only we cannot reach it.
+                _, high = self._consumer.get_watermark_offsets(where, timeout=_ASK_S)
+                if self._position() >= high:
+                    self._ledger.advance(now_ms - _SETTLED_MS, now_ms)
+        except KafkaException as error:
+            _log.debug("watermark", partition=self._partition, error=error.args[0].str())
 
 
 def _offset(message: Message) -> int:

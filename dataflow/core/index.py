@@ -4,10 +4,10 @@ One index per lane, in compact numpy arrays: 36 bytes an id in columns, and a ha
 numbers beside them. All work is done a batch at a time; the cost of a lookup does not depend on
 how many ids are remembered.
 
-An id lives as long as the newest *segment* it was seen in (see `dataflow.core.segments`): a repeat
-refreshes it. Segments are forgotten whole. Rows of forgotten segments are dead at once, and their
-space is taken back when a quarter of all rows is dead, so that forgetting, too, costs the same per
-id however many there are.
+An id lives as long as the latest dated *segment* it was seen in (see `dataflow.core.ledger`): a
+repeat can prolong its life, never shorten it. Segments are forgotten whole. Rows of forgotten
+segments are dead at once, and their space is taken back when a quarter of all rows is dead, so that
+forgetting, too, costs the same per id however many there are.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,12 @@ _MIN_ROWS = 1024
 _GROWTH = 1.25
 _MAX_LOAD = 0.6
 _MAX_DEAD = 0.25
-_RESTORE_ROWS = 1 << 18
+_UNCLEAR_MS = 60_000
+"""Longer than any epoch: arrivals so far apart are in different epochs, whose order is certain."""
+_PARTITION_SHIFT = np.uint64(48)  # see `dataflow.core.segments.origin`
+
+UNCLEAR = np.uint64(0)
+"""The fingerprint of an id whose claimer is not certain: equal to none."""
 
 
 class Verdict(IntEnum):
@@ -54,6 +59,7 @@ class Memory(NamedTuple):
     """What one segment remembers of a lane's ids."""
 
     segment: str
+    dated_ms: int
     keys: Keys
     prints: Words
     origins: Words
@@ -73,7 +79,9 @@ class Index:
         self._numbers: dict[str, int] = {}
         self._alive = np.zeros(64, np.bool_)
         self._members = np.zeros(64, np.int64)
+        self._dated_ms = np.zeros(64, np.int64)
         self._next_number = 0
+        self._recall_from: int | None = None
 
     def __len__(self) -> int:
         """How many ids are remembered."""
@@ -84,36 +92,75 @@ class Index:
         """Bytes of memory held by the arrays."""
         return self._slots.nbytes + sum(column.nbytes for column in self._columns())
 
-    def observe(self, segment: str, keys: Keys, prints: Words, origins: Words) -> Seen:
+    def observe(
+        self, segment: str, dated_ms: int, keys: Keys, prints: Words, origins: Words
+    ) -> Seen:
         """Judge a batch in its order, and remember it under `segment`.
 
         Args:
             segment: The segment that remembers this batch for recovery.
+            dated_ms: The date of the segment, in milliseconds since 1970.
             keys: Hashes of the paymentIds.
-            prints: Fingerprints of the contents.
+            prints: Fingerprints of the contents; 0 is reserved, see `fingerprints`.
             origins: Where each request stands in the input, as one number.
         """
-        numbers = np.full(len(keys), self._number(segment), np.uint32)
-        rows, claims = self._enter(numbers, keys, prints, origins)
+        rows, claims = self._enter(self._number(segment, dated_ms), keys, prints, origins)
         verdicts = np.where(
             self._prints[rows] == prints, np.int8(Verdict.DUPLICATE), np.int8(Verdict.CONFLICT)
         )
         verdicts[claims] = Verdict.FIRST
         return Seen(verdicts, self._origins[rows])
 
+    def recall(
+        self, segment: str, dated_ms: int, keys: Keys, prints: Words, origins: Words
+    ) -> None:
+        """Remember what was published after the snapshots; in which order is not known.
+
+        So of an id that is new here, and comes with different contents, any later copy is a
+        conflict.
+        """
+        if self._recall_from is None:
+            self._recall_from = self._rows
+        rows, _ = self._enter(self._number(segment, dated_ms), keys, prints, origins)
+        unclear = (rows >= self._recall_from) & (self._prints[rows] != prints)
+        self._prints[rows[unclear]] = UNCLEAR
+
     def restore(self, memories: Sequence[Memory]) -> None:
-        """Observe again what a previous run remembered, in the order in which it arrived."""
+        """Fill the empty index with what a previous run remembered.
+
+        Of several sightings of an id the first to arrive has claimed it. Where that is not certain,
+        because others with different contents came to other partitions within `_UNCLEAR_MS`, any
+        later copy is a conflict: it must never pass for a duplicate of what was not published.
+        """
         if not memories:
             return
-        sizes = [len(memory.prints) for memory in memories]
-        numbers = np.repeat([self._number(m.segment) for m in memories], sizes).astype(np.uint32)
         keys = np.concatenate([memory.keys for memory in memories])
+        if not len(keys):
+            return
+        sizes = [len(memory.prints) for memory in memories]
+        numbers = np.repeat([self._number(m.segment, m.dated_ms) for m in memories], sizes)
         prints = np.concatenate([memory.prints for memory in memories])
         origins = np.concatenate([memory.origins for memory in memories])
-        order = np.lexsort((origins, np.concatenate([memory.arrived for memory in memories])))
-        for start in range(0, len(order), _RESTORE_ROWS):
-            part = order[start : start + _RESTORE_ROWS]
-            self._enter(numbers[part], keys[part], prints[part], origins[part])
+        arrived = np.concatenate([memory.arrived for memory in memories])
+        order = np.lexsort((origins, arrived, keys[:, 0], keys[:, 1]))
+        keys, prints, origins = keys[order], prints[order], origins[order]
+        arrived, numbers = arrived[order], numbers[order].astype(np.uint32)
+        is_first = np.ones(len(keys), np.bool_)
+        is_first[1:] = (keys[1:] != keys[:-1]).any(axis=1)
+        firsts = np.flatnonzero(is_first)
+        claimer = firsts[np.cumsum(is_first) - 1]
+        unclear = (
+            (prints != prints[claimer])
+            & (origins >> _PARTITION_SHIFT != origins[claimer] >> _PARTITION_SHIFT)
+            & (arrived - arrived[claimer] < _UNCLEAR_MS)
+        )
+        rows = np.repeat(self._append(keys[firsts]), np.diff(firsts, append=len(keys)))
+        self._prints[rows[firsts]] = prints[firsts]
+        self._prints[rows[unclear]] = UNCLEAR
+        self._origins[rows[firsts]] = origins[firsts]
+        by_date = np.argsort(self._dated_ms[numbers], kind="stable")
+        self._segments[rows[by_date]] = numbers[by_date]  # of a repeated row, the last one counts
+        np.add.at(self._members, self._segments[rows[firsts]], 1)
 
     def forget(self, segment: str) -> None:
         """Drop every id that was seen in no newer segment."""
@@ -127,9 +174,9 @@ class Index:
             self._compact()
 
     def _enter(
-        self, numbers: NDArray[np.uint32], keys: Keys, prints: Words, origins: Words
+        self, number: int, keys: Keys, prints: Words, origins: Words
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Find or make the row of each key, and put it under its segment's number.
+        """Find or make the row of each key, and put it under segment `number`, if that lives on.
 
         Returns the row of each key, and where in the batch the ids stand that were claimed.
         """
@@ -141,17 +188,19 @@ class Index:
         dead[known] = ~self._alive[self._segments[rows[known]]]
         self._dead -= int(np.count_nonzero(dead))
         fresh = ~known | dead
-        np.subtract.at(self._members, self._segments[rows[~fresh]], 1)
         rows[~known] = self._append(keys[firsts[~known]])
         claims = firsts[fresh]
         self._prints[rows[fresh]] = prints[claims]
         self._origins[rows[fresh]] = origins[claims]
-        every = rows[inverse]
-        self._segments[every] = numbers  # of a repeated row, the last one counts
-        np.add.at(self._members, self._segments[rows], 1)
-        return every, claims
+        moved = fresh.copy()
+        refreshed = rows[~fresh]
+        moved[~fresh] = self._dated_ms[self._segments[refreshed]] <= self._dated_ms[number]
+        np.subtract.at(self._members, self._segments[rows[moved & ~fresh]], 1)
+        self._segments[rows[moved]] = number
+        self._members[number] += np.count_nonzero(moved)
+        return rows[inverse], claims
 
-    def _number(self, segment: str) -> int:
+    def _number(self, segment: str, dated_ms: int) -> int:
         number = self._numbers.get(segment)
         if number is None:
             number = self._next_number
@@ -159,8 +208,11 @@ class Index:
             if number == len(self._alive):
                 self._alive = np.append(self._alive, np.zeros_like(self._alive))
                 self._members = np.append(self._members, np.zeros_like(self._members))
+                self._dated_ms = np.append(self._dated_ms, np.zeros_like(self._dated_ms))
             self._numbers[segment] = number
             self._alive[number] = True
+            self._dated_ms[number] = 0
+        self._dated_ms[number] = max(int(self._dated_ms[number]), dated_ms)
         return number
 
     def _find(self, keys: Keys) -> NDArray[np.int64]:
@@ -230,7 +282,10 @@ class Index:
         members[: len(living)] = self._members[living]
         alive = np.zeros(size, np.bool_)
         alive[: len(living)] = True
+        dated_ms = np.zeros(size, np.int64)
+        dated_ms[: len(living)] = self._dated_ms[living]
         self._members, self._alive, self._next_number = members, alive, len(living)
+        self._dated_ms = dated_ms
         self._numbers = {name: number for number, name in enumerate(self._numbers)}
 
     def _allocate(self, rows: int) -> None:

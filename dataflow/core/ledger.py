@@ -3,9 +3,13 @@
 The ledger belongs to the source of the partition and is part of its snapshot, so it is exactly as
 old as the offset it resumes from.
 
-An id is remembered for the dedupe window, counted in *stream time*: the newest record time of its
-partition, but never ahead of the clock, so that a record stamped in the future cannot make the
-past be forgotten. A segment is dated by the newest stream time at which it was written.
+An id is remembered for the dedupe window, counted in the time of the records:
+
+- A segment is dated by its newest record, whose time is never taken to be ahead of the clock.
+- A partition's *stream time* is how far all of its records have come: the oldest of each batch, so
+  that one record stamped too new, in the midst of a backlog, does not make the past be forgotten.
+- A segment is forgotten once the stream time of *every* partition is a window beyond its date. The
+  partitions share their ids, so the one that is furthest behind decides.
 """
 
 from collections import deque
@@ -56,26 +60,28 @@ class Ledger:
         return segment_name(self._partition, segment.number)
 
     def advance(self, time_ms: int, now_ms: int) -> None:
-        """Let stream time reach `time_ms`, a record's time, but not go beyond the clock."""
+        """Let stream time reach `time_ms`, but not go back, nor beyond the clock."""
         self.stream_time_ms = max(self.stream_time_ms, min(time_ms, now_ms))
 
-    def add(self, first_offset: int, end_offset: int, records: int) -> str:
-        """The state key of the segment that remembers the next batch.
+    def add(self, first_offset: int, end_offset: int, records: int, newest_ms: int) -> SegmentRange:
+        """The segment that remembers the next batch.
 
         Args:
             first_offset: Offset of the batch's first record.
             end_offset: The offset after its last one.
             records: How many records it has.
+            newest_ms: The time of its newest record, not ahead of the clock.
         """
-        if not self._segments or self._is_full(self._segments[-1]):
+        newest_ms = max(newest_ms, self.stream_time_ms)
+        if not self._segments or self._is_full(self._segments[-1], newest_ms):
             self._segments.append(
                 SegmentRange(
                     number=self._next_number,
                     first_offset=first_offset,
                     end_offset=first_offset,
                     records=0,
-                    opened_ms=self.stream_time_ms,
-                    newest_ms=self.stream_time_ms,
+                    opened_ms=newest_ms,
+                    newest_ms=newest_ms,
                 )
             )
             # Numbers are never used twice: a forgotten segment's rows may still be in the store.
@@ -85,25 +91,26 @@ class Ledger:
             last,
             end_offset=end_offset,
             records=last.records + records,
-            newest_ms=self.stream_time_ms,
+            newest_ms=max(last.newest_ms, newest_ms),
         )
         self._segments.append(last)
         self._records += records
-        return self.name(last)
+        return last
 
-    def expire(self) -> list[str]:
-        """Strike the segments that have left the window, and name them."""
+    def expire(self, time_ms: int) -> list[str]:
+        """Strike the segments that have left the window, and name them.
+
+        Args:
+            time_ms: The stream time of the partition that is furthest behind.
+        """
         expired = []
-        while self._segments and self._has_left(self._segments[0]):
+        while self._segments and self._segments[0].newest_ms + self._window_ms < time_ms:
             segment = self._segments.popleft()
             self._records -= segment.records
             expired.append(self.name(segment))
         return expired
 
-    def _has_left(self, segment: SegmentRange) -> bool:
-        return segment.newest_ms + self._window_ms < self.stream_time_ms
-
-    def _is_full(self, segment: SegmentRange) -> bool:
+    def _is_full(self, segment: SegmentRange, newest_ms: int) -> bool:
         limit = min(MAX_RECORDS, max(MIN_RECORDS, self._records // _FRACTION))
-        too_long = self.stream_time_ms - segment.opened_ms > self._window_ms // _SPANS
+        too_long = newest_ms - segment.opened_ms > self._window_ms // _SPANS
         return segment.records >= limit or too_long

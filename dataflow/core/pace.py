@@ -5,7 +5,7 @@ drift out of phase and wait for each other. With a slow one it stays small enoug
 with it the transactions, are done long before Kafka's transaction timeout.
 """
 
-FIRST = 2_000
+FIRST = 500
 """Records of the first batch, before anything is known."""
 LEAST = 100
 MOST = 100_000

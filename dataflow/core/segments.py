@@ -86,7 +86,7 @@ class Segment:
                 self._runs.append((count - surplus, arrived_ms))
             surplus -= min(count, surplus)
 
-    def memories(self, name: str, partition: int, lanes: int) -> list[Memory]:
+    def memories(self, name: str, dated_ms: int, partition: int, lanes: int) -> list[Memory]:
         """What it remembers, for each lane in order."""
         keys, prints = split_identities(bytes(self._identities))
         offsets = np.frombuffer(bytes(self._offsets), _OFFSET).astype(np.uint64)
@@ -95,7 +95,7 @@ class Segment:
         arrived = np.repeat(np.array([at for _, at in self._runs], np.int64), counts)
         lane_of = lanes_of(keys, lanes)
         return [
-            Memory(name, keys[mine], prints[mine], origins[mine], arrived[mine])
+            Memory(name, dated_ms, keys[mine], prints[mine], origins[mine], arrived[mine])
             for mine in (np.flatnonzero(lane_of == lane) for lane in range(lanes))
         ]
 
@@ -112,7 +112,9 @@ class Segment:
 def split_identities(identities: bytes) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     """Keys, shape (n, 2), and fingerprints, shape (n,), of joined identities."""
     words = np.frombuffer(identities, "<u8").reshape(-1, IDENTITY_BYTES // 8)
-    return np.ascontiguousarray(words[:, :2]), np.ascontiguousarray(words[:, 2])
+    # 0 stands for a fingerprint that is not known: `dataflow.core.index.UNCLEAR`.
+    prints = np.maximum(words[:, 2], np.uint64(1))
+    return np.ascontiguousarray(words[:, :2]), prints
 
 
 def lanes_of(keys: NDArray[np.uint64], lanes: int) -> NDArray[np.int64]:

@@ -12,5 +12,7 @@ that checks, while it shows them, that every request gets exactly one audit even
     snapshot   what there is to see at one moment
     plain      ... as lines, for pipes and logs
     screen     ... on a terminal
-    run        the course of a demo, from the arguments to the exit code
+    stop       when it is asked to stop
+    course     start, send, stop sending, drain, stop the flow
+    run        from the arguments to the exit code
 """

@@ -35,6 +35,8 @@ class Totals(NamedTuple):
     """Events beyond the first for a request."""
     foreign: int
     """Events for records that this demo did not send."""
+    ends: Mapping[int, int]
+    """The next offset of each partition of the request topic, as far as we have heard."""
     latest: tuple[Seen, ...]
     """The last events, newest first."""
 
@@ -125,6 +127,10 @@ class Accounts:
                 open=sent - self._matched,
                 repeated=self._repeated,
                 foreign=firsts - self._matched,
+                ends={
+                    partition: begin + len(self._records[partition])
+                    for partition, begin in self._begins.items()
+                },
                 latest=tuple(self._latest),
             )
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 
 import msgspec
-from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from dataflow.connectors import config
 from dataflow.demo.accounts import Accounts, Seen
@@ -84,6 +84,9 @@ class Load:
                 self._producer.produce(self._topic, request.value, on_delivery=delivered)
             except BufferError:
                 self._producer.poll(_TICK_S)
+            except KafkaException:
+                self._accounts.undelivered()
+                return
             else:
                 return
 

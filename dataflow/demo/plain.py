@@ -47,8 +47,7 @@ def line(snapshot: Snapshot) -> str:
 
 def lag(snapshot: Snapshot) -> str:
     """The lag over all partitions."""
-    known = [records for records in snapshot.lags.values() if records is not None]
-    return str(sum(known)) if known else "unknown"
+    return f"{sum(snapshot.lags.values()):,}" if snapshot.lags else "unknown"
 
 
 def by_type(totals: Totals) -> dict[str, int]:
@@ -71,16 +70,16 @@ def summary(totals: Totals) -> str:
 
 
 def _summary(totals: Totals) -> Iterator[str]:
-    row: Callable[..., str] = "{:30}{:>9}   {:30}{:>9}".format
+    row: Callable[..., str] = "{:29}{:>9}  {:29}{:>9}".format
     yield row("requests", "sent", "outcome", "audited")
-    yield "-" * 81
+    yield "-" * 78
     left = dict(totals.audited)
     for kind in KINDS:
         sent, audited = totals.sent.get(kind, 0), left.pop(kind.outcome, 0)
         yield row(kind.name, sent, name(kind.outcome), audited)
     for outcome, count in left.items():
         yield row("", "", name(outcome), count)
-    yield "-" * 81
+    yield "-" * 78
     yield row("total", totals.sent_total, "", totals.audited_total)
     yield ""
     if totals.undelivered:
@@ -91,4 +90,4 @@ def _summary(totals: Totals) -> Iterator[str]:
     if wrong:
         yield "DISAGREES: " + "; ".join(wrong) + "."
     else:
-        yield "AGREES: every request has exactly one audit event, with the outcome it was made for."
+        yield "AGREES: each request has exactly one audit event, the one it was made for."

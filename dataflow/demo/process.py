@@ -43,7 +43,7 @@ class FlowProcess:
         # A cluster that the caller's environment describes is not this process's.
         inherited = {k: v for k, v in environ.items() if not k.startswith("BYTEWAX_")}
         with self.log_path.open("wb") as log:
-            self._process = subprocess.Popen(  # noqa: S603  (our own program)
+            self._process = subprocess.Popen(
                 [sys.executable, "-m", "bytewax.run", "dataflow.flow"],
                 cwd=Path(dataflow.__file__).parents[1],
                 env=inherited
@@ -96,7 +96,7 @@ class FlowProcess:
         try:
             connection.request("GET", "/health")
             return dict(json.loads(connection.getresponse().read()))
-        except (OSError, HTTPException, ValueError):
+        except (OSError, HTTPException, ValueError, TypeError):
             return {}
         finally:
             connection.close()

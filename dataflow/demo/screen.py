@@ -9,7 +9,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from dataflow.demo.plain import by_type, lag
+from dataflow.demo.plain import by_type, lag, name
 from dataflow.demo.snapshot import Place, Snapshot, printable
 from schemas.outcomes import ErrorCode, EventType
 
@@ -21,7 +21,7 @@ _TYPES = {
     EventType.CONFLICT: "magenta",
 }
 _HEAD_LINES = 6
-_LEFT_COLUMNS = 34
+_LEFT_COLUMNS = 32
 
 
 class ScreenView:
@@ -106,11 +106,8 @@ def _flow(snapshot: Snapshot) -> RenderableType:
     rows.add_column(no_wrap=True)
     rows.add_row("sent", f"{totals.sent_total:,}  ({snapshot.sent_rate:,.0f}/s)")
     rows.add_row("audited", f"{totals.audited_total:,}  ({snapshot.audited_rate:,.0f}/s)")
-    lags = "  ".join(
-        f"{partition}: {'?' if records is None else f'{records:,}'}"
-        for partition, records in snapshot.lags.items()
-    )
-    rows.add_row("lag", f"{lag(snapshot)}   by partition  {lags}" if lags else "not known yet")
+    lags = " ".join(f"[{partition}] {records:,}" for partition, records in snapshot.lags.items())
+    rows.add_row("lag", Text(f"{lag(snapshot)}   {lags}"))
     return rows
 
 
@@ -119,9 +116,6 @@ def _latest(snapshot: Snapshot) -> Table:
     rows.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     rows.add_column(no_wrap=True)
     for seen in snapshot.totals.latest:
-        outcome = seen.outcome
-        words = outcome.code or outcome.event_type.removeprefix("payment.")
-        rows.add_row(
-            Text(printable(seen.payment_id or "-")), Text(words, _TYPES[outcome.event_type])
-        )
+        style = _TYPES[seen.outcome.event_type]
+        rows.add_row(Text(printable(seen.payment_id or "-")), Text(name(seen.outcome), style))
     return rows

@@ -29,8 +29,8 @@ class Snapshot(NamedTuple):
     sent_rate: float
     audited_rate: float
     """Both per second, over the last few of them."""
-    lags: dict[str, int | None]
-    """By partition; None as long as it is not known."""
+    lags: dict[int, int]
+    """By partition: requests whose outcome is not committed. Missing as long as it is unknown."""
 
 
 class View(Protocol):

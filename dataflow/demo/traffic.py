@@ -44,13 +44,13 @@ def _failed(code: ErrorCode) -> Outcome:
     return Outcome(EventType.FAILED, code)
 
 
-VALID = Kind("valid", 0.908, Outcome(EventType.PROCESSED))
+VALID = Kind("valid", 0.907, Outcome(EventType.PROCESSED))
 DUPLICATE = Kind("sent again", 0.05, Outcome(EventType.DUPLICATE))
 CONFLICT = Kind("sent again, other amount", 0.005, Outcome(EventType.CONFLICT))
 INVALID = Kind("a field breaks its rule", 0.01, _failed(ErrorCode.INVALID))
 GARBAGE = Kind("not a JSON object", 0.004, _failed(ErrorCode.MALFORMED))
 TOMBSTONE = Kind("no value", 0.002, _failed(ErrorCode.TOMBSTONE))
-TOO_LARGE = Kind("too large", 0.001, _failed(ErrorCode.TOO_LARGE))
+TOO_LARGE = Kind("too large", 0.002, _failed(ErrorCode.TOO_LARGE))
 DECLINES = tuple(
     Kind(f"asks for {code}", 0.02 / 6, _failed(code))
     for code in (
@@ -163,7 +163,7 @@ class Traffic(Iterator[Request]):
         # Small amounts are common, large ones are not.
         minor_units = int(rng.lognormvariate(8, 1.2)) + 1
         return {
-            "paymentId": f"demo_{self._seed}_{self._number}",
+            "paymentId": f"pay_{self._seed}_{self._number}",
             "userId": f"user_{rng.randrange(_USERS)}",
             "amount": Decimal(minor_units).scaleb(-money.EXPONENTS[currency]),
             "currency": currency,

@@ -115,17 +115,22 @@ class Decode:
             if not len(mine):
                 continue
             chosen = mine.tolist()
-            yield lane_name(lane), LaneBatch(
-                partition=batch.partition,
-                segment=batch.segment,
-                next_offset=batch.next_offset,
-                committed=batch.committed.get(lane, 0),
-                read_at=batch.read_at,
-                max_bytes=self._max_bytes,
-                offsets=batch.offsets[mine],
-                times_ms=batch.times_ms[mine],
-                values=[batch.values[n] for n in chosen],
-                valid=np.flatnonzero(is_valid[mine]),
-                identities=b"".join([identities[n] for n in chosen]),
-                parsed=[parsed[n] for n in chosen],
+            yield (
+                lane_name(lane),
+                LaneBatch(
+                    partition=batch.partition,
+                    segment=batch.segment,
+                    dated_ms=batch.dated_ms,
+                    recall=batch.recall,
+                    next_offset=batch.next_offset,
+                    committed=batch.committed.get(lane, 0),
+                    read_at=batch.read_at,
+                    max_bytes=self._max_bytes,
+                    offsets=batch.offsets[mine],
+                    times_ms=batch.times_ms[mine],
+                    values=[batch.values[n] for n in chosen],
+                    valid=np.flatnonzero(is_valid[mine]),
+                    identities=b"".join([identities[n] for n in chosen]),
+                    parsed=[parsed[n] for n in chosen],
+                ),
             )

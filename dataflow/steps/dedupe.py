@@ -65,7 +65,11 @@ class Dedupe(StatefulBatchLogic[LaneItem, Judged | Told, None]):
         keys, prints = split_identities(batch.identities)
         offsets = batch.offsets[batch.valid].astype(np.uint64)
         origins = offsets + np.uint64(origin(batch.partition, 0))
-        seen = self._index.observe(batch.segment, keys, prints, origins)
+        sighting = batch.segment, batch.dated_ms, keys, prints, origins
+        if batch.recall:
+            self._index.recall(*sighting)
+            return None
+        seen = self._index.observe(*sighting)
         verdicts = np.zeros(len(batch.values), np.int8)
         verdicts[batch.valid] = seen.verdicts
         firsts = np.zeros(len(batch.values), np.uint64)

@@ -1,5 +1,6 @@
 """processed, failed, audit: the three branches, from outcomes to the records of one topic each."""
 
+import time
 from abc import ABC, abstractmethod
 
 import structlog
@@ -16,6 +17,7 @@ from schemas.replies import Approved, Declined
 from schemas.requests import Rejected
 
 _log = structlog.get_logger()
+_LOG_EVERY_S = 1.0
 
 Event = ProcessedEvent | FailedEvent | AuditEvent
 
@@ -43,7 +45,7 @@ class Branch(ABC):
         else:
             outgoing = Outgoing(self.topic)
             self.publish(content, outgoing)
-        return (lane, outgoing) if outgoing.values or outgoing.signal else None
+        return (lane, outgoing) if outgoing.values or outgoing.told else None
 
     def signal(self, told: Told) -> Outgoing:  # noqa: ARG002  (only one branch passes them on)
         """What becomes of a signal: nothing, in most branches."""
@@ -94,10 +96,12 @@ class Failed(Branch):
 class Audit(Branch):
     """One event for every record; and the lane's position, and the signals to the lanes."""
 
+    _logged_at_s = -_LOG_EVERY_S
+
     def signal(self, told: Told) -> Outgoing:
         """Pass it on; a beat carries the position."""
         positions = {told.partition: told.next_offset} if told.signal is Signal.BEAT else {}
-        return Outgoing(self.topic, positions=positions, signal=told.signal)
+        return Outgoing(self.topic, positions=positions, told=told)
 
     def publish(self, batch: Decided, out: Outgoing) -> None:
         """Put the events of a batch into `out`, and what is counted once they are committed."""
@@ -107,7 +111,7 @@ class Audit(Branch):
         for outcome in batch.outcomes:
             _count(out.tally, outcome)
         if out.tally.conflicts:
-            _log_conflicts(batch)
+            self._log_conflicts(batch)
 
     def event(self, records: Records, offset: int, outcome: Outcome, at: str) -> AuditEvent:
         """One for each record."""
@@ -141,23 +145,22 @@ class Audit(Branch):
             error=events.error_of(reason),
         )
 
-
-def _log_conflicts(batch: Decided) -> None:
-    """One line for each batch, however many there are: they come in floods when they come."""
-    conflicts = [
-        (offset, outcome)
-        for offset, outcome in zip(batch.offsets, batch.outcomes, strict=True)
-        if isinstance(outcome, Repeated) and outcome.event_type is EventType.CONFLICT
-    ]
-    offset, first = conflicts[0]
-    _log.warning(
-        "conflict: a paymentId came again with other content",
-        paymentId=first.request.payment_id,
-        partition=batch.partition,
-        offset=offset,
-        first_seen_at=place(first.first_origin),
-        more=len(conflicts) - 1,
-    )
+    def _log_conflicts(self, batch: Decided) -> None:
+        """One line a second, however many there are: when they come, they come in floods."""
+        now_s = time.monotonic()
+        if now_s - self._logged_at_s < _LOG_EVERY_S:
+            return
+        self._logged_at_s = now_s
+        for offset, outcome in zip(batch.offsets, batch.outcomes, strict=True):
+            if isinstance(outcome, Repeated) and outcome.event_type is EventType.CONFLICT:
+                _log.warning(
+                    "conflict: a paymentId came again with other content",
+                    paymentId=outcome.request.payment_id,
+                    partition=batch.partition,
+                    offset=offset,
+                    first_seen_at=place(outcome.first_origin),
+                )
+                return
 
 
 def _failure(outcome: Outcome) -> tuple[Declined | Rejected, str | None]:

@@ -56,7 +56,7 @@ class Remember(StatefulBatchLogic[MemoryItem, Remembered, bytes]):
                 " directory, which forgets the paymentIds seen so far."
             )
         self._segment.truncate(item.end_offset)
-        memories = self._segment.memories(item.segment, item.partition, self._lanes)
+        memories = self._segment.memories(item.segment, item.dated_ms, item.partition, self._lanes)
         return [(lane, memory) for lane, memory in enumerate(memories) if len(memory.prints)]
 
     @reported

@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -20,6 +21,8 @@ from kafkatest.ports import free
 
 ROOT = Path(__file__).parents[2]
 CRASH_HOOKS = Path(__file__).parent / "hooks"
+FOREIGN = ("KAFKA_", "BYTEWAX_", "RUST_")
+"""Variables of whoever runs the tests, which the flow does not get."""
 
 
 @dataclass
@@ -50,6 +53,12 @@ class Topics:
             "KAFKA_GROUP_ID": self.group,
         }
 
+    @classmethod
+    def fresh(cls, kafka: Cluster, partitions: int = 3) -> "Topics":
+        topics = cls(f"t{uuid.uuid4().hex[:8]}")
+        topics.create(kafka, partitions)
+        return topics
+
     def create(self, kafka: Cluster, partitions: int = 3) -> None:
         kafka.create_topics({self.requested: partitions, **dict.fromkeys(self.outputs, 3)})
 
@@ -65,12 +74,13 @@ class Flow:
         *args: str,
         environ: Mapping[str, str] | None = None,
         snapshot_interval: str = "0",
+        prefix: Sequence[str] = (),
     ) -> None:
         self.log_path = directory / f"flow-{time.monotonic_ns()}.log"
         self.port, self.metrics_port = free(2)
         recovery = directory / "recovery"
         self.environ = {
-            **{k: v for k, v in os.environ.items() if not k.startswith(("KAFKA_", "BYTEWAX_"))},
+            **{k: v for k, v in os.environ.items() if not k.startswith(FOREIGN)},
             "KAFKA_BROKERS": kafka.bootstrap,
             "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
             **topics.environ(),
@@ -86,7 +96,7 @@ class Flow:
         self.environ = {name: value for name, value in self.environ.items() if value}
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "bytewax.run", "dataflow.flow", *args],
+                [*prefix, sys.executable, "-m", "bytewax.run", "dataflow.flow", *args],
                 cwd=ROOT,
                 env=self.environ,
                 stdout=log,
@@ -103,6 +113,11 @@ class Flow:
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")
 
+    @property
+    def entries(self) -> list[dict[str, Any]]:
+        """The lines of its log; fails when it wrote anything else, such as a bare traceback."""
+        return [json.loads(line) for line in self.log.splitlines()]
+
     def get(self, path: str, port: int | None = None) -> tuple[int, str]:
         try:
             with urlopen(f"http://127.0.0.1:{port or self.port}{path}", timeout=5) as answer:
@@ -115,6 +130,22 @@ class Flow:
     def health(self) -> dict[str, Any]:
         _, body = self.get("/health")
         return dict(json.loads(body)) if body else {}
+
+    def decided(self) -> int:
+        """How many input records are settled for good, over its partitions and all its runs."""
+        partitions = self.health().get("partitions", {}).values()
+        return sum(partition["committed"] or 0 for partition in partitions)
+
+    def wait_until_decided(self, count: int, timeout_s: float = 60) -> None:
+        self.wait(lambda: self.decided() == count, timeout_s, f"done with {count} records")
+
+    def refusal(self, timeout_s: float = 40) -> str:
+        """Wait until it has ended, refusing to start, and return the one reason that it gave."""
+        code = self.wait_for_exit(timeout_s)
+        reasons = [entry["reason"] for entry in self.entries if entry["level"] == "critical"]
+        assert (code, len(reasons)) == (1, 1), self.log
+        assert "Traceback" not in self.log
+        return str(reasons[0])
 
     def metrics(self) -> str:
         return self.get("/metrics", self.metrics_port)[1]
@@ -143,6 +174,21 @@ class Flow:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+
+
+def run_until_decided(
+    kafka: Cluster,
+    topics: Topics,
+    directory: Path,
+    count: int,
+    environ: Mapping[str, str] | None = None,
+) -> Flow:
+    """One run without faults, until so many records are settled in all, and a clean stop."""
+    with Flow(kafka, topics, directory, environ=environ) as flow:
+        flow.wait_until_ready()
+        flow.wait_until_decided(count)
+        assert flow.terminate() == 0
+    return flow
 
 
 def request(payment_id: str, amount: str = "10.00", currency: str = "USD", **more: object) -> bytes:

@@ -94,12 +94,14 @@ def test_no_store_and_several_epochs_behind(kafka: Cluster, topics: Topics, tmp_
     """Everything is recalled before anything is decided, in whatever order partitions come back."""
     first = list(mixed_requests(2_000, seed=8))
     send(kafka, topics, iter(first))
-    environ = {"CRASH_AT": "flushed:7", "BREAK": "no-plain-offsets"}
+    armed = tmp_path / "armed"
+    environ = {"CRASH_AT": "flushed:3", "CRASH_ARMED": str(armed), "BREAK": "no-plain-offsets"}
     with Flow(kafka, topics, tmp_path, environ=environ) as flow:
         deadline = time.monotonic() + 20
         while not settled(flow):
             assert time.monotonic() < deadline, flow.log
             time.sleep(0.05)
+        armed.touch()
         # The same ids once more, each on another partition: duplicates, committed by no lane yet.
         send(kafka, topics, iter([b"", *first]))
         assert flow.wait_for_exit() == -9

@@ -1,9 +1,11 @@
 """The named points at which a test kills the flow, and the guarantees that a test takes away."""
 
+import importlib
 import os
 import signal
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,11 +14,16 @@ from confluent_kafka import Consumer, TopicPartition
 from dataflow.connectors import config, sink, source
 from dataflow.steps import decode, dedupe, process, remember
 
+ARMED = os.environ.get("CRASH_ARMED")
+"""Passes only count once this file exists, if it is given."""
+
 POINTS: dict[str, tuple[type, str, str]] = {
     # after the gateway has decided, before anything is written
     "decided": (process.Process, "__call__", "after"),
     # with records of an open transaction on their way
     "mid-batch": (sink.Lane, "write_batch", "after"),
+    # in the middle of a step
+    "deciding": (process.Process, "_decide", "before"),
     # everything written, the transaction not committed
     "before-commit": (sink.Lane, "_commit", "before"),
     # every record taken by Kafka, the transaction still open
@@ -30,8 +37,12 @@ POINTS: dict[str, tuple[type, str, str]] = {
 }
 
 
-def install(crash_at: str, broken: str) -> None:
+def install(crash_at: str, broken: str, tune: str = "") -> None:
     """Patch the flow's classes; the text after the colon says at which pass to crash."""
+    if tune:
+        where, _, value = tune.partition("=")
+        module, _, name = where.partition(":")
+        setattr(importlib.import_module(module), name, float(value))
     if broken:
         BREAKAGES[broken]()
     if crash_at:
@@ -49,14 +60,21 @@ def _crash(owner: type, name: str, when: str, passes: int) -> None:
         if when == "after":
             result = original(*args, **kwargs)
         with lock:
-            left[0] -= 1
+            left[0] -= ARMED is None or Path(ARMED).exists()
             if left[0] == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+                _end()
         if when == "before":
             result = original(*args, **kwargs)
         return result
 
     setattr(owner, name, crashing)
+
+
+def _end() -> None:
+    how = os.environ.get("CRASH_BY", "SIGKILL")
+    if how == "exception":
+        raise RuntimeError("broken on purpose")
+    os.kill(os.getpid(), signal.Signals[how])
 
 
 def _offsets_outside_the_transaction() -> None:

@@ -1,12 +1,15 @@
-"""Loaded by the flow's interpreter in tests: kills it at a named point, or breaks it on purpose.
+"""Loaded by the flow's interpreter in tests: ends it at a named point, or breaks it on purpose.
 
-`CRASH_AT=<point>:<n>` kills the process with SIGKILL when it passes the point for the n-th time.
+`CRASH_AT=<point>:<n>` kills the process with SIGKILL when it passes the point for the n-th time;
+with `CRASH_BY`, it is another signal, or an `exception`.
 `BREAK=<name>` removes one guarantee, to prove that a test would notice.
+`TUNE=<module>:<name>=<number>` sets a constant, so that a test need not wait for long.
 """
 
 import os
 
-if os.environ.get("CRASH_AT") or os.environ.get("BREAK"):
+wanted = [os.environ.get(name, "") for name in ("CRASH_AT", "BREAK", "TUNE")]
+if any(wanted):
     import crash_hooks
 
-    crash_hooks.install(os.environ.get("CRASH_AT", ""), os.environ.get("BREAK", ""))
+    crash_hooks.install(*wanted)

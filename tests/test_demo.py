@@ -1,0 +1,303 @@
+"""The demo, as it runs, and its parts that need no broker."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from io import StringIO
+from itertools import islice
+from pathlib import Path
+from typing import Self
+
+import pytest
+from kafkatest import ports
+from product import ROOT
+from rich.console import Console
+
+from dataflow.demo.__main__ import refusal
+from dataflow.demo.accounts import Accounts, Seen, Totals
+from dataflow.demo.plain import PlainView, summary
+from dataflow.demo.screen import render
+from dataflow.demo.snapshot import Place, Rate, Snapshot
+from dataflow.demo.traffic import CONFLICT, DUPLICATE, KINDS, VALID, Outcome, Request, Traffic
+from dataflow.gateways.simulated import SimulatedGateway
+from schemas.outcomes import ErrorCode, EventType
+from schemas.parsing import parse
+from schemas.replies import Approved, Declined
+from schemas.requests import KEY_BYTES, PaymentRequest
+
+MAX_BYTES = 57_344
+PROCESSED = Outcome(EventType.PROCESSED)
+
+
+class Running:
+    """A demo on the embedded broker, in a process group of its own as a terminal gives it."""
+
+    def __init__(self, directory: Path, *args: str, port: int | None = None) -> None:
+        self.directory = directory
+        self.port, metrics_port = ports.free(2)
+        ours = ("KAFKA_", "BYTEWAX_")
+        environ = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "dataflow.demo", "--seed", "7", "--rate", "400", *args],
+            cwd=ROOT,
+            env=environ
+            | {
+                "PORT": str(port or self.port),
+                "METRICS_PORT": str(metrics_port),
+                "TMPDIR": str(directory),
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            # Twice: whatever it waits for, the flow must not stay behind.
+            self.process.terminate()
+            time.sleep(0.5)
+            self.process.terminate()
+        self.process.communicate(timeout=20)
+
+    def left_over(self) -> list[str]:
+        """Files and processes that it has left behind."""
+        files = [str(path) for path in self.directory.rglob("*")]
+        mark = str(self.directory).encode()
+        for process in Path("/proc").glob("[0-9]*/environ"):
+            try:
+                if mark in process.read_bytes():
+                    files.append(str(process.parent))
+            except OSError:
+                pass  # another user's, or just ended
+        return files
+
+
+def test_it_runs_for_a_while_and_every_request_has_its_audit_event(tmp_path: Path) -> None:
+    with Running(tmp_path, "--seconds", "2") as demo:
+        output, errors = demo.process.communicate(timeout=60)
+        assert (demo.process.returncode, errors) == (0, ""), output
+        assert "worthless as proof" in output
+        assert f"http://localhost:{demo.port}/health" in output
+        assert "AGREES: each request has exactly one audit event" in output
+        assert "\x1b" not in output
+        name, sent, audited = next(
+            line.split() for line in output.splitlines() if line.startswith("total")
+        )
+        assert int(sent) == int(audited) >= 400, name
+        assert demo.left_over() == []
+
+
+def test_ctrl_c_stops_it_once_all_requests_are_audited(tmp_path: Path) -> None:
+    with Running(tmp_path) as demo:
+        assert demo.process.stdout
+        for line in demo.process.stdout:
+            if "sending" in line:
+                break
+        time.sleep(0.5)
+        os.killpg(demo.process.pid, signal.SIGINT)
+        output, errors = demo.process.communicate(timeout=60)
+        assert (demo.process.returncode, errors) == (0, ""), output
+        assert "AGREES" in output
+        assert demo.left_over() == []
+
+
+def test_when_the_flow_dies_it_shows_why_and_keeps_the_log(tmp_path: Path) -> None:
+    with socket.create_server(("", 0)) as taken:
+        port = taken.getsockname()[1]
+        with Running(tmp_path, port=port) as demo:
+            _, errors = demo.process.communicate(timeout=60)
+    assert demo.process.returncode == 1
+    assert f"PORT: port {port} is already in use" in errors
+    assert "ended with exit code 1" in errors
+    (log,) = (path for path in demo.left_over() if not Path(path).is_dir())
+    assert f"all of it is in {log}" in errors
+
+
+def test_it_refuses_a_python_without_bytewax() -> None:
+    assert refusal((3, 11)) is None
+    assert refusal((3, 12)) is None
+    assert "use Python 3.11 or 3.12" in (refusal((3, 13)) or "")
+    assert "use Python 3.11 or 3.12" in (refusal((3, 10)) or "")
+
+
+# ---- what is sent ----
+
+
+def made_up(count: int, seed: int = 1) -> list[Request]:
+    return list(islice(Traffic(seed, MAX_BYTES), count))
+
+
+def test_the_seed_alone_decides_what_is_sent() -> None:
+    assert made_up(2_000) == made_up(2_000)
+    assert made_up(50) != made_up(50, seed=2)
+
+
+def test_the_kinds_have_the_shares_they_are_documented_with() -> None:
+    assert sum(kind.share for kind in KINDS) == pytest.approx(1)
+    counts = Counter(request.kind for request in made_up(20_000))
+    for kind in KINDS:
+        assert counts[kind] == pytest.approx(20_000 * kind.share, rel=0.4), kind.name
+
+
+async def outcomes(requests: list[Request]) -> list[Outcome]:
+    """What the rules of the flow make of them."""
+    gateway = SimulatedGateway(decline_rate=0)
+    known: dict[bytes, bytes] = {}
+    found: list[Outcome] = []
+    for request in requests:
+        parsed = parse(request.value, MAX_BYTES)
+        if not isinstance(parsed, PaymentRequest):
+            found.append(Outcome(EventType.FAILED, parsed.code))
+            continue
+        key, content = parsed.identity()[:KEY_BYTES], parsed.identity()[KEY_BYTES:]
+        if key in known:
+            same = known[key] == content
+            found.append(Outcome(EventType.DUPLICATE if same else EventType.CONFLICT))
+            continue
+        known[key] = content
+        reply = None
+        while not isinstance(reply, Approved | Declined):
+            (reply,) = await gateway.charge([parsed])
+        if isinstance(reply, Declined):
+            found.append(Outcome(EventType.FAILED, reply.code))
+        else:
+            found.append(PROCESSED)
+    return found
+
+
+def test_each_request_has_the_outcome_it_was_made_for_in_any_order() -> None:
+    requests = made_up(10_000)
+    expected = [request.kind.outcome for request in requests]
+    assert asyncio.run(outcomes(requests)) == expected
+    assert Counter(asyncio.run(outcomes(requests[::-1]))) == Counter(expected)
+
+
+def test_amounts_are_exact_in_several_currencies() -> None:
+    parsed = [parse(r.value, MAX_BYTES) for r in made_up(2_000) if r.kind is VALID]
+    requests = [request for request in parsed if isinstance(request, PaymentRequest)]
+    decimals = {r.currency: r.digits.partition(b".")[2] for r in requests}
+    assert {code: len(digits) for code, digits in decimals.items()} == {
+        **dict.fromkeys(["USD", "EUR", "GBP", "CHF", "BRL"], 2),
+        "JPY": 0,
+        "KWD": 3,
+    }
+    assert {bytes(r.written_amount)[:1] == b'"' for r in requests} == {True, False}
+
+
+# ---- the accounts ----
+
+
+def seen(outcome: Outcome = PROCESSED, payment_id: str | None = "pay_1") -> Seen:
+    return Seen(payment_id, outcome)
+
+
+def test_the_accounts_agree_whichever_report_comes_first() -> None:
+    accounts = Accounts({0: 5})
+    accounts.sent(0, 5, VALID)
+    accounts.audited(0, 5, seen())
+    accounts.audited(0, 6, seen(DUPLICATE.outcome))
+    assert accounts.totals().foreign == 1
+    accounts.sent(0, 6, DUPLICATE)
+    totals = accounts.totals()
+    assert totals.disagreements() == []
+    assert (totals.sent_total, totals.audited_total, totals.foreign) == (2, 2, 0)
+    assert totals.ends == {0: 7}
+
+
+def test_a_missing_a_repeated_and_a_wrong_event_do_not_agree() -> None:
+    missing = Accounts({0: 0})
+    missing.sent(0, 0, VALID)
+    assert missing.totals().disagreements() == ["requests without an audit event: 1"]
+
+    repeated = Accounts({0: 0})
+    repeated.sent(0, 0, VALID)
+    repeated.audited(0, 0, seen())
+    repeated.audited(0, 0, seen())
+    assert repeated.totals().disagreements() == ["audit events beyond the first for a request: 1"]
+
+    wrong = Accounts({0: 0})
+    wrong.sent(0, 0, VALID)
+    wrong.audited(0, 0, seen(CONFLICT.outcome))
+    assert wrong.totals().disagreements() == [
+        "some requests had another outcome than they were made for"
+    ]
+
+
+def test_other_peoples_records_are_told_apart() -> None:
+    accounts = Accounts({0: 5})
+    accounts.audited(0, 3, seen())  # a backlog
+    accounts.audited(0, 3, seen())
+    accounts.audited(0, 9, seen())  # somebody else's, now
+    accounts.sent(0, 8, VALID)
+    accounts.audited(0, 8, seen())
+    accounts.undelivered()
+    totals = accounts.totals()
+    assert (totals.foreign, totals.open, totals.disagreements()) == (3, 0, [])
+    assert "did not send: 3" in summary(totals)
+    assert "Not taken by the broker, so not counted as sent: 1" in summary(totals)
+
+
+# ---- what is shown ----
+
+PLACE = Place("embedded mock", "http://localhost:3000", "http://localhost:9090/metrics", "/x.log")
+
+
+def moment(elapsed_s: float = 1.0, doing: str = "sending", count: int = 20) -> Snapshot:
+    accounts = Accounts({0: 0, 1: 0})
+    for offset in range(count):
+        accounts.sent(0, offset, VALID)
+        accounts.audited(0, offset, seen())
+    accounts.audited(
+        1, 0, seen(Outcome(EventType.FAILED, ErrorCode.CARD_EXPIRED), "p\x1b[2J:[red]")
+    )
+    return Snapshot(elapsed_s, "ready", doing, accounts.totals(), 200.0, 190.0, {0: 12, 1: 3})
+
+
+def test_plain_lines_are_few_and_have_no_control_characters() -> None:
+    out = StringIO()
+    with PlainView(out) as view:
+        for elapsed_s in (0.0, 1.0, 2.9, 3.1):
+            view.show(moment(elapsed_s))
+        view.show(moment(3.3, doing="stopping"))
+    lines = out.getvalue().splitlines()
+    assert [line.split()[0] for line in lines] == ["0.0", "3.1", "3.3"]
+    assert "sent 20 (200/s)  audited 21 (190/s): 20 processed, 1 failed" in lines[0]
+    assert "lag 15; sending" in lines[0]
+    assert all(line.isprintable() for line in lines)
+
+
+@pytest.mark.parametrize(("columns", "lines"), [(80, 24), (100, 35)])
+def test_the_screen_has_room_for_everything(columns: int, lines: int) -> None:
+    out = StringIO()
+    console = Console(file=out, width=columns, height=lines, force_terminal=False)
+    console.print(render(PLACE, moment()))
+    text = out.getvalue()
+    assert len(text.splitlines()) == lines
+    wanted = ["ready", "/health /ready /live", "9090/metrics", "/x.log", "method_not_supported"]
+    for part in [*wanted, "sent    20", "[0] 12 [1] 3", "failed: card_expired", "total"]:
+        assert part in text
+    assert "p\N{MIDDLE DOT}[2J:[red]" in text
+    assert "\x1b" not in text
+
+
+def test_the_rate_is_that_of_the_last_seconds() -> None:
+    rate = Rate()
+    assert rate.at(0.0, 0) == 0
+    assert rate.at(1.0, 100) == 100
+    assert [rate.at(second, 100) for second in (4.0, 9.0)] == [25, 0]
+
+
+def test_the_summary_fits_a_terminal() -> None:
+    totals: Totals = moment().totals
+    lines = summary(totals).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any(line.split() == ["valid", "20", "processed", "20"] for line in lines)

@@ -107,7 +107,9 @@ def test_no_store_and_several_epochs_behind(kafka: Cluster, topics: Topics, tmp_
         assert flow.wait_for_exit() == -9
     shutil.rmtree(tmp_path / "recovery")
     run_to_the_end(kafka, topics, tmp_path)
-    assert check(kafka, topics).problems == []
+    # Which of several equal copies was the first one, only the lost store knew.
+    problems = check(kafka, topics).problems
+    assert [problem for problem in problems if not problem.startswith("wrong first")] == []
 
 
 def test_two_workers(kafka: Cluster, topics: Topics, tmp_path: Path) -> None:

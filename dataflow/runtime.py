@@ -127,6 +127,9 @@ def _start(running: Launch) -> Runtime:
     _refuse_misfits(settings, running)
     # The descriptor is never closed: the lock is held until the process ends.
     launch.prepare_recovery(running)
+    if running.recovery_dir is not None:
+        # The engine wants to write a file; here it leaves no trace elsewhere.
+        os.environ.setdefault("BYTEWAX_DATAFLOW_API_CACHE_PATH", str(running.recovery_dir))
     api_port = prepare_engine_api(os.environ)
     runtime = Runtime(settings, running)
     runtime.lifecycle.handle_signals()

@@ -2,12 +2,13 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._listoffsets import OffsetSpec
 from confluent_kafka.admin._metadata import ClusterMetadata
 
@@ -21,6 +22,7 @@ _log = structlog.get_logger()
 
 _START_TIMEOUT_S = 15.0
 _POLL_S = 0.1
+_CONFIG_TIMEOUT_S = 1.5
 _WATCH_EVERY_S = 5.0
 
 
@@ -57,6 +59,7 @@ def inspect(kafka: KafkaSettings) -> Cluster:
         for name in wanted
         if _topic_problem(metadata, name)
     ]
+    problems = problems or list(_too_small(admin, kafka))
     if problems:
         raise StartRefusedError("\n".join(problems))
     partitions = sorted(metadata.topics[kafka.topic_requested].partitions)
@@ -73,6 +76,26 @@ class _Said:
         text = line % args
         if "Disconnected" in text:
             self.hangup = text.rpartition("]: ")[2]
+
+
+def _too_small(admin: AdminClient, kafka: KafkaSettings) -> Iterator[str]:
+    """Output topics that would refuse our largest records, and so end the process each time."""
+    outputs = [kafka.topic_processed, kafka.topic_failed, kafka.topic_audit]
+    wanted = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in outputs]
+    answers = admin.describe_configs(wanted, request_timeout=_CONFIG_TIMEOUT_S)
+    for resource, answer in answers.items():
+        try:
+            most = int(answer.result()["max.message.bytes"].value)
+        except (KafkaException, KeyError, TypeError, ValueError) as error:
+            # Not everybody may read it.
+            _log.debug("max.message.bytes is not known", topic=resource.name, error=str(error))
+            continue
+        if most < kafka.message_max_bytes:
+            yield (
+                f"topic {resource.name}: takes records of at most {most} bytes"
+                f" (max.message.bytes), less than KAFKA_MESSAGE_MAX_BYTES"
+                f" ({kafka.message_max_bytes}); raise the one, or lower the other"
+            )
 
 
 def _metadata(

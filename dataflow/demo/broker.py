@@ -36,6 +36,16 @@ _REQUIRED = {
 }
 
 
+_APART = {
+    "KAFKA_TOPIC_REQUESTED": "demo.payments.payment-requested",
+    "KAFKA_TOPIC_PROCESSED": "demo.payments.payment-processed",
+    "KAFKA_TOPIC_FAILED": "demo.payments.payment-failed",
+    "KAFKA_TOPIC_AUDIT": "demo.audit.payment-events",
+    "KAFKA_GROUP_ID": "demo-payments-service-group",
+}
+"""On a real broker made-up payments must not meet real ones, unless somebody names the topics."""
+
+
 class Broker(Struct, frozen=True):
     """A broker that is there, with its topics."""
 
@@ -58,7 +68,7 @@ def open_broker(environ: Mapping[str, str]) -> Broker:
     environ = {name: text for name, text in environ.items() if text} | _REQUIRED
     if "KAFKA_BROKERS" not in environ:
         return _embedded(environ)
-    environ = {"KAFKA_SECURITY_PROTOCOL": "PLAINTEXT"} | environ
+    environ = {"KAFKA_SECURITY_PROTOCOL": "PLAINTEXT"} | _APART | environ
     settings = Settings.from_env(environ)
     kafka = settings.kafka
     _ensure_topics(kafka)

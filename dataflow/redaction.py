@@ -23,7 +23,7 @@ _MIN_EMBEDDED = 8
 masked where it is the whole value: replacing every "a" would leave no log to read."""
 
 _SECRET_PARTS = re.compile(
-    "passw|passphrase|secret|token|credential|authori[sz]ation|sasl_user|cvv|cvc|api_?key|cardn"
+    "passw|passphrase|secret|token|credential|authori[sz]ation|sasl(?!.?mechanism)|cvv|cvc|api_?key|cardn"
 )
 _SECRET_WORDS = {"card", "cards", "pan", "pin", "cookie"}
 """Masked as whole words of a key only: "discarded" is no card, and "japan" no card number."""

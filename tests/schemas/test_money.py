@@ -24,11 +24,11 @@ def decimals(amount: Decimal) -> int:
 @st.composite
 def numbers(draw: st.DrawFn) -> bytes:
     """Anything the grammar allows, near to the limits and far from them."""
-    whole = draw(st.sampled_from(["0", "1", "9" * 12, "1" + "0" * 12]) | st.from_regex("[1-9]\\d?"))
+    whole = draw(st.sampled_from([0, 1, 10**12 - 1, 10**12]) | st.integers(1, 99))
     fraction = draw(st.sampled_from(["", ".0", ".10", ".01", ".001", ".0001", ".00010", ".00001"]))
     exponent = draw(st.sampled_from(["", "e0", "E+2", "e-2", "e9", "e-12", "e12", "e99", "e-99"]))
     sign = draw(st.sampled_from(["", "-"]))
-    return f"{sign}{whole.strip()}{fraction}{exponent}".encode()
+    return f"{sign}{whole}{fraction}{exponent}".encode()
 
 
 @pytest.mark.parametrize(("currency", "exponent"), [("JPY", 0), ("USD", 2), ("KWD", 3), ("CLF", 4)])
@@ -54,12 +54,12 @@ def test_the_rules_against_decimal(digits: bytes, currency: str) -> None:
     assert money.broken_rule(digits, currency) == expected
 
 
-@given(numbers(), st.sampled_from(["JPY", "USD", "KWD", "CLF"]), st.booleans())
+@given(numbers(), st.sampled_from(["JPY", "USD", "KWD", "CLF"]), st.sampled_from([b"", b'"']))
+@example(b"1000000000000", "USD", b"")
 def test_the_fast_way_takes_nothing_that_breaks_a_rule(
-    digits: bytes, currency: str, quoted: bool
+    digits: bytes, currency: str, quote: bytes
 ) -> None:
-    text = b'"%b"' % digits if quoted else digits
-    if money.PLAIN[currency].fullmatch(text):
+    if money.PLAIN[currency].fullmatch(quote + digits + quote):
         assert money.broken_rule(digits, currency) is None
 
 

@@ -194,8 +194,9 @@ class TestMalformed:
         assert refused(b"pay_123").original == b"pay_123"
         assert refused(b"").original == b""
 
-    def test_100_levels_of_nesting_are_accepted(self) -> None:
-        accepted(written(metadata=nested(MAX_DEPTH)))
+    @pytest.mark.parametrize("amount", [b"99.99", b"1e2"], ids=["fast", "thorough"])
+    def test_100_levels_of_nesting_are_accepted(self, amount: bytes) -> None:
+        accepted(written(metadata=nested(MAX_DEPTH), amount=amount))
 
     @pytest.mark.parametrize("field", ["metadata", "unknown"])
     def test_101_levels_of_nesting_are_not(self, field: str) -> None:

@@ -6,7 +6,6 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec import Struct
 
 from dataflow.errors import StartRefusedError
 from schemas.state import (
@@ -52,6 +51,15 @@ segment_states = st.builds(
     offsets=st.binary(),
     runs=st.lists(st.tuples(counts, counts), max_size=3).map(tuple),
 )
+SOURCE = SourceState(
+    cluster="c",
+    topic="t",
+    group="g",
+    lanes=8,
+    start_offset=0,
+    next_offset=5,
+    ledger=LedgerState(),
+)
 SEGMENT = SegmentState(identities=b"i" * 24, base_offset=7, offsets=b"\0" * 4, runs=((1, 9),))
 
 
@@ -82,10 +90,6 @@ class WithMore(SegmentState, kw_only=True, frozen=True):
     compressed: bool = False
 
 
-class Base(Struct, kw_only=True, frozen=True):
-    identities: bytes
-
-
 def test_a_field_that_was_added_has_its_default_in_an_older_snapshot() -> None:
     state = unpack(pack(SEGMENT), WithMore)
     assert (state.identities, state.compressed) == (SEGMENT.identities, False)
@@ -111,8 +115,7 @@ def test_a_newer_version_is_refused() -> None:
         msgspec.msgpack.encode([1, 2, 3]),
         msgspec.msgpack.encode({}),
         msgspec.msgpack.encode({"version": "1"}),
-        pack(SourceState(**dict.fromkeys(["cluster", "topic", "group"], ""), **dict.fromkeys(
-            ["lanes", "start_offset", "next_offset"], 0), ledger=LedgerState())),
+        pack(SOURCE),
         pack(SEGMENT)[:-1],
         pack(SEGMENT) + b"\0",
         b"",

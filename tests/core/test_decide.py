@@ -1,0 +1,58 @@
+"""What the outcome of a payment request is: the table."""
+
+import msgspec
+import pytest
+
+from dataflow.core.decide import Charged, Outcome, Repeated, decide, needs_gateway
+from dataflow.core.index import Verdict
+from schemas.outcomes import ErrorCode, EventType
+from schemas.replies import Approved, Declined
+from schemas.requests import PaymentRequest, Rejected
+
+VALID = PaymentRequest("pay_123", "user_456", msgspec.Raw(b"99.99"), "USD", "credit_card")
+INVALID = Rejected(code=ErrorCode.INVALID, message="amount: is required", payment_id="pay_123")
+YES = Approved("ch_1")
+NO = Declined(ErrorCode.CARD_EXPIRED, "The card has expired.", retryable=False)
+FIRST, DUPLICATE, CONFLICT = Verdict
+ORIGIN = 42
+
+
+@pytest.mark.parametrize(
+    ("parsed", "verdict", "reply", "outcome"),
+    [
+        # 1. what is invalid is rejected, whatever is known of its id
+        (INVALID, FIRST, None, INVALID),
+        (INVALID, DUPLICATE, None, INVALID),
+        (INVALID, CONFLICT, None, INVALID),
+        # 2. and 3. what was seen before is never charged
+        (VALID, DUPLICATE, None, Repeated(VALID, EventType.DUPLICATE, ORIGIN)),
+        (VALID, CONFLICT, None, Repeated(VALID, EventType.CONFLICT, ORIGIN)),
+        # 4. what is new is what the gateway says
+        (VALID, FIRST, YES, Charged(VALID, YES)),
+        (VALID, FIRST, NO, Charged(VALID, NO)),
+    ],
+)
+def test_outcomes_in_order_of_precedence(
+    parsed: PaymentRequest | Rejected,
+    verdict: Verdict,
+    reply: Approved | Declined | None,
+    outcome: Outcome,
+) -> None:
+    assert decide(parsed, verdict, ORIGIN, reply) == outcome
+    # Steps hand verdicts on as plain numbers.
+    assert decide(parsed, int(verdict), ORIGIN, reply) == outcome
+
+
+@pytest.mark.parametrize("verdict", Verdict)
+def test_only_a_first_request_is_charged(verdict: Verdict) -> None:
+    assert needs_gateway(verdict) == (verdict is FIRST)
+
+
+def test_a_first_request_without_a_reply_is_a_mistake_of_ours() -> None:
+    with pytest.raises(AssertionError):
+        decide(VALID, FIRST, ORIGIN, None)
+
+
+def test_every_verdict_has_an_outcome() -> None:
+    for verdict in Verdict:
+        decide(VALID, verdict, ORIGIN, YES)

@@ -1,0 +1,303 @@
+"""The index of remembered ids, one behaviour at a time. Against a model: `test_index_model.py`."""
+
+import numpy as np
+import pytest
+from ids import Row, columns, memory, observe
+
+from dataflow.core.index import Index, Keys, Verdict
+from dataflow.core.segments import origin
+
+FIRST, DUPLICATE, CONFLICT = Verdict
+PAY_1 = Row((1, 1), content=7, origin=100)
+
+
+@pytest.fixture
+def index() -> Index:
+    return Index()
+
+
+def random_keys(number: int, seed: int = 0) -> Keys:
+    return np.random.default_rng(seed).integers(0, 2**64, (number, 2), np.uint64)
+
+
+class TestVerdicts:
+    def test_an_unknown_id_is_claimed(self, index: Index) -> None:
+        assert observe(index, "s", PAY_1) == [(FIRST, 100)]
+
+    def test_the_same_content_again_is_a_duplicate_of_the_first(self, index: Index) -> None:
+        observe(index, "s", PAY_1)
+        assert observe(index, "s", PAY_1._replace(origin=200)) == [(DUPLICATE, 100)]
+
+    def test_other_content_is_a_conflict_with_the_first(self, index: Index) -> None:
+        observe(index, "s", PAY_1)
+        assert observe(index, "s", PAY_1._replace(content=8, origin=200)) == [(CONFLICT, 100)]
+
+    def test_a_conflict_does_not_change_what_the_id_stands_for(self, index: Index) -> None:
+        observe(index, "s", PAY_1, PAY_1._replace(content=8))
+        assert observe(index, "s", PAY_1) == [(DUPLICATE, 100)]
+        assert observe(index, "s", PAY_1._replace(content=8)) == [(CONFLICT, 100)]
+
+    def test_copies_in_one_batch_are_judged_in_its_order(self, index: Index) -> None:
+        rows = [PAY_1._replace(content=c, origin=o) for c, o in [(7, 100), (7, 101), (8, 102)]]
+        assert observe(index, "s", *rows) == [(FIRST, 100), (DUPLICATE, 100), (CONFLICT, 100)]
+
+    def test_an_empty_batch_has_no_answer(self, index: Index) -> None:
+        assert observe(index, "s") == []
+        assert len(index) == 0
+
+    @pytest.mark.parametrize("other", [(1, 2), (2, 1), (2, 2), (1, 1 + 2**63), (1 + 2**63, 1)])
+    def test_ids_that_share_half_of_their_hash_are_different(
+        self, index: Index, other: tuple[int, int]
+    ) -> None:
+        assert observe(index, "s", PAY_1, PAY_1._replace(key=other, origin=200)) == [
+            (FIRST, 100),
+            (FIRST, 200),
+        ]
+        assert observe(index, "s", PAY_1._replace(key=other)) == [(DUPLICATE, 200)]
+
+    def test_the_largest_numbers_are_kept(self, index: Index) -> None:
+        top = 2**64 - 1
+        observe(index, "s", Row((top, top), top, top))
+        assert observe(index, "s", Row((top, top), top, 0)) == [(DUPLICATE, top)]
+
+
+class TestForget:
+    def test_a_forgotten_id_can_be_claimed_again(self, index: Index) -> None:
+        observe(index, "old", PAY_1)
+        index.forget("old")
+        assert len(index) == 0
+        assert observe(index, "new", PAY_1._replace(content=8, origin=200)) == [(FIRST, 200)]
+        assert observe(index, "new", PAY_1._replace(content=8)) == [(DUPLICATE, 200)]
+
+    def test_a_repeat_refreshes_an_id(self, index: Index) -> None:
+        observe(index, "old", PAY_1)
+        observe(index, "new", PAY_1)
+        index.forget("old")
+        assert observe(index, "new", PAY_1) == [(DUPLICATE, 100)]
+
+    def test_a_conflict_refreshes_it_too(self, index: Index) -> None:
+        observe(index, "old", PAY_1)
+        observe(index, "new", PAY_1._replace(content=8))
+        index.forget("old")
+        assert observe(index, "new", PAY_1) == [(DUPLICATE, 100)]
+
+    def test_a_refreshed_id_is_forgotten_with_its_last_segment(self, index: Index) -> None:
+        observe(index, "old", PAY_1)
+        observe(index, "new", PAY_1)
+        index.forget("new")
+        assert observe(index, "newest", PAY_1) == [(FIRST, 100)]
+
+    def test_a_repeat_never_shortens_its_life(self, index: Index) -> None:
+        """A copy on a partition that is far behind: its segment leaves the window earlier."""
+        observe(index, "ahead", PAY_1, dated_ms=2000)
+        observe(index, "behind", PAY_1, dated_ms=1000)
+        index.forget("behind")
+        assert observe(index, "ahead", PAY_1) == [(DUPLICATE, 100)]
+
+    def test_dates_outlive_a_compaction(self, index: Index) -> None:
+        observe(index, "ahead", PAY_1, dated_ms=2000)
+        observe(index, "gone", *(Row((n, 0), 1, n) for n in range(2_000)))
+        index.forget("gone")
+        observe(index, "behind", PAY_1, dated_ms=1000)
+        index.forget("behind")
+        assert len(index) == 1
+
+    def test_a_segment_is_dated_by_its_newest_batch(self, index: Index) -> None:
+        observe(index, "one", PAY_1, dated_ms=1000)
+        observe(index, "one", dated_ms=3000)
+        observe(index, "one", dated_ms=500)
+        observe(index, "other", PAY_1, dated_ms=2000)
+        index.forget("other")
+        assert len(index) == 1
+
+    def test_an_unknown_segment_is_nothing_to_forget(self, index: Index) -> None:
+        observe(index, "s", PAY_1)
+        index.forget("other")
+        assert len(index) == 1
+
+    def test_more_segments_than_there_was_room_for(self, index: Index) -> None:
+        rows = [Row((n, n), 1, n) for n in range(300)]
+        for n, row in enumerate(rows):
+            observe(index, f"s{n}", row)
+        for n in range(0, 300, 2):
+            index.forget(f"s{n}")
+        verdicts = [verdict for verdict, _ in observe(index, "new", *rows)]
+        assert verdicts == [FIRST, DUPLICATE] * 150
+
+
+class TestRestore:
+    def test_what_came_first_has_claimed_the_id(self, index: Index) -> None:
+        late = memory("a", [(PAY_1._replace(content=8, origin=200), 2000)])
+        early = memory("b", [(PAY_1, 1000)])
+        index.restore([late, early])
+        assert observe(index, "a", PAY_1) == [(DUPLICATE, 100)]
+
+    def test_in_one_instant_the_lower_origin_came_first(self, index: Index) -> None:
+        higher = memory("b", [(PAY_1._replace(origin=200), 1000)])
+        lower = memory("a", [(PAY_1, 1000)])
+        index.restore([higher, lower])
+        assert observe(index, "a", PAY_1) == [(DUPLICATE, 100)]
+
+    @pytest.mark.parametrize("dates", [(2000, 1000), (1000, 1000)])
+    def test_an_id_lives_with_the_latest_segment_it_was_seen_in(
+        self, index: Index, dates: tuple[int, int]
+    ) -> None:
+        new = memory("new", [(PAY_1, 2000)], dated_ms=dates[0])
+        index.restore([new, memory("old", [(PAY_1, 1000)], dated_ms=dates[1])])
+        index.forget("old")
+        assert len(index) == 1
+        index.forget("new")
+        assert len(index) == 0
+
+    def test_nothing_to_restore(self, index: Index) -> None:
+        index.restore([])
+        index.restore([memory("s", [])])
+        assert len(index) == 0
+
+    def test_many_ids_of_many_segments(self, index: Index) -> None:
+        memories = [
+            memory(f"s{s}", [(Row((n, n % 7), 1, n), n) for n in range(s, 5_000, 3)], s)
+            for s in range(3)
+        ]
+        index.restore(memories)
+        assert len(index) == 5_000
+        index.forget("s1")
+        rows = [Row((n, n % 7), 1, 9_999) for n in range(5_000)]
+        assert observe(index, "new", *rows) == [
+            (FIRST, 9_999) if n % 3 == 1 else (DUPLICATE, n) for n in range(5_000)
+        ]
+
+
+class TestUncertainOrder:
+    """Inside an epoch partitions have no order: which copy has claimed the id may not be known.
+
+    Then a later copy is a conflict: it must never pass for a duplicate of what was not charged.
+    """
+
+    ELSEWHERE = PAY_1._replace(content=8, origin=origin(1, 0))
+
+    def restored(self, *copies: tuple[Row, int]) -> Index:
+        index = Index()
+        index.restore([memory(f"s{n}", [copy]) for n, copy in enumerate(copies)])
+        return index
+
+    def verdicts(self, index: Index) -> list[Verdict]:
+        return [observe(index, "s", PAY_1._replace(content=c))[0][0] for c in (7, 8, 9)]
+
+    def test_other_content_on_another_partition_soon_after(self) -> None:
+        index = self.restored((PAY_1, 0), (self.ELSEWHERE, 59_999))
+        assert self.verdicts(index) == [CONFLICT] * 3
+
+    def test_not_if_it_came_much_later(self) -> None:
+        index = self.restored((PAY_1, 0), (self.ELSEWHERE, 60_000))
+        assert self.verdicts(index) == [DUPLICATE, CONFLICT, CONFLICT]
+
+    def test_not_on_the_same_partition(self) -> None:
+        index = self.restored((PAY_1, 0), (PAY_1._replace(content=8, origin=101), 1))
+        assert self.verdicts(index) == [DUPLICATE, CONFLICT, CONFLICT]
+
+    def test_not_with_the_same_content(self) -> None:
+        index = self.restored((PAY_1, 0), (self.ELSEWHERE._replace(content=7), 1))
+        assert self.verdicts(index) == [DUPLICATE, CONFLICT, CONFLICT]
+
+    def test_other_ids_are_not_concerned(self) -> None:
+        other = Row((2, 1), content=8, origin=origin(1, 5))
+        assert self.verdicts(self.restored((PAY_1, 0), (other, 1))) == [
+            DUPLICATE,
+            CONFLICT,
+            CONFLICT,
+        ]
+
+
+class TestRecall:
+    """What was published after the snapshots, in an order that is not known."""
+
+    def recall(self, index: Index, *rows: Row, segment: str = "recalled") -> None:
+        index.recall(segment, 0, *columns(rows))
+
+    def test_a_recalled_id_is_known(self, index: Index) -> None:
+        self.recall(index, PAY_1)
+        assert observe(index, "s", PAY_1) == [(DUPLICATE, 100)]
+        assert observe(index, "s", PAY_1._replace(content=8)) == [(CONFLICT, 100)]
+
+    def test_with_different_contents_every_later_copy_is_a_conflict(self, index: Index) -> None:
+        self.recall(index, PAY_1)
+        self.recall(index, PAY_1._replace(content=8))
+        assert observe(index, "s", PAY_1) == [(CONFLICT, 100)]
+        assert observe(index, "s", PAY_1._replace(content=8)) == [(CONFLICT, 100)]
+
+    def test_what_was_remembered_before_has_claimed_its_id_for_certain(self, index: Index) -> None:
+        index.restore([memory("s", [(PAY_1, 0)])])
+        self.recall(index, PAY_1._replace(content=8, origin=200))
+        assert observe(index, "s", PAY_1) == [(DUPLICATE, 100)]
+
+    def test_when_it_comes_again_it_belongs_to_its_own_segment(self, index: Index) -> None:
+        self.recall(index, PAY_1)
+        observe(index, "own", PAY_1)
+        index.forget("own")
+        assert len(index) == 0
+
+
+class TestSize:
+    KEYS = random_keys(200_000)
+
+    def fill(self, index: Index) -> list[float]:
+        """Observe all keys, 4,000 at a time; return the bytes per id after each time."""
+        numbers = np.arange(1, len(self.KEYS) + 1, dtype=np.uint64)
+        used = []
+        for start in range(0, len(self.KEYS), 4_000):
+            part = slice(start, start + 4_000)
+            segment = f"{start // 20_000}"
+            seen = index.observe(segment, start, self.KEYS[part], numbers[part], numbers[part])
+            assert not seen.verdicts.any()
+            used.append(index.nbytes / len(index))
+        return used
+
+    def test_an_id_takes_at_most_64_bytes(self, index: Index) -> None:
+        assert max(self.fill(index)[1:]) <= 64
+
+    def test_all_are_found_again(self, index: Index) -> None:
+        self.fill(index)
+        numbers = np.arange(1, len(self.KEYS) + 1, dtype=np.uint64)
+        seen = index.observe("again", 10**9, self.KEYS[::-1].copy(), numbers[::-1], numbers)
+        assert (seen.verdicts == DUPLICATE).all()
+        assert (seen.first_origins == numbers[::-1]).all()
+        assert len(index) == 200_000
+
+    def test_forgetting_gives_the_memory_back(self, index: Index) -> None:
+        self.fill(index)
+        for segment in range(9):
+            index.forget(f"{segment}")
+        assert len(index) == 20_000
+        assert index.nbytes / len(index) <= 80
+
+    def test_memory_is_flat_when_as_many_come_as_go(self, index: Index) -> None:
+        sizes = []
+        for n in range(60):
+            keys = random_keys(2_000, seed=n)
+            numbers = np.arange(1, 2_001, dtype=np.uint64)
+            index.observe(f"s{n}", n, keys, numbers, numbers)
+            index.forget(f"s{n - 10}")
+            sizes.append(index.nbytes)
+        assert len(index) == 20_000
+        assert max(sizes[20:]) == max(sizes[:40])
+
+    def test_segments_are_numbered_anew_when_as_many_come_as_go(self, index: Index) -> None:
+        for n in range(300):
+            observe(index, f"s{n}", *(Row((n, row), 1, row) for row in range(100)))
+            index.forget(f"s{n - 10}")
+        assert len(index) == 1_000
+        assert index._next_number < 50
+
+    def test_forgotten_rows_are_reused_only_for_their_own_id(self, index: Index) -> None:
+        """With dead rows in the table, which are not yet given back."""
+        keys = random_keys(500)
+        numbers = np.arange(1, 501, dtype=np.uint64)
+        index.observe("old", 0, keys, numbers, numbers)
+        index.forget("old")
+        half = index.observe("new", 1, keys[:250], numbers[:250] + 1, numbers[:250] + 1)
+        assert not half.verdicts.any()
+        assert len(index) == 250
+        every = index.observe("new", 1, keys, numbers + 1, numbers + 2)
+        assert every.verdicts.tolist() == [DUPLICATE] * 250 + [FIRST] * 250
+        assert every.first_origins.tolist() == [*range(2, 252), *range(253, 503)]

@@ -1,0 +1,72 @@
+"""How large the batches are: a worker's partitions all have their turn in time."""
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dataflow.core.pace import FIRST, LEAST, MOST, Pace
+
+
+def settled(seconds: Callable[[int], float], batches: int = 50) -> Pace:
+    """Return the pace after some full batches that each take so long."""
+    pace = Pace()
+    for _ in range(batches):
+        pace.measured(pace.limit, seconds(pace.limit))
+    return pace
+
+
+def test_it_begins_carefully() -> None:
+    assert Pace().limit == FIRST
+
+
+@given(st.lists(st.tuples(st.integers(0, MOST), st.floats(0, 1e6)), max_size=50))
+def test_the_limit_has_limits(measured: list[tuple[int, float]]) -> None:
+    pace = Pace()
+    for records, seconds in measured:
+        pace.measured(min(records, pace.limit), seconds)
+        assert LEAST <= pace.limit <= MOST
+
+
+def test_a_fast_flow_gets_a_whole_epoch_at_once() -> None:
+    assert settled(lambda records: records / 300_000, batches=4).limit == MOST
+
+
+@pytest.mark.parametrize("per_second", [200, 5_000, 40_000])
+def test_a_slower_one_gets_what_it_settles_in_two_seconds(per_second: int) -> None:
+    assert settled(lambda n: n / per_second).limit == pytest.approx(2 * per_second, rel=0.01)
+
+
+@given(st.floats(1, 49))
+def test_the_slowest_one_still_gets_a_few(per_second: float) -> None:
+    assert settled(lambda n: n / per_second).limit == LEAST
+
+
+def test_what_has_become_slow_gets_less_at_once() -> None:
+    pace = settled(lambda records: records / 300_000)
+    pace.measured(MOST, 100.0)
+    assert pace.limit == 2_000
+
+
+def test_it_recovers_by_and_by() -> None:
+    pace = Pace()
+    pace.measured(FIRST, 40.0)
+    limits = [pace.limit]
+    for _ in range(3):
+        pace.measured(pace.limit, 0.001)
+        limits.append(pace.limit)
+    assert limits == [LEAST, 400, 1_600, 6_400]
+
+
+def test_small_batches_prove_nothing() -> None:
+    pace = Pace()
+    for _ in range(10):
+        pace.measured(FIRST // 2 - 1, 0.001)
+    assert pace.limit == FIRST
+
+
+def test_a_batch_that_took_no_time_is_no_division_by_zero() -> None:
+    pace = Pace()
+    pace.measured(FIRST, 0.0)
+    assert pace.limit == 4 * FIRST

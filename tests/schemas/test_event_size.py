@@ -1,0 +1,117 @@
+"""An event always fits its topic: a request at the limit, and all that is added to it.
+
+Kafka compares `max.message.bytes` with a batch, which has a frame of its own around key and value.
+"""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from json_requests import any_values, texts, written
+
+from schemas import events
+from schemas.events import EVENT_OVERHEAD_BYTES, AuditEvent, Records, encode, instant
+from schemas.outcomes import ErrorCode, EventType
+from schemas.parsing import parse
+from schemas.replies import Declined
+from schemas.requests import PaymentRequest
+
+FRAME_BYTES = 100
+"""A record batch of one record: 61 bytes, and up to 30 around key and value."""
+MESSAGE_MAX_BYTES = 65_536
+REQUEST_MAX_BYTES = MESSAGE_MAX_BYTES - EVENT_OVERHEAD_BYTES
+RECORDS = Records("t" * 249, 2**31 - 1)
+OFFSET = 2**48 - 1
+AT = instant(1767225600)
+WORST = "\x01"
+"""A character that JSON makes six bytes of."""
+WORST_REFERENCE = WORST * 255
+WORST_DECLINE = Declined(ErrorCode.INSUFFICIENT_FUNDS, WORST * 500, retryable=True)
+
+
+def sizes(value: bytes | None) -> list[int]:
+    """Sizes of the events that a record may become, with its key and Kafka's frame."""
+    event_id, source = RECORDS.event_id(OFFSET), RECORDS.source(OFFSET)
+    parsed = parse(value, REQUEST_MAX_BYTES)
+    reason = WORST_DECLINE if isinstance(parsed, PaymentRequest) else parsed
+    error = events.error_of(reason)
+    if isinstance(parsed, PaymentRequest):
+        outcomes = [
+            encode(events.processed(event_id, source, parsed, WORST_REFERENCE, AT)),
+            encode(events.declined(event_id, source, parsed, error, AT)),
+        ]
+    else:
+        outcomes = [encode(events.rejected(event_id, source, parsed, AT, REQUEST_MAX_BYTES))]
+    audit = AuditEvent(
+        event_id=event_id,
+        event_type=EventType.PROCESSED,
+        payment_id=parsed.payment_id,
+        source=source,
+        occurred_at=AT,
+        first_source=source,
+        gateway_reference=WORST_REFERENCE,
+        error=error,
+    )
+    key = (parsed.payment_id or "").encode()
+    return [len(event) + len(key) + FRAME_BYTES for event in (*outcomes, encode(audit))]
+
+
+def assert_fits(value: bytes | None) -> None:
+    assert max(sizes(value)) <= MESSAGE_MAX_BYTES
+
+
+def filled(size: int, unit: bytes, **changes: object) -> bytes:
+    """Return a request of this size, or as near as `unit`, repeated in its metadata, allows."""
+    room = size - len(written(metadata={"note": ""}, **changes))
+    return written(metadata=b'{"note":"' + unit * (room // len(unit)) + b'"}', **changes)
+
+
+UNITS = [b"x", "\U0001f4b3".encode(), b"\\u0001", b'\\"', b"\\ud83d\\udcb3"]
+TEXTS = [WORST * 255, "\U0001f4b3" * 255, '"' * 255, "x" * 255, "p"]
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=["control", "wide", "quotes", "long", "short"])
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("amount", [b"1", b"999999999999.99" + b"0" * 9, b"-1", b"null"])
+def test_a_request_of_any_size_fits(unit: bytes, text: str, amount: bytes) -> None:
+    names = dict.fromkeys(["paymentId", "userId", "paymentMethod"], text)
+    for size in (REQUEST_MAX_BYTES, REQUEST_MAX_BYTES + 1, 2 * REQUEST_MAX_BYTES):
+        assert_fits(filled(size, unit, **names, amount=amount))
+
+
+@pytest.mark.parametrize("size", [REQUEST_MAX_BYTES, REQUEST_MAX_BYTES + 1, 1_000_000])
+@pytest.mark.parametrize("unit", [b"\xff", b"\x00", b"[", b'"', b'\\"', b"{}", "\u20ac".encode()])
+def test_undecodable_bytes_of_any_size_fit(unit: bytes, size: int) -> None:
+    assert_fits((unit * size)[:size])
+
+
+def test_a_request_with_everything_wrong_fits() -> None:
+    assert_fits(b'{"paymentId":1,"userId":"","amount":"","currency":"usd","metadata":1}')
+
+
+@given(any_values)
+def test_any_record_fits(value: bytes | None) -> None:
+    assert_fits(value)
+
+
+@given(any_values, st.integers(REQUEST_MAX_BYTES - 300, REQUEST_MAX_BYTES + 300))
+def test_any_record_fits_when_it_is_padded_to_the_limit(value: bytes | None, size: int) -> None:
+    assert_fits((value or b"").ljust(size))
+
+
+@given(texts, texts, texts, st.sampled_from(UNITS))
+def test_a_valid_request_at_the_limit_is_processed_and_fits(
+    payment_id: str, user_id: str, method: str, unit: bytes
+) -> None:
+    value = filled(
+        REQUEST_MAX_BYTES, unit, paymentId=payment_id, userId=user_id, paymentMethod=method
+    )
+    assert isinstance(parse(value, REQUEST_MAX_BYTES), PaymentRequest)
+    assert_fits(value)
+
+
+def test_an_event_is_never_smaller_than_what_it_passes_on() -> None:
+    """The tests above would also pass if events were just empty."""
+    value = filled(REQUEST_MAX_BYTES, b"x")
+    metadata = msgspec.json.decode(value, type=dict[str, msgspec.Raw])["metadata"]
+    assert min(sizes(value)[:2]) > len(bytes(metadata))

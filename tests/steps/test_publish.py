@@ -1,0 +1,265 @@
+"""The three branches; and the audit events, as documentation of the contract: every byte.
+
+The events of the processed and of the failed topic are in `tests/schemas/test_events.py`.
+"""
+
+import json
+import time
+from collections.abc import MutableMapping
+from typing import Any
+
+import numpy as np
+import pytest
+from step_samples import MAX_BYTES, READ_AT, rejected, request
+from structlog.testing import capture_logs
+
+from dataflow.batches import Decided, Outgoing, Signal, Told
+from dataflow.core.decide import Charged, Outcome, Repeated
+from dataflow.core.segments import origin
+from dataflow.metrics import Tally
+from dataflow.steps.publish import Audit, Branch, Failed, Processed
+from schemas.outcomes import ErrorCode, EventType
+from schemas.replies import Approved, Declined
+from schemas.requests import Rejected
+
+INPUT = "payments.payment-requested"
+PROCESSED = Processed(INPUT, "processed", MAX_BYTES)
+FAILED = Failed(INPUT, "failed", MAX_BYTES)
+AUDIT = Audit(INPUT, "audit", MAX_BYTES)
+BRANCHES = [PROCESSED, FAILED, AUDIT]
+
+APPROVED = Charged(request("pay_1"), Approved("ch_1"))
+DECLINED = Charged(
+    request("pay_2"), Declined(ErrorCode.CARD_EXPIRED, "The card has expired.", retryable=False)
+)
+DUPLICATE = Repeated(request("pay_1"), EventType.DUPLICATE, origin(7, 40))
+CONFLICT = Repeated(request("pay_1", amount=6), EventType.CONFLICT, origin(7, 40))
+INVALID = Rejected(code=ErrorCode.INVALID, message="amount: is required", payment_id="pay_3")
+GARBAGE = rejected()
+ALL: list[Outcome] = [APPROVED, DECLINED, DUPLICATE, CONFLICT, INVALID, GARBAGE]
+
+
+def decided(*outcomes: Outcome, partition: int = 3, first_offset: int = 42) -> Decided:
+    offsets = list(range(first_offset, first_offset + len(outcomes)))
+    return Decided(
+        partition=partition,
+        next_offset=first_offset + len(outcomes),
+        times_ms=np.array(offsets, np.int64) * 10,
+        offsets=offsets,
+        outcomes=list(outcomes),
+        decided_at=READ_AT,
+    )
+
+
+def published(branch: Branch, content: Decided | Told) -> Outgoing:
+    result = branch(("005", content))
+    assert result is not None
+    lane, outgoing = result
+    assert lane == "005"
+    assert outgoing.topic == branch.topic
+    return outgoing
+
+
+def one_line(text: str) -> bytes:
+    """Drop what makes a JSON document readable."""
+    return "".join(line.strip() for line in text.splitlines()).encode()
+
+
+def audited(outcome: Outcome) -> bytes:
+    (event,) = published(AUDIT, decided(outcome)).values
+    return event
+
+
+class TestAuditEvents:
+    def test_processed(self) -> None:
+        assert audited(APPROVED) == one_line("""
+            {"eventId":"64746a08-39ac-88b8-83c5-00000000002a",
+             "eventType":"payment.processed",
+             "paymentId":"pay_1",
+             "source":{"topic":"payments.payment-requested","partition":3,"offset":42},
+             "occurredAt":"2026-01-01T00:00:00.500Z",
+             "gatewayReference":"ch_1"}
+        """)
+
+    def test_failed_since_it_was_declined(self) -> None:
+        assert audited(DECLINED) == one_line("""
+            {"eventId":"64746a08-39ac-88b8-83c5-00000000002a",
+             "eventType":"payment.failed",
+             "paymentId":"pay_2",
+             "source":{"topic":"payments.payment-requested","partition":3,"offset":42},
+             "occurredAt":"2026-01-01T00:00:00.500Z",
+             "error":{"code":"card_expired",
+                      "message":"The card has expired.",
+                      "retryable":false}}
+        """)
+
+    def test_failed_since_it_is_invalid(self) -> None:
+        assert audited(INVALID) == one_line("""
+            {"eventId":"64746a08-39ac-88b8-83c5-00000000002a",
+             "eventType":"payment.failed",
+             "paymentId":"pay_3",
+             "source":{"topic":"payments.payment-requested","partition":3,"offset":42},
+             "occurredAt":"2026-01-01T00:00:00.500Z",
+             "error":{"code":"invalid","message":"amount: is required","retryable":false}}
+        """)
+
+    def test_failed_since_it_is_unreadable(self) -> None:
+        assert audited(GARBAGE) == one_line("""
+            {"eventId":"64746a08-39ac-88b8-83c5-00000000002a",
+             "eventType":"payment.failed",
+             "paymentId":null,
+             "source":{"topic":"payments.payment-requested","partition":3,"offset":42},
+             "occurredAt":"2026-01-01T00:00:00.500Z",
+             "error":{"code":"malformed","message":"the record is not UTF-8","retryable":false}}
+        """)
+
+    def test_duplicate(self) -> None:
+        assert audited(DUPLICATE) == one_line("""
+            {"eventId":"64746a08-39ac-88b8-83c5-00000000002a",
+             "eventType":"payment.duplicate",
+             "paymentId":"pay_1",
+             "source":{"topic":"payments.payment-requested","partition":3,"offset":42},
+             "occurredAt":"2026-01-01T00:00:00.500Z",
+             "firstSource":{"topic":"payments.payment-requested","partition":7,"offset":40}}
+        """)
+
+    def test_conflict(self) -> None:
+        assert audited(CONFLICT) == one_line("""
+            {"eventId":"64746a08-39ac-88b8-83c5-00000000002a",
+             "eventType":"payment.conflict",
+             "paymentId":"pay_1",
+             "source":{"topic":"payments.payment-requested","partition":3,"offset":42},
+             "occurredAt":"2026-01-01T00:00:00.500Z",
+             "firstSource":{"topic":"payments.payment-requested","partition":7,"offset":40}}
+        """)
+
+
+class TestTopics:
+    def test_which_outcome_goes_where(self) -> None:
+        def written(branch: Branch) -> list[Outcome]:
+            events = map(json.loads, published(branch, decided(*ALL)).values)
+            return [ALL[event["source"]["offset"] - 42] for event in events]
+
+        assert written(PROCESSED) == [APPROVED]
+        assert written(FAILED) == [DECLINED, INVALID, GARBAGE]
+        assert written(AUDIT) == ALL
+
+    @pytest.mark.parametrize("branch", BRANCHES)
+    def test_a_record_is_keyed_by_its_payment_id(self, branch: Branch) -> None:
+        outgoing = published(branch, decided(*ALL))
+        assert outgoing.keys == [
+            None if (payment_id := json.loads(value)["paymentId"]) is None else payment_id.encode()
+            for value in outgoing.values
+        ]
+
+    def test_an_outcome_and_its_audit_event_have_one_id_one_type_and_one_instant(self) -> None:
+        audit = [json.loads(value) for value in published(AUDIT, decided(*ALL)).values]
+        by_id = {event["eventId"]: event for event in audit}
+        assert len(by_id) == len(ALL)
+        for branch, at in ((PROCESSED, "processedAt"), (FAILED, "failedAt")):
+            for value in published(branch, decided(*ALL)).values:
+                event = json.loads(value)
+                twin = by_id[event["eventId"]]
+                for name in ("eventType", "paymentId", "source"):
+                    assert event[name] == twin[name]
+                assert event[at] == twin["occurredAt"]
+                assert event.get("error") == twin.get("error")
+                assert event.get("gatewayReference") == twin.get("gatewayReference")
+
+    @pytest.mark.parametrize(
+        ("branch", "outcome"),
+        [
+            *((PROCESSED, outcome) for outcome in (DECLINED, INVALID, DUPLICATE, CONFLICT)),
+            *((FAILED, outcome) for outcome in (APPROVED, DUPLICATE, CONFLICT)),
+        ],
+    )
+    def test_a_branch_with_nothing_to_write_writes_nothing(
+        self, branch: Branch, outcome: Outcome
+    ) -> None:
+        assert branch(("005", decided(outcome))) is None
+
+    def test_a_long_record_is_cut_to_the_largest_request(self) -> None:
+        short = Failed(INPUT, "failed", 100)
+        (value,) = published(short, decided(rejected(b"\xff" * 1000))).values
+        event = json.loads(value)
+        assert len(event["original"]) == 100
+        assert event["originalTruncated"] is True
+
+
+class TestWhatIsCounted:
+    """Once for each record: on the audit topic, which has them all."""
+
+    def test_outcomes_are_counted_by_kind_and_failures_by_code(self) -> None:
+        batch = decided(*ALL, APPROVED, DECLINED)
+        assert published(AUDIT, batch).tally == Tally(
+            processed=2,
+            failed={ErrorCode.CARD_EXPIRED: 2, ErrorCode.INVALID: 1, ErrorCode.MALFORMED: 1},
+            duplicates=1,
+            conflicts=1,
+        )
+
+    def test_it_has_the_position_and_the_times(self) -> None:
+        outgoing = published(AUDIT, decided(APPROVED, GARBAGE, partition=3, first_offset=42))
+        assert outgoing.positions == {3: 44}
+        assert outgoing.times_ms.tolist() == [420, 430]
+
+    @pytest.mark.parametrize("branch", [PROCESSED, FAILED])
+    def test_the_other_branches_have_neither(self, branch: Branch) -> None:
+        outgoing = published(branch, decided(*ALL))
+        assert (outgoing.positions, outgoing.tally) == ({}, Tally())
+        assert outgoing.times_ms.tolist() == []
+
+
+class TestSignals:
+    @pytest.mark.parametrize("signal", Signal)
+    def test_they_reach_a_lane_once(self, signal: Signal) -> None:
+        told = Told(signal, 3, 7)
+        assert PROCESSED(("005", told)) is None
+        assert FAILED(("005", told)) is None
+        outgoing = published(AUDIT, told)
+        assert outgoing.told is told
+        assert outgoing.values == []
+
+    def test_a_beat_carries_the_position(self) -> None:
+        assert published(AUDIT, Told(Signal.BEAT, 3, 7)).positions == {3: 7}
+
+    @pytest.mark.parametrize("signal", set(Signal) - {Signal.BEAT})
+    def test_the_others_open_no_transaction(self, signal: Signal) -> None:
+        assert published(AUDIT, Told(signal, 3, 7)).positions == {}
+
+
+class TestConflictsInTheLog:
+    """They are fraud or a bug, so they are never silent; nor do they flood the log."""
+
+    def logged(
+        self, monkeypatch: pytest.MonkeyPatch, batches: list[tuple[float, Decided]]
+    ) -> list[MutableMapping[str, Any]]:
+        """Publish each batch at its second; return the lines."""
+        audit = Audit(INPUT, "audit", MAX_BYTES)
+        with capture_logs() as lines:
+            for now_s, batch in batches:
+                monkeypatch.setattr(time, "monotonic", lambda now_s=now_s: now_s)
+                published(audit, batch)
+        return lines
+
+    def test_a_conflict_is_a_line_that_names_both_records(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (line,) = self.logged(monkeypatch, [(0.0, decided(APPROVED, CONFLICT, DUPLICATE))])
+        assert line["log_level"] == "warning"
+        assert line["event"] == "conflict: a paymentId came again with other content"
+        assert (line["paymentId"], line["partition"], line["offset"]) == ("pay_1", 3, 43)
+        assert line["first_seen_at"] == (7, 40)
+
+    def test_there_is_one_a_second_however_many_there_are(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        flood = [
+            (now_s, decided(CONFLICT, CONFLICT, first_offset=n))
+            for n, now_s in enumerate([10.0, 10.5, 10.9, 11.0, 11.9, 12.5])
+        ]
+        lines = self.logged(monkeypatch, flood)
+        assert [line["offset"] for line in lines] == [0, 3, 5]
+
+    def test_other_outcomes_are_not_logged(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert self.logged(monkeypatch, [(0.0, decided(APPROVED, DUPLICATE, INVALID))]) == []

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from confluent_kafka import Consumer, KafkaError, Message, Producer
@@ -125,7 +125,7 @@ def _send_at(
     producer = Producer({"bootstrap.servers": kafka.bootstrap, "linger.ms": 1})
     sent: dict[tuple[int, int], float] = {}
 
-    def note(at_s: float) -> object:
+    def note(at_s: float) -> Callable[[KafkaError | None, Message], None]:
         def delivered(error: KafkaError | None, message: Message) -> None:
             assert error is None, error
             sent[message.partition() or 0, message.offset() or 0] = at_s

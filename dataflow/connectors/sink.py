@@ -54,6 +54,8 @@ _FENCED = {
     KafkaError.INVALID_PRODUCER_EPOCH,
 }
 _SLICE_S = 1.0
+_GRACE_S = 2.0
+"""How long a commit may be late before the client is given up."""
 _COMMITS_AT_ONCE = 16
 
 
@@ -192,12 +194,24 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
         """Commit the epoch's transaction. The state is empty: Kafka knows all there is."""
         if self._open:
             with self._status.waiting("Kafka commit", self._timeout_s):
-                duration_s = self._commits.wait_for(self)
+                duration_s = self._wait_for_commit()
             self._status.committed(duration_s)
             self._metrics.committed(self._tally)
             self._observe_latency()
             self._clear()
         return b""
+
+    def _wait_for_commit(self) -> float:
+        # When a coordinator goes away, librdkafka may ignore the timeout of a call, and never come
+        # back from it.
+        patience_s = self._timeout_s + _GRACE_S
+        try:
+            return self._commits.wait_for(self, patience_s)
+        except TimeoutError as error:
+            raise CommitError(
+                f"lane {self._name}: the Kafka client did not end its commit within"
+                f" {patience_s:g} s (KAFKA_TRANSACTION_TIMEOUT, and {_GRACE_S:g} s)"
+            ) from error
 
     def commit(self) -> float:
         """Commit what was written; the seconds it took. Raises a `Fault` if that is uncertain."""
@@ -335,12 +349,16 @@ class Commits:
         """This lane has opened its transaction of the epoch."""
         self._open[threading.get_ident()].append(lane)
 
-    def wait_for(self, lane: Lane) -> float:
-        """Commit this lane, and begin to commit the worker's others; see `Lane.commit`."""
+    def wait_for(self, lane: Lane, timeout_s: float) -> float:
+        """Commit this lane, and begin to commit the worker's others; see `Lane.commit`.
+
+        Raises:
+            TimeoutError: it is still at it; there is no way to make it stop.
+        """
         worker = threading.get_ident()
         running = self._running[worker]
         running |= {each: self._pool.submit(each.commit) for each in self._open.pop(worker, [])}
-        return running.pop(lane).result()
+        return running.pop(lane).result(timeout_s)
 
 
 def _group_metadata(kafka: KafkaSettings, group: str) -> Any:

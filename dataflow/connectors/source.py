@@ -16,7 +16,7 @@ Offsets are always those of the *next* record.
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import Any
 
@@ -44,8 +44,9 @@ Item = Fetched | Restore | Forget | Told
 
 _log = structlog.get_logger()
 
-_IDLE_S = (0.002, 0.02)
-"""Pause after an empty poll: the first one, and the longest after several."""
+_TICK_S = 0.02
+"""All partitions poll in step, so often, unless there is a backlog: records that arrive one by one
+share the cost of a pass through the flow."""
 _BEAT_EVERY_S = 3600.0
 """Kafka forgets the offsets of a quiet group after days (offsets.retention.minutes)."""
 _RECALLED = "recalled"
@@ -201,7 +202,7 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
         self._pace = Pace()
         self._batch: tuple[int, float] = (0, time.monotonic())  # size and time of the last one
         self._epoch_records = 0
-        self._idle_s = 0.0
+        self._hurry = True  # the first batch belongs to the epoch that we resume in
 
     # ---- called by the engine ----
 
@@ -224,8 +225,10 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
         return [self._tell(Signal.RESTART if self._lifecycle.restart_wanted else Signal.DRAIN)]
 
     def next_awake(self) -> datetime | None:
-        """At once, unless the last poll was empty."""
-        return datetime.now(UTC) + timedelta(seconds=self._idle_s) if self._idle_s else None
+        """At the next tick, or at once when there is more to read."""
+        if self._hurry:
+            return None
+        return datetime.fromtimestamp((time.time() // _TICK_S + 1) * _TICK_S, UTC)
 
     @reported
     def snapshot(self) -> bytes:
@@ -240,7 +243,7 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
             }[self._phase]
             if self._phase is Phase.LIVE:
                 self._status.partition_live(self._partition)
-            self._idle_s = 0.0
+            self._hurry = True
         self._look_at_the_end()
         self._epoch_records = 0
         self._status.epoch_closed()
@@ -322,9 +325,7 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
             self._batch = (len(messages), time.monotonic())
             self._report_position()
             self._epoch_records += len(messages)
-        if not items:
-            return self._rest()
-        self._idle_s = 0.0
+        self._hurry = len(messages) > self._pace.limit // 2
         return items
 
     def _tell(self, signal: Signal) -> Told:
@@ -351,8 +352,7 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
         return messages or self._consume(self._pace.limit, 0.0), {}
 
     def _rest(self) -> list[Item]:
-        shortest, longest = _IDLE_S
-        self._idle_s = min(longest, max(shortest, self._idle_s * 2))
+        self._hurry = False
         return []
 
     # ---- reading ----

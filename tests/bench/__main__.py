@@ -51,6 +51,8 @@ def catch_up(kafka: Broker, directory: Path, records: int) -> None:
     with Flow(kafka, topics, directory, snapshot_interval="1", environ={"LANES": ""}) as flow:
         flow.wait(lambda: _decided(flow) > 0, 60, "started")
         started_s, cpu_s, before = time.monotonic(), _cpu_s(flow), _decided(flow)
+        if before == records:
+            sys.exit(f"{records} requests are done before they can be timed: give more --records")
         flow.wait(lambda: _decided(flow) >= records, 600, "done")
         seconds, cpu_s = time.monotonic() - started_s, _cpu_s(flow) - cpu_s
         peak_mb = _peak_mb(flow)

@@ -15,7 +15,8 @@ from typing import Any, Self
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka.admin._listoffsets import OffsetSpec
 from kafkatest import Cluster
 from kafkatest.ports import free
 
@@ -240,6 +241,24 @@ def send(kafka: Cluster, topics: Topics, values: Iterator[bytes], partitions: in
     return count
 
 
+def has_open_transaction(kafka: Cluster, topic: str) -> bool:
+    """Whether a `read_committed` reader of the topic waits for one to end."""
+    admin = kafka.admin()
+    partitions = admin.list_topics(topic, timeout=10).topics[topic].partitions
+    latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+    ends = [
+        [
+            listed.result(20).offset
+            for listed in admin.list_offsets(
+                dict.fromkeys([TopicPartition(topic, n) for n in sorted(partitions)], latest),
+                isolation_level=level,
+            ).values()
+        ]
+        for level in (IsolationLevel.READ_COMMITTED, IsolationLevel.READ_UNCOMMITTED)
+    ]
+    return ends[0] != ends[1]
+
+
 def read_all(kafka: Cluster, topic: str, *, isolation: str = "read_committed") -> list[Message]:
     """Everything that is in a topic now, partition by partition."""
     consumer = Consumer(
@@ -261,8 +280,11 @@ def read_all(kafka: Cluster, topic: str, *, isolation: str = "read_committed") -
     while open_partitions:
         assert time.monotonic() < deadline, f"{topic}: an open transaction blocks the reader"
         for message in consumer.consume(10_000, 0.2):
-            if message.error() is not None:
-                open_partitions.discard(message.partition())
+            error = message.error()
+            if error is not None:
+                # Others pass: after an outage a partition may be without a leader for a moment.
+                if error.code() == KafkaError._PARTITION_EOF:
+                    open_partitions.discard(message.partition())
             else:
                 messages.append(message)
     consumer.close()

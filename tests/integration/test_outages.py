@@ -1,0 +1,157 @@
+"""Kafka goes away for a while, or the flow does: what is committed stays true, and it goes on."""
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from invariants import check
+from kafkatest import Broker, Cluster
+from product import (
+    Flow,
+    Topics,
+    has_open_transaction,
+    mixed_requests,
+    request,
+    run_until_decided,
+    send,
+)
+
+from dataflow.core.segments import lane_of_key
+from schemas.requests import key_of
+
+COUNT = 600
+WATCHFUL = {"TUNE": "dataflow.connectors.cluster:_WATCH_EVERY_S=0.5"}
+
+
+@pytest.fixture
+def topics(kafka: Cluster) -> Topics:
+    return Topics.fresh(kafka)
+
+
+def is_suspended(flow: Flow) -> bool:
+    return " T " in Path(f"/proc/{flow.process.pid}/stat").read_text()
+
+
+def suspended(
+    kafka: Cluster, topics: Topics, directory: Path, at: str, environ: dict[str, str]
+) -> Flow:
+    """A flow that is suspended at a point."""
+    environ = {"CRASH_AT": at, "CRASH_BY": "SIGSTOP", **environ}
+    flow = Flow(kafka, topics, directory, environ=environ)
+    flow.wait(lambda: is_suspended(flow), 30, "suspended")
+    return flow
+
+
+@pytest.fixture(scope="module", autouse=True)
+def overslept(
+    kafka: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Flow, Topics]]:
+    """Suspended in a transaction, while the other tests run: Kafka takes up to 20 s to end it."""
+    topics = Topics.fresh(kafka)
+    directory = tmp_path_factory.mktemp("overslept")
+    timeout = {"KAFKA_TRANSACTION_TIMEOUT": "10s"}
+    send(kafka, topics, mixed_requests(COUNT, seed=1))
+    with suspended(kafka, topics, directory, "flushed:1", timeout) as sleeper:
+        assert has_open_transaction(kafka, topics.outputs[2])
+        yield sleeper, topics
+
+
+# ---- Kafka goes away ----
+
+
+def restart(broker: Broker) -> None:
+    broker.restart()
+
+
+def resume(broker: Broker) -> None:
+    # Longer than the broker's session: its partitions have lost their leader for a moment.
+    time.sleep(3.5)
+    broker.resume()
+
+
+@pytest.mark.parametrize(
+    ("take_away", "bring_back"), [(Broker.stop, restart), (Broker.pause, resume)]
+)
+def test_kafka_comes_back(
+    take_away: Callable[[Broker], None],
+    bring_back: Callable[[Broker], None],
+    kafka_control: Broker,
+    topics: Topics,
+    tmp_path: Path,
+) -> None:
+    """Not ready meanwhile, but alive. Then it goes on; or it ends, and a restart goes on.
+
+    A commit that was under way can be lost on the client for good.
+    """
+    environ = {**WATCHFUL, "KAFKA_TRANSACTION_TIMEOUT": "10s"}
+    with Flow(kafka_control, topics, tmp_path, environ=environ) as flow:
+        flow.wait_until_ready()
+        send(kafka_control, topics, mixed_requests(5_000, seed=1))
+        flow.wait(lambda: flow.decided() > 0, 20, "at work")
+        take_away(kafka_control)
+        flow.wait(lambda: flow.get("/ready")[0] == 503, 40, "unready")
+        assert "Kafka is unreachable" in flow.get("/ready")[1]
+        assert flow.get("/live")[0] == 200
+        bring_back(kafka_control)
+        send(kafka_control, topics, mixed_requests(COUNT, seed=2))
+        while (code := flow.process.poll()) is None and flow.decided() < 5_000 + COUNT:
+            time.sleep(0.1)
+        assert code in {None, 1}
+        if code is None:
+            flow.wait_until_ready()
+            assert flow.terminate() == 0
+    run_until_decided(kafka_control, topics, tmp_path, 5_000 + COUNT)
+    assert check(kafka_control, topics).despite_restarts == []
+
+
+# ---- the flow goes away, and comes back as a zombie ----
+
+
+def wake(zombie: Flow) -> dict[str, str]:
+    """Let a suspended flow go on; the fault that it ends by."""
+    zombie.process.send_signal(signal.SIGCONT)
+    assert zombie.wait_for_exit() == 1
+    [fault] = [entry for entry in zombie.entries if entry["event"] == "fault"]
+    return fault
+
+
+def test_a_zombie_cannot_commit(kafka: Cluster, topics: Topics, tmp_path: Path) -> None:
+    """It had everything written, and was suspended before the commit; meanwhile, another run."""
+    send(kafka, topics, mixed_requests(COUNT, seed=1))
+    with suspended(kafka, topics, tmp_path, "before-commit:1", {}) as zombie:
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.mkdir()
+        run_until_decided(kafka, topics, elsewhere, COUNT)
+        fault = wake(zombie)
+    assert fault["kind"] == "FencedError"
+    assert "Another execution of this flow has taken over" in fault["reason"]
+    assert check(kafka, topics).problems == []
+
+
+def test_a_zombie_with_more_lanes_cannot_commit(
+    kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    """Also in those lanes that the run which took over does not have; here, only in those."""
+    names = [f"pay-{n}" for n in range(COUNT)]
+    ids = [name for name in names if lane_of_key(key_of(name), 8) > 0]
+    send(kafka, topics, map(request, ids))
+    with suspended(kafka, topics, tmp_path, "before-commit:1", {"LANES": "8"}) as zombie:
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.mkdir()
+        run_until_decided(kafka, topics, elsewhere, len(ids), {"LANES": "1"})
+        assert wake(zombie)["kind"] == "FencedError"
+    assert check(kafka, topics).problems == []
+
+
+def test_a_transaction_that_was_open_for_too_long_is_void(
+    kafka: Cluster, overslept: tuple[Flow, Topics]
+) -> None:
+    """Kafka ends it by itself, so that nobody waits for a suspended flow for ever."""
+    sleeper, topics = overslept
+    audit = topics.outputs[2]
+    sleeper.wait(lambda: not has_open_transaction(kafka, audit), 60, "timed out")
+    assert wake(sleeper)["kind"] in {"FencedError", "CommitError"}
+    run_until_decided(kafka, topics, sleeper.log_path.parent, COUNT)
+    assert check(kafka, topics).problems == []

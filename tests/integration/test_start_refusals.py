@@ -1,0 +1,371 @@
+"""What the flow refuses to start with: exit code 1, and one line that says why and what to do.
+
+And what it does start with, though much is gone: then no committed outcome is repeated.
+"""
+
+import os
+import pickle
+import re
+import shlex
+import shutil
+import socket
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from bytewax.recovery import init_db_dir
+from confluent_kafka import TopicPartition
+from invariants import check
+from kafkatest import Cluster, SecureBroker
+from product import Flow, Topics, mixed_requests, read_all, request, run_until_decided, send
+
+GROUP_TOOL = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
+COUNT = 600
+
+
+class Stopped(NamedTuple):
+    """A flow that has decided `COUNT` records and was stopped; what it left behind."""
+
+    topics: Topics
+    recovery: Path
+
+    def copy(self, directory: Path) -> Path:
+        """Where a test may spoil its recovery directory; for a `Flow` in `directory`."""
+        return Path(shutil.copytree(self.recovery, directory / "recovery"))
+
+
+@pytest.fixture(scope="module")
+def stopped(kafka: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Stopped:
+    topics, directory = Topics.fresh(kafka), tmp_path_factory.mktemp("stopped")
+    send(kafka, topics, mixed_requests(COUNT, seed=1))
+    run_until_decided(kafka, topics, directory, COUNT)
+    return Stopped(topics, directory / "recovery")
+
+
+@pytest.fixture
+def topics(kafka: Cluster) -> Topics:
+    return Topics.fresh(kafka)
+
+
+@pytest.fixture
+def nowhere() -> Topics:
+    """Topics that do not exist, for what is refused before anybody looks at them."""
+    return Topics("nowhere")
+
+
+def crash(kafka: Cluster, topics: Topics, directory: Path, at: str) -> None:
+    with Flow(kafka, topics, directory, environ={"CRASH_AT": at}) as flow:
+        assert flow.wait_for_exit() == -9
+
+
+def execute_remedy(kafka: Cluster, refusal: str) -> None:
+    """Run the command that the refusal tells to run."""
+    script, *args = shlex.split(refusal.splitlines()[-1])
+    assert script == "kafka-consumer-groups.sh"
+    at = args.index("--bootstrap-server")
+    assert args[at + 1] == kafka.bootstrap
+    kafka.tool(GROUP_TOOL, *args[:at], *args[at + 2 :])
+
+
+# ---- settings and ports ----
+
+
+def test_all_wrong_settings_are_named_at_once(
+    kafka: Cluster, nowhere: Topics, tmp_path: Path
+) -> None:
+    wrong = {"LANES": "0", "PORT": "x", "KAFKA_BROKERS": "nonsense", "DEDUPE_WINDOW": "1"}
+    with Flow(kafka, nowhere, tmp_path, environ=wrong) as flow:
+        assert flow.wait_for_exit() == 1
+    problems = [entry["problem"] for entry in flow.entries]
+    assert {problem.partition(":")[0] for problem in problems} == set(wrong)
+    assert all("; example: " in problem for problem in problems)
+
+
+def test_fewer_lanes_than_workers(kafka: Cluster, nowhere: Topics, tmp_path: Path) -> None:
+    with Flow(kafka, nowhere, tmp_path, "-w", "5") as flow:
+        assert flow.wait_for_exit() == 1
+    assert "LANES: 4 lanes are not enough for 5 workers" in flow.entries[-1]["problem"]
+
+
+@pytest.mark.parametrize("variable", ["PORT", "METRICS_PORT"])
+def test_a_taken_port(variable: str, kafka: Cluster, nowhere: Topics, tmp_path: Path) -> None:
+    with socket.create_server(("", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        with Flow(kafka, nowhere, tmp_path, environ={variable: port}) as flow:
+            refusal = flow.refusal()
+    assert refusal.startswith(f"{variable}: port {port} is already in use")
+    assert f"set {variable} to a free port" in refusal
+
+
+# ---- Kafka ----
+
+
+def test_missing_topics_are_all_named(kafka: Cluster, nowhere: Topics, tmp_path: Path) -> None:
+    with Flow(kafka, nowhere, tmp_path) as flow:
+        refusal = flow.refusal()
+    for topic in (nowhere.requested, *nowhere.outputs):
+        assert f"topic {topic}: does not exist" in refusal
+
+
+def test_no_broker(kafka: Cluster, nowhere: Topics, tmp_path: Path) -> None:
+    environ = {
+        "KAFKA_BROKERS": "127.0.0.1:1",
+        "TUNE": "dataflow.connectors.cluster:_START_TIMEOUT_S=1",
+    }
+    with Flow(kafka, nowhere, tmp_path, environ=environ) as flow:
+        refusal = flow.refusal()
+    assert refusal.startswith("KAFKA_BROKERS: no broker of 127.0.0.1:1 answered within 1 s")
+    assert "Connection refused" in refusal
+
+
+# ---- the recovery directory ----
+
+
+def test_a_recovery_directory_in_use(
+    kafka: Cluster, topics: Topics, nowhere: Topics, tmp_path: Path
+) -> None:
+    with Flow(kafka, topics, tmp_path) as first:
+        first.wait(lambda: "sidecar listens" in first.log, 20, "started")
+        with Flow(kafka, nowhere, tmp_path) as second:
+            refusal = second.refusal()
+        assert "is in use by another execution of this flow" in refusal
+        assert first.process.poll() is None
+
+
+@pytest.mark.parametrize("kind", ["a file", "below a file", "read-only"])
+def test_a_recovery_directory_that_cannot_be_written(
+    kind: str, kafka: Cluster, nowhere: Topics, tmp_path: Path
+) -> None:
+    file, read_only = tmp_path / "file", tmp_path / "read-only"
+    file.touch()
+    read_only.mkdir(mode=0o500)
+    recovery = {"a file": file, "below a file": file / "below", "read-only": read_only}[kind]
+    environ = {"BYTEWAX_RECOVERY_DIRECTORY": str(recovery)}
+    # To root a mode says nothing, until it gives up the right to ignore it.
+    prefix = ["setpriv", "--bounding-set=-dac_override"] if os.geteuid() == 0 else []
+    with Flow(kafka, nowhere, tmp_path, environ=environ, prefix=prefix) as flow:
+        refusal = flow.refusal()
+    assert refusal.startswith(f"BYTEWAX_RECOVERY_DIRECTORY: cannot write to {recovery}: ")
+
+
+def test_the_recovery_directory_of_another_group(
+    kafka: Cluster, stopped: Stopped, tmp_path: Path
+) -> None:
+    stopped.copy(tmp_path)
+    environ = {"KAFKA_GROUP_ID": "another"}
+    with Flow(kafka, stopped.topics, tmp_path, environ=environ) as flow:
+        refusal = flow.refusal()
+    assert f"belongs to another flow: group '{stopped.topics.group}', not 'another'" in refusal
+    assert "BYTEWAX_RECOVERY_DIRECTORY" in refusal
+
+
+def test_the_recovery_directory_of_another_topic(
+    kafka: Cluster, stopped: Stopped, topics: Topics, tmp_path: Path
+) -> None:
+    stopped.copy(tmp_path)
+    environ = {"KAFKA_GROUP_ID": stopped.topics.group}
+    with Flow(kafka, topics, tmp_path, environ=environ) as flow:
+        refusal = flow.refusal()
+    before = stopped.topics.requested
+    assert f"belongs to another flow: topic '{before}', not '{topics.requested}'" in refusal
+
+
+def test_the_recovery_directory_of_another_cluster(
+    secure_kafka: SecureBroker, stopped: Stopped, tmp_path: Path
+) -> None:
+    stopped.topics.create(secure_kafka)
+    stopped.copy(tmp_path)
+    with Flow(secure_kafka, stopped.topics, tmp_path) as flow:
+        refusal = flow.refusal()
+    assert "belongs to another flow: cluster '" in refusal
+
+
+def other_flows_state(recovery: Path) -> None:
+    with sqlite3.connect(recovery / "part-0.sqlite3") as store:
+        theirs = pickle.dumps({"offset": 7})
+        store.execute("UPDATE snaps SET ser_change = ? WHERE step_id LIKE '%.source'", [theirs])
+    store.close()
+
+
+def lost_segment(recovery: Path) -> None:
+    with sqlite3.connect(recovery / "part-0.sqlite3") as store:
+        store.execute(
+            "DELETE FROM snaps WHERE step_id LIKE '%.remember' AND state_key LIKE '00001/%'"
+        )
+    store.close()
+
+
+def no_database(recovery: Path) -> None:
+    (recovery / "part-0.sqlite3").write_bytes(b"no database" * 1000)
+
+
+def cut_short(recovery: Path) -> None:
+    (recovery / "part-0.sqlite3").write_bytes(b"")
+
+
+def lost_partition(recovery: Path) -> None:
+    shutil.rmtree(recovery)
+    recovery.mkdir()
+    init_db_dir(recovery, 2)  # type: ignore[no-untyped-call]
+    (recovery / "part-1.sqlite3").unlink()
+
+
+SPOILT: list[tuple[Callable[[Path], None], str]] = [
+    (other_flows_state, "holds a snapshot that is not ours"),
+    (lost_segment, "does not have segment 00001/000000000, which remembers 200 records"),
+    (no_database, "part-0.sqlite3 is no recovery partition that can be used: file is not a"),
+    (cut_short, "part-0.sqlite3 is no recovery partition that can be used: no such table"),
+    (lost_partition, "lacks part-1.sqlite3"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "said"), SPOILT, ids=[spoil.__name__ for spoil, _ in SPOILT])
+def test_a_spoilt_recovery_directory(
+    spoil: Callable[[Path], None], said: str, kafka: Cluster, stopped: Stopped, tmp_path: Path
+) -> None:
+    spoil(stopped.copy(tmp_path))
+    with Flow(kafka, stopped.topics, tmp_path) as flow:
+        refusal = flow.refusal()
+    assert said in refusal
+    assert re.search("BYTEWAX_RECOVERY_DIRECTORY|empty recovery directory", refusal)
+
+
+# ---- offsets that do not fit ----
+
+
+def test_a_snapshot_ahead_of_the_committed_offsets_and_the_remedy(
+    kafka: Cluster, tmp_path: Path
+) -> None:
+    """As with a recreated topic that has grown long again, or with offsets that expired."""
+    topics = Topics.fresh(kafka, partitions=1)
+    send(kafka, topics, mixed_requests(COUNT, seed=1), partitions=1)
+    run_until_decided(kafka, topics, tmp_path, COUNT)
+    lanes = [f"{topics.group}.lane-{lane:03d}" for lane in range(4)]
+    admin = kafka.admin()
+    for deleted in admin.delete_consumer_groups(lanes).values():
+        deleted.result(30)
+    with Flow(kafka, topics, tmp_path) as flow:
+        refusal = flow.refusal()
+    assert f"[0]: the snapshot stands at {COUNT}, but the lanes have only committed" in refusal
+
+    execute_remedy(kafka, refusal)
+    send(kafka, topics, mixed_requests(COUNT, seed=1), partitions=1)
+    run_until_decided(kafka, topics, tmp_path, 2 * COUNT)
+    assert check(kafka, topics).problems == []
+
+
+def test_records_that_retention_deleted_before_they_were_read_and_the_remedy(
+    kafka: Cluster, tmp_path: Path
+) -> None:
+    topics = Topics.fresh(kafka, partitions=1)
+    send(kafka, topics, mixed_requests(COUNT, seed=1), partitions=1)
+    run_until_decided(kafka, topics, tmp_path, COUNT)
+    send(kafka, topics, mixed_requests(COUNT, seed=2), partitions=1)
+    low = COUNT + 100
+    admin = kafka.admin()
+    for deleted in admin.delete_records([TopicPartition(topics.requested, 0, low)]).values():
+        deleted.result(30)
+    with Flow(kafka, topics, tmp_path) as flow:
+        refusal = flow.refusal()
+    assert f"the snapshot stands at {COUNT}, but retention has deleted" in refusal
+    assert "100 offsets were never read" in refusal
+
+    execute_remedy(kafka, refusal)
+    shutil.rmtree(tmp_path / "recovery")
+    run_until_decided(kafka, topics, tmp_path, 2 * COUNT)
+    audited = len(read_all(kafka, topics.outputs[2]))
+    assert audited == 2 * COUNT - 100
+
+
+def test_a_recreated_topic(kafka: Cluster, tmp_path: Path) -> None:
+    topics = Topics.fresh(kafka, partitions=1)
+    send(kafka, topics, mixed_requests(COUNT, seed=1), partitions=1)
+    run_until_decided(kafka, topics, tmp_path, COUNT)
+    admin = kafka.admin()
+    admin.delete_topics([topics.requested])[topics.requested].result(30)
+    while topics.requested in admin.list_topics(timeout=10).topics:
+        pass
+    kafka.create_topics({topics.requested: 1})
+    with Flow(kafka, topics, tmp_path) as flow:
+        refusal = flow.refusal()
+    assert f"stands at {COUNT}, beyond the end at 0: was the topic recreated?" in refusal
+
+
+# ---- LANES ----
+
+
+def test_lanes_changed_after_a_clean_stop(kafka: Cluster, topics: Topics, tmp_path: Path) -> None:
+    """Up, down and up again; repeats of earlier payments now come by other lanes."""
+    count = 0
+    for lanes in ("4", "8", "4"):
+        count += send(kafka, topics, mixed_requests(COUNT, seed=1))
+        run_until_decided(kafka, topics, tmp_path, count, {"LANES": lanes})
+    assert check(kafka, topics).despite_restarts == []
+
+
+def test_lanes_changed_with_work_in_flight(kafka: Cluster, topics: Topics, tmp_path: Path) -> None:
+    send(kafka, topics, mixed_requests(COUNT, seed=1))
+    crash(kafka, topics, tmp_path, "after-commit:1")
+    with Flow(kafka, topics, tmp_path, environ={"LANES": "2"}) as flow:
+        refusal = flow.refusal()
+    assert "LANES was changed from 4 to 2 while work was in flight" in refusal
+    assert "Start once with LANES=4" in refusal
+
+    run_until_decided(kafka, topics, tmp_path, COUNT)
+    assert check(kafka, topics).despite_restarts == []
+
+
+# ---- what may be gone ----
+
+
+def test_a_lost_recovery_directory_repeats_nothing_committed(
+    kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    """Only the ids are forgotten: what came before is not known any more."""
+    send(kafka, topics, mixed_requests(COUNT, seed=1))
+    run_until_decided(kafka, topics, tmp_path, COUNT)
+    send(kafka, topics, mixed_requests(COUNT, seed=2))
+    crash(kafka, topics, tmp_path, "after-commit:2")
+    shutil.rmtree(tmp_path / "recovery")
+    run_until_decided(kafka, topics, tmp_path, 2 * COUNT)
+    assert check(kafka, topics).despite_restarts == []
+
+
+def test_without_a_recovery_directory_nothing_committed_is_repeated(
+    kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    environ = {"BYTEWAX_RECOVERY_DIRECTORY": "", "BYTEWAX_SNAPSHOT_INTERVAL": "1"}
+    send(kafka, topics, mixed_requests(COUNT, seed=1))
+    with Flow(kafka, topics, tmp_path, environ={**environ, "CRASH_AT": "after-commit:2"}) as flow:
+        assert flow.wait_for_exit() == -9
+    warnings = [entry["event"] for entry in flow.entries if entry["level"] == "warning"]
+    assert [warning for warning in warnings if "set BYTEWAX_RECOVERY_DIRECTORY" in warning]
+    run_until_decided(kafka, topics, tmp_path, COUNT, environ)
+    assert check(kafka, topics).despite_restarts == []
+
+
+@pytest.fixture
+def old_copy(kafka: Cluster, topics: Topics, tmp_path: Path) -> Path:
+    """Where a copy of the recovery directory is, taken before the first payment."""
+    with Flow(kafka, topics, tmp_path) as flow:
+        flow.wait_until_ready()
+        assert flow.terminate() == 0
+    return Path(shutil.copytree(tmp_path / "recovery", tmp_path / "old" / "recovery")).parent
+
+
+def test_an_old_copy_of_the_recovery_directory(
+    old_copy: Path, kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    """What came since then is read again: decided payments, and repeats of them that are not."""
+    requests = [request(f"pay-{n}") for n in range(COUNT)]
+    send(kafka, topics, iter(requests))
+    run_until_decided(kafka, topics, tmp_path, COUNT)
+    # One record more, and each repeat is on another partition than its first copy.
+    send(kafka, topics, iter([b"", *requests]))
+    crash(kafka, topics, tmp_path, "flushed:3")
+    run_until_decided(kafka, topics, old_copy, 2 * COUNT + 1)
+    findings = check(kafka, topics)
+    assert findings.despite_restarts == []
+    assert findings.counts["outcomes"] == COUNT + 1

@@ -1,0 +1,182 @@
+"""How it ends: in order if asked to, at once if asked twice, and with the cause if it breaks."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from invariants import check
+from kafkatest import Cluster
+from kafkatest.ports import free
+from product import Flow, Topics, mixed_requests, read_all, request, run_until_decided, send
+
+GROUP_TOOL = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
+COUNT = 600
+SLOW = {"GATEWAY_CONCURRENCY": "1", "SIMULATED_LATENCY": "200ms"}
+"""Ten payments take two seconds."""
+
+
+@pytest.fixture
+def topics(kafka: Cluster) -> Topics:
+    return Topics.fresh(kafka)
+
+
+@contextmanager
+def two_processes(
+    kafka: Cluster, topics: Topics, directory: Path, first: Mapping[str, str] | None = None
+) -> Iterator[tuple[Flow, Flow]]:
+    """A cluster of two; `first` goes into the environment of the first one."""
+    addresses = ";".join(f"127.0.0.1:{port}" for port in free(2))
+    with (
+        Flow(kafka, topics, directory, "-i", "0", "-a", addresses, environ=first) as one,
+        Flow(kafka, topics, directory, "-i", "1", "-a", addresses) as other,
+    ):
+        yield one, other
+
+
+def committed(kafka: Cluster, topics: Topics) -> list[tuple[int, int]]:
+    """Offset and lag of each partition, as Kafka's own tool tells it of the plain group."""
+    shown = kafka.tool(GROUP_TOOL, "--describe", "--group", topics.group)
+    rows = re.findall(rf" {re.escape(topics.requested)} +\d+ +(\d+) +\d+ +(\d+)", shown)
+    return [(int(offset), int(lag)) for offset, lag in rows]
+
+
+def causes(flow: Flow) -> list[str]:
+    """What a process logged as the cause of its end; the engine's own words are passed over."""
+    entries = [json.loads(line) for line in flow.log.splitlines() if line.startswith("{")]
+    return [entry["reason"] for entry in entries if "reason" in entry and "kind" in entry]
+
+
+# ---- in order ----
+
+
+def test_what_was_read_before_the_signal_is_settled(
+    kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    """In the middle of its work; what is left has no event yet, and is for the next run."""
+    count = send(kafka, topics, mixed_requests(10_000, seed=1))
+    slow = {"GATEWAY_CONCURRENCY": "32", "SIMULATED_LATENCY": "10ms"}
+    with Flow(kafka, topics, tmp_path, environ=slow) as flow:
+        flow.wait(lambda: flow.decided() > 0, 40, "at work")
+        assert flow.terminate() == 0
+    settled = len(read_all(kafka, topics.outputs[2]))
+    assert 0 < settled < count
+    assert sum(offset for offset, _ in committed(kafka, topics)) == settled
+
+    with Flow(kafka, topics, tmp_path) as flow:
+        flow.wait_until_decided(count)
+        assert "payments_replayed_records_total 0.0" in flow.metrics()
+        assert flow.terminate() == 0
+    assert check(kafka, topics).despite_restarts == []
+
+
+def test_ctrl_c_leaves_no_lag(kafka: Cluster, topics: Topics, tmp_path: Path) -> None:
+    send(kafka, topics, mixed_requests(COUNT, seed=1))
+    with Flow(kafka, topics, tmp_path) as flow:
+        flow.wait_until_decided(COUNT)
+        flow.process.send_signal(signal.SIGINT)
+        assert flow.wait_for_exit() == 0
+    assert committed(kafka, topics) == [(COUNT // 3, 0)] * 3
+
+
+def test_as_the_first_process_of_a_container(
+    kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    """Linux ignores every signal to PID 1 that it has not asked for."""
+    prefix = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    if os.geteuid() != 0:
+        prefix += ["--user", "--map-root-user"]
+    with Flow(kafka, topics, tmp_path, prefix=prefix) as flow:
+        flow.wait_until_ready()
+        found = subprocess.run(
+            ["pgrep", "--parent", str(flow.process.pid)], check=True, capture_output=True, text=True
+        )
+        pid = int(found.stdout)
+        assert re.search(r"^NSpid:\s.*\s1$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+        os.kill(pid, signal.SIGTERM)
+        assert flow.wait_for_exit() == 0
+
+
+def test_a_signal_to_one_process_stops_both(kafka: Cluster, topics: Topics, tmp_path: Path) -> None:
+    with two_processes(kafka, topics, tmp_path) as (one, other):
+        one.wait_until_ready()
+        other.wait_until_ready()
+        assert other.terminate() == 0
+        assert one.wait_for_exit() == 0
+
+
+def test_not_ready_from_the_signal_on(kafka: Cluster, topics: Topics, tmp_path: Path) -> None:
+    """Also while the gateway is still at work; what it was given is settled."""
+    with Flow(kafka, topics, tmp_path, environ=SLOW) as flow:
+        flow.wait_until_ready()
+        send(kafka, topics, (request(f"pay-{n}") for n in range(10)), partitions=1)
+        flow.wait(lambda: "payment gateway" in flow.health()["waiting_for"], 20, "charging")
+        flow.process.send_signal(signal.SIGTERM)
+        flow.wait(lambda: flow.get("/ready")[0] == 503, 20, "unready")
+        assert flow.health()["status"] == "draining"
+        assert flow.wait_for_exit() == 0
+    assert len(read_all(kafka, topics.outputs[2])) > 0
+
+
+# ---- at once ----
+
+
+def test_a_second_signal_ends_it_at_once(kafka: Cluster, topics: Topics, tmp_path: Path) -> None:
+    """What it was doing is void, and done by the next run."""
+    with Flow(kafka, topics, tmp_path, environ={"SIMULATED_LATENCY": "30s"}) as flow:
+        flow.wait_until_ready()
+        send(kafka, topics, mixed_requests(COUNT, seed=1))
+        flow.wait(lambda: "payment gateway" in flow.health()["waiting_for"], 20, "charging")
+        flow.process.send_signal(signal.SIGTERM)
+        flow.wait(lambda: flow.get("/ready")[0] == 503, 20, "unready")
+        assert flow.terminate(timeout_s=15) == 128 + signal.SIGTERM
+    run_until_decided(kafka, topics, tmp_path, COUNT)
+    assert check(kafka, topics).problems == []
+
+
+# ---- by a fault ----
+
+FAULT = {"CRASH_AT": "deciding:1", "CRASH_BY": "exception"}
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_cause_of_a_fault_is_logged(
+    workers: str, kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    send(kafka, topics, mixed_requests(COUNT, seed=1))
+    with Flow(kafka, topics, tmp_path, "-w", workers, environ=FAULT) as flow:
+        assert flow.wait_for_exit() == 1
+    assert causes(flow) == ["broken on purpose"]
+    [fault] = [entry for entry in flow.entries if entry["level"] == "critical"]
+    assert fault["kind"] == "RuntimeError"
+    assert fault["exception"][0]["frames"]
+
+
+def test_a_fault_in_one_process_ends_both(kafka: Cluster, topics: Topics, tmp_path: Path) -> None:
+    send(kafka, topics, mixed_requests(COUNT, seed=1))
+    with two_processes(kafka, topics, tmp_path, FAULT) as (faulty, other):
+        assert faulty.wait_for_exit() == 1
+        assert other.wait_for_exit() > 0
+        assert causes(faulty) == ["broken on purpose"]
+
+
+def test_a_second_execution_takes_over(kafka: Cluster, topics: Topics, tmp_path: Path) -> None:
+    """With a recovery directory of its own, so that no lock keeps it from it."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    with Flow(kafka, topics, tmp_path) as first:
+        first.wait_until_ready()
+        with Flow(kafka, topics, elsewhere) as second:
+            second.wait_until_ready()
+            send(kafka, topics, mixed_requests(COUNT, seed=1))
+            assert first.wait_for_exit() == 1
+            [cause] = causes(first)
+            assert "Another execution of this flow has taken over" in cause
+            second.wait_until_decided(COUNT)
+            assert second.terminate() == 0
+    assert check(kafka, topics).problems == []

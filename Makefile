@@ -26,7 +26,7 @@ demo: $(VENV)/.complete ## Run it with an embedded broker, or with KAFKA_BROKERS
 	@$(RUN) -m dataflow.demo $(ARGS)
 
 test: lint ## Run every check: lint, types, tests; on a real Kafka where Java and Maven are there
-	@$(RUN) -m pytest $(ARGS)
+	@$(RUN) -m pytest --numprocesses 2 $(ARGS)
 
 lint: $(VENV)/.complete
 	@$(RUN) -m ruff check

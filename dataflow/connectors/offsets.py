@@ -9,6 +9,7 @@ from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, Produc
 from confluent_kafka.admin import AdminClient
 
 from dataflow.connectors import config
+from dataflow.connectors.patience import patiently
 from dataflow.connectors.sink import lane_group, transactional_id
 from dataflow.errors import ConsumeError, StartRefusedError
 from dataflow.settings import KafkaSettings
@@ -87,29 +88,30 @@ class LaneOffsets:
     def _lane(self, lane: int) -> list[TopicPartition]:
         """The lane's offsets of all partitions, read once; without an offset they are negative."""
         if lane not in self._read:
-            topic = self._kafka.topic_requested
             group = lane_group(self._kafka.group_id, lane)
-            wanted = [TopicPartition(topic, partition) for partition in self._partitions]
-            self._admin = self._admin or AdminClient(config.client(self._kafka, "lane-offsets"))
             try:
-                answer = self._admin.list_consumer_group_offsets(
-                    [ConsumerGroupTopicPartitions(group, wanted)],
-                    # An offset whose transaction is just being committed is waited for.
-                    require_stable=True,
-                    request_timeout=_TIMEOUT_S,
-                )[group].result()
+                found = patiently(lambda: self._ask(group))
             except KafkaException as error:
                 raise ConsumeError(
                     f"cannot read the committed offsets of group {group}: {error.args[0].str()}"
                 ) from error
-            for found in answer.topic_partitions:
-                if found.error is not None:
-                    raise ConsumeError(
-                        f"cannot read the committed offset of group {group}, partition"
-                        f" {found.partition}: {found.error.str()}"
-                    )
-            self._read[lane] = sorted(answer.topic_partitions, key=lambda found: found.partition)
+            self._read[lane] = sorted(found, key=lambda each: each.partition)
         return self._read[lane]
+
+    def _ask(self, group: str) -> list[TopicPartition]:
+        self._admin = self._admin or AdminClient(config.client(self._kafka, "lane-offsets"))
+        topic = self._kafka.topic_requested
+        wanted = [TopicPartition(topic, partition) for partition in self._partitions]
+        answer = self._admin.list_consumer_group_offsets(
+            [ConsumerGroupTopicPartitions(group, wanted)],
+            # An offset whose transaction is just being committed is waited for.
+            require_stable=True,
+            request_timeout=_TIMEOUT_S,
+        )[group].result()
+        for found in answer.topic_partitions:
+            if found.error is not None:
+                raise KafkaException(found.error)
+        return list(answer.topic_partitions)
 
     def _fence(self, lane: int) -> None:
         """End a lane that only the previous run had."""

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from dataflow.connectors.cluster import Cluster
 from dataflow.connectors.offsets import Committed, lanes_in
+from dataflow.connectors.patience import patiently
 from dataflow.connectors.sink import lane_group
 from dataflow.errors import ConsumeError, StartRefusedError
 from dataflow.settings import KafkaSettings
@@ -57,9 +58,9 @@ def find_start(
     """
     where = TopicPartition(kafka.topic_requested, partition)
     try:
-        low, high = consumer.get_watermark_offsets(where, timeout=_TIMEOUT_S)
+        low, high = patiently(lambda: consumer.get_watermark_offsets(where, timeout=_TIMEOUT_S))
         if state is None:
-            plain = consumer.committed([where], timeout=_TIMEOUT_S)[0]
+            plain = patiently(lambda: consumer.committed([where], timeout=_TIMEOUT_S))[0]
     except KafkaException as error:
         raise ConsumeError(
             f"{kafka.topic_requested}[{partition}]: cannot find out where to start:"

@@ -56,7 +56,8 @@ def nowhere() -> Topics:
 
 
 def crash(kafka: Cluster, topics: Topics, directory: Path, at: str) -> None:
-    with Flow(kafka, topics, directory, environ={"CRASH_AT": at}) as flow:
+    one_by_one = "dataflow.connectors.sink:_COMMITS_AT_ONCE=1"
+    with Flow(kafka, topics, directory, environ={"CRASH_AT": at, "TUNE": one_by_one}) as flow:
         assert flow.wait_for_exit() == -9
 
 
@@ -364,7 +365,7 @@ def test_an_old_copy_of_the_recovery_directory(
     run_until_decided(kafka, topics, tmp_path, COUNT)
     # One record more, and each repeat is on another partition than its first copy.
     send(kafka, topics, iter([b"", *requests]))
-    crash(kafka, topics, tmp_path, "flushed:3")
+    crash(kafka, topics, tmp_path, "after-commit:1")
     run_until_decided(kafka, topics, old_copy, 2 * COUNT + 1)
     findings = check(kafka, topics)
     assert findings.despite_restarts == []

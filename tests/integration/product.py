@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Self
 from urllib.error import HTTPError, URLError
@@ -125,7 +126,7 @@ class Flow:
                 return answer.status, answer.read().decode()
         except HTTPError as error:
             return error.code, error.read().decode()
-        except (URLError, OSError):
+        except (HTTPException, URLError, OSError):
             return 0, ""
 
     def health(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import atexit
 import fcntl
 import os
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -139,21 +140,23 @@ def prepare_recovery(launch: Launch) -> int | None:
 
 
 def _fill(directory: Path, launch: Launch) -> None:
-    paths = sorted(directory.glob("part-*.sqlite3"))
-    counts = [_look_into(path, tidy=launch.process_id == 0) for path in paths]
-    lost = {f"part-{number}.sqlite3" for number in range(max(counts, default=0))}
-    lost -= {path.name for path in paths}
     if launch.process_id > 0:
-        return
+        return  # also if it shares process 0's directory, which may be at work there
+    paths = sorted(directory.glob("part-*.sqlite3"))
+    lost = {f"part-{number}.sqlite3" for number in range(max(map(_look_into, paths), default=0))}
+    lost -= {path.name for path in paths}
     if lost:
         names = ", ".join(sorted(lost))
         raise StartRefusedError(f"BYTEWAX_RECOVERY_DIRECTORY: {directory} lacks {names}. {_REMEDY}")
     if not paths:
-        init_db_dir(directory, 1)  # type: ignore[no-untyped-call]
+        # All of it at once: a file that was only begun would be refused for ever.
+        with tempfile.TemporaryDirectory(dir=directory, prefix=".init-") as scratch:
+            init_db_dir(scratch, 1)  # type: ignore[no-untyped-call]
+            (Path(scratch) / "part-0.sqlite3").rename(directory / "part-0.sqlite3")
         _log.info("recovery directory initialised", directory=str(directory))
 
 
-def _look_into(path: Path, *, tidy: bool) -> int:
+def _look_into(path: Path) -> int:
     """How many files the set has that this recovery partition belongs to."""
     import sqlite3  # noqa: PLC0415  (not needed in an empty directory)
 
@@ -162,11 +165,10 @@ def _look_into(path: Path, *, tidy: bool) -> int:
             raise PermissionError("it cannot be written")
         with closing(sqlite3.connect(path)) as store:
             [(count,)] = store.execute("SELECT part_count FROM parts")
-            if tidy:
-                # What is left of segments that were forgotten: the engine never removes it, and
-                # in time that would make starting slow.
-                store.execute(_TIDY)
-                store.commit()
+            # What is left of segments that were forgotten: the engine never removes it, and in
+            # time that would make starting slow.
+            store.execute(_TIDY)
+            store.commit()
     except (OSError, ValueError, sqlite3.Error) as error:
         raise StartRefusedError(
             f"BYTEWAX_RECOVERY_DIRECTORY: {path} is no recovery partition that can be used:"

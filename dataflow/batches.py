@@ -70,7 +70,7 @@ class Signal(Enum):
     OPEN = auto()
     """A run begins: be built, and so fence the previous run."""
     RESTORED = auto()
-    """The open epoch is over: every `Restore` has been answered."""
+    """All that the previous run knew has been handed out: decide from here on."""
     BEAT = auto()
     """Nothing new for a long time: commit the position again, before Kafka expires it."""
     TIME = auto()

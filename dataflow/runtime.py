@@ -12,6 +12,8 @@ from dataflow.batches import Outgoing
 from dataflow.connectors import cluster
 from dataflow.connectors.sink import KafkaSink
 from dataflow.connectors.source import KafkaSource
+from dataflow.connectors.trail import AuditTrail
+from dataflow.core.memory import Trail, no_trail
 from dataflow.core.times import StreamTimes
 from dataflow.engine_metrics import EngineMetrics, prepare_engine_api
 from dataflow.errors import SettingsError, StartRefusedError
@@ -38,6 +40,7 @@ class Runtime:
         settings: The configuration.
         max_request_bytes: The largest request whose outcome fits the output topics.
         gateway_batch: How many requests the gateway gets at once.
+        trail: Looks up what was published; knows nothing before the process is started.
     """
 
     def __init__(self, settings: Settings, running: Launch | None = None) -> None:
@@ -64,6 +67,7 @@ class Runtime:
         )
         self.cluster = cluster.Cluster("", [])
         self.times = StreamTimes()
+        self.trail: Trail = no_trail
         self.engine_metrics: EngineMetrics | None = None
 
     @classmethod
@@ -137,6 +141,7 @@ def _start(running: Launch) -> Runtime:
     _log.info("sidecar listens", port=sidecar.port, metrics_port=sidecar.metrics_port)
     runtime.cluster = cluster.inspect(settings.kafka)
     runtime.status.broker_up()
+    runtime.trail = AuditTrail(settings.kafka, runtime.status).claims
     _refuse_idle_processes(runtime.cluster, settings, running)
     if api_port is not None:
         runtime.engine_metrics = EngineMetrics(api_port)

@@ -78,7 +78,7 @@ class Status:
         self._partitions: dict[int, _Partition] = {}
         self._lanes_expected = 0
         self._lanes_open: set[int] = set()
-        self._remembered: dict[int, int] = {}
+        self._remembered: dict[int, int | None] = {}
         self._replayed = 0
         self._last_commit_at: float | None = None
         self._broker: bool | None = None
@@ -188,8 +188,11 @@ class Status:
         """No new records from here on. Takes no lock, so that a signal handler may call it."""
         self._draining = True
 
-    def remembered(self, lane: int, count: int) -> None:
-        """The lane now holds `count` payment ids in memory."""
+    def remembered(self, lane: int, count: int | None) -> None:
+        """The lane now holds `count` payment ids in memory; None while it does not have them yet.
+
+        Lanes are numbered as this process has them.
+        """
         with self._lock:
             self._remembered[lane] = count
 
@@ -225,7 +228,7 @@ class Status:
     def remembered_ids(self) -> int:
         """Payment ids held in memory, over all lanes of this process."""
         with self._lock:
-            return sum(self._remembered.values())
+            return self._remembered_ids()
 
     @property
     def replayed_records(self) -> int:
@@ -257,7 +260,7 @@ class Status:
                     for number, entry in sorted(self._partitions.items())
                 },
                 "lanes": {"expected": self._lanes_expected, "open": sorted(self._lanes_open)},
-                "remembered_ids": sum(self._remembered.values()),
+                "remembered_ids": self._remembered_ids(),
                 "last_commit_age_seconds": _age_s(self._last_commit_at, self._wall()),
                 "epoch_age_seconds": _age_s(self._epoch_at, now),
                 "waiting_for": sorted({what for what, _ in self._waits.values()}),
@@ -276,6 +279,9 @@ class Status:
         if entry is None:
             entry = self._partitions[number] = _Partition()
         return entry
+
+    def _remembered_ids(self) -> int:
+        return sum(count or 0 for count in self._remembered.values())
 
     def _live(self) -> tuple[bool, str]:
         now = self._monotonic()
@@ -304,6 +310,8 @@ class Status:
             missing.append(f"partitions not live yet: {', '.join(replaying)}")
         if len(self._lanes_open) < self._lanes_expected:
             missing.append(f"lanes open: {len(self._lanes_open)} of {self._lanes_expected}")
+        if restoring := sum(count is None for count in self._remembered.values()):
+            missing.append(f"lanes without their remembered ids: {restoring}")
         if self._broker is False:
             missing.append(f"Kafka is unreachable: {self._broker_reason}")
         return not missing, "; ".join(missing) or "ready"

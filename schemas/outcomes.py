@@ -40,3 +40,9 @@ class ErrorCode(StrEnum):
     FRAUD_SUSPECTED = "fraud_suspected"
     LIMIT_EXCEEDED = "limit_exceeded"
     METHOD_NOT_SUPPORTED = "method_not_supported"
+
+
+INVALID_RECORD = frozenset(
+    {ErrorCode.TOMBSTONE, ErrorCode.TOO_LARGE, ErrorCode.MALFORMED, ErrorCode.INVALID}
+)
+"""The codes of a record that is no valid request, and so claims no paymentId."""

@@ -236,6 +236,7 @@ class Partition(StatefulSourcePartition[Input, State]):
         self.ledger = Ledger(number, WINDOW_MS, state[1] if state else None)
         self.phases: list[Callable[[], list[Input]]] = [self.open, self.recall]
         self.emitted = False
+        self.restored = False
         self.replay_to = 0
 
     def next_batch(self) -> list[Input]:
@@ -267,14 +268,16 @@ class Partition(StatefulSourcePartition[Input, State]):
 
     def recall(self) -> list[Input]:
         self.replay_to = max(self.committed().values(), default=0)
-        restored = Told(Signal.RESTORED, self.number, self.next_offset)
         if self.replay_to <= self.next_offset:
-            return [restored]
+            return []
         values = self.topics.partitions[self.number][self.next_offset : self.replay_to]
         how = {"committed": self.committed(), "recall": True, "segment": "recalled"}
-        return [restored, batch(self.number, self.next_offset, values, **how)]
+        return [batch(self.number, self.next_offset, values, **how)]
 
     def live(self) -> list[Input]:
+        if not self.restored:
+            self.restored = True
+            return [Told(Signal.RESTORED, self.number, self.next_offset)]
         values = self.topics.partitions[self.number]
         first = self.next_offset
         end = max(self.replay_to, min(first + BATCH, len(values)))

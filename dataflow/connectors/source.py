@@ -194,6 +194,7 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
         self._next_offset = start.offset
         self._phase = Phase.OPEN
         self._emitted = False  # whether the phase's one batch is out
+        self._restored = False  # whether the lanes were told that there is no more to recall
         self._replay: tuple[list[Message], dict[int, int]] = ([], {})  # recalled, not yet decided
         self._held: list[Message] = []  # read, but beyond what the replay may emit
         self._durable: int | None = None  # position of an epoch that is about to be durable
@@ -283,21 +284,22 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
     def _recall(self) -> list[Item]:
         committed = self._offsets.of(self._partition, self._next_offset, self._start.lanes)
         self._start.check(committed, self._settings.kafka, self._partition)
-        restored = self._tell(Signal.RESTORED)
         messages = self._read_up_to(committed.highest)
         self._status.replayed(len(messages))
         if not messages:
-            return [restored]
+            return []
         self._replay = (messages, committed.by_lane)
         now_ms = int(self._clock() * 1000)
         newest_ms = min(now_ms, max(_time_ms(message) for message in messages))
-        fetched = self._fetched(
-            messages, _RECALLED, newest_ms, committed=committed.by_lane, recall=True
-        )
-        return [restored, fetched]
+        return [
+            self._fetched(messages, _RECALLED, newest_ms, committed=committed.by_lane, recall=True)
+        ]
 
     def _live(self) -> list[Item]:
         self._commit_plain()
+        if not self._restored:
+            self._restored = True
+            return [self._tell(Signal.RESTORED)]
         if self._lifecycle.stopping:
             self._lifecycle.announce()
             self._phase = Phase.DRAINING

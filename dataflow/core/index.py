@@ -17,19 +17,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-Keys = NDArray[np.uint64]
-"""128-bit hashes of paymentIds, shape (n, 2)."""
-Words = NDArray[np.uint64]
-"""Fingerprints or origins, shape (n,)."""
+from dataflow.core.memory import Copies, Keys, Memory, Trail, Words, no_trail
 
 _FREE = -1
 _MIN_ROWS = 1024
 _GROWTH = 1.25
 _MAX_LOAD = 0.6
 _MAX_DEAD = 0.25
-_UNCLEAR_MS = 60_000
-"""Longer than any epoch: arrivals so far apart are in different epochs, whose order is certain."""
-_PARTITION_SHIFT = np.uint64(48)  # see `dataflow.core.segments.origin`
+_EPOCH_MS = 60_000
 
 UNCLEAR = np.uint64(0)
 """The fingerprint of an id whose claimer is not certain: equal to none."""
@@ -55,18 +50,6 @@ class Seen(NamedTuple):
     """The origin that claimed the id: its own for a `FIRST`."""
 
 
-class Memory(NamedTuple):
-    """What one segment remembers of a lane's ids."""
-
-    segment: str
-    dated_ms: int
-    keys: Keys
-    prints: Words
-    origins: Words
-    arrived: NDArray[np.int64]
-    """When each was read from Kafka, in milliseconds since 1970: what came first claimed the id."""
-
-
 class Index:
     """Remembered ids of one lane. Not thread-safe: a lane has one owner."""
 
@@ -81,7 +64,6 @@ class Index:
         self._members = np.zeros(64, np.int64)
         self._dated_ms = np.zeros(64, np.int64)
         self._next_number = 0
-        self._recall_from: int | None = None
 
     def __len__(self) -> int:
         """How many ids are remembered."""
@@ -101,7 +83,7 @@ class Index:
             segment: The segment that remembers this batch for recovery.
             dated_ms: The date of the segment, in milliseconds since 1970.
             keys: Hashes of the paymentIds.
-            prints: Fingerprints of the contents; 0 is reserved, see `fingerprints`.
+            prints: Fingerprints of the contents; 0 is reserved, see `UNCLEAR`.
             origins: Where each request stands in the input, as one number.
         """
         rows, claims = self._enter(self._number(segment, dated_ms), keys, prints, origins)
@@ -111,56 +93,42 @@ class Index:
         verdicts[claims] = Verdict.FIRST
         return Seen(verdicts, self._origins[rows])
 
-    def recall(
-        self, segment: str, dated_ms: int, keys: Keys, prints: Words, origins: Words
+    def restore(
+        self, memories: Sequence[Memory], trail: Trail = no_trail, epoch_ms: int = _EPOCH_MS
     ) -> None:
-        """Remember what was published after the snapshots; in which order is not known.
+        """Fill the index, which must be empty, with what a previous run remembered.
 
-        So of an id that is new here, and comes with different contents, any later copy is a
-        conflict.
+        Of an id's copies on one partition, the one with the lowest offset came first; of those on
+        several partitions the first to arrive. Where that is not certain, the trail tells which
+        one claimed the id; and where it does not, and their contents differ, any later copy is a
+        conflict: it must never pass for a duplicate of what was not published.
+
+        Args:
+            memories: In any order.
+            trail: Asked at most once, and only about contested ids.
+            epoch_ms: No epoch was longer, so copies that arrived further apart came in different
+                ones, whose order is certain. The clocks of machines may differ by as much.
         """
-        if self._recall_from is None:
-            self._recall_from = self._rows
-        rows, _ = self._enter(self._number(segment, dated_ms), keys, prints, origins)
-        unclear = (rows >= self._recall_from) & (self._prints[rows] != prints)
-        self._prints[rows[unclear]] = UNCLEAR
-
-    def restore(self, memories: Sequence[Memory]) -> None:
-        """Fill the empty index with what a previous run remembered.
-
-        Of several sightings of an id the first to arrive has claimed it. Where that is not certain,
-        because others with different contents came to other partitions within `_UNCLEAR_MS`, any
-        later copy is a conflict: it must never pass for a duplicate of what was not published.
-        """
-        if not memories:
-            return
-        keys = np.concatenate([memory.keys for memory in memories])
-        if not len(keys):
-            return
         sizes = [len(memory.prints) for memory in memories]
-        numbers = np.repeat([self._number(m.segment, m.dated_ms) for m in memories], sizes)
-        prints = np.concatenate([memory.prints for memory in memories])
-        origins = np.concatenate([memory.origins for memory in memories])
-        arrived = np.concatenate([memory.arrived for memory in memories])
-        order = np.lexsort((origins, arrived, keys[:, 0], keys[:, 1]))
-        keys, prints, origins = keys[order], prints[order], origins[order]
-        arrived, numbers = arrived[order], numbers[order].astype(np.uint32)
-        is_first = np.ones(len(keys), np.bool_)
-        is_first[1:] = (keys[1:] != keys[:-1]).any(axis=1)
-        firsts = np.flatnonzero(is_first)
-        claimer = firsts[np.cumsum(is_first) - 1]
-        unclear = (
-            (prints != prints[claimer])
-            & (origins >> _PARTITION_SHIFT != origins[claimer] >> _PARTITION_SHIFT)
-            & (arrived - arrived[claimer] < _UNCLEAR_MS)
-        )
-        rows = np.repeat(self._append(keys[firsts]), np.diff(firsts, append=len(keys)))
-        self._prints[rows[firsts]] = prints[firsts]
-        self._prints[rows[unclear]] = UNCLEAR
-        self._origins[rows[firsts]] = origins[firsts]
-        by_date = np.argsort(self._dated_ms[numbers], kind="stable")
-        self._segments[rows[by_date]] = numbers[by_date]  # of a repeated row, the last one counts
-        np.add.at(self._members, self._segments[rows[firsts]], 1)
+        if not any(sizes):
+            return
+        numbers = [self._number(memory.segment, memory.dated_ms) for memory in memories]
+        copies = Copies(memories, numbers, sizes, epoch_ms)
+        claimers, contested = copies.claimers()
+        rows = self._append(copies.keys[copies.firsts])
+        self._origins[rows] = copies.origins[claimers]
+        self._prints[rows] = copies.prints[claimers]
+        told = copies.told(contested, trail)
+        for each, claimer in told.items():
+            if claimer is not None:
+                self._origins[rows[each]] = copies.origins[claimer]
+                self._prints[rows[each]] = copies.prints[claimer]
+            elif copies.differ(each):
+                self._prints[rows[each]] = UNCLEAR
+        self._segments[rows[copies.ids]] = copies.segments  # of a repeated row, the last one counts
+        by_date = copies.repeated_by_date(self._dated_ms)
+        self._segments[rows[copies.ids[by_date]]] = copies.segments[by_date]
+        np.add.at(self._members, self._segments[rows], 1)
 
     def forget(self, segment: str) -> None:
         """Drop every id that was seen in no newer segment."""
@@ -211,7 +179,6 @@ class Index:
                 self._dated_ms = np.append(self._dated_ms, np.zeros_like(self._dated_ms))
             self._numbers[segment] = number
             self._alive[number] = True
-            self._dated_ms[number] = 0
         self._dated_ms[number] = max(int(self._dated_ms[number]), dated_ms)
         return number
 

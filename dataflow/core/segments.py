@@ -12,7 +12,7 @@ any later restart, are at or above that offset by definition.
 import numpy as np
 from numpy.typing import NDArray
 
-from dataflow.core.index import Memory
+from dataflow.core.memory import Memory
 from schemas.requests import IDENTITY_BYTES
 from schemas.state import SegmentState
 

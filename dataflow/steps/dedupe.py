@@ -1,7 +1,8 @@
 """dedupe: what the lane's index knows of each paymentId, and what need not be published again.
 
-One state key for each lane. Its snapshot is empty: the index is built anew, from what `remember`
-hands out in the open epoch of a run.
+One state key for each lane. Its snapshot is empty: the index is built anew when a run begins, from
+what `remember` hands out, from what was published after the snapshots, and, where these do not tell
+which of several copies came first, from the audit trail.
 """
 
 from collections.abc import Callable
@@ -11,29 +12,53 @@ import numpy as np
 from bytewax.operators import StatefulBatchLogic
 
 from dataflow.batches import Forget, Judged, LaneBatch, Signal, Told
-from dataflow.core.index import Index, Memory
+from dataflow.core.index import Index
+from dataflow.core.memory import (
+    RECALLED_MS,
+    Claims,
+    Contested,
+    Keys,
+    Memory,
+    Trail,
+    Words,
+    no_trail,
+)
 from dataflow.core.segments import origin, split_identities
 from dataflow.faults import reported
 
 LaneItem = LaneBatch | Memory | Forget | Told
-Reported = Callable[[int, int], None]
-"""Told the number of a lane's index in this process, and how many ids it remembers."""
+Reported = Callable[[int, int | None], None]
+"""Told the number of a lane's index in this process, and how many ids it remembers; None as long
+as the index is not built."""
 
 
 class Dedupe(StatefulBatchLogic[LaneItem, Judged | Told, None]):
     """The index of one lane."""
 
-    def __init__(self, number: int, remembered: Reported) -> None:
+    def __init__(self, number: int, remembered: Reported, trail: Trail, epoch_ms: int) -> None:
         self._number = number
         self._remembered = remembered
+        self._trail = trail
+        self._epoch_ms = epoch_ms
         self._index = Index()
-        self._restored: list[Memory] = []
+        self._memories: list[Memory] = []
+        self._oldest_ms = 0  # of the recalled records
+        self._built = False
+        remembered(number, None)
 
     @classmethod
-    def builder(cls, remembered: Reported) -> Callable[[None], "Dedupe"]:
-        """What the engine calls for each lane."""
+    def builder(
+        cls, remembered: Reported, trail: Trail = no_trail, epoch_ms: int = 60_000
+    ) -> Callable[[None], "Dedupe"]:
+        """What the engine calls for each lane.
+
+        Args:
+            remembered: Called once for each batch.
+            trail: Asked once, when the index is built, and only about contested ids.
+            epoch_ms: See `Index.restore`.
+        """
         numbers = count()
-        return lambda _resumed: cls(next(numbers), remembered)
+        return lambda _resumed: cls(next(numbers), remembered, trail, epoch_ms)
 
     @reported
     def on_batch(self, values: list[LaneItem]) -> tuple[list[Judged | Told], bool]:
@@ -41,7 +66,9 @@ class Dedupe(StatefulBatchLogic[LaneItem, Judged | Told, None]):
         out: list[Judged | Told] = []
         for item in values:
             if isinstance(item, Memory):
-                self._restored.append(item)
+                self._remember(item)
+            elif isinstance(item, LaneBatch) and item.recall:
+                self._recall(item)
             elif isinstance(item, LaneBatch):
                 self._restore()
                 if judged := self._judge(item):
@@ -53,23 +80,36 @@ class Dedupe(StatefulBatchLogic[LaneItem, Judged | Told, None]):
                 if item.signal is Signal.RESTORED:
                     self._restore()
                 out.append(item)
-        self._remembered(self._number, len(self._index))
+        if self._built:
+            self._remembered(self._number, len(self._index))
         return out, self.RETAIN
 
+    def _remember(self, memory: Memory) -> None:
+        if self._built:
+            # To decide without it may have charged twice: better no decision.
+            raise RuntimeError(f"segment {memory.segment} came after the index was built")
+        self._memories.append(memory)
+
     def _restore(self) -> None:
-        """Build the index, all segments at once: which copy of an id came first is in the times."""
-        restored, self._restored = self._restored, []
-        self._index.restore(restored)
+        """Build the index of all memories at once: which copy came first is in their times."""
+        if not self._built:
+            memories, self._memories, self._built = self._memories, [], True
+            self._index.restore(memories, self._published, self._epoch_ms)
+
+    def _recall(self, batch: LaneBatch) -> None:
+        """Take what was published after the snapshots, as if a segment had remembered it."""
+        arrived = np.full(len(batch.valid), RECALLED_MS, np.int64)
+        oldest_ms = int(batch.times_ms.min())
+        self._oldest_ms = min(self._oldest_ms or oldest_ms, oldest_ms)
+        self._remember(Memory(batch.segment, batch.dated_ms, *_identities(batch), arrived))
+
+    def _published(self, contested: Contested) -> Claims:
+        """Ask the trail; nothing was published before it was requested."""
+        since_ms = np.where(contested.since_ms == 0, self._oldest_ms, contested.since_ms)
+        return self._trail(contested._replace(since_ms=since_ms))
 
     def _judge(self, batch: LaneBatch) -> Judged | None:
-        keys, prints = split_identities(batch.identities)
-        offsets = batch.offsets[batch.valid].astype(np.uint64)
-        origins = offsets + np.uint64(origin(batch.partition, 0))
-        sighting = batch.segment, batch.dated_ms, keys, prints, origins
-        if batch.recall:
-            self._index.recall(*sighting)
-            return None
-        seen = self._index.observe(*sighting)
+        seen = self._index.observe(batch.segment, batch.dated_ms, *_identities(batch))
         verdicts = np.zeros(len(batch.values), np.int8)
         verdicts[batch.valid] = seen.verdicts
         firsts = np.zeros(len(batch.values), np.uint64)
@@ -93,3 +133,9 @@ class Dedupe(StatefulBatchLogic[LaneItem, Judged | Told, None]):
 
     def snapshot(self) -> None:
         """Nothing: see above."""
+
+
+def _identities(batch: LaneBatch) -> tuple[Keys, Words, Words]:
+    """Keys, fingerprints and origins of the valid requests."""
+    offsets = batch.offsets[batch.valid].astype(np.uint64)
+    return *split_identities(batch.identities), offsets + np.uint64(origin(batch.partition, 0))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from bytewax.operators import StatefulBatchLogic
 
 from dataflow.batches import Forget, Identities, Restore
-from dataflow.core.index import Memory
+from dataflow.core.memory import Memory
 from dataflow.core.segments import Segment
 from dataflow.errors import StartRefusedError
 from dataflow.faults import reported

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dataflow.core.index import Index, Keys, Memory, Verdict, Words
+from dataflow.core.index import Index, Verdict
+from dataflow.core.memory import Keys, Memory, Words
 
 
 class Row(NamedTuple):
@@ -46,3 +47,15 @@ def memory(segment: str, rows: Iterable[tuple[Row, int]], dated_ms: int = 0) -> 
         *columns(row for row, _ in listed),
         np.array([arrived for _, arrived in listed], np.int64),
     )
+
+
+def rows_of(memory: Memory) -> list[tuple[Row, int]]:
+    """Return the rows that were put in, with their times of arrival."""
+    rows = zip(
+        memory.keys.tolist(),
+        memory.prints.tolist(),
+        memory.origins.tolist(),
+        memory.arrived.tolist(),
+        strict=True,
+    )
+    return [(Row((high, low), content, at), arrived) for (high, low), content, at, arrived in rows]

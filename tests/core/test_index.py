@@ -1,10 +1,13 @@
 """The index of remembered ids, one behaviour at a time. Against a model: `test_index_model.py`."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pytest
 from ids import Row, columns, memory, observe
 
-from dataflow.core.index import Index, Keys, Verdict
+from dataflow.core.index import Index, Verdict
+from dataflow.core.memory import RECALLED_MS, Claims, Contested, Keys, Memory
 from dataflow.core.segments import origin
 
 FIRST, DUPLICATE, CONFLICT = Verdict
@@ -171,7 +174,8 @@ class TestRestore:
 class TestUncertainOrder:
     """Inside an epoch partitions have no order: which copy has claimed the id may not be known.
 
-    Then a later copy is a conflict: it must never pass for a duplicate of what was not charged.
+    If nobody can tell, a later copy is a conflict: it must never pass for a duplicate of what was
+    not charged.
     """
 
     ELSEWHERE = PAY_1._replace(content=8, origin=origin(1, 0))
@@ -196,6 +200,16 @@ class TestUncertainOrder:
         index = self.restored((PAY_1, 0), (PAY_1._replace(content=8, origin=101), 1))
         assert self.verdicts(index) == [DUPLICATE, CONFLICT, CONFLICT]
 
+    def test_there_the_lower_offset_came_first_whatever_the_clocks_say(self) -> None:
+        index = self.restored((PAY_1, 10**6), (PAY_1._replace(content=8, origin=101), 1))
+        assert self.verdicts(index) == [DUPLICATE, CONFLICT, CONFLICT]
+
+    def test_a_second_copy_on_a_partition_cannot_have_claimed_the_id(self) -> None:
+        second = self.ELSEWHERE._replace(origin=origin(1, 1))
+        first = self.ELSEWHERE._replace(content=7)
+        index = self.restored((PAY_1, 0), (first, 1), (second, 2))
+        assert self.verdicts(index) == [DUPLICATE, CONFLICT, CONFLICT]
+
     def test_not_with_the_same_content(self) -> None:
         index = self.restored((PAY_1, 0), (self.ELSEWHERE._replace(content=7), 1))
         assert self.verdicts(index) == [DUPLICATE, CONFLICT, CONFLICT]
@@ -209,30 +223,93 @@ class TestUncertainOrder:
         ]
 
 
+class TestTrail:
+    """What was published tells which of several copies has claimed an id."""
+
+    OTHER = PAY_1._replace(content=8, origin=origin(1, 0))
+
+    def restore(
+        self, *copies: tuple[Row, int], claims: Iterable[Row] = (), epoch_ms: int = 60_000
+    ) -> tuple[Index, list[Contested]]:
+        """Return the index, and what the trail was asked."""
+        asked: list[Contested] = []
+
+        def trail(contested: Contested) -> Claims:
+            asked.append(contested)
+            keys, _, origins = columns(claims)
+            return Claims(keys, origins)
+
+        index = Index()
+        index.restore([memory(f"s{n}", [c]) for n, c in enumerate(copies)], trail, epoch_ms)
+        return index, asked
+
+    @pytest.mark.parametrize("claimer", [PAY_1, OTHER])
+    def test_it_decides_between_copies_that_came_together(self, claimer: Row) -> None:
+        index, _ = self.restore((PAY_1, 5), (self.OTHER, 6), claims=[claimer])
+        assert observe(index, "s", claimer) == [(DUPLICATE, claimer.origin)]
+        later = {PAY_1, self.OTHER} - {claimer}
+        assert observe(index, "s", *later) == [(CONFLICT, claimer.origin)]
+
+    def test_also_when_the_contents_are_equal(self) -> None:
+        equal = self.OTHER._replace(content=7)
+        index, _ = self.restore((PAY_1, 5), (equal, 6), claims=[equal])
+        assert observe(index, "s", PAY_1) == [(DUPLICATE, equal.origin)]
+
+    def test_a_claim_of_a_record_that_is_not_remembered_does_not_count(self) -> None:
+        stranger = PAY_1._replace(origin=999)
+        index, _ = self.restore((PAY_1, 5), (self.OTHER, 6), claims=[stranger, self.OTHER])
+        assert observe(index, "s", self.OTHER) == [(DUPLICATE, self.OTHER.origin)]
+
+    def test_nor_one_of_another_id(self) -> None:
+        strangers = [PAY_1._replace(key=key) for key in [(1, 2), (2, 1)]]
+        index, _ = self.restore((PAY_1, 5), (self.OTHER, 6), claims=strangers)
+        assert observe(index, "s", PAY_1) == [(CONFLICT, PAY_1.origin)]
+
+    def test_it_is_asked_once_about_all_of_them_and_about_nothing_else(self) -> None:
+        rows = [PAY_1._replace(key=(n, n)) for n in range(3)]
+        others = [self.OTHER._replace(key=row.key) for row in rows[:2]]
+        _, (asked,) = self.restore(*((row, 5) for row in rows), *((row, 6) for row in others))
+        assert asked.keys.tolist() == [[0, 0], [1, 1]]
+
+    def test_it_is_not_asked_when_the_order_is_certain(self) -> None:
+        assert self.restore((PAY_1, 5), (self.OTHER, 10_005), epoch_ms=10_000)[1] == []
+        assert len(self.restore((PAY_1, 5), (self.OTHER, 10_004), epoch_ms=10_000)[1]) == 1
+
+    def test_it_is_told_how_far_back_to_look(self) -> None:
+        """A copy that was read again after a pause was published before the pause."""
+        old = Row((3, 3), content=1, origin=9)
+        _, (asked,) = self.restore((old, 1_000), (PAY_1, 900_000), (self.OTHER, 900_007))
+        assert (asked.since_ms.tolist(), asked.until_ms.tolist()) == ([1_000], [900_007])
+
+    def test_if_nothing_came_before_then_to_the_copies_themselves(self) -> None:
+        _, (asked,) = self.restore((PAY_1, 900_000), (self.OTHER, 900_007))
+        assert asked.since_ms.tolist() == [900_000]
+
+
 class TestRecall:
     """What was published after the snapshots, in an order that is not known."""
 
-    def recall(self, index: Index, *rows: Row, segment: str = "recalled") -> None:
-        index.recall(segment, 0, *columns(rows))
+    def recalled(self, *rows: Row) -> Memory:
+        return memory("recalled", [(row, RECALLED_MS) for row in rows])
 
     def test_a_recalled_id_is_known(self, index: Index) -> None:
-        self.recall(index, PAY_1)
+        index.restore([self.recalled(PAY_1)])
         assert observe(index, "s", PAY_1) == [(DUPLICATE, 100)]
         assert observe(index, "s", PAY_1._replace(content=8)) == [(CONFLICT, 100)]
 
     def test_with_different_contents_every_later_copy_is_a_conflict(self, index: Index) -> None:
-        self.recall(index, PAY_1)
-        self.recall(index, PAY_1._replace(content=8))
+        other = PAY_1._replace(content=8, origin=origin(1, 0))
+        index.restore([self.recalled(PAY_1), self.recalled(other)])
         assert observe(index, "s", PAY_1) == [(CONFLICT, 100)]
-        assert observe(index, "s", PAY_1._replace(content=8)) == [(CONFLICT, 100)]
+        assert observe(index, "s", other) == [(CONFLICT, 100)]
 
     def test_what_was_remembered_before_has_claimed_its_id_for_certain(self, index: Index) -> None:
-        index.restore([memory("s", [(PAY_1, 0)])])
-        self.recall(index, PAY_1._replace(content=8, origin=200))
-        assert observe(index, "s", PAY_1) == [(DUPLICATE, 100)]
+        remembered = memory("s", [(PAY_1._replace(origin=origin(1, 0)), 0)])
+        index.restore([self.recalled(PAY_1._replace(content=8)), remembered])
+        assert observe(index, "s", PAY_1) == [(DUPLICATE, origin(1, 0))]
 
     def test_when_it_comes_again_it_belongs_to_its_own_segment(self, index: Index) -> None:
-        self.recall(index, PAY_1)
+        index.restore([self.recalled(PAY_1)])
         observe(index, "own", PAY_1)
         index.forget("own")
         assert len(index) == 0

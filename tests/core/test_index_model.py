@@ -11,16 +11,17 @@ from unittest.mock import patch
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from ids import Row, columns, memory, observe
+from ids import Row, columns, memory, observe, rows_of
 
 from dataflow.core import index as index_module
 from dataflow.core.index import Index, Verdict
+from dataflow.core.memory import RECALLED_MS, Claims, Contested, Memory
 from dataflow.core.segments import origin, place
 
 Key = tuple[int, int]
 keys = st.tuples(st.integers(0, 7), st.integers(0, 7))
 batches = st.lists(st.tuples(keys, st.integers(1, 2)), max_size=12)
-pauses_ms = st.sampled_from([0, 1, 59_999, 60_000])
+pauses_ms = st.sampled_from([0, 1, 59_000, 61_000])
 UNCLEAR = 0
 
 
@@ -30,6 +31,15 @@ class Known(NamedTuple):
     content: int
     """`UNCLEAR` if it is not certain which copy has claimed the id."""
     origin: int
+    segment: str
+
+
+class Copy(NamedTuple):
+    """One sighting of an id."""
+
+    arrived_ms: int
+    origin: int
+    content: int
     segment: str
 
 
@@ -44,10 +54,13 @@ class Histories(RuleBasedStateMachine):
         self.known: dict[Key, Known] = {}
         self.log: dict[str, list[tuple[Row, int]]] = {}
         """What each living segment remembers, with times of arrival."""
-        self.dates: dict[str, int] = {}
+        self.dates = {"recalled": 0}
+        self.published: list[tuple[Key, int]] = []
+        """The origin that each request was told to be of."""
         self.offset = 0
         self.number = 0
-        self.now_ms = 0
+        self.now_ms = 1_000
+        self.skew_ms = 0  # so much earlier the last batch was read than one that was judged first
 
     def teardown(self) -> None:
         self.small.stop()
@@ -66,8 +79,9 @@ class Histories(RuleBasedStateMachine):
         """Return the time of a batch's newest record: partitions may be far apart."""
         return data.draw(st.integers(0, 9), "date")
 
-    def check_restart(self, before: set[Key], after: set[Key]) -> None:
-        assert before <= after
+    def check_restart(self, before: dict[Key, Known], copies: dict[Key, list[Copy]]) -> None:
+        """Compare what was known before a restart with what is known after it."""
+        assert set(before) <= set(copies)
 
     # ---- what may happen ----
 
@@ -89,7 +103,7 @@ class Histories(RuleBasedStateMachine):
         segment, rows = self.next_batch(batch, pause_ms, data)
         expected = self.judge(segment, rows)
         assert observe(self.index, segment, *rows, dated_ms=self.dates[segment]) == expected
-        self.log[segment] += [(row, self.now_ms) for row in rows]
+        self.log[segment] += [(row, self.now_ms - self.skew_ms) for row in rows]
 
     @precondition(lambda self: self.log)
     @rule(data=st.data())
@@ -103,29 +117,38 @@ class Histories(RuleBasedStateMachine):
     @rule(seed=st.integers(0, 9))
     def restart(self, seed: int) -> None:
         """What the living segments remember comes in any order, and means the same."""
-        memories = [memory(name, rows, self.dates[name]) for name, rows in self.log.items()]
-        random.Random(seed).shuffle(memories)
-        self.index = Index()
-        self.index.restore(memories)
-        before, self.known = set(self.known), self.remembered()
-        self.check_restart(before, set(self.known))
+        self.start_again(seed)
 
     @precondition(lambda self: self.log)
     @rule(batch=batches, pause_ms=pauses_ms, data=st.data())
     def crash(self, batch: list[tuple[Key, int]], pause_ms: int, data: st.DataObject) -> None:
         """A batch was published, and is not in the snapshots: it is recalled, and comes again."""
-        self.restart(0)
         segment, rows = self.next_batch(batch, pause_ms, data)
-        self.index.recall(segment, self.dates[segment], *columns(rows))
-        restored = set(self.known)
         self.judge(segment, rows)
-        for row in rows:
-            known = self.known[row.key]
-            if row.key not in restored and row.content != known.content:
-                self.known[row.key] = known._replace(content=UNCLEAR)
+        self.start_again(0, memory("recalled", [(row, RECALLED_MS) for row in rows]))
         expected = self.judge(segment, rows)
         assert observe(self.index, segment, *rows, dated_ms=self.dates[segment]) == expected
-        self.log[segment] += [(row, self.now_ms) for row in rows]
+        self.log[segment] += [(row, self.now_ms - self.skew_ms) for row in rows]
+
+    def start_again(self, seed: int, *recalled: Memory) -> None:
+        memories = [memory(name, rows, self.dates[name]) for name, rows in self.log.items()]
+        memories += recalled
+        random.Random(seed).shuffle(memories)
+        self.index = Index()
+        self.index.restore(memories, self.trail)
+        copies: dict[Key, list[Copy]] = {}
+        for each in memories:
+            for row, arrived_ms in rows_of(each):
+                copy = Copy(arrived_ms, row.origin, row.content, each.segment)
+                copies.setdefault(row.key, []).append(copy)
+        before, self.known = self.known, self.remembered(copies)
+        self.check_restart(before, copies)
+
+    def trail(self, contested: Contested) -> Claims:
+        """All that was ever published, which is more than was asked for."""
+        assert len(contested.keys)
+        keys, _, origins = columns(Row(key, 1, at) for key, at in self.published)
+        return Claims(keys, origins)
 
     # ---- the model ----
 
@@ -135,6 +158,7 @@ class Histories(RuleBasedStateMachine):
         segment = self.to_write(data)
         self.dates[segment] = max(self.dates[segment], self.date(data))
         self.now_ms += pause_ms
+        self.skew_ms = data.draw(st.sampled_from([0, 900]), "skew")
         start = origin(int(segment[1:]) % 2, self.offset)
         rows = [Row(key, content, start + n) for n, (key, content) in enumerate(batch)]
         self.offset += len(rows)
@@ -147,32 +171,35 @@ class Histories(RuleBasedStateMachine):
             known = self.known.get(row.key)
             if known is None:
                 self.known[row.key] = Known(row.content, row.origin, segment)
+                self.published.append((row.key, row.origin))
                 expected.append((Verdict.FIRST, row.origin))
                 continue
+            self.published.append((row.key, known.origin))
             if self.dates[known.segment] <= self.dates[segment]:
                 self.known[row.key] = known._replace(segment=segment)
             same = known.content == row.content
             expected.append((Verdict.DUPLICATE if same else Verdict.CONFLICT, known.origin))
         return expected
 
-    def remembered(self) -> dict[Key, Known]:
-        """Return what is to be known of the living segments alone."""
-        copies: dict[Key, list[tuple[int, int, int, str]]] = {}
-        for segment, rows in self.log.items():
-            for row, arrived_ms in rows:
-                copy = (arrived_ms, row.origin, row.content, segment)
-                copies.setdefault(row.key, []).append(copy)
+    def remembered(self, copies: dict[Key, list[Copy]]) -> dict[Key, Known]:
+        """Return what is to be known of these copies alone."""
         known = {}
         for key, sightings in copies.items():
-            first, *others = sorted(sightings)
-            unclear = any(
-                content != first[2]
-                and place(at)[0] != place(first[1])[0]
-                and arrived_ms - first[0] < 60_000
-                for arrived_ms, at, content, _ in others
-            )
-            latest = max(sorted(sightings), key=lambda copy: (self.dates[copy[3]], copy[:2]))
-            known[key] = Known(UNCLEAR if unclear else first[2], first[1], latest[3])
+            by_partition: dict[int, Copy] = {}
+            for copy in sorted(sightings, key=lambda copy: copy.origin):
+                by_partition.setdefault(place(copy.origin)[0], copy)
+            first, *others = sorted(by_partition.values())
+            rivals = [copy for copy in others if copy.arrived_ms - first.arrived_ms < 60_000]
+            content = first.content
+            if rivals:
+                said = [c for c in sightings if (key, c.origin) in self.published]
+                if said:
+                    first = min(said, key=lambda copy: copy.origin)
+                    content = first.content
+                elif any(copy.content != content for copy in rivals):
+                    content = UNCLEAR
+            latest = max(sightings, key=lambda copy: (self.dates[copy.segment], copy))
+            known[key] = Known(content, first.origin, latest.segment)
         return known
 
     @invariant()
@@ -197,11 +224,24 @@ class OnePartition(Histories):
     def date(self, data: st.DataObject) -> int:
         return max(self.dates.values()) + data.draw(st.integers(0, 1), "date")
 
-    def check_restart(self, before: set[Key], after: set[Key]) -> None:
-        assert before == after
+    def check_restart(self, before: dict[Key, Known], copies: dict[Key, list[Copy]]) -> None:
+        assert set(before) == set(copies)
+        for key, known in before.items():
+            if any(copy.origin == known.origin for copy in copies[key]):
+                assert self.known[key][:2] == known[:2], "a restart changes no verdict"
+
+
+class NoTrail(Histories):
+    """What was published cannot be read."""
+
+    def trail(self, contested: Contested) -> Claims:
+        self.published.clear()
+        return super().trail(contested)
 
 
 TestHistories = Histories.TestCase
 TestOnePartition = OnePartition.TestCase
+TestNoTrail = NoTrail.TestCase
 TestHistories.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 TestOnePartition.settings = TestHistories.settings
+TestNoTrail.settings = TestHistories.settings

@@ -103,7 +103,7 @@ def test_kafka_comes_back(
             flow.wait_until_ready()
             assert flow.terminate() == 0
     run_until_decided(kafka_control, topics, tmp_path, 5_000 + COUNT)
-    assert check(kafka_control, topics).despite_restarts == []
+    assert check(kafka_control, topics).problems == []
 
 
 # ---- the flow goes away, and comes back as a zombie ----

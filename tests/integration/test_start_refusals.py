@@ -303,7 +303,7 @@ def test_lanes_changed_after_a_clean_stop(kafka: Cluster, topics: Topics, tmp_pa
     for lanes in ("4", "8", "4"):
         count += send(kafka, topics, mixed_requests(COUNT, seed=1))
         run_until_decided(kafka, topics, tmp_path, count, {"LANES": lanes})
-    assert check(kafka, topics).despite_restarts == []
+    assert check(kafka, topics).problems == []
 
 
 def test_lanes_changed_with_work_in_flight(kafka: Cluster, topics: Topics, tmp_path: Path) -> None:
@@ -315,7 +315,7 @@ def test_lanes_changed_with_work_in_flight(kafka: Cluster, topics: Topics, tmp_p
     assert "Start once with LANES=4" in refusal
 
     run_until_decided(kafka, topics, tmp_path, COUNT)
-    assert check(kafka, topics).despite_restarts == []
+    assert check(kafka, topics).problems == []
 
 
 # ---- what may be gone ----
@@ -331,7 +331,7 @@ def test_a_lost_recovery_directory_repeats_nothing_committed(
     crash(kafka, topics, tmp_path, "after-commit:2")
     shutil.rmtree(tmp_path / "recovery")
     run_until_decided(kafka, topics, tmp_path, 2 * COUNT)
-    assert check(kafka, topics).despite_restarts == []
+    assert check(kafka, topics).problems == []
 
 
 def test_without_a_recovery_directory_nothing_committed_is_repeated(
@@ -344,7 +344,7 @@ def test_without_a_recovery_directory_nothing_committed_is_repeated(
     warnings = [entry["event"] for entry in flow.entries if entry["level"] == "warning"]
     assert [warning for warning in warnings if "set BYTEWAX_RECOVERY_DIRECTORY" in warning]
     run_until_decided(kafka, topics, tmp_path, COUNT, environ)
-    assert check(kafka, topics).despite_restarts == []
+    assert check(kafka, topics).problems == []
 
 
 @pytest.fixture
@@ -368,5 +368,5 @@ def test_an_old_copy_of_the_recovery_directory(
     crash(kafka, topics, tmp_path, "after-commit:1")
     run_until_decided(kafka, topics, old_copy, 2 * COUNT + 1)
     findings = check(kafka, topics)
-    assert findings.despite_restarts == []
+    assert findings.problems == []
     assert findings.counts["outcomes"] == COUNT + 1

@@ -72,7 +72,7 @@ def test_what_was_read_before_the_signal_is_settled(
         flow.wait_until_decided(count)
         assert "payments_replayed_records_total 0.0" in flow.metrics()
         assert flow.terminate() == 0
-    assert check(kafka, topics).despite_restarts == []
+    assert check(kafka, topics).problems == []
 
 
 def test_ctrl_c_leaves_no_lag(kafka: Cluster, topics: Topics, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 import random
 
+import numpy as np
+import pytest
 from step_samples import (
     CONFLICT,
     DUPLICATE,
@@ -15,7 +17,7 @@ from step_samples import (
 )
 
 from dataflow.batches import Forget, Judged, LaneBatch, Signal, Told
-from dataflow.core.index import Memory
+from dataflow.core.memory import Claims, Contested, Memory, Trail, no_trail
 from dataflow.core.segments import Segment, origin
 from dataflow.steps.dedupe import Dedupe, LaneItem
 
@@ -137,14 +139,49 @@ class TestRecall:
         (result,) = judge(step, one_lane(*later, first_offset=12, partition=1))
         assert result.verdicts == [DUPLICATE, FIRST]
 
-    def test_with_different_contents_a_later_copy_is_a_conflict(self) -> None:
-        """Which of them was charged is not known: none may pass for a duplicate of it."""
-        step = started()
+    def two_copies(self, trail: Trail) -> list[tuple[int, int]]:
+        """Recall an id with two contents, from two partitions; judge a copy of each."""
+        step = Dedupe.builder(lambda *_: None, trail)(None)
         how = {"committed": {0: 9}, "recall": True, "segment": "recalled"}
         judge(step, one_lane(payment(amount=1), partition=0, **how))
         judge(step, one_lane(payment(amount=2), partition=1, **how))
         (result,) = judge(step, one_lane(payment(amount=1), payment(amount=2), first_offset=9))
-        assert result.verdicts == [CONFLICT, CONFLICT]
+        return list(zip(result.verdicts, result.first_origins, strict=True))
+
+    def test_with_different_contents_a_later_copy_is_a_conflict(self) -> None:
+        """Which of them was charged is not known: none may pass for a duplicate of it."""
+        assert self.two_copies(no_trail) == [(CONFLICT, 0), (CONFLICT, 0)]
+
+    @pytest.mark.parametrize("charged", [0, 1])
+    def test_unless_the_audit_trail_tells_which_was_charged(self, charged: int) -> None:
+        claimer = origin(charged, 0)
+
+        def trail(contested: Contested) -> Claims:
+            return Claims(contested.keys, np.array([claimer], np.uint64))
+
+        verdicts = [(DUPLICATE, claimer), (CONFLICT, claimer)]
+        assert self.two_copies(trail) == (verdicts[::-1] if charged else verdicts)
+
+    def test_the_trail_is_asked_from_the_oldest_of_them_on(self) -> None:
+        """Nothing is published before it was requested; `one_lane` stamps them 0, 10, ..."""
+        asked: list[Contested] = []
+
+        def trail(contested: Contested) -> Claims:
+            asked.append(contested)
+            return no_trail(contested)
+
+        step = Dedupe.builder(lambda *_: None, trail)(None)
+        how = {"committed": {0: 99}, "recall": True, "segment": "recalled"}
+        for partition, offset in [(0, 7), (1, 5)]:
+            judge(step, one_lane(payment(), partition=partition, first_offset=offset, **how))
+        assert judge(step, RESTORED) == []
+        assert [each.since_ms.tolist() for each in asked] == [[50]]
+
+    def test_nothing_may_be_recalled_once_something_was_decided(self) -> None:
+        step = started()
+        judge(step, RESTORED)
+        with pytest.raises(RuntimeError, match="after the index was built"):
+            judge(step, one_lane(payment(), committed={0: 9}, recall=True))
 
     def test_the_same_records_come_again_and_are_not_published_then_either(self) -> None:
         values = [payment("pay_0"), payment("pay_1"), payment("pay_0")]
@@ -205,10 +242,10 @@ def test_signals_are_passed_on_in_order() -> None:
 
 
 def test_the_number_of_remembered_ids_is_reported_by_lane() -> None:
-    reports: list[tuple[int, int]] = []
+    reports: list[tuple[int, int | None]] = []
     build = Dedupe.builder(lambda *numbers: reports.append(numbers))
     one, other = build(None), build(None)
     judge(one, one_lane(payment("pay_1"), payment("pay_2"), payment("pay_2")))
     judge(other, one_lane(payment("pay_3")))
     judge(one, Forget("00000/000000000"))
-    assert reports == [(0, 2), (1, 1), (0, 0)]
+    assert reports == [(0, None), (1, None), (0, 2), (1, 1), (0, 0)]

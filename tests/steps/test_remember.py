@@ -5,7 +5,7 @@ import pytest
 from step_samples import decode, fetched, payment
 
 from dataflow.batches import Forget, Identities, Restore
-from dataflow.core.index import Memory
+from dataflow.core.memory import Memory
 from dataflow.core.segments import place
 from dataflow.errors import StartRefusedError
 from dataflow.steps.decode import MemoryItem

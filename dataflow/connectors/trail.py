@@ -15,6 +15,8 @@ import msgspec
 import numpy as np
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import OffsetSpec
 from msgspec import Struct
 from numpy.typing import NDArray
 
@@ -121,11 +123,12 @@ class AuditTrail:
 
     def _read_span(self, since_ms: int, until_ms: int) -> None:
         """Read the events that Kafka has dated so."""
-        consumer = Consumer(config.consumer(self._kafka, "audit-trail", 1))
+        starts, ends = patiently(lambda: self._offsets(since_ms, until_ms))
+        ends = {partition: end for partition, end in ends.items() if starts[partition] < end}
+        consumer = Consumer(config.consumer(self._kafka, "audit-trail", len(ends)))
         try:
-            spans = patiently(lambda: self._offsets(consumer, since_ms, until_ms))
-            consumer.assign([start for start, _ in spans])
-            ends = {end.partition: end.offset for _, end in spans}
+            topic = self._kafka.topic_audit
+            consumer.assign([TopicPartition(topic, each, starts[each]) for each in ends])
             for messages in self._until(consumer, ends):
                 claims = _claims_in(messages)
                 self._read.append(claims)
@@ -133,35 +136,30 @@ class AuditTrail:
         finally:
             consumer.close()
 
-    def _offsets(
-        self, consumer: Consumer, since_ms: int, until_ms: int
-    ) -> list[tuple[TopicPartition, TopicPartition]]:
-        """Where the span begins and ends on each partition that has something of it."""
+    def _offsets(self, since_ms: int, until_ms: int) -> tuple[dict[int, int], dict[int, int]]:
+        """Where the span begins and ends on each partition.
+
+        Its end may be inside a transaction that is just ending: then it is waited for.
+        """
+        admin = AdminClient(config.client(self._kafka, "audit-trail"))
         topic = self._kafka.topic_audit
-        metadata = consumer.list_topics(topic, timeout=_TIMEOUT_S).topics[topic]
+        metadata = admin.list_topics(topic, timeout=_TIMEOUT_S).topics[topic]
         if metadata.error is not None:
             raise KafkaException(metadata.error)
-        spans = []
-        for partition in metadata.partitions:
-            low, high = consumer.get_watermark_offsets(
-                TopicPartition(topic, partition), timeout=_TIMEOUT_S
-            )
-            start, end = (
-                # The first offset that is not older, or -1.
-                consumer.offsets_for_times(
-                    [TopicPartition(topic, partition, at_ms)], timeout=_TIMEOUT_S
-                )[0].offset
-                for at_ms in (since_ms, until_ms)
-            )
-            end = high if end < 0 else end
-            if 0 <= start < end:
-                spans.append(
-                    (
-                        TopicPartition(topic, partition, max(low, start)),
-                        TopicPartition(topic, partition, end),
-                    )
-                )
-        return spans
+
+        def ask(spec: OffsetSpec) -> dict[int, int]:
+            wanted = {TopicPartition(topic, each): spec for each in metadata.partitions}
+            answers = admin.list_offsets(wanted, request_timeout=_TIMEOUT_S)
+            return {where.partition: each.result().offset for where, each in answers.items()}
+
+        latest: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        end = ask(latest)
+        # The first offset that is not older, or -1.
+        start, stop = (ask(OffsetSpec.for_timestamp(at_ms)) for at_ms in (since_ms, until_ms))
+        return (
+            {each: end[each] if found < 0 else found for each, found in start.items()},
+            {each: end[each] if found < 0 else found for each, found in stop.items()},
+        )
 
     def _until(self, consumer: Consumer, ends: dict[int, int]) -> Iterator[list[Message]]:
         """Batches of records until each partition is read to its end, or it takes too long."""

@@ -1,6 +1,5 @@
 """The committed input offsets of the lanes: what a previous run has published for good."""
 
-import re
 import threading
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -9,19 +8,12 @@ from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, Produc
 from confluent_kafka.admin import AdminClient
 
 from dataflow.connectors import config
+from dataflow.connectors.names import lane_group, lanes_in, transactional_id
 from dataflow.connectors.patience import patiently
-from dataflow.connectors.sink import lane_group, transactional_id
 from dataflow.errors import ConsumeError, StartRefusedError
 from dataflow.settings import KafkaSettings
 
 _TIMEOUT_S = 30.0
-_METADATA = re.compile(r"lanes=(\d+)")
-
-
-def lanes_in(metadata: str | None) -> int | None:
-    """How many lanes there were when an offset was committed with this metadata."""
-    match = _METADATA.fullmatch(metadata or "")
-    return int(match[1]) if match else None
 
 
 class Committed(NamedTuple):
@@ -88,7 +80,7 @@ class LaneOffsets:
     def _lane(self, lane: int) -> list[TopicPartition]:
         """The lane's offsets of all partitions, read once; without an offset they are negative."""
         if lane not in self._read:
-            group = lane_group(self._kafka.group_id, lane)
+            group = lane_group(self._kafka, lane)
             try:
                 found = patiently(lambda: self._ask(group))
             except KafkaException as error:
@@ -115,5 +107,5 @@ class LaneOffsets:
 
     def _fence(self, lane: int) -> None:
         """End a lane that only the previous run had."""
-        name = transactional_id(self._kafka.group_id, lane)
+        name = transactional_id(self._kafka, lane)
         Producer(config.producer(self._kafka, name)).init_transactions(_TIMEOUT_S)

@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 
 from dataflow.batches import Outgoing, Signal, Told
 from dataflow.connectors import config
+from dataflow.connectors.names import lane_group, metadata_of, transactional_id
 from dataflow.core.times import StreamTimes
 from dataflow.errors import CommitError, Fault, FencedError
 from dataflow.faults import reported
@@ -57,16 +58,6 @@ _SLICE_S = 1.0
 _GRACE_S = 2.0
 """How long a commit may be late before the client is given up."""
 _COMMITS_AT_ONCE = 16
-
-
-def transactional_id(group: str, lane: int) -> str:
-    """Whoever initialises it last is the lane's only writer."""
-    return f"{group}-lane-{lane_name(lane)}"
-
-
-def lane_group(group: str, lane: int) -> str:
-    """The consumer group that holds a lane's committed input offsets."""
-    return f"{group}.lane-{lane_name(lane)}"
 
 
 class KafkaSink(FixedPartitionedSink[Outgoing, bytes]):
@@ -106,52 +97,55 @@ class KafkaSink(FixedPartitionedSink[Outgoing, bytes]):
         if int(for_part) < self._lanes:
             self._built += 1
             self._status.expect((), lanes=self._built)
-        lane = Lane(
+        return Lane(
             self._kafka,
             int(for_part),
             self._lanes,
-            self._status,
-            self._metrics,
-            self._commits,
-            self._times,
+            status=self._status,
+            metrics=self._metrics,
+            commits=self._commits,
+            times=self._times,
+            lifecycle=self._lifecycle,
+            on_close=self._on_close,
         )
-        lane.on_drain = lambda reason, restart: self._lifecycle.request_stop(
-            reason, restart=restart
-        )
-        lane.on_close = self._on_close
-        return lane
 
 
 class Lane(StatefulSinkPartition[Outgoing, bytes]):
     """One lane: the only writer of everything that concerns its paymentIds."""
-
-    on_drain: Callable[[str, bool], None] = staticmethod(lambda _reason, _restart: None)
-    on_close: Callable[[], None] = staticmethod(lambda: None)
 
     def __init__(
         self,
         kafka: KafkaSettings,
         lane: int,
         lanes: int,
+        *,
         status: Status,
         metrics: Metrics,
         commits: "Commits",
         times: StreamTimes,
+        lifecycle: Lifecycle,
+        on_close: Callable[[], None],
     ) -> None:
+        self._lifecycle = lifecycle
+        self._on_close = on_close
         self._times = times
         self._commits = commits
         self._lane = lane
         self._name = lane_name(lane)
         self._topic = kafka.topic_requested
-        self._metadata = f"lanes={lanes}"
+        self._metadata = metadata_of(lanes)
         self._timeout_s = kafka.transaction_timeout_ms / 1000
         self._status = status
         self._metrics = metrics
         self._failure: tuple[KafkaError, Message] | None = None
-        self._group = _group_metadata(kafka, lane_group(kafka.group_id, lane))
-        producer_config = config.producer(kafka, transactional_id(kafka.group_id, lane))
+        self._group = _group_metadata(kafka, lane_group(kafka, lane))
+        producer_config = config.producer(kafka, transactional_id(kafka, lane))
         self._producer = Producer(producer_config | {"on_delivery": self._on_failure})
         self._clear()
+        # Side by side with the worker's other lanes, until the end of the open epoch.
+        self._opening: Future[None] | None = commits.submit(self._initialise)
+
+    def _initialise(self) -> None:
         self._retry("be initialised", self._producer.init_transactions)
 
     def _clear(self) -> None:
@@ -167,6 +161,7 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
             if batch.told:
                 self._hear(batch.told)
             if not self._open and (batch.values or batch.positions):
+                self._finish_opening()
                 self._producer.begin_transaction()
                 self._open = True
                 self._commits.expect(self)
@@ -181,17 +176,17 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
         self._serve(self._producer.poll, 0)
 
     def _hear(self, told: Told) -> None:
-        if told.signal is Signal.OPEN:
-            self._status.lane_open(self._lane)
-        elif told.signal is Signal.TIME:
+        if told.signal is Signal.TIME:
             self._times.tell(told.partition, told.time_ms)
         elif told.signal in {Signal.DRAIN, Signal.RESTART}:
-            restart = told.signal is Signal.RESTART
-            self.on_drain("a process of the cluster is stopping", restart)
+            self._lifecycle.request_stop(
+                "a process of the cluster is stopping", restart=told.signal is Signal.RESTART
+            )
 
     @reported
     def snapshot(self) -> bytes:
         """Commit the epoch's transaction. The state is empty: Kafka knows all there is."""
+        self._finish_opening()
         if self._open:
             with self._status.waiting("Kafka commit", self._timeout_s):
                 duration_s = self._wait_for_commit()
@@ -200,6 +195,14 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
             self._observe_latency()
             self._clear()
         return b""
+
+    def _finish_opening(self) -> None:
+        """From here on the previous run is fenced."""
+        if self._opening is not None:
+            with self._status.waiting("Kafka lanes", self._timeout_s):
+                self._opening.result()
+            self._opening = None
+            self._status.lane_open(self._lane)
 
     def _wait_for_commit(self) -> float:
         # When a coordinator goes away, librdkafka may ignore the timeout of a call, and never come
@@ -221,7 +224,7 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
 
     def close(self) -> None:
         """Let go. Also called after a crash: an open transaction stays open, for Kafka to abort."""
-        self.on_close()
+        self._on_close()
 
     def _commit(self, deadline_s: float) -> None:
         while len(self._producer):
@@ -348,6 +351,10 @@ class Commits:
     def expect(self, lane: Lane) -> None:
         """This lane has opened its transaction of the epoch."""
         self._open[threading.get_ident()].append(lane)
+
+    def submit(self, call: Callable[[], None]) -> Future[None]:
+        """Run something else that mostly waits for Kafka."""
+        return self._pool.submit(call)
 
     def wait_for(self, lane: Lane, timeout_s: float) -> float:
         """Commit this lane, and begin to commit the worker's others; see `Lane.commit`.

@@ -28,6 +28,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from dataflow.batches import Fetched, Forget, Restore, Signal, Told
 from dataflow.connectors import config
 from dataflow.connectors.cluster import Cluster
+from dataflow.connectors.names import metadata_of
 from dataflow.connectors.offsets import LaneOffsets
 from dataflow.connectors.start import Start, find_start
 from dataflow.core.ledger import Ledger
@@ -442,10 +443,11 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
         self._status.committed_at(self._partition, offset)
         if offset == self._plain_offset:
             return
-        metadata = f"lanes={self._settings.lanes}"
+        metadata = metadata_of(self._settings.lanes)
         position = TopicPartition(self._topic, self._partition, offset, metadata)
         try:
             if self._phase is Phase.DRAINED:
+                # The consumer is about to be closed, which would not wait for it.
                 self._consumer.commit(offsets=[position], asynchronous=False)
             else:
                 self._consumer.commit(offsets=[position])

@@ -12,6 +12,7 @@ import numpy as np
 from confluent_kafka import Consumer, TopicPartition
 
 from dataflow.connectors import config, sink, source
+from dataflow.connectors.names import lane_group
 from dataflow.steps import decode, dedupe, process, remember
 
 ARMED = os.environ.get("CRASH_ARMED")
@@ -81,10 +82,10 @@ def _offsets_outside_the_transaction() -> None:
     """The lane's offsets are committed before its records, as an ordinary consumer would."""
     build, commit = sink.Lane.__init__, sink.Lane._commit
 
-    def remembering(self: Any, kafka: Any, lane: int, *rest: Any) -> None:
-        group = sink.lane_group(kafka.group_id, lane)
+    def remembering(self: Any, kafka: Any, lane: int, lanes: int, **rest: Any) -> None:
+        group = lane_group(kafka, lane)
         self.ordinary = Consumer(config.client(kafka, "broken") | {"group.id": group})
-        build(self, kafka, lane, *rest)
+        build(self, kafka, lane, lanes, **rest)
 
     def too_early(self: Any, deadline_s: float) -> None:
         offsets = [TopicPartition(self._topic, p, o) for p, o in self._positions.items()]
@@ -92,7 +93,7 @@ def _offsets_outside_the_transaction() -> None:
         self._positions = {}
         commit(self, deadline_s)
 
-    sink.Lane.__init__ = remembering  # type: ignore[assignment]
+    sink.Lane.__init__ = remembering  # type: ignore[method-assign]
     sink.Lane._commit = too_early  # type: ignore[method-assign]
 
 

@@ -1,0 +1,183 @@
+"""The command line: what is asked for, and what the exit code says."""
+
+# ruff: noqa: T201 -- what a command prints is its interface
+
+import argparse
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from dataflow import kinds, logs
+from dataflow.connectors import cluster
+from dataflow.errors import Fault, SettingsError
+from dataflow.settings import Settings
+from dataflow.verify import report
+from dataflow.verify.check import Check, Report
+from dataflow.verify.kafka import KafkaReader
+from dataflow.verify.progress import Progress
+from dataflow.verify.readings import Reading, compare
+
+HOLDS, BROKEN, NOT_CHECKED = 0, 1, 2
+"""Exit codes."""
+
+_DESCRIPTION = """\
+Read the request topic and the three output topics, and check that every request was decided exactly
+once. Which cluster, and which topics, is taken from the environment, as for the flow itself; so are
+LANES, DEDUPE_WINDOW and KAFKA_MESSAGE_MAX_BYTES, by which the flow decides. Nothing is written.
+"""
+_EPILOG = """\
+exit code: 0 when everything holds, 1 when not, 2 when it could not be checked.
+"""
+_MORE_PATIENCE_S = 10.0
+
+
+class Following:
+    """Whether to go on reading.
+
+    Args:
+        idle_s: How long nothing may come.
+    """
+
+    def __init__(self, idle_s: float) -> None:
+        self._idle_s = idle_s
+        self._heard_s = time.monotonic()
+        self._stopped = False
+
+    def heard(self) -> None:
+        """Something has come."""
+        self._heard_s = time.monotonic()
+
+    def stop(self, *_: object) -> None:
+        """Go on to the second reading; the signal a second time ends everything."""
+        self._stopped = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def __call__(self) -> bool:
+        """Whether to go on."""
+        return not self._stopped and time.monotonic() - self._heard_s < self._idle_s
+
+
+def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Check, print the report, and return the exit code."""
+    args = _arguments(argv)
+    logs.configure("error")
+    try:
+        settings = Settings.from_env(environ)
+    except SettingsError as error:
+        for problem in error.problems:
+            print(problem, file=sys.stderr)
+        return NOT_CHECKED
+    patience_s = settings.kafka.transaction_timeout_ms / 1000 + _MORE_PATIENCE_S
+    if args.patience is not None:
+        patience_s = args.patience
+    progress = Progress()
+    try:
+        cluster.inspect(settings.kafka)
+        reader = KafkaReader(settings, patience_s)
+        with tempfile.TemporaryDirectory(dir=args.scratch, prefix="payments-verify-") as scratch:
+            found = _check(settings, reader, Path(scratch), args, progress)
+            progress.end()
+        _print(found, reader, as_json=args.json)
+    except (Fault, OSError) as error:
+        progress.end()
+        print(error, file=sys.stderr)
+        return NOT_CHECKED
+    return HOLDS if found.holds else BROKEN
+
+
+def _check(
+    settings: Settings,
+    reader: KafkaReader,
+    scratch: Path,
+    args: argparse.Namespace,
+    progress: Progress,
+) -> Report:
+    if not args.follow:
+        return Check(settings, reader, scratch, running=args.running, progress=progress).run()
+    first, second = (Reading(_made(scratch / name)) for name in ("first", "second"))
+    following = Following(args.until_idle)
+    signal.signal(signal.SIGINT, following.stop)
+    signal.signal(signal.SIGTERM, following.stop)
+    for topic, chunks in reader.follow(following):
+        for chunk in chunks:
+            following.heard()
+            first.add(topic, chunk)
+        progress("records seen so far", first.records, 0)
+    check = Check(
+        settings,
+        reader,
+        _made(scratch / "check"),
+        running=args.running,
+        seen=second.add,
+        progress=progress,
+    )
+    found = check.run()
+    found.notes.append(f"{first.records} records were seen while things happened, and again after")
+    compare(first, second, check.lows, found.findings)
+    return found
+
+
+def _print(found: Report, reader: KafkaReader, *, as_json: bool) -> None:
+    payment_id = report.payment_ids(reader)
+    if as_json:
+        print(report.as_json(found, payment_id))
+    else:
+        print("\n".join(report.as_text(found, payment_id)))
+
+
+def _made(directory: Path) -> Path:
+    directory.mkdir()
+    return directory
+
+
+def _arguments(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m dataflow.verify",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument(
+        "--running",
+        action="store_true",
+        help="the flow is running: do not hold against it what it has not got to yet",
+    )
+    parser.add_argument(
+        "--follow",
+        action="store_true",
+        help="read along until nothing more comes, or SIGINT; then read everything once more, check"
+        " that, and compare the two readings",
+    )
+    parser.add_argument(
+        "--until-idle",
+        type=_seconds,
+        default=30.0,
+        metavar="DURATION",
+        help="with --follow: how long nothing may come (default: 30s)",
+    )
+    parser.add_argument(
+        "--patience",
+        type=_seconds,
+        metavar="DURATION",
+        help="how long to wait for an open transaction to end (default: KAFKA_TRANSACTION_TIMEOUT"
+        " and 10s)",
+    )
+    parser.add_argument(
+        "--scratch",
+        type=Path,
+        metavar="DIRECTORY",
+        help="for temporary files, about 250 bytes a request (default: the system's)",
+    )
+    return parser.parse_args(argv)
+
+
+def _seconds(text: str) -> float:
+    kind = kinds.duration_s("0ms", "24h")
+    try:
+        return float(kind.parse(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected {kind.expects}, got {text!r}") from None

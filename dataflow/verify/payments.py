@@ -1,0 +1,177 @@
+"""The second pass: all that was said of each paymentId.
+
+Of all valid requests for it, one has an outcome, and the others are repeats of that one; a second
+outcome is right only where the id had been forgotten by then, which is a matter of `DEDUPE_WINDOW`.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dataflow.verify import rows
+from dataflow.verify.findings import EXAMPLES, Findings, Kind
+from dataflow.verify.records import Mask, Records, Tally
+from dataflow.verify.rows import Rows
+
+_PARTITION_SHIFT = np.uint64(48)
+
+
+class Payments:
+    """The rules of the second pass.
+
+    Args:
+        window_ms: How long an id is remembered.
+        records: Knows places, and what retention has left.
+        findings: Told what is wrong.
+        tally: Counts.
+    """
+
+    def __init__(self, window_ms: int, records: Records, findings: Findings, tally: Tally) -> None:
+        self._window_ms = window_ms
+        self._records = records
+        self._findings = findings
+        self._tally = tally
+
+    def judge(self, sightings: Rows) -> None:
+        """Judge all sightings of some paymentIds."""
+        order = np.lexsort((sightings["origin"], sightings["key_low"], sightings["key_high"]))
+        sightings = sightings[order]
+        self._judge_order(sightings)
+        sightings = sightings[sightings["valid"]]
+        if not len(sightings):
+            return
+        begins = np.append(True, _other_key(sightings))
+        payment = np.cumsum(begins) - 1
+        self._tally.payments += int(payment[-1]) + 1
+        claims = (sightings["verdict"] == rows.PROCESSED) | (sightings["verdict"] == rows.FAILED)
+        counts = np.bincount(payment, claims).astype(np.int64)
+        unknown = self._judge_repeats(sightings, payment, counts)
+        self._judge_presence(sightings, payment, counts, unknown)
+        for each in np.flatnonzero(counts > 1).tolist():
+            start, end = np.searchsorted(payment, [each, each + 1])
+            self._judge_claims(sightings[start:end])
+
+    def _judge_order(self, sightings: Rows) -> None:
+        """Of one paymentId and input partition, audit events stand in the order of the records."""
+        seen = sightings[sightings["offset"] >= 0]
+        if not len(seen):
+            return
+        before, after = seen[:-1], seen[1:]
+        wrong = (
+            ~_other_key(seen)
+            & (before["origin"] >> _PARTITION_SHIFT == after["origin"] >> _PARTITION_SHIFT)
+            & (before["partition"] == after["partition"])
+            & (before["offset"] > after["offset"])
+        )
+        self._audit(Kind.ORDER, "comes before the event of an earlier record", after[wrong])
+
+    def _judge_repeats(
+        self, sightings: Rows, payment: NDArray[np.int64], counts: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """Every repeat names the record that claimed its id. Which payments cannot be judged?"""
+        is_repeat = _is_repeat(sightings)
+        mine, repeats = payment[is_repeat], sightings[is_repeat]
+        found = _find(sightings, payment, mine, repeats["first"])
+        missing = found < 0
+        unknown = np.zeros(len(counts), np.bool_)
+        deleted = missing & ~self._records.is_known(repeats["first"])
+        # Without a claim, and with a claim that may have been deleted: not known who was first.
+        maybe = ~missing & ~sightings["required"][found] & (counts[mine] == 0)
+        unknown[mine[deleted | maybe]] = True
+        self._tally.unknown += int(np.count_nonzero(deleted))
+        # A payment that nobody was charged for is lost, whatever its repeats say.
+        judged = ~missing & ((counts[mine] > 0) | unknown[mine])
+        stray = missing & ~deleted & (counts[mine] > 0)
+        text = "names a first record that is no request for this paymentId"
+        self._audit(Kind.VERDICT, text, repeats[stray])
+        repeats, firsts = repeats[judged], sightings[found[judged]]
+        repeated = _is_repeat(firsts)
+        text = "names a first record that is a repeat itself"
+        self._audit(Kind.VERDICT, text, repeats[repeated])
+        same = firsts["print"] == repeats["print"]
+        wrong = ~repeated & (same != (repeats["verdict"] == rows.DUPLICATE))
+        text = "is a duplicate of other content, or a conflict of the same"
+        self._audit(Kind.VERDICT, text, repeats[wrong])
+        one_input = firsts["origin"] >> _PARTITION_SHIFT == repeats["origin"] >> _PARTITION_SHIFT
+        early = one_input & (firsts["origin"] > repeats["origin"])
+        one_output = (firsts["offset"] >= 0) & (firsts["partition"] == repeats["partition"])
+        early |= one_output & (firsts["offset"] > repeats["offset"])
+        self._audit(Kind.ORDER, "comes before the record that it repeats", repeats[early])
+        return unknown
+
+    def _judge_presence(
+        self,
+        sightings: Rows,
+        payment: NDArray[np.int64],
+        counts: NDArray[np.int64],
+        unknown: NDArray[np.bool_],
+    ) -> None:
+        """A paymentId that was answered at all has an outcome."""
+        answered = np.bincount(payment, _is_repeat(sightings)) > 0
+        lost = np.flatnonzero(answered & (counts == 0) & ~unknown)
+        firsts = sightings["origin"][np.searchsorted(payment, lost[:EXAMPLES])]
+        _, places = self._records.request_places(firsts)
+        self._findings.add_all(Kind.LOST, "has a paymentId without an outcome", len(lost), places)
+
+    def _judge_claims(self, sightings: Rows) -> None:
+        """The sightings of one paymentId that has several outcomes."""
+        answered = sightings[sightings["decided_ms"] >= 0]
+        is_claim = ~_is_repeat(answered)
+        claims = answered[is_claim]
+        claims = claims[np.lexsort((claims["origin"], claims["decided_ms"]))]
+        for n in range(1, len(claims)):
+            claim = claims[n]
+            # What was surely decided before it.
+            before = answered["decided_ms"] < claim["decided_ms"]
+            earlier = np.concatenate([answered[before], claims[:n]])
+            forgotten_ms = int(earlier["time_ms"].max()) + self._window_ms
+            if claim["required"] and int(claim["high_ms"]) <= forgotten_ms:
+                _, places = self._records.request_places(claims["origin"][n : n + 1])
+                text = "has another outcome for its paymentId, within DEDUPE_WINDOW"
+                self._findings.add_all(Kind.DOUBLED, text, 1, places)
+        self._judge_stale(answered[~is_claim], claims)
+
+    def _judge_stale(self, repeats: Rows, claims: Rows) -> None:
+        """A repeat names the latest claim, not one that was forgotten before."""
+        for repeat in repeats:
+            [named] = np.flatnonzero(claims["origin"] == repeat["first"])[:1].tolist() or [None]
+            if named is None:
+                continue
+            between = claims["decided_ms"] > claims["decided_ms"][named]
+            between &= claims["decided_ms"] < repeat["decided_ms"]
+            if between.any():
+                text = "names a first record that another had followed"
+                self._audit(Kind.VERDICT, text, repeats[repeats["origin"] == repeat["origin"]])
+
+    def _audit(self, kind: Kind, text: str, sightings: Rows) -> None:
+        places = [self._records.audit_place(each) for each in sightings[:EXAMPLES]]
+        self._findings.add_all(kind, text, len(sightings), places)
+
+
+def _is_repeat(sightings: Rows) -> Mask:
+    verdict: NDArray[Any] = sightings["verdict"]
+    return np.asarray((verdict == rows.DUPLICATE) | (verdict == rows.CONFLICT))
+
+
+def _other_key(sightings: Rows) -> Mask:
+    """For all but the first of sorted sightings: whether it has another key than the one before."""
+    before, after = sightings[:-1], sightings[1:]
+    return np.asarray(
+        (before["key_high"] != after["key_high"]) | (before["key_low"] != after["key_low"])
+    )
+
+
+def _find(
+    sightings: Rows,
+    payment: NDArray[np.int64],
+    mine: NDArray[np.int64],
+    origins: NDArray[np.uint64],
+) -> NDArray[np.int64]:
+    """Where the sighting of a payment at an origin is; -1 where there is none."""
+    order = np.argsort(sightings["origin"])
+    sorted_origins = sightings["origin"][order]
+    at = np.minimum(np.searchsorted(sorted_origins, origins), len(order) - 1)
+    found = order[at]
+    hit = (sightings["origin"][found] == origins) & (payment[found] == mine)
+    return np.where(hit, found, -1)

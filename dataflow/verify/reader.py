@@ -1,0 +1,80 @@
+"""The port to what is read: a cluster's four topics, as a `read_committed` reader sees them."""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, Protocol
+
+
+class Bounds(NamedTuple):
+    """Where one partition begins and ends; offsets of the next record."""
+
+    low: int
+    """The first offset that retention has left."""
+    stable: int
+    """How far a `read_committed` reader can read."""
+    high: int
+    """The end, open transactions included."""
+
+
+class LanePosition(NamedTuple):
+    """How far a lane has committed one input partition."""
+
+    offset: int
+    lanes: int | None
+    """How many lanes there were at that time, as far as is known."""
+
+
+class Positions(NamedTuple):
+    """Every committed offset of the flow, by input partition; those that exist."""
+
+    group: dict[int, int]
+    """Of the group that lag tools look at."""
+    lanes: dict[int, dict[int, LanePosition]]
+    """Of each lane's own group."""
+
+
+class Snapshot(NamedTuple):
+    """How the cluster stood at one moment.
+
+    Positions are read first, then the ends of the outputs, then the end of the input: so that in a
+    running flow every outcome has its request, and what is committed has its outcome.
+    """
+
+    positions: Positions
+    bounds: dict[str, dict[int, Bounds]]
+    """By topic and partition."""
+    compacted: list[str]
+    """Topics that are cleaned up by key."""
+
+
+class Chunk(NamedTuple):
+    """Some records of one partition, in aligned lists, offsets ascending."""
+
+    partition: int
+    offsets: list[int]
+    times_ms: list[int]
+    """Their timestamps, in milliseconds since 1970; negative where there is none."""
+    keys: list[bytes | None]
+    values: list[bytes | None]
+
+
+class Reader(Protocol):
+    """Reads any cluster. Errors of the cluster are `dataflow.errors.Fault`s."""
+
+    def look(self) -> Snapshot:
+        """How the cluster stands now."""
+        ...
+
+    def read(self, topic: str, bounds: Mapping[int, Bounds]) -> Iterator[Chunk]:
+        """All visible records within the bounds, from `low` to `high`.
+
+        Ends early in a partition where an open transaction hides the rest; see `stuck`.
+        """
+        ...
+
+    def stuck(self) -> dict[tuple[str, int], int]:
+        """Topic and partition of each `read` that has ended early, and where."""
+        ...
+
+    def record(self, topic: str, partition: int, offset: int) -> tuple[bytes | None, bool]:
+        """The value of the first visible record at or after `offset`, and whether there is one."""
+        ...

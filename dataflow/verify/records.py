@@ -1,0 +1,262 @@
+"""The first pass: all that was said of each input record.
+
+Every record has one audit event, and an outcome where its audit event says so; and what they say
+follows from the record.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from dataflow.core.segments import place
+from dataflow.verify import rows
+from dataflow.verify.accounts import Accounts
+from dataflow.verify.findings import EXAMPLES, Findings, Kind, Place
+from dataflow.verify.rows import Rows
+
+Mask = NDArray[np.bool_]
+_PARTITION_SHIFT = np.uint64(48)
+_OFFSET_MASK = np.uint64((1 << 48) - 1)
+
+
+class Limits(Struct, frozen=True):
+    """Which records of an input partition are held against the flow."""
+
+    low: int
+    """Below it, retention has deleted the input: an output may be of a record that was there."""
+    known_from: int
+    """Below it, retention may have deleted outputs."""
+    reached: int
+    """From here on the flow has not got to it yet: no outcome is not a loss."""
+
+
+class Topics(Struct, frozen=True):
+    """The names of the topics."""
+
+    requested: str
+    processed: str
+    failed: str
+    audit: str
+
+
+class Tally(Struct):
+    """What was counted by the way."""
+
+    requests: int = 0
+    valid: int = 0
+    outcomes: int = 0
+    audits: int = 0
+    duplicates: int = 0
+    conflicts: int = 0
+    waiting: int = 0
+    """Records that the flow has not got to yet."""
+    unknown: int = 0
+    """Outputs of records, and firsts, that retention has deleted: they cannot be judged."""
+    payments: int = 0
+    """Different paymentIds of valid requests."""
+
+
+class Records:
+    """The rules of the first pass."""
+
+    def __init__(
+        self,
+        topics: Topics,
+        limits: Mapping[int, Limits],
+        findings: Findings,
+        accounts: Accounts,
+        tally: Tally,
+    ) -> None:
+        self._topics = topics
+        self._findings = findings
+        self._accounts = accounts
+        self._tally = tally
+        size = max(limits, default=0) + 1
+        self._low = np.full(size, 0, np.uint64)
+        self._known_from = np.full(size, 0, np.uint64)
+        self._reached = np.full(size, 0, np.uint64)
+        for partition, limit in limits.items():
+            self._low[partition] = limit.low
+            self._known_from[partition] = limit.known_from
+            self._reached[partition] = limit.reached
+
+    def judge(self, requests: Rows, outcomes: Rows, audits: Rows) -> Rows:
+        """Judge all rows of some records, and return their `rows.SIGHTING`s.
+
+        Args:
+            requests: Of these records.
+            outcomes: All that tell of them.
+            audits: All that tell of them.
+        """
+        requests = requests[np.argsort(requests["origin"])]
+        self._count(requests, outcomes, audits)
+        outcomes, decided = self._join(requests, outcomes, self._outcome_places)
+        audits, audited = self._join(requests, audits, self._audit_places)
+        known = self.is_known(requests["origin"])
+        has_outcome, outcome = _first_of(decided, len(requests))
+        has_audit, audit = _first_of(audited, len(requests))
+        verdicts = np.where(has_audit, _take(audits["verdict"], audit), rows.NONE)
+        self._judge_presence(requests, known, has_outcome, verdicts)
+        both = np.flatnonzero(has_outcome & has_audit)
+        self._judge_pairs(outcomes[outcome[both]], audits[audit[both]])
+        self._judge_outcomes(requests[decided], outcomes)
+        self._judge_audits(requests[audited], audits)
+        first = (verdicts == rows.PROCESSED) | (verdicts == rows.FAILED)
+        self._accounts.request(requests[known & requests["valid"] & first])
+        self._accounts.decide(outcomes[(known & requests["valid"])[decided]])
+        # Whatever the audit trail says, readers of the outcomes take the request for decided.
+        verdicts[has_outcome & ~first] = rows.PROCESSED
+        decided_ms = np.where(has_outcome, _take(outcomes["decided_ms"], outcome), -1)
+        decided_ms = np.where(has_audit, _take(audits["decided_ms"], audit), decided_ms)
+        return _sightings(requests, known, verdicts, decided_ms, audits, audit, has_audit)
+
+    def _count(self, requests: Rows, outcomes: Rows, audits: Rows) -> None:
+        tally = self._tally
+        tally.requests += len(requests)
+        tally.valid += int(np.count_nonzero(requests["valid"]))
+        tally.outcomes += len(outcomes)
+        tally.audits += len(audits)
+        tally.duplicates += int(np.count_nonzero(audits["verdict"] == rows.DUPLICATE))
+        tally.conflicts += int(np.count_nonzero(audits["verdict"] == rows.CONFLICT))
+
+    def _join(self, requests: Rows, table: Rows, places: Any) -> tuple[Rows, NDArray[np.int64]]:
+        """The rows that tell of a request, and of which; each but the first is one too many."""
+        table = table[np.lexsort((table["offset"], table["partition"], table["origin"]))]
+        found = np.searchsorted(requests["origin"], table["origin"])
+        hit = np.zeros(len(table), np.bool_)
+        inside = found < len(requests)
+        hit[inside] = requests["origin"][found[inside]] == table["origin"][inside]
+        expired = ~hit & self._is_deleted(table["origin"])
+        self._tally.unknown += int(np.count_nonzero(expired))
+        phantom = table[~hit & ~expired]
+        self._add(Kind.PHANTOM, "tells of a record that is not there", places(phantom))
+        table, found = table[hit], found[hit]
+        again = np.zeros(len(table), np.bool_)
+        again[1:] = found[1:] == found[:-1]
+        self._add(Kind.DOUBLED, "is the second event of its record", places(table[again]))
+        return table[~again], found[~again]
+
+    def _judge_presence(
+        self, requests: Rows, known: Mask, has_outcome: Mask, verdicts: NDArray[Any]
+    ) -> None:
+        partitions, offsets = _split(requests["origin"])
+        nothing = (verdicts == rows.NONE) & ~has_outcome
+        waiting = nothing & (offsets >= self._reached[partitions])
+        self._tally.waiting += int(np.count_nonzero(waiting))
+        self._lack(Kind.LOST, "has no audit event", requests[nothing & ~waiting & known])
+        torn = has_outcome & (verdicts == rows.NONE) & known
+        self._lack(Kind.TORN, "has an outcome, but no audit event", requests[torn])
+        says_decided = (verdicts == rows.PROCESSED) | (verdicts == rows.FAILED)
+        torn = says_decided & ~has_outcome & known
+        self._lack(Kind.TORN, "has an audit event of an outcome that is not there", requests[torn])
+        torn = has_outcome & (verdicts != rows.NONE) & ~says_decided
+        text = "has an outcome, but an audit event of a repeat"
+        self._lack(Kind.TORN, text, requests[torn])
+
+    def _judge_pairs(self, outcomes: Rows, audits: Rows) -> None:
+        """An outcome and its audit event were published together, so they agree."""
+        decided = (audits["verdict"] == rows.PROCESSED) | (audits["verdict"] == rows.FAILED)
+        other = decided & (audits["verdict"] != outcomes["topic"] + rows.PROCESSED)
+        other |= decided & (audits["reply"] != outcomes["reply"])
+        other |= decided & (audits["decided_ms"] != outcomes["decided_ms"])
+        text = "tells of another decision than the outcome of the same record"
+        self._add(Kind.TORN, text, self._audit_places(audits[other]))
+
+    def _judge_outcomes(self, requests: Rows, outcomes: Rows) -> None:
+        wrong = requests["content"] != outcomes["content"]
+        text = "does not say what follows from its request"
+        self._add(Kind.CONTENT, text, self._outcome_places(outcomes[wrong]))
+        # An approval of an invalid record has other content in any case.
+
+    def _judge_audits(self, requests: Rows, audits: Rows) -> None:
+        wrong = requests["key_low"] != audits["key_low"]
+        text = "does not name the paymentId of its request"
+        self._add(Kind.CONTENT, text, self._audit_places(audits[wrong]))
+        wrong = ~requests["valid"] & (audits["verdict"] != rows.FAILED)
+        text = "is not a failure, though its record is invalid"
+        self._add(Kind.VERDICT, text, self._audit_places(audits[wrong]))
+
+    def is_known(self, origins: NDArray[np.uint64]) -> Mask:
+        """Whether these records, and all that was said of them, must be there."""
+        partitions, offsets = _split(origins)
+        inside = partitions < len(self._low)
+        partitions = np.where(inside, partitions, 0)
+        floor = np.maximum(self._known_from[partitions], self._low[partitions])
+        return np.asarray(~inside | (offsets >= floor))
+
+    def _is_deleted(self, origins: NDArray[np.uint64]) -> Mask:
+        partitions, offsets = _split(origins)
+        inside = partitions < len(self._low)
+        return np.asarray(inside & (offsets < self._low[np.where(inside, partitions, 0)]))
+
+    def _lack(self, kind: Kind, text: str, requests: Rows) -> None:
+        self._add(kind, text, self.request_places(requests["origin"]))
+
+    def _add(self, kind: Kind, text: str, places: tuple[int, list[Place]]) -> None:
+        self._findings.add_all(kind, text, *places)
+
+    def request_places(self, origins: NDArray[np.uint64]) -> tuple[int, list[Place]]:
+        """How many, and where the first few of these input records stand."""
+        shown = map(place, origins[:EXAMPLES].tolist())
+        return len(origins), [Place(self._topics.requested, *each) for each in shown]
+
+    def _audit_places(self, audits: Rows) -> tuple[int, list[Place]]:
+        return len(audits), [self.audit_place(each) for each in audits[:EXAMPLES]]
+
+    def audit_place(self, row: Any) -> Place:
+        """Where the audit event of a row stands."""
+        return Place(self._topics.audit, int(row["partition"]), int(row["offset"]))
+
+    def _outcome_places(self, outcomes: Rows) -> tuple[int, list[Place]]:
+        names = self._topics.processed, self._topics.failed
+        return len(outcomes), [
+            Place(names[each["topic"]], int(each["partition"]), int(each["offset"]))
+            for each in outcomes[:EXAMPLES]
+        ]
+
+
+def _split(origins: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+    return (origins >> _PARTITION_SHIFT).astype(np.int64), origins & _OFFSET_MASK
+
+
+def _first_of(found: NDArray[np.int64], size: int) -> tuple[Mask, NDArray[np.int64]]:
+    """Of each request: whether a row tells of it, and which one (0 where none does)."""
+    which = np.zeros(size, np.int64)
+    which[found] = np.arange(len(found))
+    there = np.zeros(size, np.bool_)
+    there[found] = True
+    return there, which
+
+
+def _take(column: NDArray[Any], which: NDArray[np.int64]) -> NDArray[Any]:
+    return column[which] if len(column) else np.zeros(len(which), column.dtype)
+
+
+def _sightings(
+    requests: Rows,
+    known: Mask,
+    verdicts: NDArray[Any],
+    decided_ms: NDArray[np.int64],
+    audits: Rows,
+    audit: NDArray[np.int64],
+    has_audit: Mask,
+) -> Rows:
+    """What the second pass has to know of the records that have a paymentId."""
+    found = np.zeros(len(requests), rows.SIGHTING)
+    for name in ("key_high", "key_low", "origin", "valid", "print"):
+        found[name] = requests[name]
+    found["verdict"] = verdicts
+    found["required"] = known
+    found["decided_ms"] = decided_ms
+    found["first"] = np.where(has_audit, _take(audits["first"], audit), requests["origin"])
+    found["partition"] = _take(audits["partition"], audit)
+    found["offset"] = np.where(has_audit, _take(audits["offset"], audit), -1)
+    # Nothing is remembered for longer because it is stamped later than it was read.
+    latest_ms = np.where(decided_ms < 0, np.iinfo(np.int64).max, decided_ms)
+    stamped = requests["time_ms"] >= 0
+    found["time_ms"] = np.where(stamped, np.minimum(requests["time_ms"], latest_ms), latest_ms)
+    found["high_ms"] = np.where(stamped, np.minimum(requests["high_ms"], latest_ms), latest_ms)
+    return np.asarray(found[requests["named"]])

@@ -1,0 +1,360 @@
+"""From records to rows; what is wrong with an event by itself is found here."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from decimal import Decimal
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Any
+from zlib import crc32
+
+import msgspec
+import numpy as np
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from dataflow.core.segments import origin, split_identities
+from dataflow.verify import rows
+from dataflow.verify.findings import Findings, Kind, Place
+from dataflow.verify.reader import Chunk
+from dataflow.verify.rows import Rows
+from schemas import events, money
+from schemas.events import Records, Source
+from schemas.outcomes import ErrorCode, EventType
+from schemas.parsing import parse
+from schemas.requests import PRINT_BYTES, PaymentRequest, Rejected, key_of
+
+CURRENCIES = sorted(money.EXPONENTS)
+"""A row has the index of its currency in here."""
+
+_CURRENCY = {code: n for n, code in enumerate(CURRENCIES)}
+_NO_MONEY = (0, 0)
+_OFFSETS = 1 << 48
+_PARTITIONS = 1 << 16
+_OF_THE_RECORD = {
+    ErrorCode.TOMBSTONE.value,
+    ErrorCode.TOO_LARGE.value,
+    ErrorCode.MALFORMED.value,
+    ErrorCode.INVALID.value,
+}
+"""Errors that follow from the record alone; all others are the gateway's word."""
+_VERDICTS = {
+    EventType.PROCESSED.value: rows.PROCESSED,
+    EventType.FAILED.value: rows.FAILED,
+    EventType.DUPLICATE.value: rows.DUPLICATE,
+    EventType.CONFLICT.value: rows.CONFLICT,
+}
+_REPEATS = {rows.DUPLICATE, rows.CONFLICT}
+
+
+class _Error(Struct, frozen=True, gc=False):
+    code: str
+    message: str
+    retryable: bool
+
+
+class _Event(Struct, rename="camel", frozen=True, gc=False, kw_only=True):
+    """An event of any of the three topics, as a reader of these topics sees it."""
+
+    event_id: str
+    event_type: str
+    payment_id: str | None
+    source: Source
+    user_id: str | None = None
+    amount: Raw | UnsetType = UNSET
+    currency: str | None = None
+    payment_method: str | None = None
+    metadata: Raw | UnsetType = UNSET
+    gateway_reference: str | None = None
+    error: _Error | None = None
+    original: str | None = None
+    original_truncated: bool = False
+    first_source: Source | None = None
+    processed_at: str | None = None
+    failed_at: str | None = None
+    occurred_at: str | None = None
+
+
+_decode = msgspec.json.Decoder(_Event).decode
+_pack = msgspec.msgpack.Encoder().encode
+
+
+class Requests:
+    """The input topic.
+
+    Args:
+        max_bytes: The largest request whose outcome can be published.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._high_ms: dict[int, int] = {}
+
+    def rows(self, chunk: Chunk) -> Rows:
+        """A row for each record."""
+        found = np.zeros(len(chunk.offsets), rows.REQUEST)
+        parsed = [parse(value, self._max_bytes) for value in chunk.values]
+        valid = np.array([type(each) is PaymentRequest for each in parsed], np.bool_)
+        found["valid"] = valid
+        found["named"] = [each.payment_id is not None for each in parsed]
+        identities = map(_identity, parsed, chunk.values)
+        keys, found["print"] = split_identities(b"".join(identities))
+        found["key_high"], found["key_low"] = keys[:, 0], keys[:, 1]
+        found["content"] = _hashes(map(self._content, parsed))
+        amounts = [_requested(each) for each in parsed]
+        found["minor"], found["currency"] = zip(*amounts, strict=True)
+        found["origin"] = np.array(chunk.offsets, np.uint64) + np.uint64(origin(chunk.partition, 0))
+        found["time_ms"] = chunk.times_ms
+        high_ms = np.maximum.accumulate(found["time_ms"])
+        before_ms = self._high_ms.get(chunk.partition, 0)
+        found["high_ms"] = np.maximum(high_ms, before_ms)
+        self._high_ms[chunk.partition] = int(found["high_ms"][-1])
+        return found
+
+    def _content(self, parsed: PaymentRequest | Rejected) -> bytes:
+        """What follows from the record for its outcome's fields."""
+        if isinstance(parsed, PaymentRequest):
+            return _pack(
+                (
+                    parsed.payment_id,
+                    parsed.user_id,
+                    parsed.digits,
+                    parsed.currency,
+                    parsed.payment_method,
+                    _raw(parsed.metadata),
+                )
+            )
+        # Of the event, only what is not a matter of wording and of the moment.
+        event = events.rejected("", Source("", 0, 0), parsed, "", self._max_bytes)
+        return _pack(
+            (
+                event.payment_id,
+                _text(event.user_id),
+                _raw(event.amount),
+                _text(event.currency),
+                _text(event.payment_method),
+                _raw(event.metadata),
+                event.error.code.value,
+                event.error.retryable,
+                _text(event.original),
+                event.original_truncated is True,
+            )
+        )
+
+
+class Events:
+    """One output topic.
+
+    Args:
+        topic: Its name.
+        requested: The name of the input topic.
+        findings: Told what is wrong with an event by itself.
+    """
+
+    def __init__(self, topic: str, requested: str, findings: Findings) -> None:
+        self.topic = topic
+        self._requested = requested
+        self._findings = findings
+        self._records: dict[int, Records] = {}
+
+    def _events(self, chunk: Chunk) -> Iterable[tuple[int, _Event, int]]:
+        """The events that tell of a record: their offset, and that record's origin."""
+        for offset, key, value in zip(chunk.offsets, chunk.keys, chunk.values, strict=True):
+            place = Place(self.topic, chunk.partition, offset)
+            try:
+                event = _decode(value or b"")
+            except msgspec.DecodeError:
+                self._findings.add(Kind.PHANTOM, "is no event of this flow", place)
+                continue
+            source = self._origin(event.source)
+            if source is None:
+                text = "tells of a record that is not of the input topic"
+                self._findings.add(Kind.PHANTOM, text, place)
+                continue
+            self._look_at(event, key, place)
+            yield offset, event, source
+
+    def _origin(self, source: Source) -> int | None:
+        if source.topic != self._requested or not (
+            0 <= source.partition < _PARTITIONS and 0 <= source.offset < _OFFSETS
+        ):
+            return None
+        return origin(source.partition, source.offset)
+
+    def _look_at(self, event: _Event, key: bytes | None, place: Place) -> None:
+        source = event.source
+        records = self._records.get(source.partition)
+        if records is None:
+            records = self._records[source.partition] = Records(self._requested, source.partition)
+        if event.event_id != records.event_id(source.offset):
+            text = "has an eventId that does not follow from its source"
+            self._findings.add(Kind.CONTENT, text, place)
+        if key != (None if event.payment_id is None else event.payment_id.encode()):
+            self._findings.add(Kind.CONTENT, "has a key that is not its paymentId", place)
+
+
+class Outcomes(Events):
+    """The processed and the failed topic.
+
+    Args:
+        verdict: `rows.PROCESSED` or `rows.FAILED`.
+        topic: Its name.
+        requested: The name of the input topic.
+        findings: Told what is wrong with an event by itself.
+    """
+
+    def __init__(self, verdict: int, topic: str, requested: str, findings: Findings) -> None:
+        super().__init__(topic, requested, findings)
+        self._code = verdict - rows.PROCESSED
+        self._verdict = verdict
+
+    def rows(self, chunk: Chunk) -> Rows:
+        """A row for each event of the flow's."""
+        found: list[tuple[Any, ...]] = []
+        contents: list[bytes] = []
+        replies: list[bytes] = []
+        for offset, event, source in self._events(chunk):
+            place = Place(self.topic, chunk.partition, offset)
+            at = event.processed_at if self._verdict == rows.PROCESSED else event.failed_at
+            if _VERDICTS.get(event.event_type) != self._verdict:
+                text = f"is not of this topic, but {event.event_type[:40]}"
+                self._findings.add(Kind.CONTENT, text, place)
+            decided_ms = _milliseconds(at)
+            if decided_ms < 0:
+                self._findings.add(Kind.CONTENT, "does not say when it was decided", place)
+            minor, currency = _published(event)
+            contents.append(_event_content(event))
+            replies.append(_reply(event))
+            found.append(
+                (source, self._code, 0, 0, decided_ms, minor, currency, chunk.partition, offset)
+            )
+        table = np.array(found, rows.OUTCOME)
+        table["content"], table["reply"] = _hashes(contents), _hashes(replies)
+        return table
+
+
+class Audits(Events):
+    """The audit topic."""
+
+    def rows(self, chunk: Chunk) -> Rows:
+        """A row for each event of the flow's."""
+        found: list[tuple[Any, ...]] = []
+        replies: list[bytes] = []
+        for offset, event, source in self._events(chunk):
+            place = Place(self.topic, chunk.partition, offset)
+            verdict = _VERDICTS.get(event.event_type, rows.NONE)
+            first = event.first_source and self._origin(event.first_source)
+            decided_ms = _milliseconds(event.occurred_at)
+            if verdict == rows.NONE:
+                self._findings.add(Kind.CONTENT, "has an eventType that is none", place)
+            elif (verdict in _REPEATS) != (event.first_source is not None):
+                text = "has a firstSource, or lacks one, against its eventType"
+                self._findings.add(Kind.VERDICT, text, place)
+            elif event.first_source is not None and first is None:
+                text = "names a first record that is not of the input topic"
+                self._findings.add(Kind.VERDICT, text, place)
+            if decided_ms < 0:
+                self._findings.add(Kind.CONTENT, "does not say when it was decided", place)
+            named = event.payment_id is not None
+            key_low = int.from_bytes(key_of(event.payment_id)[8:], "little") if named else 0  # type: ignore[arg-type]
+            replies.append(_reply(event))
+            # One that names nobody names itself, which is wrong as well, and found later.
+            found.append(
+                (
+                    source,
+                    verdict,
+                    key_low,
+                    0,
+                    decided_ms,
+                    source if first is None else first,
+                    chunk.partition,
+                    offset,
+                )
+            )
+        table = np.array(found, rows.AUDIT)
+        table["reply"] = _hashes(replies)
+        return table
+
+
+def payment_id_of(value: bytes | None) -> str | None:
+    """The paymentId in a request or an event, for a person to look for."""
+    parsed = parse(value, len(value or b""))
+    return parsed.payment_id
+
+
+def _identity(parsed: PaymentRequest | Rejected, value: bytes | None) -> bytes:
+    if isinstance(parsed, PaymentRequest):
+        return parsed.identity()
+    if parsed.payment_id is not None:
+        return key_of(parsed.payment_id) + bytes(PRINT_BYTES)
+    return crc32(value or b"").to_bytes(8, "little") + bytes(8 + PRINT_BYTES)
+
+
+def _event_content(event: _Event) -> bytes:
+    common = (
+        event.payment_id,
+        event.user_id,
+        _raw(event.amount),
+        event.currency,
+        event.payment_method,
+        _raw(event.metadata),
+    )
+    error = event.error
+    if error is None or error.code not in _OF_THE_RECORD:
+        return _pack(common)
+    details = (error.code, error.retryable, event.original, event.original_truncated)
+    return _pack((*common, *details))
+
+
+def _reply(event: _Event) -> bytes:
+    error = event.error
+    return _pack((event.gateway_reference, error and (error.code, error.message, error.retryable)))
+
+
+def _requested(parsed: PaymentRequest | Rejected) -> tuple[int, int]:
+    if isinstance(parsed, PaymentRequest):
+        return parsed.minor_units, _CURRENCY[parsed.currency]
+    return _NO_MONEY
+
+
+def _published(event: _Event) -> tuple[int, int]:
+    """The amount in minor units; none where the event has no valid amount."""
+    currency, raw = event.currency, _raw(event.amount)
+    if currency is None or raw is None or currency not in _CURRENCY:
+        return _NO_MONEY
+    digits = money.digits_of(raw)
+    if digits is None or digits != raw or money.broken_rule(digits, currency):
+        return _NO_MONEY
+    minor = Decimal(digits.decode()).scaleb(money.EXPONENTS[currency])
+    return int(minor), _CURRENCY[currency]
+
+
+def _hashes(contents: Iterable[bytes]) -> Any:
+    joined = b"".join([blake2b(each, digest_size=8).digest() for each in contents])
+    return np.frombuffer(joined, "<u8")
+
+
+def _raw(text: Raw | UnsetType) -> bytes | None:
+    return None if text is UNSET else bytes(text)
+
+
+def _text(text: str | UnsetType) -> str | None:
+    return None if text is UNSET else text
+
+
+@lru_cache(maxsize=1024)
+def _milliseconds(instant: str | None) -> int:
+    """Milliseconds since 1970; -1 for what is no instant."""
+    try:
+        moment = datetime.fromisoformat(instant or "")
+        return round(moment.timestamp() * 1000) if moment.tzinfo else -1
+    except (ValueError, OverflowError):
+        return -1
+
+
+def decided_ms(value: bytes | None) -> int:
+    """When an event was decided, in milliseconds since 1970; 0 for what is no event."""
+    try:
+        event = _decode(value or b"")
+    except msgspec.DecodeError:
+        return 0
+    return max(0, _milliseconds(event.processed_at or event.failed_at or event.occurred_at))

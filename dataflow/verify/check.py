@@ -19,7 +19,6 @@ from schemas.events import EVENT_OVERHEAD_BYTES
 
 PART_RECORDS = 250_000
 """Records in one file: 100 to 150 MB while it is being checked."""
-_LEAST_PARTS = 16
 _BLOCK = np.uint64(15)
 """Neighbouring records, 2**15 at a time, are in one file: a chunk goes to one or two files."""
 
@@ -94,7 +93,7 @@ class Check:
         self._note_cleanup(snapshot)
         requested = snapshot.bounds[self._topics.requested]
         records = sum(bound.high - bound.low for bound in requested.values())
-        self._parts = max(_LEAST_PARTS, records // self._part_records + 1)
+        self._parts = records // self._part_records + 1
         requests = self._spill("requests", rows.REQUEST)
         outcomes = self._spill("outcomes", rows.OUTCOME)
         audits = self._spill("audits", rows.AUDIT)

@@ -4,7 +4,7 @@ Every record has one audit event, and an outcome where its audit event says so; 
 follows from the record.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,8 @@ from dataflow.verify.findings import EXAMPLES, Findings, Kind, Place
 from dataflow.verify.rows import Rows
 
 Mask = NDArray[np.bool_]
+Places = Callable[[Rows], tuple[int, list[Place]]]
+"""How many rows there are, and where the records of the first few stand."""
 _PARTITION_SHIFT = np.uint64(48)
 _OFFSET_MASK = np.uint64((1 << 48) - 1)
 
@@ -96,6 +98,9 @@ class Records:
         outcomes, decided = self._join(requests, outcomes, self._outcome_places)
         audits, audited = self._join(requests, audits, self._audit_places)
         known = self.is_known(requests["origin"])
+        self._accounts.decide(outcomes[(known & requests["valid"])[decided]])
+        outcomes, decided = self._without_repeats(outcomes, decided, self._outcome_places)
+        audits, audited = self._without_repeats(audits, audited, self._audit_places)
         has_outcome, outcome = _first_of(decided, len(requests))
         has_audit, audit = _first_of(audited, len(requests))
         verdicts = np.where(has_audit, _take(audits["verdict"], audit), rows.NONE)
@@ -106,7 +111,6 @@ class Records:
         self._judge_audits(requests[audited], audits)
         first = (verdicts == rows.PROCESSED) | (verdicts == rows.FAILED)
         self._accounts.request(requests[known & requests["valid"] & first])
-        self._accounts.decide(outcomes[(known & requests["valid"])[decided]])
         # Whatever the audit trail says, readers of the outcomes take the request for decided.
         verdicts[has_outcome & ~first] = rows.PROCESSED
         decided_ms = np.where(has_outcome, _take(outcomes["decided_ms"], outcome), -1)
@@ -122,8 +126,8 @@ class Records:
         tally.duplicates += int(np.count_nonzero(audits["verdict"] == rows.DUPLICATE))
         tally.conflicts += int(np.count_nonzero(audits["verdict"] == rows.CONFLICT))
 
-    def _join(self, requests: Rows, table: Rows, places: Any) -> tuple[Rows, NDArray[np.int64]]:
-        """The rows that tell of a request, and of which; each but the first is one too many."""
+    def _join(self, requests: Rows, table: Rows, places: Places) -> tuple[Rows, NDArray[np.int64]]:
+        """The rows that tell of a request, and of which."""
         table = table[np.lexsort((table["offset"], table["partition"], table["origin"]))]
         found = np.searchsorted(requests["origin"], table["origin"])
         hit = np.zeros(len(table), np.bool_)
@@ -133,7 +137,12 @@ class Records:
         self._tally.unknown += int(np.count_nonzero(expired))
         phantom = table[~hit & ~expired]
         self._add(Kind.PHANTOM, "tells of a record that is not there", places(phantom))
-        table, found = table[hit], found[hit]
+        return table[hit], found[hit]
+
+    def _without_repeats(
+        self, table: Rows, found: NDArray[np.int64], places: Places
+    ) -> tuple[Rows, NDArray[np.int64]]:
+        """The first row of each request; each more is one too many."""
         again = np.zeros(len(table), np.bool_)
         again[1:] = found[1:] == found[:-1]
         self._add(Kind.DOUBLED, "is the second event of its record", places(table[again]))

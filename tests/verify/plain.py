@@ -1,0 +1,127 @@
+"""The invariants in plain words, over everything at once: what the checker is compared with."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from schemas.parsing import parse
+from schemas.requests import PaymentRequest
+
+Place = tuple[int, int]
+OUTCOMES = {"payment.processed", "payment.failed"}
+
+
+@dataclass
+class Findings:
+    """What was counted, and every line that should not be there."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+
+
+def find(
+    inputs: dict[Place, bytes | None],
+    outcomes: list[dict[str, Any]],
+    audits: list[dict[str, Any]],
+) -> Findings:
+    """The invariants over what was read."""
+    requests = {
+        place: request
+        for place, value in inputs.items()
+        if isinstance(request := parse(value, 10**9), PaymentRequest)
+    }
+    findings = Findings()
+    findings.counts.update(event["eventType"] for event in audits)
+    findings.counts.update(records=len(inputs), outcomes=len(outcomes))
+    findings.problems += [
+        *_one_audit_event_each(inputs.keys(), audits),
+        *_one_outcome_each(requests, outcomes),
+        *_nothing_torn(outcomes, audits),
+        *_true_content(requests, outcomes, audits),
+        *_money_adds_up(requests, outcomes, audits),
+    ]
+    return findings
+
+
+def _one_audit_event_each(places: Iterable[Place], audits: list[dict[str, Any]]) -> Iterable[str]:
+    """Invariant 1."""
+    seen = Counter(_source(event) for event in audits)
+    for place in places:
+        if seen[place] != 1:
+            yield f"{seen[place]} audit events for {place}"
+    for place in seen.keys() - set(places):
+        yield f"phantom: an audit event for {place}, which is no record"
+
+
+def _one_outcome_each(
+    requests: dict[Place, PaymentRequest], outcomes: list[dict[str, Any]]
+) -> Iterable[str]:
+    """Invariant 2; outcomes of invalid records do not count."""
+    decided = Counter(e["paymentId"] for e in outcomes if _source(e) in requests)
+    wanted = {request.payment_id for request in requests.values()}
+    for payment_id in wanted:
+        if decided[payment_id] != 1:
+            kind = "doubled" if decided[payment_id] else "lost"
+            yield f"{kind}: {decided[payment_id]} outcomes for {payment_id}"
+    for payment_id in decided.keys() - wanted:
+        yield f"phantom: an outcome for {payment_id}, which nobody asked for"
+
+
+def _nothing_torn(outcomes: list[dict[str, Any]], audits: list[dict[str, Any]]) -> Iterable[str]:
+    """Invariant 3: an outcome and its audit event are there together."""
+    published = Counter((e["eventId"], e["eventType"]) for e in outcomes)
+    audited = Counter((e["eventId"], e["eventType"]) for e in audits if e["eventType"] in OUTCOMES)
+    for event in published - audited:
+        yield f"torn: {event} without its audit event"
+    for event in audited - published:
+        yield f"torn: an audit event of {event}, which was not published"
+
+
+def _true_content(
+    requests: dict[Place, PaymentRequest],
+    outcomes: list[dict[str, Any]],
+    audits: list[dict[str, Any]],
+) -> Iterable[str]:
+    """What is published is what was asked for, under the right key; repeats name their first."""
+    for event in outcomes:
+        request = requests.get(_source(event))
+        if request is not None and not (
+            event["paymentId"] == request.payment_id
+            and event["userId"] == request.user_id
+            and event["amount"] == request.amount
+            and event["currency"] == request.currency
+        ):
+            yield f"wrong content: {event['eventId']}"
+        if event["key"] != (event["paymentId"] and event["paymentId"].encode()):
+            yield f"wrong key: {event['eventId']}"
+    first = {_source(event): event["paymentId"] for event in outcomes}
+    for event in audits:
+        if event["eventType"] not in OUTCOMES and (
+            first.get(_source({"source": event["firstSource"]})) != event["paymentId"]
+        ):
+            yield f"wrong first: {event['eventType']} {event['eventId']}"
+
+
+def _money_adds_up(
+    requests: dict[Place, PaymentRequest],
+    outcomes: list[dict[str, Any]],
+    audits: list[dict[str, Any]],
+) -> Iterable[str]:
+    """Invariant 5, by currency: first-seen requests by the audit trail, against the outcomes."""
+    money: defaultdict[str, Decimal] = defaultdict(Decimal)
+    for event in audits:
+        request = requests.get(_source(event))
+        if request is not None and event["eventType"] in OUTCOMES:
+            money[request.currency] += request.amount
+    for event in outcomes:
+        if _source(event) in requests:
+            money[event["currency"]] -= event["amount"]
+    for currency, difference in money.items():
+        if difference:
+            yield f"money: {difference} {currency} more requested than decided"
+
+
+def _source(event: dict[str, Any]) -> Place:
+    return int(event["source"]["partition"]), int(event["source"]["offset"])

@@ -1,0 +1,517 @@
+"""The checker sees nothing in a world without a fault, and each fault in one that has it."""
+
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from world import (
+    AUDIT,
+    FAILED,
+    HOUR_MS,
+    LANES,
+    PROCESSED,
+    REQUESTED,
+    START_MS,
+    World,
+    at,
+    check,
+    kinds,
+    lane_of,
+    payment,
+    tells_of,
+)
+
+from dataflow.verify.findings import EXAMPLES, Kind, Place
+from dataflow.verify.reader import LanePosition
+
+SECOND_MS = 1000
+
+
+@pytest.fixture
+def world() -> World:
+    """All kinds of records: by partition and offset (of step 3), see the comments."""
+    made = World()
+    made.send(0, payment("one"))  # 0/0
+    made.send(0, payment("two", "0.500", "KWD", metadata={"a": [1, None]}))  # 0/3
+    made.send(1, payment("one"), START_MS + 1)  # 1/0 duplicate of 0/0
+    made.send(1, payment("one", "8"), START_MS + 2)  # 1/3 conflict with 0/0
+    made.send(0, payment("poor", userId="poor"), START_MS + 3)  # 0/6 declined
+    made.send(0, b"\xff", START_MS + 4)  # 0/9 malformed
+    made.send(0, None, START_MS + 5)  # 0/12 a tombstone
+    made.send(1, payment("bad", "-1"), START_MS + 6)  # 1/6 invalid
+    made.send(1, payment("bad", "1"), START_MS + 7)  # 1/9 corrected, and processed
+    made.send(0, payment("one"), START_MS + 8)  # 0/15 duplicate of 0/0
+    made.send(1, payment("three", "1e3", "JPY"), START_MS + 9)  # 1/12
+    return made
+
+
+def test_a_flow_without_a_fault(world: World, tmp_path: Path) -> None:
+    report = check(world, tmp_path)
+    assert report.findings.examples == []
+    assert report.holds
+    assert report.notes == []
+    tally = report.tally
+    assert (tally.requests, tally.valid, tally.payments) == (11, 8, 5)
+    assert (tally.outcomes, tally.audits) == (8, 11)
+    assert (tally.duplicates, tally.conflicts, tally.waiting, tally.unknown) == (2, 1, 0, 0)
+    assert [(a.currency, a.requested, a.processed, a.failed) for a in report.accounts] == [
+        ("JPY", 1000, 1000, 0),
+        ("KWD", Decimal("0.500"), Decimal("0.500"), 0),
+        ("USD", Decimal("20.98"), Decimal("10.99"), Decimal("9.99")),
+    ]
+    assert list(tmp_path.iterdir()) == [], "temporary files are left"
+
+
+# ---- one fault each ----
+
+
+def other_time(world: World) -> None:
+    world.find(AUDIT, 0, 0).change(occurredAt=at(START_MS + SECOND_MS))
+
+
+def swapped(world: World) -> None:
+    """Two records of one payment in the wrong order: their events change places."""
+    first, second = world.find(AUDIT, 1, 0), world.find(AUDIT, 1, 3)
+    first.value, second.value = second.value, first.value
+
+
+def before_its_first(world: World) -> None:
+    first, repeat = world.find(AUDIT, 0, 0), world.find(AUDIT, 1, 0)
+    first.value, repeat.value = repeat.value, first.value
+
+
+def claimed_by_the_later(world: World) -> None:
+    """Two copies on one partition, and the later one was charged."""
+    world.send(0, payment("late"), START_MS + 20)
+    world.send(0, payment("late"), START_MS + 21)
+    for topic in (PROCESSED, AUDIT):
+        for record in world.records(topic):
+            if record.key == b"late":
+                record.value = (record.value or b"").replace(b":18}", b":@}")
+                record.value = record.value.replace(b":21}", b":18}").replace(b":@}", b":21}")
+                record.value = record.value.replace(b"000000000012", b"@")
+                record.value = record.value.replace(b"000000000015", b"000000000012")
+                record.value = record.value.replace(b"@", b"000000000015")
+
+
+def charged_again(world: World) -> None:
+    del world.claims["one"]
+    world.send(1, payment("one"), START_MS + HOUR_MS)
+
+
+def out_of_money(world: World) -> None:
+    world.find(PROCESSED, 0, 0).change(amount=9.98)
+
+
+FAULTS: dict[str, tuple[Kind, Callable[[World], object]]] = {
+    "nothing said of a record": (
+        Kind.LOST,
+        lambda w: [w.remove(topic, 0, 0) for topic in (PROCESSED, AUDIT)],
+    ),
+    "nothing said of a repeat": (Kind.LOST, lambda w: w.remove(AUDIT, 1, 0)),
+    "nothing said of an invalid record": (
+        Kind.LOST,
+        lambda w: [w.remove(topic, 0, 9) for topic in (FAILED, AUDIT)],
+    ),
+    "nobody was charged": (
+        Kind.LOST,
+        lambda w: [
+            w.remove(PROCESSED, 0, 0),
+            w.find(AUDIT, 0, 0).change(
+                eventType="payment.duplicate",
+                gatewayReference=None,
+                firstSource=w.find(AUDIT, 0, 0).event["source"] | {"partition": 0, "offset": 15},
+            ),
+        ],
+    ),
+    "two audit events": (Kind.DOUBLED, lambda w: w.repeat(AUDIT, w.find(AUDIT, 1, 3))),
+    "two outcomes": (Kind.DOUBLED, lambda w: w.repeat(PROCESSED, w.find(PROCESSED, 0, 0))),
+    "two payments": (Kind.DOUBLED, charged_again),
+    "no audit event of an outcome": (Kind.TORN, lambda w: w.remove(AUDIT, 0, 3)),
+    "no outcome": (Kind.TORN, lambda w: w.remove(PROCESSED, 0, 3)),
+    "no outcome of an invalid record": (Kind.TORN, lambda w: w.remove(FAILED, 0, 12)),
+    "another time": (Kind.TORN, other_time),
+    "another reference": (
+        Kind.TORN,
+        lambda w: w.find(AUDIT, 0, 0).change(gatewayReference="another"),
+    ),
+    "another error": (
+        Kind.TORN,
+        lambda w: w.find(AUDIT, 0, 6).change(
+            error={"code": "declined", "message": "not enough", "retryable": True}
+        ),
+    ),
+    "another end": (Kind.TORN, lambda w: w.find(AUDIT, 0, 0).change(eventType="payment.failed")),
+    "no such record": (
+        Kind.PHANTOM,
+        lambda w: w.append(
+            AUDIT, 0, 0, b"bad", (w.find(AUDIT, 1, 6).value or b"").replace(b":6}", b":7}")
+        ),
+    ),
+    "another topic's record": (
+        Kind.PHANTOM,
+        lambda w: w.append(
+            PROCESSED,
+            0,
+            0,
+            b"one",
+            (w.find(PROCESSED, 0, 0).value or b"").replace(b'"requested"', b'"elsewhere"'),
+        ),
+    ),
+    "a partition there never was": (
+        Kind.PHANTOM,
+        lambda w: w.append(
+            AUDIT,
+            0,
+            0,
+            b"bad",
+            (w.find(AUDIT, 1, 6).value or b"").replace(b'"partition":1', b'"partition":77'),
+        ),
+    ),
+    "no event": (Kind.PHANTOM, lambda w: w.append(FAILED, 0, 0, None, b"{}")),
+    "nothing at all": (Kind.PHANTOM, lambda w: w.append(AUDIT, 0, 0, None, None)),
+    "another amount": (Kind.CONTENT, out_of_money),
+    "an amount as text": (
+        Kind.CONTENT,
+        lambda w: w.find(PROCESSED, 0, 0).change(amount="9.99"),
+    ),
+    "another user": (Kind.CONTENT, lambda w: w.find(FAILED, 0, 6).change(userId="rich")),
+    "another currency": (Kind.CONTENT, lambda w: w.find(PROCESSED, 0, 0).change(currency="EUR")),
+    "another method": (
+        Kind.CONTENT,
+        lambda w: w.find(PROCESSED, 0, 0).change(paymentMethod="cash"),
+    ),
+    "other metadata": (Kind.CONTENT, lambda w: w.find(PROCESSED, 0, 3).change(metadata={"a": []})),
+    "metadata left out": (Kind.CONTENT, lambda w: w.find(PROCESSED, 0, 3).change(metadata=None)),
+    "another original": (Kind.CONTENT, lambda w: w.find(FAILED, 0, 9).change(original="/g==")),
+    "another code": (
+        Kind.CONTENT,
+        lambda w: [
+            w.find(topic, 1, 6).change(
+                error={"code": "declined", "message": "m", "retryable": False}
+            )
+            for topic in (FAILED, AUDIT)
+        ],
+    ),
+    "another name": (Kind.CONTENT, lambda w: w.find(AUDIT, 0, 3).change(paymentId="three")),
+    "an eventId of another record": (
+        Kind.CONTENT,
+        lambda w: w.find(PROCESSED, 0, 0).change(eventId=w.find(AUDIT, 1, 0).event["eventId"]),
+    ),
+    "another key": (Kind.CONTENT, lambda w: setattr(w.find(AUDIT, 0, 0), "key", b"two")),
+    "no key": (Kind.CONTENT, lambda w: setattr(w.find(PROCESSED, 0, 0), "key", None)),
+    "another topic's event": (
+        Kind.CONTENT,
+        lambda w: w.find(PROCESSED, 0, 0).change(eventType="payment.failed"),
+    ),
+    "no time": (
+        Kind.CONTENT,
+        lambda w: [
+            w.find(PROCESSED, 0, 0).change(processedAt="soon"),
+            w.find(AUDIT, 0, 0).change(occurredAt="soon"),
+        ],
+    ),
+    "no type": (Kind.CONTENT, lambda w: w.find(AUDIT, 1, 0).change(eventType="payment.refunded")),
+    "a duplicate of other content": (
+        Kind.VERDICT,
+        lambda w: w.find(AUDIT, 1, 3).change(eventType="payment.duplicate"),
+    ),
+    "a conflict of the same": (
+        Kind.VERDICT,
+        lambda w: w.find(AUDIT, 1, 0).change(eventType="payment.conflict"),
+    ),
+    "another payment's first": (
+        Kind.VERDICT,
+        lambda w: w.find(AUDIT, 1, 0).change(
+            firstSource={"topic": REQUESTED, "partition": 0, "offset": 3}
+        ),
+    ),
+    "a repeat for a first": (
+        Kind.VERDICT,
+        lambda w: w.find(AUDIT, 0, 15).change(
+            firstSource={"topic": REQUESTED, "partition": 1, "offset": 0}
+        ),
+    ),
+    "an invalid record for a first": (
+        Kind.VERDICT,
+        lambda w: [
+            w.send(1, payment("bad", "1"), START_MS + 30),
+            w.find(AUDIT, 1, 15).change(
+                firstSource={"topic": REQUESTED, "partition": 1, "offset": 6}
+            ),
+        ],
+    ),
+    "no first": (Kind.VERDICT, lambda w: w.find(AUDIT, 1, 0).change(firstSource=None)),
+    "a first of no topic of ours": (
+        Kind.VERDICT,
+        lambda w: w.find(AUDIT, 1, 0).change(
+            firstSource={"topic": "elsewhere", "partition": 0, "offset": 0}
+        ),
+    ),
+    "a first of what was charged": (
+        Kind.VERDICT,
+        lambda w: w.find(AUDIT, 0, 0).change(
+            firstSource={"topic": REQUESTED, "partition": 0, "offset": 0}
+        ),
+    ),
+    "an invalid record that is a duplicate": (
+        Kind.VERDICT,
+        lambda w: [
+            w.remove(FAILED, 1, 6),
+            w.find(AUDIT, 1, 6).change(
+                eventType="payment.duplicate",
+                error=None,
+                firstSource={"topic": REQUESTED, "partition": 1, "offset": 9},
+            ),
+        ],
+    ),
+    "events that changed places": (Kind.ORDER, swapped),
+    "a repeat before its first": (Kind.ORDER, before_its_first),
+    "the later copy was charged": (Kind.ORDER, claimed_by_the_later),
+    "money": (Kind.MONEY, out_of_money),
+    "an open transaction": (Kind.OPEN, lambda w: w.hidden.update({(PROCESSED, 1): 0})),
+    "a group that is behind": (Kind.POSITION, lambda w: w.group.update({0: 15})),
+    "a group that is not there": (Kind.POSITION, lambda w: w.group.clear()),
+    "a group that is ahead": (Kind.POSITION, lambda w: w.group.update({0: 99})),
+    "a lane that is behind": (
+        Kind.POSITION,
+        lambda w: w.lanes[lane_of("three")].update({1: LanePosition(12, LANES)}),
+    ),
+    "a lane that is not there": (Kind.POSITION, lambda w: w.lanes[lane_of("three")].clear()),
+    "a lane that is ahead": (
+        Kind.POSITION,
+        lambda w: w.lanes[0].update({0: LanePosition(99, LANES)}),
+    ),
+    "no lanes": (Kind.POSITION, lambda w: w.lanes.clear()),
+    "a topic that is compacted": (Kind.COMPACTED, lambda w: w.compacted.append(AUDIT)),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_named(fault: str, world: World, tmp_path: Path) -> None:
+    kind, break_it = FAULTS[fault]
+    break_it(world)
+    report = check(world, tmp_path)
+    assert kind in kinds(report), report.findings.examples
+    assert not report.holds
+
+
+ALONE = {
+    "nothing said of a repeat",
+    "two audit events",
+    "two payments",
+    "another time",
+    "another reference",
+    "no event",
+    "other metadata",
+    "another key",
+    "a duplicate of other content",
+    "another payment's first",
+    "a repeat for a first",
+    "events that changed places",
+    "a group that is behind",
+    "a lane that is behind",
+}
+
+
+@pytest.mark.parametrize("fault", sorted(ALONE))
+def test_a_single_fault_is_one_finding(fault: str, world: World, tmp_path: Path) -> None:
+    kind, break_it = FAULTS[fault]
+    break_it(world)
+    report = check(world, tmp_path)
+    assert dict(report.findings.counts) == {kind: 1}, report.findings.examples
+
+
+def test_every_kind_has_a_fault_here() -> None:
+    elsewhere = {Kind.UNSEEN, Kind.EMPTY}
+    assert {kind for kind, _ in FAULTS.values()} == set(Kind) - elsewhere
+
+
+def test_nothing_to_check_is_no_proof(tmp_path: Path) -> None:
+    assert kinds(check(World(), tmp_path)) == {Kind.EMPTY}
+
+
+def test_an_example_says_where_to_look(world: World, tmp_path: Path) -> None:
+    world.find(PROCESSED, 0, 3).change(userId="another")
+    [example] = check(world, tmp_path).findings.examples
+    assert example.kind is Kind.CONTENT
+    assert isinstance(example.place, Place)
+    record = world.logs[example.place.topic][example.place.partition]
+    [found] = [each for each in record if each.offset == example.place.offset]
+    assert tells_of(found, 0, 3)
+
+
+def test_only_the_first_few_are_shown(world: World, tmp_path: Path) -> None:
+    for n in range(20):
+        world.send(0, payment(f"gone-{n}"), START_MS + 50 + n)
+        for topic in (PROCESSED, AUDIT):
+            world.remove(topic, 0, 18 + 3 * n)
+    findings = check(world, tmp_path).findings
+    assert findings.counts == {Kind.LOST: 20}
+    assert len(findings.examples) == EXAMPLES
+
+
+# ---- the window ----
+
+
+@pytest.mark.parametrize(
+    ("gap_ms", "expected"),
+    [(HOUR_MS - SECOND_MS, {Kind.DOUBLED}), (HOUR_MS, {Kind.DOUBLED}), (HOUR_MS + 1, set())],
+)
+def test_an_id_may_be_charged_again_after_the_window(
+    gap_ms: int, expected: set[Kind], tmp_path: Path
+) -> None:
+    world = World()
+    world.send(0, payment("one"))
+    world.claims.clear()
+    world.send(0, payment("one"), START_MS + gap_ms)
+    assert kinds(check(world, tmp_path)) == expected
+
+
+def test_a_repeat_prolongs_the_memory(tmp_path: Path) -> None:
+    world = World()
+    world.send(0, payment("one"))
+    world.send(1, payment("one"), START_MS + HOUR_MS // 2)
+    world.claims.clear()
+    world.send(0, payment("one"), START_MS + HOUR_MS + SECOND_MS)
+    assert kinds(check(world, tmp_path)) == {Kind.DOUBLED}
+
+
+def test_a_late_copy_is_judged_by_what_came_before_it(tmp_path: Path) -> None:
+    """Its partition had come beyond the window: then the id may be forgotten."""
+    world = World()
+    world.send(0, payment("one"))
+    world.send(0, payment("two"), START_MS + 2 * HOUR_MS)
+    world.claims.clear()
+    world.send(0, payment("one"), START_MS + 2 * HOUR_MS)
+    world.logs[REQUESTED][0][-1].time_ms = START_MS + 1
+    assert kinds(check(world, tmp_path)) == set()
+
+
+def test_a_stamp_from_the_future_is_not_believed(tmp_path: Path) -> None:
+    """Nothing is forgotten earlier, nor remembered for longer, because of it."""
+    world = World()
+    world.send(0, payment("one"))
+    world.logs[REQUESTED][0][-1].time_ms = START_MS + 1000 * HOUR_MS
+    world.claims.clear()
+    world.send(0, payment("one"), START_MS + 3 * HOUR_MS)
+    assert kinds(check(world, tmp_path)) == set()
+    world.claims.clear()
+    world.send(0, payment("one"), START_MS + 3 * HOUR_MS + 1)
+    assert kinds(check(world, tmp_path)) == {Kind.DOUBLED}
+
+
+def test_records_without_a_stamp_have_the_time_they_were_decided(tmp_path: Path) -> None:
+    world = World()
+    for time_ms in (START_MS, START_MS + 2 * HOUR_MS, START_MS + 2 * HOUR_MS + SECOND_MS):
+        world.claims.clear()
+        world.send(0, payment("one"), time_ms)
+        world.logs[REQUESTED][0][-1].time_ms = -1
+    findings = check(world, tmp_path).findings
+    assert findings.counts == {Kind.DOUBLED: 1}
+
+
+def test_a_repeat_names_the_latest_claim(tmp_path: Path) -> None:
+    world = World()
+    world.send(0, payment("one"))
+    world.send(0, payment("one"), START_MS + 2 * HOUR_MS)
+    world.send(0, payment("one"), START_MS + 2 * HOUR_MS + 1)
+    assert kinds(check(world, tmp_path)) == set()
+    world.find(AUDIT, 0, 6).change(firstSource={"topic": REQUESTED, "partition": 0, "offset": 0})
+    assert kinds(check(world, tmp_path)) == {Kind.VERDICT}
+
+
+# ---- while the flow runs, and with another number of lanes ----
+
+
+def undecided(world: World) -> World:
+    for topic in (PROCESSED, AUDIT):
+        world.remove(topic, 1, 12)
+    world.group[1] = 12
+    world.lanes[lane_of("three")][1] = LanePosition(12, LANES)
+    return world
+
+
+def test_a_running_flow_may_be_behind(world: World, tmp_path: Path) -> None:
+    report = check(undecided(world), tmp_path, running=True)
+    assert report.holds
+    assert report.tally.waiting == 1
+    assert report.notes == ["1 requests are not decided yet"]
+
+
+def test_a_stopped_one_may_not(world: World, tmp_path: Path) -> None:
+    report = check(undecided(world), tmp_path)
+    assert kinds(report) == {Kind.POSITION}
+    assert report.tally.waiting == 1
+
+
+def test_what_is_committed_is_not_waited_for(world: World, tmp_path: Path) -> None:
+    undecided(world).group[1] = 13
+    assert kinds(check(world, tmp_path, running=True)) == {Kind.LOST}
+
+
+def test_after_a_change_of_lanes_one_of_them_at_the_end_will_do(
+    world: World, tmp_path: Path
+) -> None:
+    """Which lane decided the last record of a lane of today is not known."""
+    for lane in range(LANES):
+        world.lanes[lane][1] = LanePosition(3, LANES - 1)
+    world.lanes[0][1] = LanePosition(13, LANES)
+    assert check(world, tmp_path).holds
+    world.lanes[0][1] = LanePosition(12, LANES)
+    assert kinds(check(world, tmp_path)) == {Kind.POSITION}
+
+
+# ---- retention ----
+
+
+def expire(world: World, topic: str, partition: int, below: int) -> None:
+    log = world.logs[topic][partition]
+    log[:] = [record for record in log if record.offset >= below]
+    world.lows[topic, partition] = below
+
+
+def test_what_tells_of_deleted_requests_is_not_judged(world: World, tmp_path: Path) -> None:
+    expire(world, REQUESTED, 0, 6)
+    report = check(world, tmp_path)
+    assert report.holds, report.findings.examples
+    # Two outcomes, two audit events, and three repeats of a request that is gone.
+    assert report.tally.unknown == 7
+    assert report.notes == ["retention has deleted records of requested: [0] below 6"]
+
+
+def long_history(audits_kept_from: int) -> World:
+    """A request a minute; of the audit topic, the beginning is deleted."""
+    world = World()
+    for n in range(30):
+        world.send(0, payment(f"pay-{n}"), START_MS + n * 60_000)
+        world.send(1, payment(f"pay-{n}"), START_MS + n * 60_000 + 1)
+    for partition in (0, 1):
+        kept = [record.offset for record in world.logs[AUDIT][partition][audits_kept_from:]]
+        expire(world, AUDIT, partition, kept[0])
+    return world
+
+
+def test_what_may_have_been_deleted_is_not_missed(tmp_path: Path) -> None:
+    report = check(long_history(10), tmp_path)
+    assert report.holds, report.findings.examples
+    assert any("only this is checked" in note for note in report.notes)
+
+
+def test_what_must_be_left_is_missed(tmp_path: Path) -> None:
+    world = long_history(10)
+    for topic in (PROCESSED, AUDIT):
+        world.remove(topic, 0, 25 * 3)
+    findings = check(world, tmp_path).findings
+    assert Kind.LOST in findings.counts
+    assert findings.examples[0].place == Place(REQUESTED, 0, 25 * 3)
+
+
+def test_with_nothing_left_nothing_is_known(tmp_path: Path) -> None:
+    world = long_history(10)
+    for partition in (0, 1):
+        expire(world, AUDIT, partition, 1000)
+    report = check(world, tmp_path)
+    assert report.holds, report.findings.examples
+    assert report.accounts == []

@@ -1,0 +1,166 @@
+"""The checker against the plain rules, which hold everything in memory, in any world."""
+
+import json
+import tempfile
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given, note, settings
+from hypothesis import strategies as st
+from plain import find
+from world import AUDIT, FAILED, PROCESSED, REQUESTED, START_MS, Record, World, check, payment
+
+from dataflow.verify.check import Report
+from dataflow.verify.findings import Kind
+
+KINDS = {
+    "doubled": Kind.DOUBLED,
+    "phantom": Kind.PHANTOM,
+    "wrong content": Kind.CONTENT,
+    "wrong key": Kind.CONTENT,
+    "money": Kind.MONEY,
+}
+"""Where the two have the same word. What the plain rules call lost or torn is whatever there is
+too little of; and the checker does not blame a repeat for what is the matter with its first."""
+
+values = st.one_of(
+    st.builds(
+        payment,
+        st.sampled_from(["a", "b", "c", "é"]),
+        st.sampled_from(["1", "2.50", "0"]),
+        st.sampled_from(["USD", "JPY", "KWD"]),
+        userId=st.sampled_from(["u", "poor"]),
+    ),
+    st.sampled_from([b"", b"{", b"[]", b"\xff", b'{"paymentId":"a"}', None]),
+)
+sent = st.lists(st.tuples(st.integers(0, 1), values), min_size=1, max_size=25)
+
+
+def world_of(requests: list[tuple[int, bytes | None]]) -> World:
+    world = World()
+    for n, (partition, value) in enumerate(requests):
+        world.send(partition, value, START_MS + n)
+    return world
+
+
+def plain_problems(world: World) -> list[str]:
+    inputs = {
+        (partition, record.offset): record.value
+        for partition, log in world.logs[REQUESTED].items()
+        for record in log
+    }
+    outcomes = [*world.records(PROCESSED), *world.records(FAILED)]
+    found = find(inputs, list(map(event, outcomes)), list(map(event, world.records(AUDIT))))
+    return found.problems
+
+
+def event(record: Record) -> dict[str, Any]:
+    parsed = json.loads(record.value or b"", parse_float=Decimal, parse_int=Decimal)
+    return {**parsed, "key": record.key}
+
+
+def checked(world: World) -> Report:
+    with tempfile.TemporaryDirectory() as scratch:
+        return check(world, Path(scratch), part_records=1000)
+
+
+@settings(deadline=None)
+@given(sent)
+def test_what_is_right_is_right_for_both(requests: list[tuple[int, bytes | None]]) -> None:
+    world = world_of(requests)
+    assert plain_problems(world) == []
+    report = checked(world)
+    assert report.findings.examples == []
+    assert report.tally.requests == len(requests)
+
+
+def drop(world: World, topic: str, record: Record, _other: Record) -> None:
+    for log in world.logs[topic].values():
+        if record in log:
+            log.remove(record)
+
+
+def repeat(world: World, topic: str, record: Record, _other: Record) -> None:
+    world.repeat(topic, record)
+
+
+def take_the_amount(_world: World, _topic: str, record: Record, other: Record) -> None:
+    if "amount" in record.event and "amount" in other.event:
+        record.change(amount=json.loads(other.value or b"")["amount"])
+
+
+def take_the_id(_world: World, _topic: str, record: Record, other: Record) -> None:
+    if record.event["paymentId"] and other.event["paymentId"]:
+        record.change(paymentId=other.event["paymentId"])
+
+
+def take_the_first(_world: World, _topic: str, record: Record, other: Record) -> None:
+    if "firstSource" in record.event:
+        record.change(firstSource=json.loads(other.value or b"")["source"])
+
+
+def take_the_key(_world: World, _topic: str, record: Record, other: Record) -> None:
+    record.key = other.key
+
+
+def take_everything(_world: World, _topic: str, record: Record, other: Record) -> None:
+    record.key, record.value = other.key, other.value
+
+
+def move_the_source(_world: World, _topic: str, record: Record, _other: Record) -> None:
+    record.change(source={"topic": REQUESTED, "partition": 0, "offset": 10_000})
+
+
+BREAKS: list[Callable[[World, str, Record, Record], None]] = [
+    drop,
+    repeat,
+    take_the_amount,
+    take_the_id,
+    take_the_first,
+    take_the_key,
+    take_everything,
+    move_the_source,
+]
+
+
+@settings(deadline=None)
+@given(sent, st.data())
+def test_what_the_plain_rules_see_the_checker_sees(
+    requests: list[tuple[int, bytes | None]], data: st.DataObject
+) -> None:
+    world = world_of(requests)
+    for break_it in data.draw(st.lists(st.sampled_from(BREAKS), min_size=1, max_size=3)):
+        topic = data.draw(st.sampled_from([PROCESSED, FAILED, AUDIT]))
+        events = list(world.records(topic))
+        if events:
+            record, other = data.draw(st.sampled_from(events)), data.draw(st.sampled_from(events))
+            break_it(world, topic, record, other)
+            note(f"{break_it.__name__} {topic} {record} {other}")
+    problems = plain_problems(world)
+    report = checked(world)
+    note("\n".join(map(str, [*problems, *report.findings.examples])))
+    if problems:
+        assert not report.holds
+    named = {KINDS[name] for name in KINDS for each in problems if each.startswith(name)}
+    assert named <= set(report.findings.counts)
+
+
+@settings(deadline=None)
+@given(sent, st.data())
+def test_records_that_are_lost_are_counted(
+    requests: list[tuple[int, bytes | None]], data: st.DataObject
+) -> None:
+    world = world_of(requests)
+    audited = [
+        (record.event["source"]["partition"], record.event["source"]["offset"])
+        for record in world.records(AUDIT)
+        if record.event["eventType"] in {"payment.duplicate", "payment.conflict"}
+        or record.event["paymentId"] is None
+    ]
+    lost = set(data.draw(st.lists(st.sampled_from(audited), unique=True))) if audited else set()
+    for partition, offset in lost:
+        for topic in (FAILED, AUDIT):
+            world.remove(topic, int(partition), int(offset))
+    assert checked(world).findings.counts[Kind.LOST] == len(lost)

@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[2]
 CRASH_HOOKS = Path(__file__).parent / "hooks"
 FOREIGN = ("KAFKA_", "BYTEWAX_", "RUST_")
 """Variables of whoever runs the tests, which the flow does not get."""
+COMMAND = (sys.executable, "-m", "bytewax.run", "dataflow.flow")
 
 
 @dataclass
@@ -77,6 +78,7 @@ class Flow:
         environ: Mapping[str, str] | None = None,
         snapshot_interval: str = "0",
         prefix: Sequence[str] = (),
+        command: Sequence[str] = COMMAND,
     ) -> None:
         self.log_path = directory / f"flow-{time.monotonic_ns()}.log"
         self.port, self.metrics_port = free(2)
@@ -98,7 +100,7 @@ class Flow:
         self.environ = {name: value for name, value in self.environ.items() if value}
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                [*prefix, sys.executable, "-m", "bytewax.run", "dataflow.flow", *args],
+                [*prefix, *command, *args],
                 cwd=ROOT,
                 env=self.environ,
                 stdout=log,

@@ -1,0 +1,175 @@
+"""The image: built by its own instructions, and run as a hardened container would run it.
+
+Not proven here, for want of a container engine: the base image itself, overlay file systems, and a
+container runtime's seccomp filter.
+"""
+
+import os
+import re
+import shutil
+import signal
+import stat
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import image
+import pytest
+from invariants import check
+from kafkatest import Cluster
+from product import Flow, Topics, mixed_requests, send
+
+COUNT = 300
+pytestmark = pytest.mark.skipif(
+    os.environ.get("CI") != "true" and image.missing() is not None, reason=str(image.missing())
+)
+
+
+@pytest.fixture(scope="module")
+def stages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, image.Stage]]:
+    directory = tmp_path_factory.mktemp("image")
+    yield image.build(directory)
+    shutil.rmtree(directory)
+
+
+@contextmanager
+def container(
+    stage: image.Stage, kafka: Cluster, topics: Topics, directory: Path, *options: str
+) -> Iterator[tuple[Flow, int]]:
+    """The image's process, and its id as seen from outside."""
+    volume = directory / "volume"
+    volume.mkdir(exist_ok=True)
+    options = ("--bind", str(volume), "/var/lib/payments", *options)
+    command = [*stage.entrypoint, *stage.command]
+    prefix = stage.sandbox(*options)
+    with Flow(kafka, topics, directory, prefix=prefix, command=command) as flow:
+        flow.wait_until_ready()
+        found = subprocess.run(
+            ["pgrep", "--parent", str(flow.process.pid)], check=True, capture_output=True, text=True
+        )
+        yield flow, int(found.stdout)
+
+
+def of(pid: int, field: str) -> list[str]:
+    """A line of `/proc/<pid>/status`."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return re.findall(rf"^{field}:\s*(.*)$", status, re.MULTILINE)[0].split()
+
+
+def test_it_serves_payments_as_a_hardened_container(
+    stages: dict[str, image.Stage], kafka: Cluster, tmp_path: Path
+) -> None:
+    """UID 1001, PID 1, no capabilities, nothing to write to but the volume; not even `/tmp`."""
+    stage, topics = stages["service"], Topics.fresh(kafka)
+    send(kafka, topics, mixed_requests(COUNT, seed=1))
+    with container(stage, kafka, topics, tmp_path) as (flow, pid):
+        flow.wait_until_decided(COUNT)
+        assert of(pid, "NSpid")[-1] == "1"
+        assert of(pid, "CapEff") == of(pid, "CapBnd") == ["0" * 16]
+        assert of(pid, "NoNewPrivs") == ["1"]
+        assert Path(f"/proc/{pid}/cmdline").read_text().split("\0")[1:4] == [
+            "-m",
+            "bytewax.run",
+            "dataflow.flow",
+        ]
+        assert 'payments_engine_metrics_up 1.0' in flow.metrics()
+        assert _health(stage, flow) == 0
+        os.kill(pid, signal.SIGTERM)
+        assert flow.wait_for_exit() == 0
+        assert _health(stage, flow) == 1, "nobody answers any more"
+    assert check(kafka, topics).problems == []
+    with container(stage, kafka, topics, tmp_path) as (flow, pid):
+        assert flow.health()["remembered_ids"] > 0, "the volume has kept them"
+        os.kill(pid, signal.SIGINT)
+        assert flow.wait_for_exit() == 0
+
+
+def _health(stage: image.Stage, flow: Flow) -> int:
+    """The exit code of the image's health check, in a sandbox of the same kind."""
+    command = [*stage.sandbox(), *stage.healthcheck]
+    return subprocess.run(command, env=flow.environ, check=False).returncode
+
+
+def test_it_runs_under_the_helm_chart(
+    stages: dict[str, image.Stage], kafka: Cluster, tmp_path: Path
+) -> None:
+    """Two shells, and yet Python is PID 1 and gets the signal."""
+    stage, topics = stages["waxctl"], Topics.fresh(kafka)
+    shim = image.ROOT / "k8s" / "waxctl" / "payments.py"
+    options = ["--tmpfs", "/tmp", "--ro-bind", str(shim), "/tmp/payments.py"]
+    options += ["--setenv", "BYTEWAX_PYTHON_FILE_PATH", "/tmp/payments.py"]
+    stage.entrypoint, stage.command = [], ["sh", "-c", "sh ./entrypoint.sh"]
+    with container(stage, kafka, topics, tmp_path, *options) as (flow, pid):
+        assert Path(f"/proc/{pid}/cmdline").read_text().startswith("python\0-m\0bytewax.run\0")
+        os.kill(pid, signal.SIGTERM)
+        assert flow.wait_for_exit() == 0
+
+
+def test_it_has_what_it_needs_and_no_more(stages: dict[str, image.Stage]) -> None:
+    stage = stages["service"]
+    app = stage.root / "opt/venv/app"
+    modules = {str(path.relative_to(app)) for path in app.rglob("*.py")}
+    wanted = {
+        str(path.relative_to(image.ROOT))
+        for package in ("dataflow", "schemas")
+        for path in (image.ROOT / package).rglob("*.py")
+        if "demo" not in path.parts
+    }
+    assert modules == wanted
+    installed = {path.name.partition("-")[0].lower() for path in stage.root.rglob("*.dist-info")}
+    locked = re.findall(r"^([\w.-]+)==", (image.ROOT / "requirements.txt").read_text(), re.M)
+    assert installed == {name.replace("-", "_").lower() for name in locked}
+    assert (stage.root / "licenses/LICENSE").read_text().startswith("MIT License")
+
+
+def test_its_files_are_compiled_and_only_root_can_change_them(
+    stages: dict[str, image.Stage],
+) -> None:
+    stage = stages["service"]
+    for path in (stage.root / "opt").rglob("*"):
+        if not path.is_symlink():
+            mode = path.stat().st_mode
+            assert not mode & stat.S_IWOTH, path
+            assert mode & stat.S_IROTH, path
+    [compiled] = (stage.root / "opt/venv/app/dataflow/__pycache__").glob("flow.*.pyc")
+    # Never compared with the source again: https://peps.python.org/pep-0552/
+    assert compiled.read_bytes()[4:8] == b"\x01\x00\x00\x00"
+
+
+def test_it_says_what_it_is(stages: dict[str, image.Stage]) -> None:
+    stage = stages["service"]
+    assert stage.user == "1001:1001"
+    assert stage.ports == [3000, 9090, 9999]
+    assert stage.volumes == [stage.environ["BYTEWAX_RECOVERY_DIRECTORY"]]
+    assert stage.stop_signal == "SIGTERM"
+    assert stage.labels["org.opencontainers.image.licenses"] == "MIT"
+
+
+@pytest.mark.parametrize(
+    ("path", "kept_out"),
+    [
+        (".env", True),
+        (".git/config", True),
+        ("recovery/part-0.sqlite3", True),
+        ("tests/conftest.py", True),
+        ("dataflow/demo/run.py", True),
+        ("dataflow/__pycache__/flow.pyc", True),
+        ("dataflow/flow.py", False),
+        ("requirements.txt", False),
+        ("k8s/waxctl/entrypoint.sh", False),
+    ],
+)
+def test_what_the_engine_gets_to_see(path: str, kept_out: bool) -> None:  # noqa: FBT001
+    assert image.ignored(path) is kept_out
+
+
+def test_every_base_is_pinned_by_digest() -> None:
+    found = image.instructions((image.ROOT / "Dockerfile").read_text())
+    stages = {rest.partition(" AS ")[2] for keyword, rest in found if keyword == "FROM"}
+    for keyword, rest in found:
+        base = rest.partition(" AS ")[0]
+        if keyword == "FROM" and base not in stages:
+            assert base == "${PYTHON}"
+        if keyword == "ARG" and rest.startswith("PYTHON="):
+            assert re.fullmatch(r"PYTHON=python:[\d.]+-slim-\w+@sha256:[0-9a-f]{64}", rest)

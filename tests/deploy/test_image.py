@@ -18,6 +18,9 @@ import image
 import pytest
 from invariants import check
 from kafkatest import Cluster
+from kafkatest.ports import free
+from manifests import K8S, read
+from manifests import container as container_of
 from product import Flow, Topics, mixed_requests, send
 
 COUNT = 300
@@ -94,14 +97,28 @@ def _health(stage: image.Stage, flow: Flow) -> int:
 def test_it_runs_under_the_helm_chart(
     stages: dict[str, image.Stage], kafka: Cluster, tmp_path: Path
 ) -> None:
-    """Two shells, and yet Python is PID 1 and gets the signal."""
+    """With the chart's variables and host file, and the command that our patch gives it."""
     stage, topics = stages["waxctl"], Topics.fresh(kafka)
-    shim = image.ROOT / "k8s" / "waxctl" / "payments.py"
+    [patch] = read(K8S / "waxctl" / "statefulset.yaml")
+    stage.entrypoint, stage.command = [], container_of(patch)["command"]
+    (tmp_path / "hostfile.txt").write_text(f"127.0.0.1:{free(1)[0]}\n")
+    shim = K8S / "waxctl" / "payments.py"
     options = ["--tmpfs", "/tmp", "--ro-bind", str(shim), "/tmp/payments.py"]
-    options += ["--setenv", "BYTEWAX_PYTHON_FILE_PATH", "/tmp/payments.py"]
-    stage.entrypoint, stage.command = [], ["sh", "-c", "sh ./entrypoint.sh"]
+    options += ["--ro-bind", str(tmp_path / "hostfile.txt"), "/tmp/hostfile.txt"]
+    of_chart = {
+        "BYTEWAX_PYTHON_FILE_PATH": "/tmp/payments.py",
+        "BYTEWAX_WORKDIR": "/tmp",
+        "BYTEWAX_POD_NAME": "payments-0",
+        "BYTEWAX_STATEFULSET_NAME": "payments",
+        "BYTEWAX_HOSTFILE_PATH": "/tmp/hostfile.txt",
+        "BYTEWAX_DATAFLOW_API_PORT": str(free(1)[0]),
+        "BYTEWAX_DATAFLOW_API_CACHE_PATH": "/var/lib/payments",
+    }
+    options += [word for name in of_chart.items() for word in ("--setenv", *name)]
     with container(stage, kafka, topics, tmp_path, *options) as (flow, pid):
         assert Path(f"/proc/{pid}/cmdline").read_text().startswith("python\0-m\0bytewax.run\0")
+        send(kafka, topics, mixed_requests(COUNT, seed=1))
+        flow.wait_until_decided(COUNT)
         os.kill(pid, signal.SIGTERM)
         assert flow.wait_for_exit() == 0
 

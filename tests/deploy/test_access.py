@@ -1,0 +1,124 @@
+"""The access rules of the manifest on a real Kafka: enough for the service, and all of them used."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    ResourcePatternType,
+    ResourceType,
+)
+from invariants import check
+from kafkatest import SecureBroker
+from manifests import applied, environment, one
+from product import Flow, Topics, mixed_requests, send
+
+COUNT = 300
+AUTHORIZER = {
+    "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    # Whoever comes by the plaintext listener: the tests, and the broker itself.
+    "super.users": "User:ANONYMOUS",
+}
+Rule = tuple[str, str, str, str]
+"""Resource type, pattern type, name and operation, as Kafka writes them."""
+
+
+class AsDeployed(Topics):
+    """The names of the manifests."""
+
+    @property
+    def requested(self) -> str:
+        return environment(applied())["KAFKA_TOPIC_REQUESTED"]
+
+    @property
+    def outputs(self) -> tuple[str, str, str]:
+        values = environment(applied())
+        processed, failed, audit = (
+            values[f"KAFKA_TOPIC_{name}"] for name in ("PROCESSED", "FAILED", "AUDIT")
+        )
+        return processed, failed, audit
+
+    @property
+    def group(self) -> str:
+        return environment(applied())["KAFKA_GROUP_ID"]
+
+
+@pytest.fixture
+def guarded() -> Iterator[SecureBroker]:
+    """A broker that lets nobody do anything without a rule, and logs which rule it went by."""
+    with SecureBroker.start(config=AUTHORIZER) as broker:
+        broker.tool(
+            "kafka.admin.ConfigCommand",
+            *("--entity-type", "broker-loggers", "--entity-name", "1", "--alter"),
+            *("--add-config", "kafka.authorizer.logger=DEBUG"),
+        )
+        yield broker
+
+
+def rules() -> set[Rule]:
+    """Those of the manifest."""
+    words = {"transactionalId": "TRANSACTIONAL_ID", "prefix": "PREFIXED"}
+    found = one(applied(), "KafkaUser")["spec"]["authorization"]["acls"]
+    return {
+        (
+            words.get(rule["resource"]["type"], rule["resource"]["type"].upper()),
+            words.get(rule["resource"]["patternType"], rule["resource"]["patternType"].upper()),
+            rule["resource"]["name"],
+            re.sub("(?<=.)([A-Z])", r"_\1", operation).upper(),
+        )
+        for rule in found
+        for operation in rule["operations"]
+    }
+
+
+def grant(broker: SecureBroker, wanted: set[Rule]) -> None:
+    """As Strimzi's user operator does."""
+    bindings = [
+        AclBinding(
+            ResourceType[kind],
+            name,
+            ResourcePatternType[pattern],
+            f"User:{broker.user}",
+            "*",
+            AclOperation[operation],
+            AclPermissionType.ALLOW,
+        )
+        for kind, pattern, name, operation in wanted
+    ]
+    admin = broker.admin()
+    for created in admin.create_acls(bindings).values():
+        created.result(20)
+
+
+def test_the_rules_are_enough_and_none_is_unused(guarded: SecureBroker, tmp_path: Path) -> None:
+    topics = AsDeployed("")
+    topics.create(guarded)
+    grant(guarded, rules())
+    environ = {
+        "KAFKA_BROKERS": guarded.sasl_ssl_bootstrap,
+        "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+        "KAFKA_SASL_USERNAME": guarded.user,
+        "KAFKA_SASL_PASSWORD": guarded.password,
+        "KAFKA_SSL_CA_LOCATION": guarded.ca_pem,
+    }
+    for seed in (1, 2):
+        send(guarded, topics, mixed_requests(COUNT, seed))
+        with Flow(guarded, topics, tmp_path, environ=environ) as flow:
+            flow.wait_until_decided(seed * COUNT)
+            assert flow.terminate() == 0
+    assert check(guarded, topics).problems == []
+
+    log = "\n".join(path.read_text() for path in guarded.directory.glob("*.log"))
+    decisions = re.findall(rf"Principal = User:{guarded.user} is (\w+) .*", log)
+    assert set(decisions) == {"Allowed"}
+    applied_rules = re.findall(
+        rf"Principal = User:{guarded.user} is Allowed .* based on rule .*?"
+        r"resourceType=(\w+), resourceName=([^,]+), patternType=(\w+),.*? operation=(\w+)",
+        log,
+    )
+    used = {(kind, pattern, name, operation) for kind, name, pattern, operation in applied_rules}
+    assert used == rules()

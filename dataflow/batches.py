@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataflow.core.decide import Outcome
-from dataflow.metrics import Tally
+from dataflow.tally import Tally
 from schemas.parsing import parse
 from schemas.requests import PaymentRequest, Rejected
 

@@ -1,8 +1,8 @@
 """Every metric of the process: its name, help text and labels, in the order they are exposed.
 
 Rules of this file:
-- Labels are bounded by configuration or by an enum, never by what a message contains, and every
-  counter series exists at 0 from the start, so that `rate()` sees the first increase.
+- Labels are bounded by configuration, by an enum or by ISO 4217, never by what a message contains,
+  and every counter series exists at 0 from the start, so that `rate()` sees the first increase.
 - Writers call once per batch or per transaction. What one transaction did is added under one
   lock: no scrape sees half of it.
 - Counters restart at 0 with the process, as Prometheus expects.
@@ -11,8 +11,8 @@ Rules of this file:
 import platform
 import threading
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from importlib.metadata import version
 from math import inf
 
@@ -26,7 +26,10 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
+from dataflow.recent import Recent
 from dataflow.status import Status
+from dataflow.tally import Tally
+from schemas.money import EXPONENTS
 from schemas.outcomes import ErrorCode
 
 _DECIDE_BUCKETS_S = (
@@ -40,29 +43,6 @@ _VISIBLE_BUCKETS_S = (
 )
 """From well inside one epoch to catching up after a long stop."""
 _COMMIT_BUCKETS_S = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0)
-
-
-@dataclass(slots=True)
-class Tally:
-    """What one lane's transaction did, counted while it is open and published once committed."""
-
-    processed: int = 0
-    failed: dict[ErrorCode, int] = field(default_factory=dict)
-    """Failed payments by error code."""
-    duplicates: int = 0
-    conflicts: int = 0
-    produced: dict[str, int] = field(default_factory=dict)
-    """Records written, by output topic."""
-
-    def add(self, other: "Tally") -> None:
-        """Count everything in `other` here too."""
-        self.processed += other.processed
-        self.duplicates += other.duplicates
-        self.conflicts += other.conflicts
-        for code, count in other.failed.items():
-            self.failed[code] = self.failed.get(code, 0) + count
-        for topic, count in other.produced.items():
-            self.produced[topic] = self.produced.get(topic, 0) + count
 
 
 class BatchHistogram(Collector):
@@ -112,17 +92,24 @@ class Metrics(Collector):
 
     Attributes:
         registry: Our own, not the client library's global one, which Bytewax exposes as well.
+        recent: What was committed in the last minutes, for who looks without Prometheus.
     """
 
-    def __init__(self, status: Status, *, input_topic: str, output_topics: Iterable[str]) -> None:
+    def __init__(self, status: Status, *, input_topic: str, output_topics: Sequence[str]) -> None:
+        """Expose `status`; of `output_topics` the last is the audit topic."""
         self._status = status
+        self._audit_topic = output_topics[-1]
+        self.recent = Recent()
         self._input_topic = input_topic
         self._lock = threading.Lock()
         self._read = 0
         self._unreadable = 0
         self._undelivered = dict.fromkeys(output_topics, 0)
         self._total = Tally(
-            failed=dict.fromkeys(ErrorCode, 0), produced=dict.fromkeys(self._undelivered, 0)
+            failed=dict.fromkeys(ErrorCode, 0),
+            approved_amounts=dict.fromkeys(EXPONENTS, Decimal()),
+            declined_amounts=dict.fromkeys(EXPONENTS, Decimal()),
+            produced=dict.fromkeys(self._undelivered, 0),
         )
         self._decide = BatchHistogram(
             "payment_processing_duration_seconds",
@@ -171,6 +158,7 @@ class Metrics(Collector):
             raise KeyError(*unknown)
         with self._lock:
             self._total.add(tally)
+            self.recent.add(tally)
 
     def visible(self, seconds: float, count: int) -> None:
         """`count` outcomes were committed `seconds` after their input records' timestamp."""
@@ -194,7 +182,8 @@ class Metrics(Collector):
             total.add(self._total)
             undelivered = dict(self._undelivered)
             read, unreadable = self._read, self._unreadable
-        yield from _payments(total)
+        yield from _payments(total, audited=total.produced[self._audit_topic])
+        yield _amounts(total)
         yield _messages(self._input_topic, read, unreadable, total.produced, undelivered)
         yield CounterMetricFamily(
             "kafka_delivery_errors_total",
@@ -204,7 +193,7 @@ class Metrics(Collector):
         yield from _state(self._status, self._input_topic)
 
 
-def _payments(total: Tally) -> Iterator[Metric]:
+def _payments(total: Tally, *, audited: int) -> Iterator[Metric]:
     yield CounterMetricFamily(
         "payments_processed_total",
         "Payments approved by the gateway and committed.",
@@ -232,6 +221,27 @@ def _payments(total: Tally) -> Iterator[Metric]:
         "Repeats of a known paymentId with other content: fraud or a bug; audited only.",
         value=total.conflicts,
     )
+    yield CounterMetricFamily(
+        "payments_audited_total",
+        "Audit events committed: always processed + failed + duplicates + conflicts.",
+        value=audited,
+    )
+
+
+def _amounts(total: Tally) -> Metric:
+    """Every currency from the start, some 330 series: a rate over money must not miss the first."""
+    amounts = CounterMetricFamily(
+        "payments_amount_total",
+        "Money asked for by first requests, in major units of the currency, by what became of it.",
+        labels=["currency", "outcome"],
+    )
+    for outcome, by_currency in (
+        ("processed", total.approved_amounts),
+        ("declined", total.declined_amounts),
+    ):
+        for currency, amount in by_currency.items():
+            amounts.add_metric([currency, outcome], float(amount))
+    return amounts
 
 
 def _messages(
@@ -264,6 +274,15 @@ def _state(status: Status, input_topic: str) -> Iterator[Metric]:
     for partition, records in status.lags().items():
         lag.add_metric([input_topic, str(partition)], records)
     yield lag
+    lag_seconds = GaugeMetricFamily(
+        "kafka_consumer_lag_seconds",
+        "Age of the oldest input record whose outcome is not committed yet, or at least how long "
+        "it has been waiting; 0 when there is none, absent until known.",
+        labels=["topic", "partition"],
+    )
+    for partition, seconds in status.lag_seconds().items():
+        lag_seconds.add_metric([input_topic, str(partition)], seconds)
+    yield lag_seconds
     last_commit = GaugeMetricFamily(
         "kafka_last_commit_timestamp_seconds",
         "Unix time of the last committed transaction; absent before the first.",
@@ -271,6 +290,20 @@ def _state(status: Status, input_topic: str) -> Iterator[Metric]:
     if status.last_commit_at is not None:
         last_commit.add_metric([], status.last_commit_at)
     yield last_commit
+    last_epoch = GaugeMetricFamily(
+        "payments_last_epoch_timestamp_seconds",
+        "Unix time when an epoch was closed last; absent before the first.",
+    )
+    if status.last_epoch_at is not None:
+        last_epoch.add_metric([], status.last_epoch_at)
+    yield last_epoch
+    lanes_expected, lanes_open = status.lanes()
+    yield GaugeMetricFamily("payments_lanes", "Lanes of this process.", value=lanes_expected)
+    yield GaugeMetricFamily(
+        "payments_lanes_open",
+        "Lanes of this process whose producer is initialised; fewer than payments_lanes at start.",
+        value=len(lanes_open),
+    )
     yield GaugeMetricFamily(
         "payments_remembered_ids",
         "Payment ids held in memory to recognise repeats.",
@@ -283,6 +316,11 @@ def _state(status: Status, input_topic: str) -> Iterator[Metric]:
     )
     yield GaugeMetricFamily(
         "payments_ready", "1 when /ready answers 200.", value=int(status.ready()[0])
+    )
+    yield GaugeMetricFamily(
+        "payments_kafka_reachable",
+        "1 unless no broker can be reached.",
+        value=int(status.kafka_reachable is not False),
     )
     yield GaugeMetricFamily(
         "payments_live", "1 when /live answers 200.", value=int(status.live()[0])

@@ -9,6 +9,7 @@ from bytewax.outputs import Sink
 
 from dataflow import __version__, faults, gateways, launch, logs
 from dataflow.batches import Outgoing
+from dataflow.certificates import CertificateMetrics
 from dataflow.connectors import cluster
 from dataflow.connectors.sink import KafkaSink
 from dataflow.connectors.source import KafkaSource
@@ -26,6 +27,7 @@ from dataflow.settings import Settings
 from dataflow.sidecar import Sidecar
 from dataflow.status import Status
 from dataflow.steps.decode import Input
+from dataflow.store_metrics import StoreMetrics
 from schemas.events import EVENT_OVERHEAD_BYTES
 from schemas.replies import Approved, Declined
 from schemas.requests import PaymentRequest
@@ -136,6 +138,9 @@ def _start(running: Launch) -> Runtime:
         os.environ.setdefault("BYTEWAX_DATAFLOW_API_CACHE_PATH", str(running.recovery_dir))
     api_port = prepare_engine_api(os.environ)
     runtime = Runtime(settings, running)
+    runtime.metrics.registry.register(CertificateMetrics(settings.kafka))
+    if running.recovery_dir is not None:
+        runtime.metrics.registry.register(StoreMetrics(running.recovery_dir))
     runtime.lifecycle.handle_signals()
     sidecar = Sidecar.start(runtime.status, runtime.metrics, settings.port, settings.metrics_port)
     _log.info("sidecar listens", port=sidecar.port, metrics_port=sidecar.metrics_port)

@@ -8,9 +8,10 @@ Rules of this file:
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,27 @@ class _Partition:
     committed: int | None = None
     high_watermark: int | None = None
     live: bool = False
+    in_flight: deque[tuple[int, float]] = field(default_factory=deque)
+    """What is read and not durable: end offset, and Unix time of the oldest record, by batch."""
+    unread_since: float | None = None
+    """Unix time when it was first seen that there is something to read; None if there is not."""
+
+    def look_for_unread(self, now: float) -> None:
+        """Call it after each change of the position, the commit or the watermark."""
+        if self.position is None or self.high_watermark is None:
+            return
+        # The markers of transactions at the end are no records: they are committed, never read.
+        if max(self.position, self.committed or 0) >= self.high_watermark:
+            self.unread_since = None
+        elif self.unread_since is None:
+            self.unread_since = now
+
+    def waiting_since(self) -> float | None:
+        """Unix time of the oldest record that is not settled; None when there is none.
+
+        Of a record that is not even read the time is not known, only since when it is waiting.
+        """
+        return min((time for _, time in self.in_flight), default=self.unread_since)
 
     def lag(self) -> int | None:
         """Records at the broker whose outcome is not durable yet.
@@ -81,6 +103,8 @@ class Status:
         self._remembered: dict[int, int | None] = {}
         self._replayed = 0
         self._last_commit_at: float | None = None
+        self._lane_commits: dict[int, float] = {}
+        self._epoch_ended_at: float | None = None
         self._broker: bool | None = None
         self._broker_reason = ""
         self._waits: dict[object, tuple[str, float]] = {}
@@ -109,23 +133,36 @@ class Status:
         with self._lock:
             entry = self._partition(partition)
             if next_offset >= 0:
+                if next_offset != entry.position:
+                    entry.unread_since = None  # something was read; the rest is another record
                 entry.position = next_offset
                 if entry.first is None:
                     entry.first = next_offset
             if high_watermark >= 0:
                 entry.high_watermark = high_watermark
+            entry.look_for_unread(self._wall())
+
+    def in_flight(self, partition: int, end_offset: int, oldest_at: float) -> None:
+        """A batch up to `end_offset` was read; its oldest record has the Unix time `oldest_at`."""
+        with self._lock:
+            self._partition(partition).in_flight.append((end_offset, oldest_at))
 
     def partition_ends_at(self, partition: int, high_watermark: int) -> None:
         """Where the partition ends at the broker; of no interest if it is another process's."""
         with self._lock:
             if partition in self._partitions:
                 self._partitions[partition].high_watermark = high_watermark
+                self._partitions[partition].look_for_unread(self._wall())
 
     def committed_at(self, partition: int, next_offset: int) -> None:
         """Every outcome below `next_offset` is durable, in all lanes."""
         if next_offset >= 0:
             with self._lock:
-                self._partition(partition).committed = next_offset
+                entry = self._partition(partition)
+                entry.committed = next_offset
+                while entry.in_flight and entry.in_flight[0][0] <= next_offset:
+                    entry.in_flight.popleft()
+                entry.look_for_unread(self._wall())
 
     def partition_live(self, partition: int) -> None:
         """Replay of this partition has finished; from here on it reads new records."""
@@ -142,11 +179,14 @@ class Status:
         now = self._monotonic()
         with self._lock:
             self._epoch_at = self._progress_at = now
+            self._epoch_ended_at = self._wall()
 
-    def committed(self, duration_s: float) -> None:
+    def committed(self, duration_s: float, lane: int | None = None) -> None:
         """A lane's transaction was committed, which took `duration_s` seconds."""
         with self._lock:
             self._last_commit_at = self._wall()
+            if lane is not None:
+                self._lane_commits[lane] = self._last_commit_at
         for observe in self.on_commit:
             observe(duration_s)
 
@@ -218,6 +258,38 @@ class Status:
         with self._lock:
             lags = {number: entry.lag() for number, entry in self._partitions.items()}
         return {number: lag for number, lag in lags.items() if lag is not None}
+
+    def lag_seconds(self) -> dict[int, float]:
+        """Age of the oldest record that is not settled, by partition; 0 if all are.
+
+        A partition whose lag in records is not known yet is left out.
+        """
+        with self._lock:
+            now = self._wall()
+            return {
+                number: _age_s(entry.waiting_since(), now) or 0.0
+                for number, entry in self._partitions.items()
+                if entry.lag() is not None
+            }
+
+    def lanes(self) -> tuple[int, dict[int, float | None]]:
+        """How many lanes this process has; and of those that are open, when each committed last.
+
+        In Unix time; None for a lane that has not committed yet.
+        """
+        with self._lock:
+            open_ones = {lane: self._lane_commits.get(lane) for lane in sorted(self._lanes_open)}
+            return self._lanes_expected, open_ones
+
+    @property
+    def kafka_reachable(self) -> bool | None:
+        """Whether a broker answered last time; None while nobody has asked."""
+        return self._broker
+
+    @property
+    def last_epoch_at(self) -> float | None:
+        """Unix time in seconds when an epoch was closed last; None before the first."""
+        return self._epoch_ended_at
 
     @property
     def last_commit_at(self) -> float | None:

@@ -3,6 +3,7 @@
 import sys
 import threading
 from collections.abc import Iterator
+from decimal import Decimal
 
 import pytest
 from prometheus_client import generate_latest
@@ -12,8 +13,10 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from dataflow.metrics import BatchHistogram, Metrics, Tally
+from dataflow.metrics import BatchHistogram, Metrics
 from dataflow.status import Status
+from dataflow.tally import Tally
+from schemas.money import EXPONENTS
 from schemas.outcomes import ErrorCode
 
 REQUESTED, PROCESSED, FAILED, AUDIT = "requested", "processed", "failed", "audit"
@@ -53,6 +56,12 @@ def test_every_counter_is_there_at_zero_before_anything_happens(metrics: Metrics
         "kafka_delivery_errors_total",
         *(f'payments_failed_by_code_total{{code="{code}"}}' for code in ErrorCode),
         *(
+            f'payments_amount_total{{currency="{currency}",outcome="{outcome}"}}'
+            for currency in EXPONENTS
+            for outcome in ("processed", "declined")
+        ),
+        "payments_audited_total",
+        *(
             f'kafka_messages_total{{status="{outcome}",topic="{topic}"}}'
             for topic in (REQUESTED, PROCESSED, FAILED, AUDIT)
             for outcome in ("success", "error")
@@ -67,6 +76,7 @@ def test_every_counter_is_there_at_zero_before_anything_happens(metrics: Metrics
 def test_nothing_is_claimed_that_is_not_known_yet(metrics: Metrics) -> None:
     seen = samples(metrics)
     assert "kafka_last_commit_timestamp_seconds" not in seen
+    assert "payments_last_epoch_timestamp_seconds" not in seen
     assert not [name for name in seen if name.startswith("kafka_consumer_lag")]
 
 
@@ -76,6 +86,8 @@ def test_a_committed_transaction_is_counted_as_a_whole(metrics: Metrics) -> None
         failed={ErrorCode.DECLINED: 4, ErrorCode.INVALID: 1},
         duplicates=3,
         conflicts=2,
+        approved_amounts={"USD": Decimal("0.10"), "JPY": Decimal(500)},
+        declined_amounts={"USD": Decimal("0.20")},
         produced={PROCESSED: 90, FAILED: 5, AUDIT: 100},
     )
     metrics.committed(tally)
@@ -88,6 +100,11 @@ def test_a_committed_transaction_is_counted_as_a_whole(metrics: Metrics) -> None
     assert seen["payments_duplicates_total"] == 6
     assert seen["payments_conflicts_total"] == 4
     assert seen['kafka_messages_total{status="success",topic="audit"}'] == 200
+    assert seen["payments_audited_total"] == 200
+    assert seen['payments_amount_total{currency="USD",outcome="processed"}'] == 0.2
+    assert seen['payments_amount_total{currency="USD",outcome="declined"}'] == 0.4
+    assert seen['payments_amount_total{currency="JPY",outcome="processed"}'] == 1000
+    assert seen['payments_amount_total{currency="EUR",outcome="processed"}'] == 0
     assert tally.processed == 90, "the caller's tally is left alone"
 
 
@@ -122,9 +139,12 @@ def test_durations_are_taken_a_batch_at_a_time(metrics: Metrics, status: Status)
 
 
 def test_what_the_status_knows_is_shown_as_it_is_now(metrics: Metrics, status: Status) -> None:
-    status.expect([0, 7], lanes=0)
-    status.partition_at(7, 10, 25)
+    status.expect([0, 7], lanes=2)
+    status.lane_open(1)
+    status.in_flight(7, 25, 1_700_000_000.0 - 60)
+    status.partition_at(7, 25, 25)
     status.committed_at(7, 20)
+    status.epoch_closed()
     status.committed(0.01)
     status.remembered(0, 40)
     status.remembered(1, 2)
@@ -136,8 +156,16 @@ def test_what_the_status_knows_is_shown_as_it_is_now(metrics: Metrics, status: S
     assert seen["payments_remembered_ids"] == 42
     assert seen["payments_replayed_records_total"] == 9
     assert (seen["payments_live"], seen["payments_ready"]) == (1, 0)
+    assert (seen["payments_lanes"], seen["payments_lanes_open"]) == (2, 1)
+    assert seen['kafka_consumer_lag_seconds{partition="7",topic="requested"}'] == 60
+    assert seen["payments_last_epoch_timestamp_seconds"] == 1_700_000_000.0
+    assert seen["payments_kafka_reachable"] == 1
+    status.broker_down("all brokers are down")
+    assert samples(metrics)["payments_kafka_reachable"] == 0
+    status.broker_up()
     for partition in (0, 7):
         status.partition_live(partition)
+    status.lane_open(0)
     assert samples(metrics)["payments_ready"] == 1
 
 

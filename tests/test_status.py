@@ -209,6 +209,83 @@ class TestLag:
         assert status.lags() == {}
 
 
+class TestLagInSeconds:
+    """How old the oldest record is that has no committed outcome."""
+
+    def test_of_what_was_read_the_oldest_record_counts_until_its_outcome_is_committed(
+        self, status: Status, clock: Clock
+    ) -> None:
+        status.partition_at(3, 100, 100)
+        assert status.lag_seconds() == {3: 0.0}
+        read_at = clock.wall()
+        status.in_flight(3, 150, read_at - 7.0)
+        status.in_flight(3, 180, read_at - 2.0)
+        status.partition_at(3, 180, 180)
+        clock.passes(1)
+        assert status.lag_seconds() == {3: 8.0}
+        status.committed_at(3, 150)
+        assert status.lag_seconds() == {3: 3.0}
+        status.committed_at(3, 180)
+        assert status.lag_seconds() == {3: 0.0}
+
+    def test_what_is_not_read_counts_from_when_it_was_seen(
+        self, status: Status, clock: Clock
+    ) -> None:
+        """Its own time is not known: it may be older, but it has been waiting for so long."""
+        status.partition_at(3, 100, 100)
+        clock.passes(50)
+        status.partition_ends_at(3, 140)
+        clock.passes(5)
+        assert status.lag_seconds() == {3: 5.0}
+        status.partition_ends_at(3, 190)
+        clock.passes(5)
+        assert status.lag_seconds() == {3: 10.0}, "more of it changes nothing"
+
+    def test_reading_on_starts_it_anew(self, status: Status, clock: Clock) -> None:
+        status.partition_at(3, 100, 190)
+        clock.passes(10)
+        status.partition_at(3, 150, 190)
+        status.committed_at(3, 150)
+        clock.passes(2)
+        assert status.lag_seconds() == {3: 2.0}
+
+    def test_the_marker_of_a_transaction_at_the_end_is_no_record(
+        self, status: Status, clock: Clock
+    ) -> None:
+        """The position stays before it for ever; only the commit goes past it."""
+        status.partition_at(3, 100, 101)
+        status.committed_at(3, 101)
+        clock.passes(3600)
+        assert status.lag_seconds() == {3: 0.0}
+        status.partition_ends_at(3, 102)
+        clock.passes(1)
+        assert status.lag_seconds() == {3: 1.0}
+
+    def test_it_is_absent_while_it_is_unknown(self, status: Status) -> None:
+        status.expect([3], lanes=0)
+        assert status.lag_seconds() == {}
+
+
+class TestLanes:
+    def test_each_has_its_last_commit(self, status: Status, clock: Clock) -> None:
+        status.expect([], lanes=3)
+        status.lane_open(2)
+        status.lane_open(0)
+        status.committed(0.01, 2)
+        committed_at = clock.wall()
+        clock.passes(9)
+        assert status.lanes() == (3, {0: None, 2: committed_at})
+        assert status.last_commit_at == committed_at
+
+
+def test_the_last_epoch_is_dated(status: Status, clock: Clock) -> None:
+    assert status.last_epoch_at is None
+    status.epoch_closed()
+    closed_at = clock.wall()
+    clock.passes(9)
+    assert status.last_epoch_at == closed_at
+
+
 class TestHealth:
     def test_it_says_everything_at_once(self, status: Status, clock: Clock) -> None:
         status.expect([0, 1], lanes=2)

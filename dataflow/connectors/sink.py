@@ -40,10 +40,11 @@ from dataflow.core.times import StreamTimes
 from dataflow.errors import CommitError, Fault, FencedError
 from dataflow.faults import reported
 from dataflow.lifecycle import Lifecycle
-from dataflow.metrics import Metrics, Tally
+from dataflow.metrics import Metrics
 from dataflow.settings import KafkaSettings
 from dataflow.status import Status
 from dataflow.steps.decode import lane_name
+from dataflow.tally import Tally
 
 MAX_LANES = 256
 """Every lane there may ever be is a partition of the sink, used or not: the engine cannot resume
@@ -190,7 +191,7 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
         if self._open:
             with self._status.waiting("Kafka commit", self._timeout_s):
                 duration_s = self._wait_for_commit()
-            self._status.committed(duration_s)
+            self._status.committed(duration_s, self._lane)
             self._metrics.committed(self._tally)
             self._observe_latency()
             self._clear()

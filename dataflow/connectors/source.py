@@ -340,6 +340,7 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
         now_ms = int(self._clock() * 1000)
         self._ledger.advance(min(times_ms), now_ms)
         end_offset = _offset(messages[-1]) + 1
+        self._status.in_flight(self._partition, end_offset, min(times_ms) / 1000)
         newest_ms = min(max(times_ms), now_ms)
         segment = self._ledger.add(_offset(messages[0]), end_offset, len(messages), newest_ms)
         self._next_offset = end_offset

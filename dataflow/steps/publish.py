@@ -2,14 +2,17 @@
 
 import time
 from abc import ABC, abstractmethod
+from collections import defaultdict
+from decimal import Decimal
 
 import structlog
+from msgspec import Raw
 
 from dataflow.batches import Decided, Outgoing, Signal, Told
 from dataflow.core.decide import Charged, Outcome, Repeated
 from dataflow.core.segments import place
 from dataflow.faults import reported
-from dataflow.metrics import Tally
+from dataflow.tally import Tally
 from schemas import events
 from schemas.events import AuditEvent, FailedEvent, ProcessedEvent, Records, Source
 from schemas.outcomes import EventType
@@ -108,8 +111,7 @@ class Audit(Branch):
         super().publish(batch, out)
         out.positions[batch.partition] = batch.next_offset
         out.times_ms = batch.times_ms
-        for outcome in batch.outcomes:
-            _count(out.tally, outcome)
+        count(out.tally, batch.outcomes)
         if out.tally.conflicts:
             self._log_conflicts(batch)
 
@@ -172,14 +174,29 @@ def _failure(outcome: Outcome) -> tuple[Declined | Rejected, str | None]:
     return outcome.reply, outcome.request.payment_id
 
 
-def _count(tally: Tally, outcome: Outcome) -> None:
-    if type(outcome) is Charged and type(outcome.reply) is Approved:
-        tally.processed += 1
-    elif type(outcome) is Repeated:
-        if outcome.event_type is EventType.DUPLICATE:
-            tally.duplicates += 1
+def count(tally: Tally, outcomes: list[Outcome]) -> None:
+    """Count a batch, and add up its money by currency, exactly."""
+    approved: defaultdict[str, list[Raw]] = defaultdict(list)
+    declined: defaultdict[str, list[Raw]] = defaultdict(list)
+    for outcome in outcomes:
+        if type(outcome) is Charged and type(outcome.reply) is Approved:
+            tally.processed += 1
+            approved[outcome.request.currency].append(outcome.request.written_amount)
+        elif type(outcome) is Repeated:
+            if outcome.event_type is EventType.DUPLICATE:
+                tally.duplicates += 1
+            else:
+                tally.conflicts += 1
         else:
-            tally.conflicts += 1
-    else:
-        code = _failure(outcome)[0].code
-        tally.failed[code] = tally.failed.get(code, 0) + 1
+            if type(outcome) is Charged:
+                declined[outcome.request.currency].append(outcome.request.written_amount)
+            code = _failure(outcome)[0].code
+            tally.failed[code] = tally.failed.get(code, 0) + 1
+    tally.approved_amounts = {currency: _sum(each) for currency, each in approved.items()}
+    tally.declined_amounts = {currency: _sum(each) for currency, each in declined.items()}
+
+
+def _sum(amounts: list[Raw]) -> Decimal:
+    """Of `PaymentRequest.written_amount`, joined as buffers: one by one takes twice as long."""
+    digits = b" ".join(amounts).replace(b'"', b"").decode()  # type: ignore[arg-type]
+    return sum(map(Decimal, digits.split()), Decimal())

@@ -6,6 +6,7 @@ The events of the processed and of the failed topic are in `tests/schemas/test_e
 import json
 import time
 from collections.abc import MutableMapping
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,12 @@ from structlog.testing import capture_logs
 from dataflow.batches import Decided, Outgoing, Signal, Told
 from dataflow.core.decide import Charged, Outcome, Repeated
 from dataflow.core.segments import origin
-from dataflow.metrics import Tally
 from dataflow.steps.publish import Audit, Branch, Failed, Processed
+from dataflow.tally import Tally
 from schemas.outcomes import ErrorCode, EventType
+from schemas.parsing import parse
 from schemas.replies import Approved, Declined
-from schemas.requests import Rejected
+from schemas.requests import PaymentRequest, Rejected
 
 INPUT = "payments.payment-requested"
 PROCESSED = Processed(INPUT, "processed", MAX_BYTES)
@@ -36,6 +38,7 @@ DUPLICATE = Repeated(request("pay_1"), EventType.DUPLICATE, origin(7, 40))
 CONFLICT = Repeated(request("pay_1", amount=6), EventType.CONFLICT, origin(7, 40))
 INVALID = Rejected(code=ErrorCode.INVALID, message="amount: is required", payment_id="pay_3")
 GARBAGE = rejected()
+FIELDS = {"paymentId": "pay_1", "userId": "user_1", "paymentMethod": "card"}
 ALL: list[Outcome] = [APPROVED, DECLINED, DUPLICATE, CONFLICT, INVALID, GARBAGE]
 
 
@@ -58,6 +61,12 @@ def published(branch: Branch, content: Decided | Told) -> Outgoing:
     assert lane == "005"
     assert outgoing.topic == branch.topic
     return outgoing
+
+
+def priced(amount: str, currency: str) -> PaymentRequest:
+    found = parse(json.dumps(FIELDS | {"amount": amount, "currency": currency}).encode(), MAX_BYTES)
+    assert isinstance(found, PaymentRequest)
+    return found
 
 
 def one_line(text: str) -> bytes:
@@ -196,7 +205,22 @@ class TestWhatIsCounted:
             failed={ErrorCode.CARD_EXPIRED: 2, ErrorCode.INVALID: 1, ErrorCode.MALFORMED: 1},
             duplicates=1,
             conflicts=1,
+            approved_amounts={"USD": Decimal(10)},
+            declined_amounts={"USD": Decimal(10)},
         )
+
+    def test_money_is_added_up_by_currency_to_the_last_digit(self) -> None:
+        """As text, in floats and with exponents; of first requests only, and by their outcome."""
+        amounts = [("0.10", "USD"), ("0.20", "USD"), ("1e3", "JPY"), ("999999999999.99", "USD")]
+        approved = [Charged(priced(*amount), Approved("ch_1")) for amount in amounts]
+        refused = Charged(priced("7.5", "KWD"), DECLINED.reply)
+        repeated = Repeated(priced("5", "EUR"), EventType.DUPLICATE, origin(7, 40))
+        tally = published(AUDIT, decided(*approved, refused, repeated, INVALID)).tally
+        assert tally.approved_amounts == {
+            "USD": Decimal("1000000000000.29"),
+            "JPY": Decimal(1000),
+        }
+        assert tally.declined_amounts == {"KWD": Decimal("7.5")}
 
     def test_it_has_the_position_and_the_times(self) -> None:
         outgoing = published(AUDIT, decided(APPROVED, GARBAGE, partition=3, first_offset=42))

@@ -1,0 +1,88 @@
+"""What the recovery store takes, what its volume has left, and when it was written last.
+
+Looked up in the file system at each scrape, so it also tells what the engine does not: that it has
+stopped storing its snapshots.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+_FILES = "part-*.sqlite3*"
+"""The recovery partitions with their write-ahead logs."""
+
+
+class Store(NamedTuple):
+    """The store at one moment."""
+
+    size_bytes: int
+    free_bytes: int
+    """What is left to us on its volume."""
+    volume_bytes: int
+    written_at: float
+    """Unix time in seconds of the last write: the last stored snapshot."""
+
+    @classmethod
+    def look(cls, directory: Path) -> "Store | None":
+        """The store in a directory; None if there is none, as in processes other than 0."""
+        try:
+            files = [path.stat() for path in directory.glob(_FILES)]
+            volume = os.statvfs(directory)
+        except OSError:
+            return None  # a log was just folded into its file, or the volume is gone
+        if not files:
+            return None
+        return cls(
+            size_bytes=sum(file.st_size for file in files),
+            free_bytes=volume.f_bavail * volume.f_frsize,
+            volume_bytes=volume.f_blocks * volume.f_frsize,
+            written_at=max(file.st_mtime for file in files),
+        )
+
+
+class StoreMetrics(Collector):
+    """The store of one directory, as gauges; none where there is no store."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def describe(self) -> Iterable[Metric]:
+        """The names, with no need to look."""
+        return _gauges(None)
+
+    def collect(self) -> Iterator[Metric]:
+        """The store as it is now."""
+        return _gauges(Store.look(self._directory))
+
+
+def _gauges(store: Store | None) -> Iterator[Metric]:
+    for name, documentation, value in (
+        (
+            "payments_recovery_store_bytes",
+            "Size of the recovery store.",
+            store and store.size_bytes,
+        ),
+        (
+            "payments_recovery_volume_free_bytes",
+            "What is left on the volume of the recovery store.",
+            store and store.free_bytes,
+        ),
+        (
+            "payments_recovery_volume_size_bytes",
+            "Size of the volume of the recovery store.",
+            store and store.volume_bytes,
+        ),
+        (
+            "payments_last_snapshot_timestamp_seconds",
+            "Unix time when the recovery store was written last.",
+            store and store.written_at,
+        ),
+    ):
+        gauge = GaugeMetricFamily(name, documentation)
+        if value is not None:
+            gauge.add_metric([], value)
+        yield gauge

@@ -1,0 +1,43 @@
+"""What transactions did: the numbers that are counted while one is open."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import TypeVar
+
+from schemas.outcomes import ErrorCode
+
+_K = TypeVar("_K")
+_N = TypeVar("_N", int, Decimal)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one lane's transaction did, counted while it is open and published once committed."""
+
+    processed: int = 0
+    failed: dict[ErrorCode, int] = field(default_factory=dict)
+    """Failed payments by error code."""
+    duplicates: int = 0
+    conflicts: int = 0
+    approved_amounts: dict[str, Decimal] = field(default_factory=dict)
+    """Money of the processed payments by currency, in major units."""
+    declined_amounts: dict[str, Decimal] = field(default_factory=dict)
+    """Money of the payments that the gateway declined, likewise."""
+    produced: dict[str, int] = field(default_factory=dict)
+    """Records written, by output topic."""
+
+    def add(self, other: "Tally") -> None:
+        """Count everything in `other` here too."""
+        self.processed += other.processed
+        self.duplicates += other.duplicates
+        self.conflicts += other.conflicts
+        _add(self.failed, other.failed)
+        _add(self.produced, other.produced)
+        _add(self.approved_amounts, other.approved_amounts)
+        _add(self.declined_amounts, other.declined_amounts)
+
+
+def _add(to: dict[_K, _N], more: Mapping[_K, _N]) -> None:
+    for key, number in more.items():
+        to[key] = to[key] + number if key in to else number

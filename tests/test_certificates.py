@@ -1,0 +1,111 @@
+"""When certificates expire: our reading of the bytes against another library's certificates."""
+
+import datetime as dt
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import NameOID
+from kafkatest import certificates as kafkatest_certificates
+from msgspec.structs import replace
+from prometheus_client import CollectorRegistry
+
+from dataflow.certificates import CertificateMetrics, expiries
+from dataflow.settings import KafkaSettings, Settings
+
+SOON = dt.datetime(2030, 1, 31, 12, 30, 59, tzinfo=dt.UTC)
+LATE = dt.datetime(2061, 12, 31, 23, 59, 59, tzinfo=dt.UTC)
+"""From 2050 on, a date is written in another form."""
+Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+
+def pem(expires: dt.datetime, key: Key | None = None) -> str:
+    key = key or ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(dt.datetime(2020, 1, 1, tzinfo=dt.UTC))
+        .not_valid_after(expires)
+        .sign(key, hashes.SHA256())
+    )
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+@pytest.fixture
+def kafka() -> KafkaSettings:
+    return Settings.from_env({"KAFKA_SECURITY_PROTOCOL": "SSL"}).kafka
+
+
+def exposed(kafka: KafkaSettings) -> dict[str, float]:
+    registry = CollectorRegistry(auto_describe=True)
+    registry.register(CertificateMetrics(kafka))
+    [family] = registry.collect()
+    return {sample.labels["certificate"]: sample.value for sample in family.samples}
+
+
+def test_dates_of_either_form_are_read_in_all_of_a_file() -> None:
+    text = (
+        "Subject: a comment\n" + pem(SOON) + "\n" + pem(LATE, rsa.generate_private_key(65537, 2048))
+    )
+    assert expiries(text) == [SOON.timestamp(), LATE.timestamp()]
+
+
+def test_an_authority_as_kafka_uses_it(tmp_path: Path) -> None:
+    made = kafkatest_certificates.write(tmp_path)
+    known = x509.load_pem_x509_certificate(made.ca.read_bytes()).not_valid_after_utc
+    assert expiries(made.ca.read_text()) == [known.timestamp()]
+    # With the private key in the same file.
+    assert expiries(made.server.read_text()) == [pytest.approx(known.timestamp(), abs=60)]
+
+
+def test_of_authorities_the_last_counts_and_of_a_chain_the_first(
+    tmp_path: Path, kafka: KafkaSettings
+) -> None:
+    both = tmp_path / "both.pem"
+    both.write_text(pem(LATE) + pem(SOON))
+    kafka = replace(kafka, ssl_ca_location=str(both), ssl_certificate_location=str(both))
+    assert exposed(kafka) == {"ca": LATE.timestamp(), "client": SOON.timestamp()}
+
+
+def test_without_files_or_without_tls_nothing_is_claimed(
+    tmp_path: Path, kafka: KafkaSettings
+) -> None:
+    ca = tmp_path / "ca.pem"
+    ca.write_text(pem(SOON))
+    assert exposed(kafka) == {}
+    plain = replace(kafka, security_protocol="SASL_PLAINTEXT", ssl_ca_location=str(ca))
+    assert exposed(plain) == {}
+    assert exposed(replace(plain, security_protocol="SASL_SSL")) == {"ca": SOON.timestamp()}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "nothing here",
+        "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n",
+        "-----BEGIN CERTIFICATE-----\n\n-----END CERTIFICATE-----\n",
+        "-----BEGIN CERTIFICATE-----\nMIIB!",
+    ],
+    ids=["empty", "text", "der", "blank", "base64"],
+)
+def test_what_is_no_certificate_is_not_exposed_and_stops_nothing(
+    content: str, tmp_path: Path, kafka: KafkaSettings
+) -> None:
+    (tmp_path / "ca.pem").write_text(content)
+    assert exposed(replace(kafka, ssl_ca_location=str(tmp_path / "ca.pem"))) == {}
+
+
+def test_half_a_certificate_is_none() -> None:
+    with pytest.raises(ValueError, match="too early"):
+        expiries(pem(SOON)[:300])
+
+
+def test_a_file_that_cannot_be_read_stops_nothing(tmp_path: Path, kafka: KafkaSettings) -> None:
+    assert exposed(replace(kafka, ssl_ca_location=str(tmp_path / "missing.pem"))) == {}

@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
 	$$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint kafka bench lock clean
+.PHONY: help demo test lint kafka bench monitoring lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -38,6 +38,9 @@ kafka: $(VENV)/.complete ## Start a real Apache Kafka with the four topics, on p
 
 bench: $(VENV)/.complete ## Measure throughput and latency on a real Kafka
 	@PYTHONPATH=tests:tests/integration $(RUN) -m bench $(ARGS)
+
+monitoring: $(VENV)/.complete ## Make the rules and the dashboard again, from what they are made of
+	@$(RUN) -m ops.rules > prometheus/rules.yaml
 
 lock: $(VENV)/.complete ## Resolve the dependencies again
 	@for extra in "" dev; do \

@@ -1,0 +1,1 @@
+"""What operations files are made with: rules for Prometheus, the dashboard, pictures of both."""

@@ -1,0 +1,104 @@
+"""Each alert, tried with `promtool test rules`: it says what it should, and is silent otherwise."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from alert_cases import CASES, Case
+
+from ops import rules
+
+ROOT = Path(__file__).parents[2]
+PLAIN = ROOT / "prometheus" / "rules.yaml"
+RUNBOOKS = ROOT / "docs" / "runbooks"
+ALERTS = re.findall(r"- alert: (\w+)", PLAIN.read_text())
+
+needs_promtool = pytest.mark.skipif(
+    shutil.which("promtool") is None and os.environ.get("CI") != "true",
+    reason="needs promtool (Debian: apt-get install prometheus)",
+)
+
+
+def runbook(alert: str) -> str:
+    """The runbook that the rules name for an alert."""
+    entry = PLAIN.read_text().partition(f"- alert: {alert}\n")[2]
+    found = re.search(r"runbook_url: (\S+)", entry)
+    assert found is not None
+    return found[1]
+
+
+def expected(case: Case) -> list[dict[str, dict[str, str]]]:
+    url = {"runbook_url": runbook(case.alert)}
+    fires = ({case.summary: case.labels} if case.summary else {}) | case.also
+    return [
+        {"exp_labels": labels, "exp_annotations": {"summary": summary} | url}
+        for summary, labels in fires.items()
+    ]
+
+
+@needs_promtool
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.alert}: {case.name}")
+def test_an_alert_fires_for_its_reason_only(case: Case, tmp_path: Path) -> None:
+    test = {
+        "rule_files": [str(PLAIN)],
+        "evaluation_interval": f"{case.step_min}m",
+        "tests": [
+            {
+                "interval": f"{case.step_min}m",
+                "input_series": case.input,
+                "alert_rule_test": [
+                    {
+                        "eval_time": case.at,
+                        "alertname": case.alert,
+                        "exp_alerts": expected(case),
+                    }
+                ],
+            }
+        ],
+    }
+    path = tmp_path / "test.json"
+    path.write_text(json.dumps(test))
+    run = subprocess.run(
+        ["promtool", "test", "rules", str(path)], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_each_alert_is_seen_to_fire_as_often_as_it_has_rules_and_to_be_silent() -> None:
+    firing = Counter(case.alert for case in CASES if case.summary)
+    assert not Counter(ALERTS) - firing
+    assert set(ALERTS) == {case.alert for case in CASES if not case.summary}
+
+
+@needs_promtool
+def test_promtool_finds_nothing_to_object_to() -> None:
+    lint = subprocess.run(
+        ["promtool", "check", "rules", "--lint=all", "--lint-fatal", str(PLAIN)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert lint.returncode == 0, lint.stdout + lint.stderr
+
+
+def test_the_plain_rules_are_those_of_the_prometheus_rule() -> None:
+    """When this fails: make monitoring."""
+    assert PLAIN.read_text() == rules.plain()
+
+
+@pytest.mark.parametrize("alert", sorted(set(ALERTS)))
+def test_every_alert_has_a_runbook(alert: str) -> None:
+    text = (ROOT / runbook(alert)).read_text()
+    assert f"`{alert}`" in text
+    for heading in ("## What it means", "## Look", "## Do"):
+        assert heading in text
+
+
+def test_every_runbook_belongs_to_an_alert() -> None:
+    used = {Path(runbook(alert)).name for alert in ALERTS}
+    assert {path.name for path in RUNBOOKS.glob("*.md")} - {"README.md"} == used

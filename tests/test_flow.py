@@ -458,7 +458,7 @@ class TestRecovery:
         st.lists(st.lists(records, max_size=12), min_size=1, max_size=3),
         st.lists(st.tuples(st.integers(0, 9), st.booleans()), max_size=4),
     )
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=30)
     def test_any_input_and_any_crashes(
         self, partitions: list[list[bytes | None]], crashes: list[tuple[int, bool]]
     ) -> None:

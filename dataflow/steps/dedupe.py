@@ -44,7 +44,6 @@ class Dedupe(StatefulBatchLogic[LaneItem, Judged | Told, None]):
         self._memories: list[Memory] = []
         self._oldest_ms = 0  # of the recalled records
         self._built = False
-        remembered(number, None)
 
     @classmethod
     def builder(
@@ -80,8 +79,8 @@ class Dedupe(StatefulBatchLogic[LaneItem, Judged | Told, None]):
                 if item.signal is Signal.RESTORED:
                     self._restore()
                 out.append(item)
-        if self._built:
-            self._remembered(self._number, len(self._index))
+        # A lane there was under another LANES is built by the engine too, but never called.
+        self._remembered(self._number, len(self._index) if self._built else None)
         return out, self.RETAIN
 
     def _remember(self, memory: Memory) -> None:

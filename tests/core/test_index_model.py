@@ -242,6 +242,6 @@ class NoTrail(Histories):
 TestHistories = Histories.TestCase
 TestOnePartition = OnePartition.TestCase
 TestNoTrail = NoTrail.TestCase
-TestHistories.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestHistories.settings = settings(max_examples=60, stateful_step_count=30)
 TestOnePartition.settings = TestHistories.settings
 TestNoTrail.settings = TestHistories.settings

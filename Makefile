@@ -8,7 +8,12 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
 	$$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint kafka bench monitoring lock clean
+.PHONY: help demo test lint kafka bench monitoring lock tools clean
+
+# What the tests of the manifests need beside Python, built by Go from its module proxy.
+TOOLS := $(CURDIR)/.tools
+KUSTOMIZE := v5.8.2
+KUBE_SCORE := v1.20.0
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -49,5 +54,13 @@ lock: $(VENV)/.complete ## Resolve the dependencies again
 			--no-emit-trusted-host $${extra:+--extra $$extra} \
 			--output-file requirements$${extra:+-$$extra}.txt pyproject.toml; done
 
+tools: $(TOOLS)/kustomize-$(KUSTOMIZE) $(TOOLS)/kube-score-$(KUBE_SCORE) ## Build kustomize and kube-score, with Go
+
+$(TOOLS)/kustomize-$(KUSTOMIZE):
+	@GOBIN=$(TOOLS) go install sigs.k8s.io/kustomize/kustomize/v5@$(KUSTOMIZE) && touch $@
+
+$(TOOLS)/kube-score-$(KUBE_SCORE):
+	@GOBIN=$(TOOLS) go install github.com/zegl/kube-score/cmd/kube-score@$(KUBE_SCORE) && touch $@
+
 clean: ## Remove everything that was made
-	rm -rf $(VENV) .kafka .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .kafka .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -12,7 +12,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -133,34 +133,36 @@ def _begin(root: Path, base: Stage | None) -> Stage:
 def _carry_out(
     keyword: str, rest: str, stage: Stage, stages: Mapping[str, Stage], context: Path
 ) -> None:
-    match keyword:
-        case "RUN":
-            _run(rest, stage)
-        case "COPY":
-            _copy(rest, stage, stages, context)
-        case "WORKDIR":
-            stage.workdir = rest
-            _inside(stage.root, rest).mkdir(parents=True, exist_ok=True)
-        case "ENV":
-            stage.environ |= dict(word.split("=", 1) for word in shlex.split(rest))
-        case "LABEL":
-            stage.labels |= dict(word.split("=", 1) for word in shlex.split(rest))
-        case "USER":
-            stage.user = rest
-        case "EXPOSE":
-            stage.ports = [int(port) for port in rest.split()]
-        case "VOLUME":
-            stage.volumes = json.loads(rest)
-        case "STOPSIGNAL":
-            stage.stop_signal = rest
-        case "ENTRYPOINT":
-            stage.entrypoint, stage.command = json.loads(rest), []
-        case "CMD":
-            stage.command = json.loads(rest)
-        case "HEALTHCHECK":
-            stage.healthcheck = json.loads(rest.partition(" CMD ")[2])
-        case _:
-            raise NotImplementedError(keyword)
+    if keyword == "RUN":
+        _run(rest, stage)
+    elif keyword == "COPY":
+        _copy(rest, stage, stages, context)
+    elif keyword == "WORKDIR":
+        stage.workdir = rest
+        _inside(stage.root, rest).mkdir(parents=True, exist_ok=True)
+    elif keyword == "ENTRYPOINT":
+        stage.entrypoint, stage.command = json.loads(rest), []
+    else:
+        name, read = _SETTINGS[keyword]
+        before, value = getattr(stage, name), read(rest)
+        setattr(stage, name, before | value if isinstance(before, dict) else value)
+
+
+def _pairs(rest: str) -> dict[str, str]:
+    return dict(word.split("=", 1) for word in shlex.split(rest))
+
+
+_SETTINGS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "ENV": ("environ", _pairs),
+    "LABEL": ("labels", _pairs),
+    "USER": ("user", str),
+    "EXPOSE": ("ports", lambda rest: [int(port) for port in rest.split()]),
+    "VOLUME": ("volumes", json.loads),
+    "STOPSIGNAL": ("stop_signal", str),
+    "CMD": ("command", json.loads),
+    "HEALTHCHECK": ("healthcheck", lambda rest: json.loads(rest.partition(" CMD ")[2])),
+}
+"""What an instruction sets, and how to read it; any other instruction is not supported."""
 
 
 def _run(rest: str, stage: Stage) -> None:
@@ -242,7 +244,7 @@ def _sandbox(root: Path, *, write: bool = True) -> list[str]:
         command += ["--ro-bind", path, path]
     command += ["--proc", "/proc", "--dev", "/dev"]
     if write:
-        command += ["--tmpfs", "/tmp", "--tmpfs", "/root"]  # noqa: S108
+        command += ["--tmpfs", "/tmp", "--tmpfs", "/root"]
     # At its own place as well: that is where it looks for its shared library.
     for path in ("/usr/local", sys.base_prefix):
         command += ["--ro-bind", sys.base_prefix, path]

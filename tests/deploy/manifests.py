@@ -28,8 +28,9 @@ def flat() -> list[Path]:
     return sorted(path for path in K8S.iterdir() if path.suffix in {".yaml", ".yml", ".json"})
 
 
+@cache
 def read(path: Path) -> list[Object]:
-    """The objects of one file."""
+    """The objects of one file; shared, so never to be changed."""
     return [found for found in yaml.safe_load_all(path.read_text()) if found is not None]
 
 

@@ -1,17 +1,12 @@
-"""The access rules of the manifest on a real Kafka: enough for the service, and all of them used."""
+"""The access rules of the manifest, on a real Kafka: they are enough, and all are used."""
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka.admin import (
-    AclBinding,
-    AclOperation,
-    AclPermissionType,
-    ResourcePatternType,
-    ResourceType,
-)
+from confluent_kafka.admin._acl import AclBinding, AclOperation, AclPermissionType
+from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 from invariants import check
 from kafkatest import SecureBroker
 from manifests import applied, environment, one

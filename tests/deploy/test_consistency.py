@@ -29,7 +29,6 @@ from test_manifests import needs_tools
 import dataflow
 from dataflow import alive
 from dataflow.connectors.sink import MAX_LANES, lane_group, transactional_id
-from dataflow.kinds import duration_s
 from dataflow.launch import Launch
 from dataflow.settings import Settings
 from dataflow.variables import VARIABLES
@@ -89,7 +88,9 @@ def test_the_service_accepts_its_configuration(settings: Settings) -> None:
 
 def test_every_file_it_reads_is_mounted_from_a_secret_with_that_key() -> None:
     pod = one(applied(), "StatefulSet")["spec"]["template"]["spec"]
-    mounts = {m["mountPath"]: m["name"] for m in container(one(applied(), "StatefulSet"))["volumeMounts"]}
+    mounts = {
+        m["mountPath"]: m["name"] for m in container(one(applied(), "StatefulSet"))["volumeMounts"]
+    }
     secrets = {v["name"]: v["secret"]["secretName"] for v in pod["volumes"] if "secret" in v}
     files = [Path(v) for v in environment(applied()).values() if v.startswith("/etc/payments/")]
     assert len(files) == 3
@@ -174,9 +175,11 @@ def test_prometheus_finds_the_metrics(path: str) -> None:
 def test_the_image_asks_the_default_port() -> None:
     """Without `PORT`, the health check must ask where the service listens without it."""
     [port] = [variable.default for variable in VARIABLES if variable.name == "PORT"]
-    with patch("http.client.HTTPConnection", side_effect=AssertionError) as connection:
-        with pytest.raises(AssertionError):
-            alive.alive({})
+    with (
+        patch("http.client.HTTPConnection", side_effect=AssertionError) as connection,
+        pytest.raises(AssertionError),
+    ):
+        alive.alive({})
     assert connection.call_args.args == ("127.0.0.1", int(port))
 
 
@@ -304,7 +307,9 @@ def test_the_image_is_of_this_version() -> None:
 
 def test_the_image_has_the_newest_python_that_is_supported() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    [python] = re.findall(r"^ARG PYTHON=python:(\d+\.\d+)", (ROOT / "Dockerfile").read_text(), re.M)
+    [python] = re.findall(
+        r"^ARG PYTHON=python:(\d+\.\d+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE
+    )
     major, minor = map(int, python.split("."))
     assert project["requires-python"].endswith(f"<{major}.{minor + 1}")
 

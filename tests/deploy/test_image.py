@@ -57,7 +57,8 @@ def container(
 def of(pid: int, field: str) -> list[str]:
     """A line of `/proc/<pid>/status`."""
     status = Path(f"/proc/{pid}/status").read_text()
-    return re.findall(rf"^{field}:\s*(.*)$", status, re.MULTILINE)[0].split()
+    [line] = re.findall(rf"^{field}:\s*(.*)$", status, re.MULTILINE)
+    return str(line).split()
 
 
 def test_it_serves_payments_as_a_hardened_container(
@@ -76,7 +77,7 @@ def test_it_serves_payments_as_a_hardened_container(
             "bytewax.run",
             "dataflow.flow",
         ]
-        assert 'payments_engine_metrics_up 1.0' in flow.metrics()
+        assert "payments_engine_metrics_up 1.0" in flow.metrics()
         assert _health(stage, flow) == 0
         os.kill(pid, signal.SIGTERM)
         assert flow.wait_for_exit() == 0
@@ -135,7 +136,9 @@ def test_it_has_what_it_needs_and_no_more(stages: dict[str, image.Stage]) -> Non
     }
     assert modules == wanted
     installed = {path.name.partition("-")[0].lower() for path in stage.root.rglob("*.dist-info")}
-    locked = re.findall(r"^([\w.-]+)==", (image.ROOT / "requirements.txt").read_text(), re.M)
+    locked = re.findall(
+        r"^([\w.-]+)==", (image.ROOT / "requirements.txt").read_text(), re.MULTILINE
+    )
     assert installed == {name.replace("-", "_").lower() for name in locked}
     assert (stage.root / "licenses/LICENSE").read_text().startswith("MIT License")
 

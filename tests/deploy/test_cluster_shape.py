@@ -73,24 +73,37 @@ def _host_file(objects: list[Object]) -> str:
 
 
 def stop(flows: list[Flow]) -> None:
-    """As `kubectl scale --replicas=0`: a signal to one is enough for all, more do no harm."""
-    assert flows[-1].terminate() == 0
+    """As `kubectl scale --replicas=0`: a signal to each."""
+    for flow in flows:
+        flow.process.terminate()
     for flow in flows:
         assert flow.wait_for_exit() == 0
+
+
+def kill(flows: list[Flow]) -> None:
+    """As a node that is lost."""
+    for flow in flows:
+        flow.kill()
 
 
 def test_it_runs_as_many_processes_and_can_be_rescaled(kafka: Cluster, tmp_path: Path) -> None:
     """From one process to those of the overlay, and back; no volume is moved."""
     topics = Topics.fresh(kafka, PARTITIONS)
     total, processes = 0, []
-    for objects in (applied(), overlay(), applied()):
+    for objects, end in (
+        (applied(), stop),
+        (overlay(), stop),
+        (overlay(), kill),
+        (applied(), stop),
+    ):
         # The same requests each time: what comes later is a repeat that must be recognised.
         total += send(kafka, topics, mixed_requests(COUNT, seed=1), PARTITIONS)
         with pods(kafka, topics, tmp_path, objects) as flows:
             processes.append(len(flows))
-            flows[0].wait(lambda: sum(map(_lag, flows)) == 0, 60, "done with everything")
-            stop(flows)
-    assert processes == [1, 2, 1]
+            if end is stop:
+                flows[0].wait(lambda: sum(map(_lag, flows)) == 0, 60, "done with everything")
+            end(flows)
+    assert processes == [1, 2, 2, 1]
     findings = check(kafka, topics)
     assert findings.despite_restarts == []
     assert findings.counts["records"] == total

@@ -4,6 +4,7 @@
 # 2026-11-22 for all platforms; an image with another content is refused by the engine.
 ARG PYTHON=python:3.12.14-slim-bookworm@sha256:392307d22300de8b5986851a12d9176dfc0fc073e65bf6523ebd7dcbeb23564e
 
+# checkov:skip=CKV_DOCKER_7: the version is in the argument
 # ---- build: dependencies exactly as locked, in a virtual environment that has no pip ----
 FROM ${PYTHON} AS build
 WORKDIR /build

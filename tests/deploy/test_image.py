@@ -127,14 +127,16 @@ def test_it_runs_under_the_helm_chart(
 def test_it_has_what_it_needs_and_no_more(stages: dict[str, image.Stage]) -> None:
     stage = stages["service"]
     app = stage.root / "opt/venv/app"
-    modules = {str(path.relative_to(app)) for path in app.rglob("*.py")}
+    files = {str(path.relative_to(app)) for path in app.rglob("*") if path.is_file()}
     wanted = {
         str(path.relative_to(image.ROOT))
         for package in ("dataflow", "schemas")
-        for path in (image.ROOT / package).rglob("*.py")
-        if "demo" not in path.parts
+        for path in (image.ROOT / package).rglob("*")
+        if path.is_file() and "demo" not in path.parts
     }
-    assert modules == wanted
+    assert {file for file in files if "__pycache__" not in file} == {
+        file for file in wanted if "__pycache__" not in file
+    }
     installed = {path.name.partition("-")[0].lower() for path in stage.root.rglob("*.dist-info")}
     locked = re.findall(
         r"^([\w.-]+)==", (image.ROOT / "requirements.txt").read_text(), re.MULTILINE

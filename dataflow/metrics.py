@@ -173,7 +173,14 @@ class Metrics(Collector):
         with self._lock:
             self._undelivered[topic] += count
 
-    # ---- read by a scrape ----
+    # ---- read by a scrape, and by the status page ----
+
+    def total(self) -> Tally:
+        """What was committed since the process started."""
+        total = Tally()
+        with self._lock:
+            total.add(self._total)
+        return total
 
     def collect(self) -> Iterator[Metric]:
         """All counters as of one moment, then what the status knows."""

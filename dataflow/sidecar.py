@@ -1,7 +1,7 @@
-"""The HTTP side of the process: probes on one port, metrics on another, off the payment path.
+"""The HTTP side of the process: probes and the status page on one port, metrics on another.
 
-Both run on one event loop in one daemon thread. They only read: whatever they answer, and
-whether they answer at all, the flow goes on as before.
+Off the payment path: both run on one event loop in one daemon thread. They only read: whatever they
+answer, and whether they answer at all, the flow goes on as before.
 """
 
 import asyncio
@@ -16,14 +16,17 @@ from typing import Any, Self
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder, gzip_accepted
 from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn import Config, Server
 
 from dataflow.errors import StartRefusedError
 from dataflow.metrics import Metrics
+from dataflow.page import POLICY, render
 from dataflow.status import Status
 
 _log = logging.getLogger(__name__)
@@ -32,9 +35,12 @@ _HEADERS = [
     ("Cache-Control", "no-store"),
     ("X-Content-Type-Options", "nosniff"),
     ("X-Frame-Options", "DENY"),
-    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
     ("Referrer-Policy", "no-referrer"),
+    ("Cross-Origin-Opener-Policy", "same-origin"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
 ]
+_POLICY = "default-src 'none'; frame-ancestors 'none'"
+"""Of every answer but the status page, which has its own: a browser would apply both."""
 _BACKLOG = 256
 _CONNECTIONS_MAX = 256
 """Per port; past it the answer is 503 at once."""
@@ -42,8 +48,11 @@ _REQUEST_HEAD_MAX_BYTES = 16 * 1024
 _Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def probes_app(status: Status) -> Starlette:
-    """`/health`, `/ready` and `/live`: JSON, 200 for yes and 503 for no, with the reason."""
+def probes_app(status: Status, metrics: Metrics) -> Starlette:
+    """`/health`, `/ready` and `/live`: JSON, 200 for yes and 503 for no, with the reason.
+
+    And `/`, the status page for people: 200 as long as there is something to show.
+    """
 
     def probe(check: Callable[[], tuple[bool, dict[str, Any]]]) -> _Endpoint:
         async def answer(_request: Request) -> Response:
@@ -60,7 +69,18 @@ def probes_app(status: Status) -> Starlette:
         good, reason = status.live()
         return good, {"live": good, "reason": reason}
 
-    return _app({"/health": probe(status.health), "/ready": probe(ready), "/live": probe(live)})
+    async def page(_request: Request) -> Response:
+        headers = {"Content-Security-Policy": POLICY}
+        return HTMLResponse(await asyncio.to_thread(render, status, metrics), headers=headers)
+
+    return _app(
+        {
+            "/": page,
+            "/health": probe(status.health),
+            "/ready": probe(ready),
+            "/live": probe(live),
+        }
+    )
 
 
 def metrics_app(registry: CollectorRegistry) -> Starlette:
@@ -133,6 +153,21 @@ def _app(endpoints: dict[str, _Endpoint]) -> Starlette:
     return app
 
 
+class _Guard:
+    """Gives an answer without a Content-Security-Policy of its own the one that allows nothing."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).setdefault("Content-Security-Policy", _POLICY)
+            await send(message)
+
+        await self._app(scope, receive, guarded)
+
+
 class Sidecar:
     """Both servers of a process, running until `stop` or the end of the process.
 
@@ -171,7 +206,9 @@ class Sidecar:
         except StartRefusedError:
             probes.close()
             raise
-        sidecar = cls((probes_app(status), probes), (metrics_app(metrics.registry), scrapes))
+        sidecar = cls(
+            (probes_app(status, metrics), probes), (metrics_app(metrics.registry), scrapes)
+        )
         sidecar._thread.start()
         return sidecar
 
@@ -197,7 +234,7 @@ class Sidecar:
 def _server(app: Starlette) -> Server:
     return Server(
         Config(
-            app,
+            _Guard(app),
             loop="asyncio",
             http="h11",
             ws="none",

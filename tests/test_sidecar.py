@@ -157,7 +157,9 @@ class TestProbes:
 
 
 class TestWhatIsNotThere:
-    @pytest.mark.parametrize("path", ["/", "/metrics", "/healthz", "/health/", "/docs", "//health"])
+    @pytest.mark.parametrize(
+        "path", ["/status", "/metrics", "/healthz", "/health/", "/docs", "//health"]
+    )
     def test_an_unknown_path_is_404_in_json(self, sidecar: Sidecar, path: str) -> None:
         reply = ask(sidecar.port, path)
         assert (reply.status, reply.json()) == (404, {"error": "Not Found"})

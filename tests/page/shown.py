@@ -1,0 +1,53 @@
+"""A process with a past, for the status page to show."""
+
+import time
+
+from dataflow.metrics import Metrics
+from dataflow.recent import Recent
+from dataflow.status import Status
+from dataflow.tally import Tally
+from schemas.outcomes import ErrorCode
+
+
+class Process:
+    """What the page shows, and a clock for its recent past."""
+
+    def __init__(self) -> None:
+        self.status = Status(version="1.2.3", liveness_timeout_s=60)
+        self.metrics = Metrics(
+            self.status, input_topic="requested", output_topics=["processed", "failed", "audit"]
+        )
+        self.now = 1000.0
+        self.metrics.recent = Recent(lambda: self.now)
+
+    def commits(self, tally: Tally) -> None:
+        """Commit it, and let the second pass."""
+        self.metrics.committed(tally)
+        self.now += 1
+
+    def flows(self, partitions: int = 3, lanes: int = 4) -> None:
+        """Let it be ready, with five minutes of outcomes; every third partition has a lag."""
+        self.status.broker_up()
+        self.status.expect(range(partitions), lanes)
+        for partition in range(partitions):
+            lag = 40 if partition % 3 == 1 else 0
+            self.status.partition_at(partition, 5000 + partition + lag, 5000 + partition + lag)
+            self.status.committed_at(partition, 5000 + partition)
+            if lag:
+                self.status.in_flight(partition, 5000 + partition + lag, time.time() - 7)
+            self.status.partition_live(partition)
+        for lane in range(lanes):
+            self.status.lane_open(lane)
+            self.status.committed(0.01, lane)
+            self.status.remembered(lane, 1000)
+        self.status.epoch_closed()
+        for second in range(300):
+            dip = 10 if 120 < second < 150 else 1
+            self.commits(
+                Tally(
+                    processed=(900 + second % 60) // dip,
+                    failed={ErrorCode.DECLINED: 20, ErrorCode.INVALID: 8},
+                    duplicates=55 // dip,
+                    conflicts=1 if second % 50 == 49 else 0,
+                )
+            )

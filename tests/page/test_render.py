@@ -1,0 +1,159 @@
+"""The status page as a document, read without a browser."""
+
+import html
+import re
+
+import pytest
+from shown import Process
+
+from dataflow.page import POLICY, render
+from dataflow.page.chart import chart
+from dataflow.page.words import age, count, percent, rate
+from dataflow.tally import Tally
+from schemas.outcomes import ErrorCode
+
+
+@pytest.fixture
+def process() -> Process:
+    return Process()
+
+
+def rendered(process: Process) -> str:
+    return render(process.status, process.metrics)
+
+
+def words(process: Process) -> str:
+    """What is to be read, a space for each tag."""
+    body = rendered(process).partition("<body>")[2].partition("<script>")[0]
+    return " ".join(html.unescape(re.sub("<[^>]*>", " ", body)).split())
+
+
+def test_before_anything_is_known_it_says_so(process: Process) -> None:
+    text = words(process)
+    assert text.startswith("Starting partitions not assigned yet This process, version 1.2.3, up ")
+    assert "Successful – in the last 5 minutes Waiting – records" in text
+    assert "Failures None since the start." in text
+    assert "Input partitions None assigned yet. Lanes None open yet." in text
+    assert "Kafka not asked yet" in text
+    assert "Last epoch never" in text
+
+
+def test_it_has_all_that_one_wants_to_know(process: Process) -> None:
+    process.flows(partitions=3, lanes=2)
+    text = words(process)
+    assert text.startswith("Payments flow This process")
+    assert "Decided 1,013 a second" in text
+    assert "Successful 96.8 %" in text
+    assert "Waiting 40 records Oldest waiting 7.0 s" in text
+    assert "Conflicts 6 in the last 5 minutes" in text
+    assert "Duplicates 55 15,050 15,050" in text
+    assert "declined 1,200 6,000 6,000 invalid 480 2,400 2,400" in text
+    assert "Input partitions (3)" in text
+    assert "0 5,000 0 – live 1 5,001 40 7.0 s live 2 5,002 0 – live" in text
+    assert "Lanes (2 of 2 open)" in text
+    assert re.search(r"Lane Last commit 000 [\d.]+ s ago 001 [\d.]+ s ago", text)
+    assert "Kafka reachable Waiting for nothing" in text
+    assert "Remembered ids 2,000 Recovery store none" in text
+
+
+def test_what_is_the_matter_is_at_the_top(process: Process) -> None:
+    process.flows()
+    process.status.broker_down("all brokers are down")
+    assert words(process).startswith(
+        "Kafka is away Kafka is unreachable: all brokers are down This"
+    )
+    process.status.broker_up()
+    process.status.start_draining()
+    with process.status.waiting("Kafka commit"):
+        text = words(process)
+    assert text.startswith("Stopping draining This process")
+    assert "Waiting for Kafka commit" in text
+
+
+def test_a_process_that_is_stuck_says_since_when(process: Process) -> None:
+    process.flows()
+    process.status._progress_at -= 75
+    assert words(process).startswith("Stuck no epoch closed for 75 s (limit 60 s) This process")
+
+
+def test_what_kafka_says_cannot_become_part_of_the_page(process: Process) -> None:
+    process.status.broker_down("<script>alert(1)</script>&amp;\"'")
+    page = rendered(process)
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;&amp;amp;&quot;&#x27;" in page
+
+
+def test_a_partition_that_is_not_live_yet_stands_out(process: Process) -> None:
+    process.status.expect([4], lanes=0)
+    assert '<td>–</td><td><span class="warn">catching up</span></td>' in rendered(process)
+
+
+def test_nothing_in_it_comes_from_elsewhere(process: Process) -> None:
+    process.flows()
+    page = rendered(process)
+    assert "//" not in re.sub(r"xmlns='http://www\.w3\.org/2000/svg'|\n\s*// .*", "", page)
+    assert not re.search(r"\sstyle=|\son\w+=|@import|url\(", page), "nor is there inline code"
+    assert "unsafe" not in POLICY
+
+
+class TestWords:
+    @pytest.mark.parametrize(
+        ("seconds", "said"),
+        [
+            (None, "never"),
+            (0, "0.0 s"),
+            (0.34, "0.3 s"),
+            (59.9, "59 s"),
+            (60, "1 min 0 s"),
+            (3599, "59 min 59 s"),
+            (3725, "1 h 2 min"),
+            (90_000, "1 d 1 h"),
+        ],
+    )
+    def test_ages(self, seconds: float | None, said: str) -> None:
+        assert age(seconds) == said
+
+    def test_all_is_only_said_of_all(self) -> None:
+        assert percent(1_000_000, 1_000_000) == "100 %"
+        assert percent(999_999, 1_000_000) == "99.9 %"
+        assert percent(0, 7) == "0 %"
+        assert percent(0, 0) == "–"
+
+    def test_small_rates_have_a_decimal(self) -> None:
+        assert [rate(n, 60) for n in (0, 3, 600, 6000, 120_000)] == [
+            "0",
+            "0.1",
+            "10",
+            "100",
+            "2,000",
+        ]
+        assert count(1234567) == "1,234,567"
+
+
+class TestChart:
+    def bars(self, seconds: list[Tally]) -> list[tuple[str, float, float, float]]:
+        """Kind, left, top and height of each part of a bar."""
+        found = re.findall(
+            r'<rect class="(\w+)" x="(\S+)" y="(\S+)" \S+ height="(\S+)"/>', chart(seconds)
+        )
+        return [(kind, float(x), float(y), float(height)) for kind, x, y, height in found]
+
+    def test_the_highest_bar_fills_it_and_the_others_are_in_proportion(self) -> None:
+        seconds = [Tally(processed=8)] * 5 + [Tally(processed=4)] * 5
+        assert self.bars(seconds) == [("processed", 1, 0, 120), ("processed", 301, 60, 60)]
+        assert "at most 8.0 a second" in chart(seconds)
+
+    def test_parts_stand_on_each_other(self) -> None:
+        tally = Tally(processed=6, duplicates=3, failed={ErrorCode.INVALID: 3})
+        assert self.bars([tally] * 5) == [
+            ("processed", 1, 60, 60),
+            ("duplicates", 1, 30, 30),
+            ("failed", 1, 0, 30),
+        ]
+
+    def test_a_single_conflict_among_thousands_is_still_seen(self) -> None:
+        [_, (kind, _, _, height)] = self.bars([Tally(processed=10_000, conflicts=1)] * 5)
+        assert (kind, height) == ("conflicts", 1)
+
+    def test_nothing_is_nothing(self) -> None:
+        assert self.bars([Tally()] * 300) == []

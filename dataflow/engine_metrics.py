@@ -115,11 +115,11 @@ class EngineMetrics(Collector):
                 self._abandoned = isinstance(error, TimeoutError)
                 return None
         try:
-            return [
-                _canonical(family)
+            return _merged(
+                family
                 for family in text_string_to_metric_families(text)
                 if family.name.startswith("bytewax_")
-            ]
+            )
         except (ValueError, KeyError, IndexError):  # whatever a parser makes of a non-engine
             return None
 
@@ -145,12 +145,25 @@ def _up(*, value: int) -> Metric:
     )
 
 
-def _canonical(family: Metric) -> Metric:
-    """Bucket bounds as OpenMetrics wants them: the engine writes `le="1"`, it must be `1.0`."""
-    copy = Metric(family.name, family.documentation, family.type)
-    for sample in family.samples:
-        labels = dict(sample.labels)
-        if family.type == "histogram" and labels.get("le", "+Inf") != "+Inf":
-            labels["le"] = str(float(labels["le"]))
-        copy.add_sample(sample.name, labels, sample.value)
-    return copy
+def _merged(families: Iterable[Metric]) -> list[Metric]:
+    """As a scraper wants them: each series once, and bucket bounds as OpenMetrics writes them.
+
+    The engine has several instruments of one name without a label that tells them apart: their
+    numbers are added up. And it writes `le="1"`, which must be `1.0`.
+    """
+    merged: dict[str, Metric] = {}
+    sums: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
+    for family in families:
+        first = Metric(family.name, family.documentation, family.type)
+        merged.setdefault(family.name, first)
+        series = sums.setdefault(family.name, {})
+        for sample in family.samples:
+            labels = dict(sample.labels)
+            if family.type == "histogram" and labels.get("le", "+Inf") != "+Inf":
+                labels["le"] = str(float(labels["le"]))
+            key = sample.name, tuple(labels.items())
+            series[key] = series.get(key, 0.0) + sample.value
+    for name, family in merged.items():
+        for (sample_name, pairs), value in sums[name].items():
+            family.add_sample(sample_name, dict(pairs), value)
+    return list(merged.values())

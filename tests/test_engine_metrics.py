@@ -256,6 +256,29 @@ class TestWithoutTheEngine:
         assert text.endswith(self.DOWN)
         assert "bytewax_" not in text
 
+    def test_instruments_of_one_name_become_one_family(
+        self, reply: tuple[int, list[tuple[int, bytes]]]
+    ) -> None:
+        """The engine has three that time the writing of its store, and tells them by nothing."""
+        instrument = b"""
+# TYPE bytewax_write_seconds histogram
+bytewax_write_seconds_bucket{part="0",le="1"} 1
+bytewax_write_seconds_bucket{part="0",le="+Inf"} 2
+bytewax_write_seconds_sum{part="0"} 1.5
+bytewax_write_seconds_count{part="0"} 2
+"""
+        port, replies = reply
+        replies.append((200, instrument * 3))
+        text = scraped(EngineMetrics(port))
+        assert text.count("# TYPE bytewax_write_seconds histogram") == 1
+        lines = [line for line in text.splitlines() if line.startswith("bytewax_write")]
+        assert lines == [
+            'bytewax_write_seconds_bucket{le="1.0",part="0"} 3.0',
+            'bytewax_write_seconds_bucket{le="+Inf",part="0"} 6.0',
+            'bytewax_write_seconds_sum{part="0"} 4.5',
+            'bytewax_write_seconds_count{part="0"} 6.0',
+        ]
+
     def test_once_closed_it_asks_no_more(self, reply: tuple[int, list[tuple[int, bytes]]]) -> None:
         port, replies = reply
         replies.append((200, b"# TYPE bytewax_x gauge\nbytewax_x 1\n"))

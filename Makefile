@@ -46,6 +46,7 @@ bench: $(VENV)/.complete ## Measure throughput and latency on a real Kafka
 
 monitoring: $(VENV)/.complete ## Make the rules and the dashboard again, from what they are made of
 	@$(RUN) -m ops.rules > prometheus/rules.yaml
+	@$(RUN) -m ops.dashboard > grafana/dashboard.json
 
 lock: $(VENV)/.complete ## Resolve the dependencies again
 	@for extra in "" dev; do \

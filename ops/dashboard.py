@@ -1,0 +1,626 @@
+"""The Grafana dashboard, row by row, as a person on call reads it: what is wrong, then where.
+
+python -m ops.dashboard > grafana/dashboard.json
+
+Every selector has the variables `$job` and `$instance`; queries are written with `{}` in their
+place.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+Panel = dict[str, Any]
+
+UID = "payments-service"
+_DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
+_MATCHERS = 'job=~"$job", instance=~"$instance"'
+_GOOD, _WARN, _BAD, _PLAIN = "green", "orange", "red", "blue"
+OBJECTIVE = 0.999
+"""Share of the records with their outcome within 5 s: the home is k8s/80-prometheusrule.yaml."""
+
+
+def dashboard() -> dict[str, Any]:
+    """Return the dashboard as Grafana's JSON model."""
+    return {
+        "uid": UID,
+        "title": "Payments",
+        "description": "Payment requests, their outcomes, and the process that decides them.",
+        "tags": ["payments", "kafka"],
+        "schemaVersion": 39,
+        "version": 1,
+        "editable": False,
+        "graphTooltip": 1,
+        "refresh": "30s",
+        "timezone": "browser",
+        "time": {"from": "now-1h", "to": "now"},
+        "timepicker": {"refresh_intervals": ["5s", "10s", "30s", "1m", "5m"]},
+        "templating": {"list": _variables()},
+        "annotations": {"list": _annotations()},
+        "links": _links(),
+        "panels": list(_placed()),
+    }
+
+
+# ---- what is shown ----
+
+ROWS: dict[str, list[Panel]] = {}
+
+
+def _row(title: str, *panels: Panel) -> None:
+    ROWS[title] = list(panels)
+
+
+def q(expression: str, legend: str = "", **more: Any) -> dict[str, Any]:
+    """One query of a panel."""
+    expr = expression.replace("{}", f"{{{_MATCHERS}}}").replace("{,", f"{{{_MATCHERS}, ")
+    return {"datasource": _DATASOURCE, "expr": expr, "legendFormat": legend or "__auto", **more}
+
+
+def panel(
+    kind: str,
+    title: str,
+    description: str,
+    *targets: dict[str, Any],
+    unit: str = "short",
+    width: int = 8,
+    height: int = 8,
+    steps: list[tuple[float | None, str]] | None = None,
+    **defaults: Any,
+) -> Panel:
+    """A panel; `steps` are its thresholds, each from a value on, the first without one."""
+    colours = [{"value": value, "color": colour} for value, colour in steps or [(None, _PLAIN)]]
+    config = {
+        "unit": unit,
+        "thresholds": {"mode": "absolute", "steps": colours},
+        **defaults,
+    }
+    return {
+        "type": kind,
+        "title": title,
+        "description": description,
+        "datasource": _DATASOURCE,
+        "targets": [target | {"refId": chr(ord("A") + n)} for n, target in enumerate(targets)],
+        "fieldConfig": {"defaults": config, "overrides": []},
+        "gridPos": {"w": width, "h": height},
+    }
+
+
+def stat(title: str, description: str, *targets: dict[str, Any], **more: Any) -> Panel:
+    """One number, coloured by its thresholds, over a small curve."""
+    made = panel("stat", title, description, *targets, **{"width": 4, "height": 5} | more)
+    made["options"] = {
+        "colorMode": "background_solid" if "steps" in more else "value",
+        "graphMode": "area",
+        "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
+        "textMode": "value",
+    }
+    return made
+
+
+def curves(
+    title: str,
+    description: str,
+    *targets: dict[str, Any],
+    stacked: bool = False,
+    scale: str = "linear",
+    **more: Any,
+) -> Panel:
+    """Curves over time, with a table of their last and highest values."""
+    custom = {
+        "lineWidth": 1,
+        "fillOpacity": 25 if stacked else 8,
+        "showPoints": "never",
+        "stacking": {"mode": "normal" if stacked else "none"},
+        "scaleDistribution": {"type": "log", "log": 10} if scale == "log" else {"type": "linear"},
+        "thresholdsStyle": {"mode": "line" if "steps" in more else "off"},
+    }
+    made = panel("timeseries", title, description, *targets, custom=custom, **{"min": 0} | more)
+    made["options"] = {
+        "legend": {"displayMode": "table", "placement": "bottom", "calcs": ["lastNotNull", "max"]},
+        "tooltip": {"mode": "multi", "sort": "desc"},
+    }
+    return made
+
+
+def heatmap(title: str, description: str, metric: str) -> Panel:
+    """A histogram over time."""
+    buckets = q(
+        f"sum by (le) (increase({metric}_bucket{{}}[$__rate_interval]))", "{{le}}", format="heatmap"
+    )
+    made = panel("heatmap", title, description, buckets, unit="s", width=12)
+    made["options"] = {
+        "calculate": False,
+        "cellGap": 1,
+        "color": {"mode": "scheme", "scheme": "Turbo", "steps": 64},
+        "yAxis": {"unit": "s"},
+        "tooltip": {"mode": "single", "yHistogram": True},
+    }
+    return made
+
+
+def table(title: str, description: str, *targets: dict[str, Any], **more: Any) -> Panel:
+    """The values of now, a row for each label set."""
+    instant = [target | {"instant": True, "format": "table"} for target in targets]
+    made = panel("table", title, description, *instant, **more)
+    hidden = {"Time": True, "__name__": True, "job": len(targets) == 1}
+    organize = {"excludeByName": hidden, "renameByName": {"Value": "value"}}
+    made["transformations"] = [
+        {"id": "merge", "options": {}},
+        {"id": "organize", "options": organize},
+    ]
+    made["options"] = {"showHeader": True}
+    return made
+
+
+def quantiles(metric: str, *of: float) -> list[dict[str, Any]]:
+    """Quantiles of a histogram."""
+    buckets = f"sum by (le) (rate({metric}_bucket{{}}[$__rate_interval]))"
+    return [q(f"histogram_quantile({each}, {buckets})", f"p{each * 100:g}") for each in of]
+
+
+_LATE = (
+    '(1 - sum(increase(payment_visible_duration_seconds_bucket{, le="5.0"}[$__range]))'
+    " / sum(increase(payment_visible_duration_seconds_count{}[$__range])))"
+)
+_FAILED = "sum(rate(payments_failed_total{}[$__rate_interval]))"
+_PROCESSED = "sum(rate(payments_processed_total{}[$__rate_interval]))"
+_ALL = "sum(rate(payments_audited_total{}[$__rate_interval]))"
+
+_row(
+    "Headline",
+    stat(
+        "State",
+        "The worst of the processes. Stuck: no epoch is closed, /live says 503. Not ready: it "
+        "starts, drains or has lost Kafka, /ready says 503.",
+        q("min(payments_live{} + payments_live{} * payments_ready{})"),
+        unit="none",
+        steps=[(None, _BAD), (1, _WARN), (2, _GOOD)],
+        mappings=[
+            {
+                "type": "value",
+                "options": {
+                    "0": {"text": "Stuck"},
+                    "1": {"text": "Not ready"},
+                    "2": {"text": "Payments flow"},
+                },
+            }
+        ],
+    ),
+    stat(
+        "Success ratio",
+        "Processed payments, of all processed and failed ones. Most failures are the customer's "
+        "or the sender's: see Failures by reason.",
+        q(f"{_PROCESSED} / ({_PROCESSED} + {_FAILED})"),
+        unit="percentunit",
+        max=1,
+        steps=[(None, _BAD), (0.9, _WARN), (0.95, _GOOD)],
+    ),
+    stat(
+        "On time",
+        "Records whose outcome was committed within 5 s of their timestamp, over the time shown. "
+        f"The objective is {OBJECTIVE:.1%} over 30 days.",
+        q(f"1 - {_LATE}"),
+        unit="percentunit",
+        decimals=3,
+        max=1,
+        steps=[(None, _BAD), (OBJECTIVE, _GOOD)],
+    ),
+    stat(
+        "Error budget left",
+        "What is left of the records that may be late, if the time shown were the whole 30 days. "
+        "Below 0: the objective is missed.",
+        q(f"1 - {_LATE} / {1 - OBJECTIVE:g}"),
+        unit="percentunit",
+        steps=[(None, _BAD), (0, _WARN), (0.25, _GOOD)],
+    ),
+    stat(
+        "p99 until visible",
+        "Of 100 records, 99 have their outcome committed within this time of their timestamp.",
+        *quantiles("payment_visible_duration_seconds", 0.99),
+        unit="s",
+        steps=[(None, _GOOD), (3, _WARN), (5, _BAD)],
+    ),
+    stat(
+        "Oldest waiting",
+        "Age of the oldest record without a committed outcome, over all partitions.",
+        q("max(kafka_consumer_lag_seconds{})"),
+        unit="s",
+        steps=[(None, _GOOD), (30, _WARN), (300, _BAD)],
+    ),
+)
+_row(
+    "Outcomes",
+    curves(
+        "Outcomes",
+        "What became of the records, each second. A repeat changes nothing: it is audited only.",
+        q(_PROCESSED, "processed"),
+        q(_FAILED, "failed"),
+        q("sum(rate(payments_duplicates_total{}[$__rate_interval]))", "duplicates"),
+        q("sum(rate(payments_conflicts_total{}[$__rate_interval]))", "conflicts"),
+        unit="ops",
+        stacked=True,
+    ),
+    curves(
+        "Failures by reason",
+        "invalid, malformed, too_large and tombstone are the sender's fault; the others are "
+        "answers of the payment gateway.",
+        q(
+            "sum by (code) (rate(payments_failed_by_code_total{}[$__rate_interval]))",
+            "{{code}}",
+        ),
+        unit="ops",
+        stacked=True,
+    ),
+    curves(
+        "Success ratio",
+        "Processed, of all processed and failed payments. The alert is at 90 % for 15 minutes.",
+        q(f"{_PROCESSED} / ({_PROCESSED} + {_FAILED})", "success"),
+        unit="percentunit",
+        max=1,
+        steps=[(None, _BAD), (0.9, _GOOD)],
+    ),
+)
+_row(
+    "Latency",
+    heatmap(
+        "Until visible",
+        "From a record's timestamp until its outcome was committed: what a customer waits.",
+        "payment_visible_duration_seconds",
+    ),
+    heatmap(
+        "Until decided",
+        "From reading a record until its outcome was decided: the gateway, mostly.",
+        "payment_processing_duration_seconds",
+    ),
+    curves(
+        "Until visible: quantiles",
+        "From a record's timestamp until its outcome was committed. The line is the objective.",
+        *quantiles("payment_visible_duration_seconds", 0.5, 0.95, 0.99),
+        unit="s",
+        width=12,
+        steps=[(None, _GOOD), (5, _BAD)],
+    ),
+    curves(
+        "Until decided: mean and quantiles",
+        "From reading a record until its outcome was decided.",
+        q(
+            "sum(rate(payment_processing_duration_seconds_sum{}[$__rate_interval]))"
+            " / sum(rate(payment_processing_duration_seconds_count{}[$__rate_interval]))",
+            "mean",
+        ),
+        *quantiles("payment_processing_duration_seconds", 0.5, 0.99),
+        unit="s",
+        width=12,
+    ),
+)
+_row(
+    "Money",
+    curves(
+        "Processed, by currency",
+        "Money of the processed payments, in major units of each currency, a second.",
+        q(
+            "sum by (currency)"
+            ' (rate(payments_amount_total{, outcome="processed"}[$__rate_interval])) > 0',
+            "{{currency}}",
+        ),
+        unit="none",
+        scale="log",
+        width=12,
+    ),
+    table(
+        "Totals, by currency and outcome",
+        "Money of first requests over the time shown, in major units. Processed and declined add "
+        "up to what was asked for.",
+        q("sum by (currency, outcome) (increase(payments_amount_total{}[$__range])) > 0"),
+        unit="locale",
+        width=12,
+    ),
+)
+_row(
+    "Repeats",
+    curves(
+        "Share of repeats",
+        "Repeats of a known payment, of all records: with the same content (duplicates), with "
+        "another one (conflicts).",
+        q(f"sum(rate(payments_duplicates_total{{}}[$__rate_interval])) / {_ALL}", "duplicates"),
+        q(f"sum(rate(payments_conflicts_total{{}}[$__rate_interval])) / {_ALL}", "conflicts"),
+        unit="percentunit",
+        width=12,
+    ),
+    stat(
+        "Conflicts",
+        "A paymentId that came again with other content, over the time shown: fraud or a bug.",
+        q("sum(increase(payments_conflicts_total{}[$__range]))"),
+        height=8,
+        steps=[(None, _GOOD), (1, _WARN)],
+    ),
+    stat(
+        "Duplicates",
+        "Repeats with the same content over the time shown.",
+        q("sum(increase(payments_duplicates_total{}[$__range]))"),
+        height=8,
+    ),
+    stat(
+        "Remembered ids",
+        "Payment ids that are known, over all lanes; about 50 bytes of memory each.",
+        q("sum(payments_remembered_ids{})"),
+        height=8,
+    ),
+)
+_row(
+    "Kafka",
+    curves(
+        "Lag, by partition",
+        "Records without a committed outcome.",
+        q("sum by (partition) (kafka_consumer_lag{})", "{{partition}}"),
+        stacked=True,
+    ),
+    curves(
+        "Oldest unprocessed, by partition",
+        "Age of the oldest record without a committed outcome.",
+        q("max by (partition) (kafka_consumer_lag_seconds{})", "{{partition}}"),
+        unit="s",
+    ),
+    curves(
+        "Records, by topic",
+        "Read from the request topic, committed to the output topics.",
+        q(
+            "sum by (topic, status) (rate(kafka_messages_total{}[$__rate_interval]))",
+            "{{topic}} {{status}}",
+        ),
+        unit="cps",
+    ),
+    curves(
+        "Commit time",
+        "One lane's transaction: flush, offsets, commit.",
+        *quantiles("kafka_commit_duration_seconds", 0.5, 0.99),
+        unit="s",
+    ),
+    curves(
+        "Commits",
+        "Transactions a second, over all lanes.",
+        q("sum(rate(kafka_commit_duration_seconds_count{}[$__rate_interval]))", "commits"),
+        unit="ops",
+    ),
+    curves(
+        "Since the last commit",
+        "By process. It grows while there is nothing to commit, too.",
+        q("time() - kafka_last_commit_timestamp_seconds{}", "{{instance}}"),
+        unit="s",
+    ),
+    stat(
+        "Audit parity",
+        "Outcomes less audit events. Any difference is a bug, at once: each record has one of "
+        "each.",
+        q(
+            "sum(payments_processed_total{} + payments_failed_total{}"
+            " + payments_duplicates_total{} + payments_conflicts_total{}"
+            " - payments_audited_total{})"
+        ),
+        unit="none",
+        width=6,
+        steps=[(None, _BAD), (0, _GOOD), (1, _BAD)],
+    ),
+    stat(
+        "Delivery errors",
+        "Records that Kafka refused or lost, over the time shown; each aborts its transaction "
+        "and ends its process, so few are seen here.",
+        q("sum(increase(kafka_delivery_errors_total{}[$__range]))"),
+        width=6,
+        steps=[(None, _GOOD), (0.01, _BAD)],
+    ),
+    stat(
+        "Brokers",
+        "Whether the processes reach a broker; the worst of them.",
+        q("min(payments_kafka_reachable{})"),
+        unit="none",
+        width=6,
+        steps=[(None, _BAD), (1, _GOOD)],
+        mappings=[
+            {"type": "value", "options": {"0": {"text": "Away"}, "1": {"text": "Reachable"}}}
+        ],
+    ),
+    stat(
+        "Certificate expires in",
+        "The first of the certificates that the processes were started with. No data without "
+        "TLS, or with the system's authorities.",
+        q("min(kafka_certificate_expiry_timestamp_seconds{}) - time()"),
+        unit="s",
+        width=6,
+        steps=[(None, _BAD), (3 * 86400, _WARN), (21 * 86400, _GOOD)],
+    ),
+)
+_row(
+    "Engine and recovery",
+    curves(
+        "Time, by step",
+        "Share of a core that each step takes, as Bytewax measures it.",
+        *(
+            q(f"sum by (step_id) (rate(bytewax_{name}_sum{{}}[$__rate_interval]))", "{{step_id}}")
+            for name in (
+                "inp_part_next_batch_duration_seconds",
+                "flat_map_batch_duration_seconds",
+                "stateful_batch_on_batch_duration_seconds",
+                "out_part_write_batch_duration_seconds",
+            )
+        ),
+        unit="percentunit",
+        stacked=True,
+    ),
+    curves(
+        "Snapshots, by step",
+        "Time that each step takes to hand out its state, a second; the sink's is its commit.",
+        q(
+            "sum by (step_id) (rate(bytewax_snapshot_duration_seconds_sum{}[$__rate_interval]))",
+            "{{step_id}}",
+        ),
+        unit="percentunit",
+    ),
+    curves(
+        "Age of the last epoch and snapshot",
+        "By process: since an epoch was closed, and since the recovery store was written.",
+        q("time() - payments_last_epoch_timestamp_seconds{}", "epoch {{instance}}"),
+        q("time() - payments_last_snapshot_timestamp_seconds{}", "snapshot {{instance}}"),
+        unit="s",
+    ),
+    curves(
+        "Recovery store",
+        "Size of the store, about 28 bytes for each remembered id.",
+        q("payments_recovery_store_bytes{}", "{{instance}}"),
+        unit="bytes",
+    ),
+    curves(
+        "Recovery volume, free",
+        "What is left of the volume of the recovery store. The alert is at 10 %.",
+        q(
+            "payments_recovery_volume_free_bytes{} / payments_recovery_volume_size_bytes{}",
+            "{{instance}}",
+        ),
+        unit="percentunit",
+        max=1,
+        steps=[(None, _BAD), (0.1, _GOOD)],
+    ),
+    curves(
+        "Lanes and replayed records",
+        "Lanes that are open, and records that were read again after a restart.",
+        q("sum(payments_lanes_open{})", "lanes open"),
+        q("sum(increase(payments_replayed_records_total{}[$__rate_interval]))", "replayed"),
+    ),
+)
+_row(
+    "Process",
+    curves(
+        "CPU",
+        "Cores in use.",
+        q("rate(process_cpu_seconds_total{}[$__rate_interval])", "{{instance}}"),
+        width=6,
+    ),
+    curves(
+        "Memory",
+        "Resident memory.",
+        q("process_resident_memory_bytes{}", "{{instance}}"),
+        unit="bytes",
+        width=6,
+    ),
+    curves(
+        "File descriptors",
+        "In use, of those allowed.",
+        q("process_open_fds{} / process_max_fds{}", "{{instance}}"),
+        unit="percentunit",
+        width=6,
+    ),
+    curves(
+        "Starts",
+        "How often each process has started anew in the last half hour. The alert is at three.",
+        q("changes(process_start_time_seconds{}[30m])", "{{instance}}"),
+        width=6,
+        steps=[(None, _GOOD), (3, _BAD)],
+    ),
+    table(
+        "Versions",
+        "What each process runs on.",
+        q("payments_build_info{}"),
+        width=16,
+        height=6,
+    ),
+    stat(
+        "Up for",
+        "The youngest process.",
+        q("time() - max(process_start_time_seconds{})"),
+        unit="s",
+        height=6,
+    ),
+    stat(
+        "Engine's metrics",
+        "Whether Bytewax answers for its own metrics; without them the row above is empty.",
+        q("min(payments_engine_metrics_up{})"),
+        unit="none",
+        height=6,
+        mappings=[{"type": "value", "options": {"0": {"text": "Missing"}, "1": {"text": "There"}}}],
+    ),
+)
+
+
+# ---- around it ----
+
+
+def _variables() -> list[dict[str, Any]]:
+    def label(name: str, query: str) -> dict[str, Any]:
+        return {
+            "name": name,
+            "label": name.capitalize(),
+            "type": "query",
+            "datasource": _DATASOURCE,
+            "query": query,
+            "refresh": 2,
+            "sort": 1,
+            "multi": True,
+            "includeAll": True,
+            "allValue": ".+",
+            "current": {"text": "All", "value": "$__all"},
+        }
+
+    source = {"name": "datasource", "label": "Data source", "type": "datasource"}
+    return [
+        source | {"query": "prometheus", "current": {}},
+        label("job", "label_values(payments_build_info, job)"),
+        label("instance", 'label_values(payments_build_info{job=~"$job"}, instance)'),
+    ]
+
+
+def _annotations() -> list[dict[str, Any]]:
+    def events(name: str, expr: str, colour: str, text: str) -> dict[str, Any]:
+        return {
+            "name": name,
+            "datasource": _DATASOURCE,
+            "enable": True,
+            "expr": expr,
+            "iconColor": colour,
+            "titleFormat": name,
+            "textFormat": text,
+        }
+
+    starts = f"changes(process_start_time_seconds{{{_MATCHERS}}}[1m]) > 0"
+    alerts = 'ALERTS{alertname=~"Payments.+", alertstate="firing", severity="critical"}'
+    return [
+        events("Start", starts, _PLAIN, "{{instance}}"),
+        events("Alert", alerts, _BAD, "{{alertname}} {{instance}}"),
+    ]
+
+
+def _links() -> list[dict[str, Any]]:
+    link = {"type": "link", "targetBlank": True, "includeVars": False, "keepTime": False}
+    search = "/alerting/list?search=Payments"
+    return [link | {"title": "Alerts", "icon": "bell", "url": search, "tags": []}]
+
+
+def _placed() -> Iterator[Panel]:
+    """Each row under the one before, its panels from left to right, 24 columns wide."""
+    number = top = 0
+    for title, panels in ROWS.items():
+        number += 1
+        at = {"x": 0, "y": top, "w": 24, "h": 1}
+        yield {
+            "id": number,
+            "type": "row",
+            "title": title,
+            "collapsed": False,
+            "panels": [],
+            "gridPos": at,
+        }
+        top, left, height = top + 1, 0, 0
+        for each in panels:
+            number += 1
+            size = each["gridPos"]
+            if left + size["w"] > at["w"]:
+                top, left, height = top + height, 0, 0
+            yield {"id": number} | each | {"gridPos": {"x": left, "y": top, **size}}
+            left, height = left + size["w"], max(height, size["h"])
+        top += height
+
+
+if __name__ == "__main__":
+    json.dump(dashboard(), sys.stdout, indent=2)
+    sys.stdout.write("\n")

@@ -1,0 +1,115 @@
+"""Every query of the dashboard, asked of a real Prometheus that watches the real flow at work."""
+
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kafkatest import SecureBroker
+from model import DASHBOARD, PANELS, filled_in, targets
+from watched import JOB, Prometheus, watched
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("prometheus") is None and os.environ.get("CI") != "true",
+    reason="needs Prometheus (Debian: apt-get install prometheus)",
+)
+TARGETS = {name: target["expr"] for name, target in targets()}
+DEADLINE_S = 60.0
+
+
+def wait_for(prometheus: Prometheus, expression: str) -> list[float]:
+    """The numbers that it gives, once there are some; NaN, as of 0 / 0, is none."""
+    give_up_at = time.monotonic() + DEADLINE_S
+    while True:
+        numbers = [float(sample["value"][1]) for sample in prometheus.query(expression)]
+        if any(number == number for number in numbers):  # noqa: PLR0124  (not NaN)
+            return numbers
+        assert time.monotonic() < give_up_at, f"no data: {expression}"
+        time.sleep(0.3)
+
+
+def test_on_a_flow_at_work(
+    secure_kafka: SecureBroker, tmp_path: Path, subtests: pytest.Subtests
+) -> None:
+    """One test of many parts: what takes the time is to have a flow at work, and watched."""
+    with watched(secure_kafka, tmp_path) as (prometheus, flow):
+        for name, expression in TARGETS.items():
+            with subtests.test(f"every query of the dashboard has data: {name}"):
+                assert wait_for(prometheus, filled_in(expression, job=JOB))
+        for name, expression in TARGETS.items():
+            with subtests.test(f"no query has data of another job: {name}"):
+                assert prometheus.query(filled_in(expression, job="another")) == []
+        for check in (
+            a_stat_is_one_number,
+            every_legend_names_labels_that_there_are,
+            the_annotations_can_be_asked,
+            each_alert_reads_metrics_that_there_are,
+            only_what_is_so_raises_an_alert,
+        ):
+            with subtests.test(check.__name__):
+                check(prometheus)
+        with subtests.test("the variables find the process"):
+            found = dict(variables(prometheus))
+            assert found == {"job": {JOB}, "instance": {f"127.0.0.1:{flow.metrics_port}"}}
+
+
+def a_stat_is_one_number(prometheus: Prometheus) -> None:
+    for panel in PANELS:
+        if panel["type"] == "stat":
+            [target] = panel["targets"]
+            assert len(wait_for(prometheus, filled_in(target["expr"]))) == 1, panel["title"]
+
+
+def every_legend_names_labels_that_there_are(prometheus: Prometheus) -> None:
+    for _, target in targets():
+        wanted = set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]))
+        expression = filled_in(target["expr"])
+        wait_for(prometheus, expression)
+        for sample in prometheus.query(expression):
+            assert wanted <= set(sample["metric"]), target["legendFormat"]
+
+
+def variables(prometheus: Prometheus) -> Iterator[tuple[str, set[str]]]:
+    """Each variable of the dashboard, with the values that there are to choose from."""
+    for variable in DASHBOARD["templating"]["list"]:
+        if variable["type"] == "query":
+            [(metric, label)] = re.findall(r"label_values\((.*), (\w+)\)", variable["query"])
+            series = prometheus.query(filled_in(metric))
+            yield label, {sample["metric"][label] for sample in series}
+
+
+def the_annotations_can_be_asked(prometheus: Prometheus) -> None:
+    for annotation in DASHBOARD["annotations"]["list"]:
+        prometheus.query(filled_in(annotation["expr"]))
+
+
+def each_alert_reads_metrics_that_there_are(prometheus: Prometheus) -> None:
+    """An alert on a name that nothing exposes would never fire."""
+    groups = prometheus.get("rules")["groups"]
+    named = {
+        name
+        for group in groups
+        for rule in group["rules"]
+        for name in re.findall(r"(?<![:\w])(?:payments?|kafka|process)_\w+", rule["query"])
+    }
+    assert len(named) > 15
+    for name in sorted(named):
+        wait_for(prometheus, name)
+
+
+def only_what_is_so_raises_an_alert(prometheus: Prometheus) -> None:
+    """The test's broker has made its certificate for two days; the load has conflicts.
+
+    And what becomes of the disk of this machine is not for this test to judge.
+    """
+    wait_for(prometheus, "payments_audited_total > 500")
+    rules = [rule for group in prometheus.get("rules")["groups"] for rule in group["rules"]]
+    assert [rule["name"] for rule in rules if rule["health"] == "err"] == []
+    raised = {alert["labels"]["alertname"] for alert in prometheus.get("alerts")["alerts"]}
+    certificate = {"PaymentsCertificateExpiring", "PaymentsCertificateExpiresSoon"}
+    others = {"PaymentsConflicts", "PaymentsConflictSpike"}
+    disk = {"PaymentsRecoveryVolumeFilling", "PaymentsRecoveryVolumeFull"}
+    assert certificate <= raised <= certificate | others | disk

@@ -1,0 +1,154 @@
+"""`python -m dataflow.verify` as its users run it: on a real Kafka, beside the real flow."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer, TopicPartition
+from kafkatest import Cluster
+from product import ROOT, Flow, Topics, mixed_requests, run_until_decided, send
+
+COUNT = 2_000
+
+
+@pytest.fixture
+def topics(kafka: Cluster) -> Topics:
+    return Topics.fresh(kafka)
+
+
+@contextmanager
+def verifying(
+    kafka: Cluster, topics: Topics, *args: str, **environ: str
+) -> Iterator[subprocess.Popen[str]]:
+    """The checker at work, with `--json`."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dataflow.verify", "--json", *args],
+        cwd=ROOT,
+        env={
+            "KAFKA_BROKERS": kafka.bootstrap,
+            "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
+            "LANES": "4",
+            **topics.environ(),
+            **environ,
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def result(process: subprocess.Popen[str]) -> tuple[int, dict[str, Any]]:
+    """Its exit code, and what it printed."""
+    out, err = process.communicate(timeout=60)
+    assert out, err
+    assert not err
+    return process.returncode, json.loads(out)
+
+
+def verify(kafka: Cluster, topics: Topics, *args: str, **environ: str) -> tuple[int, Any]:
+    with verifying(kafka, topics, *args, **environ) as process:
+        return result(process)
+
+
+def bad(report: dict[str, Any]) -> dict[str, int]:
+    return {kind: count for kind, count in report["findings"].items() if count}
+
+
+def test_two_readings_agree_on_what_a_crash_has_left(
+    kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    """One reads along while the flow is killed with a transaction open, and starts again."""
+    with verifying(kafka, topics, "--follow", "--until-idle", "10m") as follower:
+        send(kafka, topics, mixed_requests(COUNT, seed=21))
+        with Flow(kafka, topics, tmp_path, environ={"CRASH_AT": "mid-batch:2"}) as flow:
+            assert flow.wait_for_exit() == -9
+        send(kafka, topics, mixed_requests(COUNT, seed=21))
+        run_until_decided(kafka, topics, tmp_path, 2 * COUNT)
+        follower.send_signal(signal.SIGINT)
+        code, report = result(follower)
+    assert (code, bad(report)) == (0, {}), report["examples"]
+    assert report["counts"]["requests"] == report["counts"]["audits"] == 2 * COUNT
+    assert any("seen while things happened" in note for note in report["notes"])
+
+
+def test_a_flow_that_is_behind_and_one_that_is_not(
+    kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    send(kafka, topics, mixed_requests(COUNT, seed=22))
+    run_until_decided(kafka, topics, tmp_path, COUNT)
+    assert verify(kafka, topics)[0] == 0
+    send(kafka, topics, mixed_requests(10, seed=23))
+    code, report = verify(kafka, topics)
+    assert (code, set(bad(report))) == (1, {"not_at_the_end"})
+    assert report["counts"]["waiting"] == 10
+    code, report = verify(kafka, topics, "--running")
+    assert (code, bad(report)) == (0, {}), report["examples"]
+
+
+def test_an_open_transaction_that_hides_the_end(
+    kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    send(kafka, topics, mixed_requests(100, seed=24))
+    run_until_decided(kafka, topics, tmp_path, 100)
+    audit = topics.outputs[2]
+    config = {"bootstrap.servers": kafka.bootstrap, "transactional.id": f"{topics.prefix}-x"}
+    producer = Producer(config)
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    producer.produce(audit, b"{}", partition=1)
+    assert producer.flush(30) == 0
+    code, report = verify(kafka, topics, "--patience", "1s")
+    assert (code, bad(report)) == (1, {"open_transaction": 1}), report["examples"]
+    [example] = report["examples"]
+    assert (example["topic"], example["partition"]) == (audit, 1)
+    # Committed by somebody else than the flow, it is a phantom; aborted, it never was.
+    producer.abort_transaction(30)
+    assert verify(kafka, topics)[0] == 0
+
+
+def test_what_retention_has_deleted(kafka: Cluster, topics: Topics, tmp_path: Path) -> None:
+    send(kafka, topics, mixed_requests(300, seed=25))
+    run_until_decided(kafka, topics, tmp_path, 300)
+    admin = kafka.admin()
+    for each in admin.delete_records([TopicPartition(topics.requested, 0, 50)]).values():
+        each.result(30)
+    code, report = verify(kafka, topics)
+    assert (code, bad(report)) == (0, {}), report["examples"]
+    assert report["counts"]["requests"] == 250
+    [note] = report["notes"]
+    assert note.endswith(f"{topics.requested}: [0] below 50")
+
+
+def test_a_broken_flow_is_found_out(kafka: Cluster, topics: Topics, tmp_path: Path) -> None:
+    armed = tmp_path / "armed"
+    broken = {"BREAK": "no-replay"}
+    crash = {"CRASH_AT": "after-commit:1", "CRASH_ARMED": str(armed)}
+    send(kafka, topics, mixed_requests(COUNT, seed=26))
+    with Flow(kafka, topics, tmp_path, environ=broken | crash) as flow:
+        flow.wait_until_decided(COUNT)
+        armed.touch()
+        send(kafka, topics, mixed_requests(COUNT, seed=27))
+        assert flow.wait_for_exit() == -9
+    run_until_decided(kafka, topics, tmp_path, 2 * COUNT, environ=broken)
+    code, report = verify(kafka, topics)
+    assert code == 1
+    assert "doubled" in bad(report)
+
+
+def test_topics_that_are_not_there(kafka: Cluster) -> None:
+    with verifying(kafka, Topics("nowhere")) as process, closing(process.stdout):  # type: ignore[type-var]
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "topic nowhere.requested: does not exist" in err
+    assert "Traceback" not in err

@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
 	$$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint kafka bench monitoring lock tools clean
+.PHONY: help demo test lint kafka bench monitoring lock tools clean soak
 
 # What the tests of the manifests need beside Python, built by Go from its module proxy.
 TOOLS := $(CURDIR)/.tools
@@ -48,6 +48,9 @@ monitoring: $(VENV)/.complete ## Make the rules and the dashboard again, from wh
 	@$(RUN) -m ops.rules > prometheus/rules.yaml
 	@$(RUN) -m ops.dashboard > grafana/dashboard.json
 
+soak: $(VENV)/.complete ## Run for half an hour at a steady rate, and see that nothing grows
+	@PYTHONPATH=tests:tests/integration:. $(RUN) -m soak $(ARGS)
+
 lock: $(VENV)/.complete ## Resolve the dependencies again
 	@for extra in "" dev; do \
 		$(RUN) -m piptools compile --quiet --upgrade --generate-hashes --strip-extras \
@@ -65,3 +68,4 @@ $(TOOLS)/kube-score-$(KUBE_SCORE):
 
 clean: ## Remove everything that was made
 	rm -rf $(VENV) .kafka .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) soak-report .kafka .mypy_cache .pytest_cache .ruff_cache .hypothesis

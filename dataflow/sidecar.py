@@ -24,6 +24,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn import Config, Server
 
+from dataflow.connections import SERVED, Connection
 from dataflow.errors import StartRefusedError
 from dataflow.metrics import Metrics
 from dataflow.page import POLICY, render
@@ -42,8 +43,6 @@ _HEADERS = [
 _POLICY = "default-src 'none'; frame-ancestors 'none'"
 """Of every answer but the status page, which has its own: a browser would apply both."""
 _BACKLOG = 256
-_CONNECTIONS_MAX = 256
-"""Per port; past it the answer is 503 at once."""
 _REQUEST_HEAD_MAX_BYTES = 16 * 1024
 _Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -236,7 +235,7 @@ def _server(app: Starlette) -> Server:
         Config(
             _Guard(app),
             loop="asyncio",
-            http="h11",
+            http=Connection,
             ws="none",
             lifespan="off",
             workers=1,  # given, so that WEB_CONCURRENCY in the environment is not asked
@@ -247,7 +246,7 @@ def _server(app: Starlette) -> Server:
             server_header=False,
             headers=_HEADERS,
             backlog=_BACKLOG,
-            limit_concurrency=_CONNECTIONS_MAX,
+            limit_concurrency=SERVED,
             timeout_keep_alive=15,
             timeout_graceful_shutdown=2,
             h11_max_incomplete_event_size=_REQUEST_HEAD_MAX_BYTES,

@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
 	$$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint kafka bench monitoring lock tools clean soak
+.PHONY: help demo test lint kafka bench monitoring lock tools clean soak chaos mutants
 
 # What the tests of the manifests need beside Python, built by Go from its module proxy.
 TOOLS := $(CURDIR)/.tools
@@ -50,6 +50,12 @@ monitoring: $(VENV)/.complete ## Make the rules and the dashboard again, from wh
 
 soak: $(VENV)/.complete ## Run for half an hour at a steady rate, and see that nothing grows
 	@PYTHONPATH=tests:tests/integration:. $(RUN) -m soak $(ARGS)
+
+chaos: $(VENV)/.complete ## Try to lose, double or tear a payment, for 40 minutes; see docs/reliability.md
+	@PYTHONPATH=tests:tests/integration exec $(RUN) -m chaos $(ARGS)
+
+mutants: $(VENV)/.complete ## Break every guarantee on purpose, and see a test fail for each
+	@PYTHONPATH=tests:tests/integration exec $(RUN) -m chaos.mutants $(ARGS)
 
 lock: $(VENV)/.complete ## Resolve the dependencies again
 	@for extra in "" dev; do \

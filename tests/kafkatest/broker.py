@@ -36,6 +36,8 @@ SETTINGS = {
     "share.coordinator.state.topic.min.isr": "1",
     "share.coordinator.state.topic.num.partitions": "1",
     "group.initial.rebalance.delay.ms": "0",
+    # A transaction whose producer is gone is ended this soon after its timeout, not up to 10 s.
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
     # Records with old timestamps are test data, not garbage.
     "log.retention.ms": "-1",
     # 128 MB of the heap, otherwise.
@@ -51,10 +53,18 @@ class BrokerError(Exception):
 
 
 class Listener(NamedTuple):
-    """Where clients connect: on `ports.HOST`, told to come back to `host`."""
+    """Where clients connect: on `ports.HOST`, told to come back to `host`.
+
+    Attributes:
+        port: Where it listens, and where clients are told to come back to...
+        told_port: ... unless that is another one, where somebody passes them on.
+        protocol: The security protocol, where the listener's name is not that already.
+    """
 
     host: str
     port: int
+    told_port: int | None = None
+    protocol: str | None = None
 
 
 class Broker(Cluster):
@@ -65,7 +75,7 @@ class Broker(Cluster):
 
     Attributes:
         directory: Where its settings, logs and data are.
-        listeners: Those for clients, by security protocol.
+        listeners: Those for clients, by name; usually that of the security protocol.
         settings: What goes into `server.properties`, beside the listeners.
     """
 
@@ -191,21 +201,29 @@ class Broker(Cluster):
     def _server_properties(self) -> dict[str, str]:
         controller = f"CONTROLLER://{ports.HOST}:{self._controller_port}"
         bound = [f"{name}://{ports.HOST}:{at.port}" for name, at in self.listeners.items()]
-        advertised = [f"{name}://{at.host}:{at.port}" for name, at in self.listeners.items()]
-        protocols = [f"{name}:{name}" for name in self.listeners]
+        advertised = [
+            f"{name}://{at.host}:{at.told_port or at.port}" for name, at in self.listeners.items()
+        ]
+        protocols = [f"{name}:{at.protocol or name}" for name, at in self.listeners.items()]
         return {
             "listeners": ",".join([*bound, controller]),
             "advertised.listeners": ",".join(advertised),
             "listener.security.protocol.map": ",".join([*protocols, "CONTROLLER:PLAINTEXT"]),
-            "controller.quorum.bootstrap.servers": controller.partition("://")[2],
+            **self._quorum(),
         } | self.settings
+
+    def _quorum(self) -> dict[str, str]:
+        """Who the controllers are: this one."""
+        return {"controller.quorum.bootstrap.servers": f"{ports.HOST}:{self._controller_port}"}
 
     def _format(self, *options: str) -> None:
         """Write the settings and lay out an empty data directory."""
+        self._lay_out(new_cluster_id(), "--standalone", *options)
+
+    def _lay_out(self, cluster_id: str, *options: str) -> None:
         lines = [f"{key}={value}\n" for key, value in self._server_properties().items()]
         self._properties.write_text("".join(lines))
-        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        command = ["format", "--standalone", "--config", str(self._properties), *options]
+        command = ["format", "--config", str(self._properties), *options]
         # The id in one word with its option, as it may begin with a dash.
         run_java("kafka.tools.StorageTool", [*command, f"--cluster-id={cluster_id}"])
 
@@ -232,6 +250,11 @@ class Broker(Cluster):
             for topic in cluster.topics.values()
             for partition in topic.partitions.values()
         )
+
+
+def new_cluster_id() -> str:
+    """An id as Kafka makes them."""
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
 
 
 def _read(path: Path) -> str:

@@ -1,9 +1,11 @@
 """Loaded by the flow's interpreter in tests: ends it at a named point, or breaks it on purpose.
 
 `CRASH_AT=<point>:<n>` kills the process with SIGKILL when it passes the point for the n-th time;
-with `CRASH_BY`, it is another signal, or an `exception`.
+with `CRASH_BY`, it is another signal, or an `exception`. It writes a line to the file `CRASH_MARK`
+first, if there is one: proof that it was there.
 `BREAK=<name>` removes one guarantee, to prove that a test would notice.
-`TUNE=<module>:<name>=<number>` sets a constant, so that a test need not wait for long.
+`TUNE=<module>:<name>=<number>` sets a constant, so that a test need not wait for long; several of
+them are separated by commas.
 """
 
 import os

@@ -1,0 +1,54 @@
+"""Every fault there is, and the end that each of them must come to."""
+
+from collections.abc import Callable
+from enum import Enum
+from typing import NamedTuple
+
+from chaos.scene import Scene
+
+Strike = Callable[[Scene], None]
+"""Do it to a scene, and see how it ends; raises when that is not what was expected."""
+
+
+class Stage(Enum):
+    """Which Kafka a fault needs."""
+
+    ANY = "any Kafka"
+    REMOTE = "one broker of our own, over a link"
+    TRIO = "three brokers of our own"
+
+
+class Fault(NamedTuple):
+    """One way to strike.
+
+    Attributes:
+        name: What it is called in tables.
+        expected: How it must end.
+        strike: Do it, and check that.
+        stage: Where it can be done.
+        point: The named point that it is about, if any.
+        every: In how many of the scenes of its stage it has a place: in each, or in every n-th.
+    """
+
+    name: str
+    expected: str
+    strike: Strike
+    stage: Stage = Stage.ANY
+    point: str | None = None
+    every: int = 1
+
+
+FAULTS: list[Fault] = []
+"""All of them, in the order of the tables."""
+
+
+def fault(
+    name: str, expected: str, stage: Stage = Stage.ANY, every: int = 1
+) -> Callable[[Strike], Strike]:
+    """Put a strike into the catalogue."""
+
+    def registered(strike: Strike) -> Strike:
+        FAULTS.append(Fault(name, expected, strike, stage, every=every))
+        return strike
+
+    return registered

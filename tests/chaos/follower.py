@@ -1,0 +1,89 @@
+"""A `read_committed` reader that reads while the faults happen."""
+
+import threading
+import time
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
+from kafkatest import Cluster
+
+Seen = dict[tuple[str, int, int], int]
+"""What a reader has seen at each topic, partition and offset, as a hash."""
+
+_PATIENCE_S = 60.0
+
+
+def seen_in(messages: list[Message]) -> Seen:
+    """What is in such messages."""
+    return {
+        (message.topic() or "", message.partition() or 0, message.offset() or 0): hash(
+            (message.key(), message.value())
+        )
+        for message in messages
+    }
+
+
+class Follower(threading.Thread):
+    """Reads topics from their beginnings, for as long as it is let."""
+
+    def __init__(self, kafka: Cluster, topics: tuple[str, ...]) -> None:
+        super().__init__(name=f"follower-{topics[0]}", daemon=True)
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": kafka.bootstrap,
+                "group.id": "follower",
+                "enable.auto.commit": False,
+                "isolation.level": "read_committed",
+                "auto.offset.reset": "error",
+                "reconnect.backoff.max.ms": 500,
+                "log_level": 0,
+            }
+        )
+        metadata = self._consumer.list_topics(timeout=30)
+        self._consumer.assign(
+            [
+                TopicPartition(topic, partition, OFFSET_BEGINNING)
+                for topic in topics
+                for partition in metadata.topics[topic].partitions
+            ]
+        )
+        self._done = threading.Event()
+        self.seen: Seen = {}
+        self.problems: list[str] = []
+
+    def run(self) -> None:
+        """Read, until `differs_from`."""
+        while not self._done.is_set():
+            messages = self._consumer.consume(10_000, 0.5)
+            for message in messages:
+                error = message.error()
+                # Others pass: Kafka may be away for a while.
+                if error is not None and error.code() == KafkaError._AUTO_OFFSET_RESET:
+                    self.problems.append(f"the follower lost its place: {error.str()}")
+            seen = seen_in([message for message in messages if message.error() is None])
+            if again := seen.keys() & self.seen.keys():
+                self.problems.append(f"the follower got records twice: {sorted(again)[:3]}")
+            self.seen |= seen
+
+    def differs_from(self, afterwards: Seen) -> list[str]:
+        """How what it saw differs from what a reader afterwards sees, once it has caught up."""
+        deadline = time.monotonic() + _PATIENCE_S
+        while len(self.seen) < len(afterwards) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        self.end()
+        problems = list(self.problems)
+        if only_during := self.seen.keys() - afterwards.keys():
+            problems.append(f"seen only during the faults: {sorted(only_during)[:3]}")
+        if only_after := afterwards.keys() - self.seen.keys():
+            problems.append(f"not seen during the faults: {sorted(only_after)[:3]}")
+        if changed := [
+            at for at in afterwards.keys() & self.seen if afterwards[at] != self.seen[at]
+        ]:
+            problems.append(f"seen otherwise during the faults: {changed[:3]}")
+        return problems
+
+    def end(self) -> None:
+        """Read no more."""
+        if not self._done.is_set():
+            self._done.set()
+            self.join()
+            self._consumer.close()

@@ -1,0 +1,114 @@
+"""The request topic grows or shrinks, its offsets expire; the gateway hangs."""
+
+import re
+import shlex
+import shutil
+
+from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.cimpl import NewPartitions
+
+from chaos.catalogue import fault
+from chaos.scene import Scene
+
+GROUP_TOOL = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
+_MOST_PARTITIONS = 6
+
+
+@fault("input partitions added", "stops in order, starts itself anew, and reads them", every=2)
+def _partitions_added(scene: Scene) -> None:
+    grown = scene.load.partitions + 1
+    if grown > _MOST_PARTITIONS:
+        scene.carry_on()
+        return
+    with scene.run() as flow:
+        scene.at_work(flow)
+        wanted = [NewPartitions(scene.topics.requested, grown)]
+        admin = scene.kafka.admin()
+        for done in admin.create_partitions(wanted).values():
+            done.result(30)
+        scene.load.partitions = grown
+        flow.wait(lambda: scene.load.ends.get(grown - 1), "sent to")
+        scene.wait_until_settled(flow)
+        assert f"has {grown} partitions now" in flow.log
+        flow.stop()
+
+
+def _follow_advice(scene: Scene, refusal: str) -> None:
+    """Run the command that a refusal tells to run."""
+    script, *args = shlex.split(refusal.splitlines()[-1])
+    assert script == "kafka-consumer-groups.sh"
+    at = args.index("--bootstrap-server")
+    scene.kafka.tool(GROUP_TOOL, *args[:at], *args[at + 2 :])
+
+
+@fault(
+    "offsets of the lanes expired",
+    "refuses, with a command that puts them back; after it, carries on",
+    every=3,
+)
+def _offsets_expired(scene: Scene) -> None:
+    scene.carry_on()
+    lanes = [f"{scene.topics.group}.lane-{lane:03d}" for lane in range(scene.lanes)]
+    admin = scene.kafka.admin()
+    for deleted in admin.delete_consumer_groups(lanes).values():
+        deleted.result(30)
+    for _ in range(scene.load.partitions):
+        with scene.run() as flow:
+            flow.wait(lambda: flow.ended or flow.flows[0].get("/ready")[0] == 200, "decided")
+            if not flow.ended:
+                break
+            refusal = flow.refusal()
+        assert re.search(r"the snapshot stands at \d+, but the lanes have only", refusal), refusal
+        _follow_advice(scene, refusal)
+    scene.carry_on()
+
+
+@fault(
+    "records deleted by retention before they were read",
+    "refuses, with the command to go on; after it, carries on without them",
+    every=3,
+)
+def _retention(scene: Scene) -> None:
+    scene.carry_on()
+    scene.load.pause()
+    scene.load.new_era()
+    scene.load.burst(200)
+    topic, partition = scene.topics.requested, scene.rng.randrange(scene.load.partitions)
+    read_up_to = _plain_offset(scene, partition)
+    low = scene.rng.randint(read_up_to + 1, scene.load.ends[partition])
+    where = TopicPartition(topic, partition, low)
+    admin = scene.kafka.admin()
+    for deleted in admin.delete_records([where]).values():
+        deleted.result(30)
+    with scene.run() as flow:
+        refusal = flow.refusal()
+    assert f"but retention has deleted everything below {low}" in refusal, refusal
+    assert f"{low - read_up_to} offsets were never read" in refusal, refusal
+    _follow_advice(scene, refusal)
+    shutil.rmtree(scene.recovery)
+    scene.load.lose(partition, read_up_to, low)
+    scene.load.resume()
+    scene.carry_on()
+
+
+def _plain_offset(scene: Scene, partition: int) -> int:
+    config = {"bootstrap.servers": scene.kafka.bootstrap, "group.id": scene.topics.group}
+    consumer = Consumer(config)
+    try:
+        [found] = consumer.committed([TopicPartition(scene.topics.requested, partition)], 30)
+    finally:
+        consumer.close()
+    return found.offset
+
+
+@fault(
+    "gateway hangs",
+    "ends by GatewayFaultError at the deadline; the restart carries on",
+    every=2,
+)
+def _gateway_hangs(scene: Scene) -> None:
+    with scene.run({"SIMULATED_LATENCY": "60s", "GATEWAY_DEADLINE": "1s"}) as flow:
+        codes = flow.wait_for_end()
+        assert 1 in codes, f"exit codes {codes}:\n{flow.log}"
+        assert flow.fault_kinds() == {"GatewayFaultError"}, flow.log
+    scene.carry_on()

@@ -1,0 +1,113 @@
+"""SIGKILL: at every named point, and at any moment."""
+
+import time
+
+from chaos.catalogue import FAULTS, Fault, Strike, fault
+from chaos.scene import Scene
+
+EXPECTED = "all processes end; the restart carries on"
+_LATEST_S = 3.0
+
+# ---- the first run ever ----
+
+
+def _first_open(scene: Scene) -> None:
+    assert scene.runs == 0
+    scene.crash("opening", scene.rng.randint(1, 2))
+
+
+def _first_commit(scene: Scene) -> None:
+    """In the first epoch ever that has records; one lane after the other, to be in their midst."""
+    one_by_one = {"TUNE": "dataflow.connectors.sink:_COMMITS_AT_ONCE=1"}
+    scene.crash(scene.rng.choice(["offsets-sent", "after-commit"]), 1, one_by_one)
+
+
+# ---- at a named point ----
+
+POINTS: dict[str, tuple[str, int]] = {
+    "opening": ("while lanes open, some are fenced already", 2),
+    "decided": ("the gateway has decided, nothing is written", 30),
+    "deciding": ("in the middle of a step", 60),
+    "mid-batch": ("with records of a transaction on their way", 60),
+    "before-commit": ("all written, before the flush", 60),
+    "flushed": ("after the flush, before the offsets", 60),
+    "offsets-sent": ("after the offsets, before the commit", 60),
+    "committing": ("during the commit", 30),
+    "after-commit": ("one lane committed, others not", 60),
+    "all-committed": ("all lanes committed, no snapshot stored", 20),
+    "durable": ("snapshots stored, the plain group not told", 20),
+    "open": ("while remembered ids are handed out", 2),
+    "recall": ("while the replay is on its way", 1),
+    "draining": ("asked to stop, the last epoch open", 1),
+}
+"""What each is, and at which pass of it to kill, at the latest."""
+
+
+def _at(point: str) -> Strike:
+    latest = POINTS[point][1]
+
+    def strike(scene: Scene) -> None:
+        scene.crash(point, scene.rng.randint(1, latest))
+
+    return strike
+
+
+def _in_open(scene: Scene) -> None:
+    """Something must be remembered already."""
+    scene.crash("durable", 10)
+    scene.crash("open", scene.rng.randint(1, 2) if scene.shape.processes == 1 else 1)
+
+
+def _in_recall(scene: Scene) -> None:
+    """Kafka must be ahead of the snapshots."""
+    scene.crash("all-committed", scene.rng.randint(1, 20))
+    scene.crash("recall", 1)
+
+
+def _while_draining(scene: Scene) -> None:
+    with scene.run({"CRASH_AT": "draining:1"}) as flow:
+        scene.at_work(flow)
+        scene.rng.choice(flow.flows).process.terminate()
+        scene.killed_at("draining", flow)
+
+
+_SPECIAL = {"open": _in_open, "recall": _in_recall, "draining": _while_draining}
+
+FAULTS += [
+    Fault("SIGKILL in the first run: a lane open", EXPECTED, _first_open, point="first open"),
+    Fault(
+        "SIGKILL in the first run: the first commit", EXPECTED, _first_commit, point="first commit"
+    ),
+    *(
+        Fault(
+            f"SIGKILL at {point}: {what}", EXPECTED, _SPECIAL.get(point) or _at(point), point=point
+        )
+        for point, (what, _) in POINTS.items()
+    ),
+]
+
+# ---- at any moment ----
+
+
+@fault("SIGKILL at any moment", EXPECTED)
+def _at_random(scene: Scene) -> None:
+    with scene.run() as flow:
+        time.sleep(scene.rng.uniform(0.2, _LATEST_S))
+        scene.rng.choice(flow.flows).process.kill()
+        assert 0 not in flow.wait_for_end(), flow.log
+        scene.kills += 1
+
+
+@fault("SIGKILL while the gateway is asked", EXPECTED)
+def _at_the_gateway(scene: Scene) -> None:
+    slow = {"SIMULATED_LATENCY": "300ms", "GATEWAY_CONCURRENCY": "20"}
+    with scene.run(slow) as flow:
+        flow.wait(
+            lambda: any(
+                "payment gateway" in each.health().get("waiting_for", []) for each in flow.flows
+            ),
+            "at the gateway",
+        )
+        scene.rng.choice(flow.flows).process.kill()
+        assert 0 not in flow.wait_for_end(), flow.log
+        scene.kills += 1

@@ -1,0 +1,142 @@
+"""Requests that keep coming, whatever happens: what the flow must not lose, double or tear."""
+
+import threading
+import time
+from collections.abc import Callable
+from random import Random
+
+from confluent_kafka import KafkaError, Message, Producer
+from invariants import Place
+from kafkatest import Cluster
+from product import mixed_requests
+
+_EVERY_S = 0.1
+_ENDLESS = 10**9
+
+
+class Load(threading.Thread):
+    """Sends to one topic, in bursts; copies of a payment go to any partition, not by key.
+
+    An *era* is what one run of the flow can be asked to remember: no copy of a payment comes in a
+    later era than its first one.
+
+    Attributes:
+        partitions: How many partitions to send to.
+    """
+
+    def __init__(
+        self, kafka: Cluster, topic: str, partitions: int, rng: Random, rate: float
+    ) -> None:
+        super().__init__(name=f"load-{topic}", daemon=True)
+        # Kafka may be away for a while; nothing may be lost or doubled on the way in.
+        self._producer = Producer(
+            {
+                "bootstrap.servers": kafka.bootstrap,
+                "enable.idempotence": True,
+                "message.timeout.ms": 600_000,
+                "linger.ms": 5,
+                "reconnect.backoff.max.ms": 500,
+                "log_level": 0,
+            }
+        )
+        self._topic = topic
+        self._rng = rng
+        self._burst = max(1, round(rate * _EVERY_S))
+        self._sending = threading.Lock()
+        self._goes = threading.Event()  # not while paused
+        self._goes.set()
+        self._done = threading.Event()
+        self._taken: dict[Place, bytes | None] = {}
+        self._failed: list[str] = []
+        self._given = 0
+        self._ends: dict[int, int] = {}
+        self.partitions = partitions
+        self.new_era()
+
+    def run(self) -> None:
+        """Send, until `end`."""
+        while not self._done.wait(_EVERY_S):
+            with self._sending:
+                if self._goes.is_set():
+                    self._send(self._burst)
+
+    def new_era(self) -> None:
+        """From now on: no copies of what came before."""
+        self._requests = mixed_requests(_ENDLESS, seed=self._rng.getrandbits(48))
+
+    def no_copies(self) -> None:
+        """From now on: every payment only once."""
+        seed = self._rng.getrandbits(48)
+        self._requests = mixed_requests(_ENDLESS, seed=seed, duplicates=0.0)
+
+    def pause(self) -> None:
+        """Send nothing until `resume`; what was sent is in Kafka when this returns."""
+        self._goes.clear()
+        with self._sending:
+            self._flush()
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        self._goes.set()
+
+    def burst(self, count: int) -> None:
+        """While paused: send so many at once."""
+        self._send(count)
+        self._flush()
+
+    def end(self) -> None:
+        """Send no more; what was sent is in Kafka when this returns."""
+        self._done.set()
+        self.join()
+        self._flush()
+
+    @property
+    def sent(self) -> dict[Place, bytes | None]:
+        """Every record that Kafka has taken, by its place."""
+        assert not self._failed, f"the load was not taken: {self._failed[:3]}"
+        return dict(self._taken)
+
+    @property
+    def ends(self) -> dict[int, int]:
+        """The end of each partition, as far as Kafka has taken records."""
+        return dict(self._ends)
+
+    @property
+    def count(self) -> int:
+        """How many records Kafka has taken."""
+        return sum(self._ends.values())
+
+    def lose(self, partition: int, first: int, low: int) -> None:
+        """Records of a partition from `first` to `low` were deleted before they were read."""
+        for offset in range(first, low):
+            del self._taken[partition, offset]
+
+    def _send(self, count: int) -> None:
+        for _ in range(count):
+            self._given += 1
+            value, partition = next(self._requests), self._given * 7919 % self.partitions
+            while True:
+                try:
+                    self._producer.produce(
+                        self._topic, value, partition=partition, on_delivery=self._note(value)
+                    )
+                    break
+                except BufferError:
+                    self._producer.poll(0.1)
+        self._producer.poll(0)
+
+    def _note(self, value: bytes) -> Callable[[KafkaError | None, Message], None]:
+        def taken(error: KafkaError | None, message: Message) -> None:
+            if error is not None:
+                self._failed.append(error.str())
+                return
+            partition, offset = message.partition() or 0, message.offset() or 0
+            self._taken[partition, offset] = value
+            self._ends[partition] = offset + 1
+
+        return taken
+
+    def _flush(self) -> None:
+        deadline = time.monotonic() + 120
+        while self._producer.flush(1):
+            assert time.monotonic() < deadline, "Kafka takes no records"

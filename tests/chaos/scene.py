@@ -1,0 +1,223 @@
+"""One flow under load, with topics and a recovery directory of its own, for faults to strike."""
+
+import shutil
+import sqlite3
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from random import Random
+from typing import Self
+
+from invariants import Findings, _event, find
+from kafkatest import Broker, Cluster, RemoteBroker, Trio
+from product import Topics, has_open_transaction, read_all
+
+from chaos.follower import Follower, seen_in
+from chaos.load import Load
+from chaos.shapes import PATIENCE_S, Ensemble, Shape
+
+PARTITIONS = 3
+LANES = 4
+_QUICK = {"TUNE": "dataflow.connectors.cluster:_WATCH_EVERY_S=0.5"}
+
+
+class Scene:
+    """Where faults strike. Between two of them no process of the flow runs.
+
+    Attributes:
+        kafka: The Kafka, for everybody but the flow.
+        shape: Of the runs to come; a fault may change it, as it may `lanes`.
+        load: What is sent all the time.
+        rng: Where everything that is left to chance comes from.
+        hits: How often each named point was really hit.
+        kills: How many runs were ended by SIGKILL.
+        runs: How many runs there were.
+    """
+
+    def __init__(
+        self, kafka: Cluster, directory: Path, shape: Shape, rng: Random, rate: float
+    ) -> None:
+        self.kafka = kafka
+        # Over the link, if there is one to be cut.
+        self._far = kafka.far if isinstance(kafka, RemoteBroker) else kafka
+        self.directory = directory
+        self.shape = shape
+        self.rng = rng
+        self.lanes = LANES
+        self.hits: Counter[str] = Counter()
+        self.kills = 0
+        self.runs = 0
+        self.topics = Topics(f"chaos-{uuid.uuid4().hex[:8]}")
+        self.topics.create(kafka, PARTITIONS)
+        self.load = Load(
+            kafka, self.topics.requested, PARTITIONS, Random(rng.getrandbits(48)), rate
+        )
+        self._follower = Follower(kafka, self.topics.outputs)
+        self.load.start()
+        self._follower.start()
+
+    # ---- Kafka, if it is one that a fault may disturb ----
+
+    @property
+    def broker(self) -> Broker:
+        """The one broker."""
+        assert isinstance(self.kafka, Broker)
+        return self.kafka
+
+    @property
+    def remote(self) -> RemoteBroker:
+        """The broker beyond a link."""
+        assert isinstance(self.kafka, RemoteBroker)
+        return self.kafka
+
+    @property
+    def trio(self) -> Trio:
+        """The three brokers."""
+        assert isinstance(self.kafka, Trio)
+        return self.kafka
+
+    # ---- runs ----
+
+    @property
+    def recovery(self) -> Path:
+        """The recovery directory."""
+        return self.directory / "recovery"
+
+    def run(
+        self,
+        environ: Mapping[str, str] | None = None,
+        *,
+        directory: Path | None = None,
+        prefix: Sequence[str] = (),
+        shape: Shape | None = None,
+    ) -> Ensemble:
+        """Start the flow; to be used as a context manager."""
+        self.runs += 1
+        return Ensemble(
+            self._far,
+            self.topics,
+            directory or self.directory,
+            shape or self.shape,
+            {"LANES": str(self.lanes), **_QUICK, **(environ or {})},
+            prefix=prefix,
+        )
+
+    def crash(self, point: str, passes: int = 1, environ: Mapping[str, str] | None = None) -> None:
+        """Run until it passes a named point for the n-th time, where it is killed."""
+        environ = {
+            "CRASH_AT": f"{point}:{passes}",
+            "CRASH_SEED": str(self.rng.getrandbits(32)),
+            **(environ or {}),
+        }
+        with self.run(environ) as flow:
+            self.killed_at(point, flow)
+
+    def killed_at(self, point: str, flow: Ensemble) -> None:
+        """Wait for the end of a run that is to be killed at a point; count it if it was there."""
+        codes = flow.wait_for_end()
+        assert -9 in codes, f"exit codes {codes}, none by SIGKILL:\n{flow.log}"
+        assert 0 not in codes, f"exit codes {codes}: one ended as if all were well:\n{flow.log}"
+        assert set(flow.passed) == {point}, f"killed, but not at {point}: {flow.passed}"
+        self.hits[point] += 1
+        self.kills += 1
+
+    def carry_on(self, environ: Mapping[str, str] | None = None) -> None:
+        """Run without a fault until everything sent so far is settled, and stop in order."""
+        with self.run(environ) as flow:
+            flow.wait_until_ready()
+            self.wait_until_settled(flow)
+            flow.stop()
+
+    def wait_until_settled(self, flow: Ensemble) -> None:
+        """Wait until all that is in Kafka now has its outcome."""
+        count = self.load.count
+        flow.wait(lambda: flow.decided() >= count, f"done with {count} records")
+
+    def at_work(self, flow: Ensemble) -> None:
+        """Wait until it is ready, and has settled something more."""
+        flow.wait_until_ready()
+        before = flow.decided()
+        flow.wait(lambda: flow.decided() > before, "at work")
+
+    # ---- the recovery directory ----
+
+    def copy_store(self, name: str) -> Path:
+        """A copy of the recovery directory, taken while nothing runs; where a run may use it."""
+        directory = self.new_directory(name)
+        shutil.copytree(self.recovery, directory / "recovery")
+        return directory
+
+    def copy_live_store(self, name: str) -> Path:
+        """A copy of the recovery directory as of some epoch, taken while it is in use."""
+        directory = self.new_directory(name)
+        (directory / "recovery").mkdir()
+        for path in sorted(self.recovery.glob("part-*.sqlite3")):
+            with (
+                closing(sqlite3.connect(path)) as source,
+                closing(sqlite3.connect(directory / "recovery" / path.name)) as target,
+            ):
+                source.backup(target)
+        return directory
+
+    def use_store(self, directory: Path) -> None:
+        """From now on the recovery directory is what is in this one."""
+        shutil.rmtree(self.recovery)
+        (directory / "recovery").rename(self.recovery)
+
+    def new_directory(self, name: str) -> Path:
+        """A directory for a run."""
+        directory = self.directory / f"{name}-{time.monotonic_ns()}"
+        directory.mkdir()
+        return directory
+
+    @contextmanager
+    def forgetting(self) -> Iterator[None]:
+        """Around the loss of the recovery directory: no copies of what it alone remembers.
+
+        Before: everything with copies is settled, and what is in flight comes once. After: a new
+        era.
+        """
+        self.carry_on()
+        self.load.pause()
+        self.load.no_copies()
+        self.load.resume()
+        # Copies that were sent meanwhile are settled as well.
+        self.carry_on()
+        yield
+        self.load.pause()
+        self.load.new_era()
+        self.load.resume()
+
+    # ---- the end ----
+
+    def finish(self) -> Findings:
+        """Settle everything, and check all of it; the problems are in the findings."""
+        self.load.end()
+        self.carry_on()
+        inputs = self.load.sent
+        outputs = [read_all(self.kafka, topic) for topic in self.topics.outputs]
+        processed, failed, audit = ([_event(m) for m in messages] for messages in outputs)
+        findings = find(inputs, processed + failed, audit)
+        findings.problems = findings.despite_restarts
+        findings.problems += self._follower.differs_from(seen_in([m for ms in outputs for m in ms]))
+        findings.problems += [
+            f"open transaction: {topic} has one left"
+            for topic in self.topics.outputs
+            if has_open_transaction(self.kafka, topic)
+        ]
+        return findings
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave nothing running, and give back the topics."""
+        self.load.end()
+        self._follower.end()
+        topics = [self.topics.requested, *self.topics.outputs]
+        admin = self.kafka.admin()
+        for deleted in admin.delete_topics(topics).values():
+            deleted.result(PATIENCE_S)

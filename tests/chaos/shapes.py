@@ -1,0 +1,190 @@
+"""The flow in any shape: one process or several, with one worker or several."""
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from kafkatest import Cluster
+from kafkatest.ports import free
+from product import Flow, Topics
+
+ENDS_WITHIN_S = 60.0
+"""One process is dead: how long the others may take to notice. Mostly it is a second."""
+PATIENCE_S = 120.0
+"""For whatever must happen at last; only a machine under heavy load needs much of it."""
+# A flow must not outlive the campaign, however that ends.
+_WITH_US = ("setpriv", "--pdeathsig", "KILL")
+
+
+class Shape(NamedTuple):
+    """How many processes, and how many workers in each."""
+
+    processes: int = 1
+    workers: int = 1
+
+    def __str__(self) -> str:
+        """As a table shows it."""
+        processes = "1 process" if self.processes == 1 else f"{self.processes} processes"
+        return processes if self.workers == 1 else f"{processes}, -w {self.workers}"
+
+
+SHAPES = {
+    "1": Shape(),
+    "1w2": Shape(workers=2),
+    "2": Shape(processes=2),
+    "3": Shape(processes=3),
+}
+"""By the name that the command line takes."""
+
+
+class HaltedError(Exception):
+    """The campaign was told to stop."""
+
+
+_halted = threading.Event()
+_live: set["Ensemble"] = set()
+
+
+def halt() -> None:
+    """Kill every run there is, and let no other begin."""
+    _halted.set()
+    for ensemble in list(_live):
+        ensemble.__exit__()
+
+
+class Ensemble:
+    """All processes of one execution. As a context manager it kills what is left of them."""
+
+    def __init__(
+        self,
+        kafka: Cluster,
+        topics: Topics,
+        directory: Path,
+        shape: Shape,
+        environ: Mapping[str, str],
+        *,
+        snapshot_interval: str = "0",
+        prefix: Sequence[str] = (),
+    ) -> None:
+        if _halted.is_set():
+            raise HaltedError
+        addresses = ";".join(f"127.0.0.1:{port}" for port in free(shape.processes))
+        self.mark = directory / f"mark-{time.monotonic_ns()}"
+        environ = {"CRASH_MARK": str(self.mark), **environ}
+        workers = ["-w", str(shape.workers)]
+        self.flows = [
+            Flow(
+                kafka,
+                topics,
+                directory,
+                *workers,
+                *(["-i", str(number), "-a", addresses] if shape.processes > 1 else []),
+                environ=environ,
+                snapshot_interval=snapshot_interval,
+                prefix=[*_WITH_US, *prefix],
+            )
+            for number in range(shape.processes)
+        ]
+        _live.add(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _live.discard(self)
+        for flow in self.flows:
+            flow.kill()
+
+    @property
+    def log(self) -> str:
+        """The last lines of all processes."""
+        return "\n".join(f"-- {flow.log_path}\n{flow.log[-3000:]}" for flow in self.flows)
+
+    @property
+    def passed(self) -> list[str]:
+        """The named points at which processes of it have crashed."""
+        return self.mark.read_text().split() if self.mark.exists() else []
+
+    @property
+    def ended(self) -> bool:
+        """Whether a process has ended."""
+        return any(flow.process.poll() is not None for flow in self.flows)
+
+    def decided(self) -> int:
+        """How many records are settled for good, as all processes together tell it."""
+        return sum(flow.decided() for flow in self.flows)
+
+    def wait_until_ready(self) -> None:
+        """Wait until every process is."""
+        self.wait(lambda: all(flow.get("/ready")[0] == 200 for flow in self.flows), "ready")
+
+    def wait(self, done: Callable[[], Any], what: str, timeout_s: float = PATIENCE_S) -> None:
+        """Wait for something; all processes must live until then."""
+        deadline = time.monotonic() + timeout_s
+        while not done():
+            assert not self.ended, f"ended before it was {what}:\n{self.log}"
+            assert time.monotonic() < deadline, f"not {what} within {timeout_s:g} s:\n{self.log}"
+            time.sleep(0.1)
+
+    def wait_for_end(self, timeout_s: float = PATIENCE_S) -> list[int]:
+        """Wait until the first process has ended, then all of them; their exit codes."""
+        deadline = time.monotonic() + timeout_s
+        while not self.ended:
+            assert time.monotonic() < deadline, f"nothing ended in {timeout_s:g} s:\n{self.log}"
+            time.sleep(0.05)
+        return [flow.wait_for_exit(ENDS_WITHIN_S) for flow in self.flows]
+
+    def stop(self) -> None:
+        """One of them is told to stop; all of them do, in order."""
+        self.flows[0].process.terminate()
+        codes = self.wait_for_end()
+        assert not any(codes), f"exit codes {codes} after SIGTERM:\n{self.log}"
+
+    def refusal(self) -> str:
+        """Wait until it has ended, and return why it refused to start."""
+        codes = self.wait_for_end()
+        reasons = self.reasons("refused to start")
+        assert 0 not in codes, f"exit codes {codes}:\n{self.log}"
+        assert reasons, f"no refusal:\n{self.log}"
+        return reasons[0]
+
+    def reasons(self, event: str) -> list[str]:
+        """Why processes of it have ended, as they logged it."""
+        return [
+            entry["reason"]
+            for flow in self.flows
+            for entry in _entries(flow)
+            if entry["level"] == "critical" and entry["event"] == event
+        ]
+
+    def fault_kinds(self) -> set[str]:
+        """What kinds of faults processes of it have logged.
+
+        Not counting that a process has lost another one, which the engine tells by a panic.
+        """
+        kinds = {
+            entry["kind"]
+            for flow in self.flows
+            for entry in _entries(flow)
+            if entry["event"] == "fault"
+        }
+        return kinds - {"PanicException"} if len(self.flows) > 1 else kinds
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process is suspended by a signal."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] == "T"
+
+
+def without_override() -> list[str]:
+    """A prefix for commands: to root a file's mode says nothing, until it gives up that right."""
+    return ["setpriv", "--bounding-set=-dac_override"] if os.geteuid() == 0 else []
+
+
+def _entries(flow: Flow) -> list[dict[str, Any]]:
+    """The log's own lines; the engine's last words, after a panic, are passed over."""
+    return [json.loads(line) for line in flow.log.splitlines() if line.startswith("{")]

@@ -1,0 +1,47 @@
+"""Stops in order, and starts in another shape."""
+
+from chaos.catalogue import fault
+from chaos.scene import Scene
+from chaos.shapes import SHAPES
+
+_LANES = (4, 6, 8)
+
+
+@fault("SIGTERM under load", "exit 0; the restart carries on")
+def _sigterm(scene: Scene) -> None:
+    with scene.run() as flow:
+        scene.at_work(flow)
+        flow.stop()
+
+
+@fault("another number of processes or workers", "carries on", every=2)
+def _reshaped(scene: Scene) -> None:
+    scene.carry_on()
+    scene.shape = scene.rng.choice([each for each in SHAPES.values() if each != scene.shape])
+    scene.carry_on()
+
+
+@fault("another number of lanes", "carries on", every=2)
+def _other_lanes(scene: Scene) -> None:
+    scene.carry_on()
+    scene.lanes = scene.rng.choice([each for each in _LANES if each != scene.lanes])
+    scene.carry_on()
+
+
+@fault(
+    "another number of lanes, with work in flight",
+    "refuses, naming the old number; with that and a clean stop, the new one carries on",
+    every=2,
+)
+def _other_lanes_too_early(scene: Scene) -> None:
+    one_by_one = {"TUNE": "dataflow.connectors.sink:_COMMITS_AT_ONCE=1"}
+    scene.crash("after-commit", 1, one_by_one)
+    before = scene.lanes
+    after = scene.rng.choice([each for each in _LANES if each != before])
+    with scene.run({"LANES": str(after)}) as flow:
+        refusal = flow.refusal()
+    assert f"LANES was changed from {before} to {after} while work was in flight" in refusal
+    assert f"Start once with LANES={before}" in refusal
+    scene.carry_on()
+    scene.lanes = after
+    scene.carry_on()

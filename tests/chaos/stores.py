@@ -1,0 +1,145 @@
+"""The recovery directory: lost, old, damaged, full, not writable."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from chaos.catalogue import fault
+from chaos.scene import Scene
+from chaos.shapes import Ensemble, without_override
+
+_STORE = "part-0.sqlite3"
+_DAMAGED = "is no recovery partition that can be used"
+_POINTS = ["mid-batch", "flushed", "after-commit", "all-committed"]
+
+
+def _crash_somewhere(scene: Scene) -> None:
+    scene.crash(scene.rng.choice(_POINTS), scene.rng.randint(5, 40))
+
+
+@fault(
+    "recovery directory deleted",
+    "carries on from Kafka's offsets; only ids from before are forgotten",
+    every=2,
+)
+def _deleted(scene: Scene) -> None:
+    with scene.forgetting():
+        _crash_somewhere(scene)
+        shutil.rmtree(scene.recovery)
+    scene.carry_on()
+
+
+@fault("recovery directory restored from an old copy", "replays, repeats nothing, carries on")
+def _old_copy(scene: Scene) -> None:
+    scene.carry_on()
+    old = scene.copy_store("old")
+    for _ in range(2):
+        _crash_somewhere(scene)
+    scene.use_store(old)
+    scene.carry_on()
+
+
+@fault(
+    "recovery store cut short",
+    "refuses, and says to restore a backup; with one, it carries on",
+    every=2,
+)
+def _cut_short(scene: Scene) -> None:
+    scene.carry_on()
+    backup = scene.copy_store("backup")
+    _crash_somewhere(scene)
+    store = scene.recovery / _STORE
+    os.truncate(store, int(store.stat().st_size * scene.rng.uniform(0, 0.95)))
+    with scene.run() as flow:
+        refusal = flow.refusal()
+    assert _DAMAGED in refusal, refusal
+    assert "Restore all files of the directory from one backup" in refusal
+    scene.use_store(backup)
+    scene.carry_on()
+
+
+@fault("recovery store read-only", "refuses; once it can be written, it carries on", every=2)
+def _read_only(scene: Scene) -> None:
+    _crash_somewhere(scene)
+    store = scene.recovery / _STORE
+    store.chmod(0o400)
+    with scene.run(prefix=without_override()) as flow:
+        refusal = flow.refusal()
+    assert _DAMAGED in refusal, refusal
+    assert "it cannot be written" in refusal
+    store.chmod(0o600)
+    scene.carry_on()
+
+
+@fault(
+    "recovery store at a limit of file size",
+    "ends with the cause in the log; without the limit, the restart carries on",
+    every=2,
+)
+def _file_limit(scene: Scene) -> None:
+    """Everywhere possible, unlike a full disk."""
+    _crash_somewhere(scene)
+    largest = max(path.stat().st_size for path in scene.recovery.iterdir())
+    limit = largest + 4096 * scene.rng.randint(1, 40)
+    with scene.run(prefix=["prlimit", f"--fsize={limit}"]) as flow:
+        _ended_by_the_store(flow)
+    scene.carry_on()
+
+
+@fault(
+    "disk of the recovery store full",
+    "ends with the cause in the log; with room again, the restart carries on",
+    every=2,
+)
+def _disk_full(scene: Scene) -> None:
+    if not can_mount():
+        _file_limit(scene)
+        return
+    _crash_somewhere(scene)
+    size = sum(path.stat().st_size for path in scene.recovery.iterdir())
+    with _small_disk(scene, size + 4096 * scene.rng.randint(8, 60)) as directory:
+        shutil.copytree(scene.recovery, directory / "recovery")
+        recovery = {"BYTEWAX_RECOVERY_DIRECTORY": str(directory / "recovery")}
+        with scene.run(recovery) as flow:
+            _ended_by_the_store(flow)
+        _mount("-o", "remount,size=1g", str(directory))
+        scene.carry_on(recovery)
+        shutil.rmtree(scene.recovery)
+        shutil.copytree(directory / "recovery", scene.recovery)
+
+
+def _ended_by_the_store(flow: Ensemble) -> None:
+    codes = flow.wait_for_end()
+    assert 0 not in codes, f"exit codes {codes}:\n{flow.log}"
+    assert any(each in flow.log for each in ("disk is full", "disk I/O error")), flow.log
+
+
+@contextmanager
+def _small_disk(scene: Scene, size: int) -> Iterator[Path]:
+    directory = scene.new_directory("disk")
+    _mount("-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(directory))
+    try:
+        yield directory
+    finally:
+        subprocess.run(["umount", "--lazy", str(directory)], check=True)
+
+
+@cache
+def can_mount() -> bool:
+    """Whether this machine lets us make a small disk; few containers do."""
+    with TemporaryDirectory() as directory:
+        try:
+            _mount("-t", "tmpfs", "-o", "size=64k", "tmpfs", directory)
+        except (subprocess.CalledProcessError, FileNotFoundError):
+            return False
+        subprocess.run(["umount", directory], check=True)
+        return True
+
+
+def _mount(*args: str) -> None:
+    subprocess.run(["mount", *args], check=True, capture_output=True)

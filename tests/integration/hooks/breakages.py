@@ -1,0 +1,351 @@
+"""The flow broken on purpose, one guarantee at a time: for each, some test must fail.
+
+`tests/chaos/mutants.py` says which.
+"""
+
+import fcntl
+import os
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from msgspec import Raw, structs
+
+from dataflow.connectors import config, offsets, sink, source, start
+from dataflow.core import segments
+from dataflow.core.ledger import Ledger
+from dataflow.errors import CommitError, Fault, FencedError
+from dataflow.steps import decode, dedupe, publish, remember
+from schemas import events
+from schemas.outcomes import EventType
+from schemas.requests import PaymentRequest
+
+BREAKAGES: dict[str, Callable[[], None]] = {}
+"""By name; the docstring says what is taken away."""
+DISPENSABLE: dict[str, Callable[[], None]] = {}
+"""What no guarantee may depend on: without it everything still holds."""
+
+
+def _breakage(broken: Callable[[], None]) -> Callable[[], None]:
+    BREAKAGES[_name(broken)] = broken
+    return broken
+
+
+def _dispensable(without: Callable[[], None]) -> Callable[[], None]:
+    DISPENSABLE[_name(without)] = without
+    return without
+
+
+def _name(function: Callable[[], None]) -> str:
+    return function.__name__.strip("_").replace("_", "-")
+
+
+def _patch(owner: Any, name: str, broken: Any) -> None:
+    """Put something broken in the place of what must be there, or this would break nothing."""
+    getattr(owner, name)
+    setattr(owner, name, broken)
+
+
+# ---- the commit ----
+
+
+@_breakage
+def _offsets_outside_the_transaction() -> None:
+    """The lane's offsets are committed before its records, as an ordinary consumer would."""
+    build, commit = sink.Lane.__init__, sink.Lane._commit
+
+    def remembering(self: Any, kafka: Any, lane: int, lanes: int, **rest: Any) -> None:
+        group = lane_group(kafka, lane)
+        self.ordinary = Consumer(config.client(kafka, "broken") | {"group.id": group})
+        build(self, kafka, lane, lanes, **rest)
+
+    def too_early(self: Any, deadline_s: float) -> None:
+        positions = [TopicPartition(self._topic, p, o) for p, o in self._positions.items()]
+        self.ordinary.commit(offsets=positions, asynchronous=False)
+        self._positions = {}
+        commit(self, deadline_s)
+
+    _patch(sink.Lane, "__init__", remembering)
+    _patch(sink.Lane, "_commit", too_early)
+
+
+@_breakage
+def _outcomes_outside_the_transaction() -> None:
+    """Outcomes are published by a producer of their own, at once."""
+    produce = sink.Lane._produce
+    ordinary: dict[int, Producer] = {}
+
+    def at_once(self: Any, topic: str, key: bytes | None, value: bytes) -> None:
+        if topic.endswith("audit"):
+            produce(self, topic, key, value)
+            return
+        brokers = {"bootstrap.servers": os.environ["KAFKA_BROKERS"]}
+        producer = ordinary.setdefault(self._lane, Producer(brokers))
+        producer.produce(topic, value, key)
+        producer.flush()
+
+    _patch(sink.Lane, "_produce", at_once)
+
+
+@_breakage
+def _snapshot_before_commit() -> None:
+    """The snapshots are stored at once, and Kafka commits when the next epoch begins."""
+    snapshot, write_batch = sink.Lane.snapshot, sink.Lane.write_batch
+
+    def too_early(self: Any) -> bytes:
+        self.late = self._open
+        return b""
+
+    def commit_first(self: Any, values: Any) -> None:
+        if getattr(self, "late", False):
+            self.late = False
+            snapshot(self)
+        write_batch(self, values)
+
+    _patch(sink.Lane, "snapshot", too_early)
+    _patch(sink.Lane, "write_batch", commit_first)
+
+
+@_breakage
+def _delivery_errors_ignored() -> None:
+    """A record that Kafka refuses is noticed by nobody, as without a delivery callback."""
+    _patch(sink.Lane, "_check", lambda *_: None)
+
+
+@_breakage
+def _abort_instead_of_die() -> None:
+    """A transaction that cannot be committed is aborted, and the flow goes on."""
+    commit = sink.Lane._commit
+
+    def or_abort(self: Any, deadline_s: float) -> None:
+        try:
+            commit(self, deadline_s)
+        except CommitError:
+            self._failure = None
+            self._producer.abort_transaction(30)
+
+    _patch(sink.Lane, "_commit", or_abort)
+
+
+@_breakage
+def _fencing_ignored() -> None:
+    """Whoever was fenced carries on as if it had committed."""
+    fault = sink.Lane._fault
+
+    class PassedOver(Exception):  # noqa: N818  (only ever seen here)
+        pass
+
+    def no_fault(self: Any, what: str, error: KafkaException) -> Fault | PassedOver:
+        found = fault(self, what, error)
+        return PassedOver() if isinstance(found, FencedError) else found
+
+    def passing(name: str) -> None:
+        original = getattr(sink.Lane, name)
+
+        def call(self: Any, *args: Any) -> Any:
+            try:
+                return original(self, *args)
+            except PassedOver:
+                return None
+
+        _patch(sink.Lane, name, call)
+
+    _patch(sink.Lane, "_fault", no_fault)
+    for name in ("_commit", "_serve", "_produce"):
+        passing(name)
+
+
+@_breakage
+def _no_fencing() -> None:
+    """Each run has transactional ids of its own, so nobody is ever fenced."""
+    run = uuid.uuid4().hex
+
+    def its_own(group: str, lane: int) -> str:
+        return f"{group}-{run}-lane-{lane}"
+
+    _patch(sink, "transactional_id", its_own)
+    _patch(offsets, "transactional_id", its_own)
+
+
+# ---- the restart ----
+
+
+@_breakage
+def _no_restore() -> None:
+    """What is remembered is not handed out after a restart."""
+    _patch(remember.Remember, "_restore", lambda *_: [])
+
+
+@_breakage
+def _no_replay() -> None:
+    """Records that a lane has committed are published again when they are read again."""
+    judge = dedupe.Dedupe._judge
+
+    def as_if_new(self: Any, batch: Any) -> Any:
+        batch.committed = 0
+        return judge(self, batch)
+
+    _patch(dedupe.Dedupe, "_judge", as_if_new)
+
+
+@_breakage
+def _no_recall() -> None:
+    """The index does not learn what is committed before the first decision is made."""
+    recall = source.RequestPartition._recall
+
+    def only_keep(self: Any) -> Any:
+        return recall(self)[:1]
+
+    _patch(source.RequestPartition, "_recall", only_keep)
+
+
+@_breakage
+def _recall_of_the_uncommitted() -> None:
+    """The index also learns what was read, but not committed: that is then taken for repeats."""
+    split = decode.Decode._split
+
+    def everything(self: Any, batch: Any) -> Any:
+        if batch.recall:
+            upto = int(batch.offsets[-1]) + 1
+            batch = replace(batch, committed=dict.fromkeys(range(self._lanes), upto))
+        return split(self, batch)
+
+    _patch(decode.Decode, "_split", everything)
+
+
+@_breakage
+def _no_truncation() -> None:
+    """What a crashed run remembered of an epoch that was never committed is believed."""
+    _patch(segments.Segment, "truncate", lambda *_: None)
+
+
+@_breakage
+def _no_check_of_the_snapshot() -> None:
+    """A snapshot that is ahead of the committed offsets is believed."""
+    _patch(start.Start, "check", lambda *_: None)
+
+
+@_breakage
+def _plain_offset_too_early() -> None:
+    """The plain group is told what is read, not what is durable."""
+    remembered = source.RequestPartition._remembered
+
+    def and_committed(self: Any, *args: Any) -> Any:
+        out = remembered(self, *args)
+        position = TopicPartition(self._topic, self._partition, self._next_offset)
+        self._consumer.commit(offsets=[position], asynchronous=False)
+        return out
+
+    _patch(source.RequestPartition, "_remembered", and_committed)
+
+
+@_breakage
+def _no_lock() -> None:
+    """Two executions may use one recovery directory."""
+    _patch(fcntl, "flock", lambda *_: None)
+
+
+# ---- the decision ----
+
+
+@_breakage
+def _lanes_by_partition() -> None:
+    """A record's lane is that of its input partition, not of its paymentId."""
+    split = decode.Decode._split
+
+    def by_partition(self: Any, batch: Any) -> Any:
+        lane = batch.partition % self._lanes
+        vars(decode)["lanes_of"] = lambda keys, _lanes: np.full(len(keys), lane)
+        return split(self, batch)
+
+    _patch(decode.Decode, "_split", by_partition)
+
+
+@_breakage
+def _fingerprint_ignored() -> None:
+    """Whatever comes under a known paymentId is a duplicate of it."""
+    _patch(PaymentRequest, "identity", _with_one_print(PaymentRequest.identity))
+
+
+def _with_one_print(identity: Callable[[PaymentRequest], bytes]) -> Callable[..., bytes]:
+    return lambda request: identity(request)[:16] + b"\x01" * 8
+
+
+@_breakage
+def _window_never_forgotten() -> None:
+    """Nothing leaves the window."""
+    _patch(Ledger, "expire", lambda *_: [])
+
+
+@_breakage
+def _window_forgotten_too_early() -> None:
+    """Half of the window is enough."""
+    build = Ledger.__init__
+
+    def halved(self: Any, partition: int, window_ms: int, *rest: Any) -> None:
+        build(self, partition, window_ms // 2, *rest)
+
+    _patch(Ledger, "__init__", halved)
+
+
+@_breakage
+def _requests_of_aborted_transactions() -> None:
+    """What was never asked for, as its producer took it back, is charged."""
+    consumer = config.consumer
+
+    def uncommitted(*args: Any) -> config.Config:
+        return consumer(*args) | {"isolation.level": "read_uncommitted"}
+
+    _patch(config, "consumer", uncommitted)
+
+
+# ---- what is published ----
+
+
+@_breakage
+def _audit_event_dropped() -> None:
+    """A duplicate has no audit event."""
+    event = publish.Audit.event
+
+    def dropping(self: Any, records: Any, offset: int, outcome: Any, at: str) -> Any:
+        if getattr(outcome, "event_type", None) is EventType.DUPLICATE:
+            return None
+        return event(self, records, offset, outcome, at)
+
+    _patch(publish.Audit, "event", dropping)
+
+
+@_breakage
+def _event_ids_at_random() -> None:
+    """The same record has another event id each time."""
+    _patch(events.Records, "event_id", lambda *_: str(uuid.uuid4()))
+
+
+@_breakage
+def _money_as_a_float() -> None:
+    """Amounts are published as binary floats would have them."""
+    processed = events.processed
+
+    def rounded(event_id: Any, origin: Any, request: Any, *rest: Any) -> events.ProcessedEvent:
+        event = processed(event_id, origin, request, *rest)
+        return structs.replace(event, amount=Raw(repr(float(request.amount)).encode()))
+
+    _patch(events, "processed", rounded)
+
+
+# ---- what nothing may depend on ----
+
+
+@_dispensable
+def _no_plain_offsets() -> None:
+    """The plain group is never told a position."""
+
+    def only_report(self: Any) -> None:
+        offset, self._durable = self._durable, None
+        if offset is not None:
+            self._status.committed_at(self._partition, offset)
+
+    _patch(source.RequestPartition, "_commit_plain", only_report)

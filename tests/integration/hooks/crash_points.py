@@ -1,0 +1,83 @@
+"""The named points of the flow at which a test can end it, and what counts as a pass."""
+
+import threading
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+from dataflow.batches import Decided
+from dataflow.connectors import sink, source
+from dataflow.lifecycle import Lifecycle
+from dataflow.steps import process, remember
+
+Counts = Callable[[tuple[Any, ...], Any], bool]
+"""Whether a call is a pass, by its arguments and, after it, its result."""
+
+
+class Point(NamedTuple):
+    """A place in the code: beside or in a call of a method."""
+
+    owner: type
+    name: str
+    when: Literal["before", "during", "after"]
+    counts: Counts = lambda _args, _result: True
+
+
+def _some_decided(_args: tuple[Any, ...], result: Any) -> bool:
+    return any(isinstance(item, Decided) for _, item in result)
+
+
+def _in_transaction(args: tuple[Any, ...], _result: Any) -> bool:
+    return bool(args[0]._open)
+
+
+def _is_commit(args: tuple[Any, ...], _result: Any) -> bool:
+    return bool(args[1] == "commit")
+
+
+def _all_of_the_worker(args: tuple[Any, ...], _result: Any) -> bool:
+    return not args[0]._running[threading.get_ident()]
+
+
+def _something(_args: tuple[Any, ...], result: Any) -> bool:
+    return bool(result)
+
+
+def _records_too(_args: tuple[Any, ...], result: Any) -> bool:
+    return len(result) > 1
+
+
+def _epoch_is_durable(args: tuple[Any, ...], _result: Any) -> bool:
+    partition = args[0]
+    return partition._durable is not None and partition._phase is source.Phase.LIVE
+
+
+POINTS: dict[str, Point] = {
+    # a lane of the run is open, others perhaps not: the previous run is fenced in part
+    "opening": Point(sink.Lane, "__init__", "after"),
+    # after the gateway has decided, before anything is written
+    "decided": Point(process.Process, "__call__", "after", _some_decided),
+    # in the middle of a step
+    "deciding": Point(process.Process, "_decide", "before"),
+    # with records of an open transaction on their way
+    "mid-batch": Point(sink.Lane, "write_batch", "after", _in_transaction),
+    # everything written, nothing waited for
+    "before-commit": Point(sink.Lane, "_commit", "before"),
+    # every record taken by Kafka, the transaction still open
+    "flushed": Point(sink.Lane, "_end_transaction", "before"),
+    # the offsets are in the transaction, its end is not asked for
+    "offsets-sent": Point(sink.Lane, "_retry", "before", _is_commit),
+    # while Kafka ends the transaction
+    "committing": Point(sink.Lane, "_retry", "during", _is_commit),
+    # this lane committed, others perhaps not, the snapshots not stored
+    "after-commit": Point(sink.Lane, "_commit", "after"),
+    # all lanes of a worker committed, the snapshots not stored
+    "all-committed": Point(sink.Commits, "wait_for", "after", _all_of_the_worker),
+    # the snapshots stored, the plain group not told
+    "durable": Point(source.RequestPartition, "_commit_plain", "before", _epoch_is_durable),
+    # while what is remembered is handed out
+    "open": Point(remember.Remember, "_restore", "after", _something),
+    # when the records of the replay are on their way
+    "recall": Point(source.RequestPartition, "_recall", "after", _records_too),
+    # asked to stop, the last epoch not closed
+    "draining": Point(Lifecycle, "announce", "after"),
+}

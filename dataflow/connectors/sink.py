@@ -282,6 +282,12 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
 
     def _fault(self, what: str, error: KafkaException) -> Fault:
         reason: KafkaError = error.args[0]
+        if reason.code() == KafkaError._FATAL:  # noqa: SLF001  (no public name)
+            # It only says that there was a fatal error before; any transactional call says which.
+            try:
+                self._producer.abort_transaction(_SLICE_S)
+            except KafkaException as fatal:
+                reason = fatal.args[0]
         if reason.code() in _FENCED:
             return FencedError(
                 f"lane {self._name}: could not {what}: {reason.str()}. Another execution of this"

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from random import Random
 
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from invariants import Place
 from kafkatest import Cluster
 from product import mixed_requests
@@ -35,6 +35,7 @@ class Load(threading.Thread):
                 "enable.idempotence": True,
                 "message.timeout.ms": 600_000,
                 "linger.ms": 5,
+                "topic.metadata.refresh.interval.ms": 1000,
                 "reconnect.backoff.max.ms": 500,
                 "log_level": 0,
             }
@@ -55,6 +56,12 @@ class Load(threading.Thread):
 
     def run(self) -> None:
         """Send, until `end`."""
+        try:
+            self._run()
+        except KafkaException as error:
+            self._failed.append(error.args[0].str())
+
+    def _run(self) -> None:
         while not self._done.wait(_EVERY_S):
             with self._sending:
                 if self._goes.is_set():
@@ -123,6 +130,10 @@ class Load(threading.Thread):
                     break
                 except BufferError:
                     self._producer.poll(0.1)
+                except KafkaException as error:
+                    if error.args[0].code() != KafkaError._UNKNOWN_PARTITION:
+                        raise
+                    self._producer.poll(0.1)  # it is a new one
         self._producer.poll(0)
 
     def _note(self, value: bytes) -> Callable[[KafkaError | None, Message], None]:

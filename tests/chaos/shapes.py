@@ -16,6 +16,7 @@ ENDS_WITHIN_S = 60.0
 """One process is dead: how long the others may take to notice. Mostly it is a second."""
 PATIENCE_S = 120.0
 """For whatever must happen at last; only a machine under heavy load needs much of it."""
+_GRACE_S = 1.0
 # A flow must not outlive the campaign, however that ends.
 _WITH_US = ("setpriv", "--pdeathsig", "KILL")
 
@@ -137,6 +138,21 @@ class Ensemble:
             assert time.monotonic() < deadline, f"nothing ended in {timeout_s:g} s:\n{self.log}"
             time.sleep(0.05)
         return [flow.wait_for_exit(ENDS_WITHIN_S) for flow in self.flows]
+
+    def kill_one(self, number: int) -> None:
+        """Kill one of the processes, and see all others end.
+
+        Those that still wait for their peers at their start would go on to wait for them, until
+        the killed one is started again; whoever supervises them ends them as well.
+        """
+        started = ["source partition resumes" in flow.log for flow in self.flows]
+        self.flows[number].process.kill()
+        for flow, connected in zip(self.flows, started, strict=True):
+            if not all(started) and not connected:
+                time.sleep(_GRACE_S)
+                flow.kill()
+        codes = self.wait_for_end()
+        assert 0 not in codes, f"exit codes {codes}: one ended as if all were well:\n{self.log}"
 
     def stop(self) -> None:
         """One of them is told to stop; all of them do, in order."""

@@ -15,6 +15,7 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from msgspec import Raw, structs
 
 from dataflow.connectors import config, offsets, sink, source, start
+from dataflow.connectors.names import lane_group
 from dataflow.core import segments
 from dataflow.core.ledger import Ledger
 from dataflow.errors import CommitError, Fault, FencedError

@@ -1,0 +1,120 @@
+"""Which test fails for which breakage, and the proof: `python -m chaos.mutants` (`make mutants`).
+
+Each mutant is the product with one of its guarantees taken away (`hooks/breakages.py`). The tests
+that are named must fail for it, and pass without it: a test that never failed has proved nothing.
+"""
+
+# ruff: noqa: T201 -- what a command prints is its interface
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from kafkatest import Broker, distribution
+
+ROOT = Path(__file__).parents[2]
+HOOKS = ROOT / "tests" / "integration" / "hooks"
+_TIMEOUT_S = 240
+
+_ONCE = "tests/integration/test_exactly_once.py::"
+_OUTAGES = "tests/integration/test_outages.py::"
+_REFUSALS = "tests/integration/test_start_refusals.py::"
+_GROWTH = "tests/integration/test_growth.py::"
+_DELIVERY = "tests/integration/test_deliveries.py::"
+
+KILLERS: Mapping[str, str] = {
+    "offsets-outside-the-transaction": f"{_ONCE}test_killed_once[before-commit:6]",
+    "outcomes-outside-the-transaction": f"{_ONCE}test_killed_once[before-commit:6]",
+    "snapshot-before-commit": f"{_ONCE}test_killed_once[before-commit:6]",
+    "delivery-errors-ignored": f"{_DELIVERY}test_a_record_that_kafka_refuses_ends_the_flow",
+    "abort-instead-of-die": f"{_DELIVERY}test_a_record_that_kafka_refuses_ends_the_flow",
+    "fencing-ignored": f"{_OUTAGES}test_a_zombie_cannot_commit",
+    "no-fencing": f"{_OUTAGES}test_a_zombie_cannot_commit",
+    "no-restore": f"{_ONCE}test_killed_once[after-commit:6]",
+    "no-replay": f"{_ONCE}test_killed_once[after-commit:6]",
+    "no-recall": f"{_ONCE}test_no_store_and_several_epochs_behind",
+    "recall-of-the-uncommitted": f"{_ONCE}test_killed_once[after-commit:1]",
+    "no-truncation": (
+        "tests/steps/test_remember.py"
+        "::test_ids_of_an_epoch_that_was_never_committed_are_not_handed_out"
+    ),
+    "no-check-of-the-snapshot": (
+        f"{_REFUSALS}test_a_snapshot_ahead_of_the_committed_offsets_and_the_remedy"
+    ),
+    "plain-offset-too-early": (
+        f"{_REFUSALS}test_a_lost_recovery_directory_repeats_nothing_committed"
+    ),
+    "no-lock": f"{_REFUSALS}test_a_recovery_directory_in_use",
+    "lanes-by-partition": f"{_ONCE}test_killed_once[after-commit:6]",
+    "fingerprint-ignored": f"{_ONCE}test_one_process_decides_50000_requests_once",
+    "window-never-forgotten": f"{_GROWTH}test_ids_are_forgotten_when_they_leave_the_window",
+    "window-forgotten-too-early": f"{_GROWTH}test_ids_are_forgotten_when_they_leave_the_window",
+    "requests-of-aborted-transactions": f"{_DELIVERY}test_a_request_that_was_taken_back",
+    "audit-event-dropped": f"{_ONCE}test_two_workers",
+    "event-ids-at-random": f"{_ONCE}test_two_workers",
+    "money-as-a-float": (
+        "tests/schemas/test_events.py"
+        "::TestAmount::test_it_is_a_json_number_with_the_digits_that_were_sent"
+    ),
+}
+"""By breakage, the test that fails for it."""
+
+
+def environ(breakage: str = "") -> dict[str, str]:
+    """The environment of a test run with a breakage, in the tests as in the flows they start."""
+    kept = {name: value for name, value in os.environ.items() if name not in {"CI", "BREAK"}}
+    path = os.pathsep.join([str(HOOKS), str(ROOT)])
+    return {**kept, "PYTHONPATH": path} | ({"BREAK": breakage} if breakage else {})
+
+
+def fails(test: str, env: Mapping[str, str]) -> bool:
+    """Whether a test fails; anything but a pass or a failure is an error."""
+    options = ["-x", "-q", "-p", "no:cacheprovider", f"--timeout={_TIMEOUT_S}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, test],
+        cwd=ROOT,
+        env=dict(env),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode in {0, 1}, f"{test}: exit code {done.returncode}\n{done.stdout}"
+    assert "skipped" not in done.stdout.splitlines()[-1], done.stdout
+    return done.returncode == 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the tests against the mutants; 0 if all of them were noticed."""
+    parser = argparse.ArgumentParser(prog="make mutants", description=__doc__)
+    parser.add_argument("names", nargs="*", help="only these; default: all", metavar="BREAKAGE")
+    names = parser.parse_args(arguments).names or list(KILLERS)
+    reason = distribution.missing()
+    if reason is not None:
+        print(reason, file=sys.stderr)
+        return 2
+    distribution.jars()
+    unnoticed = []
+    with Broker.start() as broker:
+        kafka = {"KAFKA_TEST_BROKERS": broker.bootstrap}
+        for test in dict.fromkeys(KILLERS[name] for name in names):
+            if fails(test, environ() | kafka):
+                print(f"FAILS ANYHOW  {test}")
+                unnoticed.append(test)
+        for name in names:
+            started = time.monotonic()
+            noticed = fails(KILLERS[name], environ(name) | kafka)
+            seconds = time.monotonic() - started
+            print(f"{'noticed' if noticed else 'NOT NOTICED':12} {name:36} {seconds:4.0f} s")
+            sys.stdout.flush()
+            if not noticed:
+                unnoticed.append(name)
+    print(f"{len(names)} breakages, {len(unnoticed)} problems")
+    return 1 if unnoticed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

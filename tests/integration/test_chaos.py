@@ -1,0 +1,75 @@
+"""The short campaign; and that the list of breakages is honest."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from breakages import BREAKAGES
+from crash_points import POINTS
+from kafkatest import Cluster
+
+from chaos import kills, mutants
+from chaos.campaign import Campaign, Options
+from chaos.catalogue import FAULTS
+from chaos.shapes import SHAPES
+
+SEED = 1
+
+
+@pytest.mark.timeout(600)
+def test_a_short_campaign(kafka: Cluster, tmp_path: Path) -> None:
+    """Every named point is hit, in every shape something, under load, side by side."""
+    options = Options(SEED, minutes=8, shapes=tuple(SHAPES.values()), short=True)
+    result = Campaign(options, kafka, tmp_path / "campaign").run()
+    assert result.problems == []
+    assert result.missing == []
+    assert all(result.by_shape[str(shape)] for shape in SHAPES.values())
+
+
+def test_every_named_point_is_struck() -> None:
+    assert set(kills.POINTS) == set(POINTS)
+    assert {fault.point for fault in FAULTS} >= set(POINTS)
+
+
+def test_names_of_faults_are_their_own() -> None:
+    names = [fault.name for fault in FAULTS]
+    assert len(set(names)) == len(names)
+
+
+def test_every_breakage_has_a_test_that_fails_for_it() -> None:
+    """`make mutants` shows that it does."""
+    assert set(mutants.KILLERS) == set(BREAKAGES)
+
+
+def test_those_tests_exist() -> None:
+    tests = sorted(set(mutants.KILLERS.values()))
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [*command, *tests], cwd=mutants.ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert set(done.stdout.splitlines()) >= set(tests)
+
+
+APPLY_EACH = """
+import os
+from breakages import BREAKAGES, DISPENSABLE
+for name, take_away in (BREAKAGES | DISPENSABLE).items():
+    if os.fork() == 0:
+        take_away()
+        os._exit(0)
+    assert os.wait()[1] == 0, name
+"""
+
+
+def test_every_breakage_finds_what_it_breaks() -> None:
+    """What it puts something else in the place of is still there."""
+    done = subprocess.run(
+        [sys.executable, "-c", APPLY_EACH],
+        env=mutants.environ(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,73 @@
+"""What Kafka refuses on the way out, and what was taken back on the way in."""
+
+import json
+from pathlib import Path
+from random import Random
+
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
+from invariants import check
+from kafkatest import Cluster
+from product import Flow, Topics, read_all, request, run_until_decided, send
+
+COUNT = 30
+LARGE = {"note": Random(1).randbytes(10_000).hex()}
+"""Also when it is compressed."""
+
+
+@pytest.fixture
+def topics(kafka: Cluster) -> Topics:
+    return Topics.fresh(kafka)
+
+
+def take_records_of(kafka: Cluster, topic: str, max_bytes: int) -> None:
+    """Let a topic take records of at most so many bytes."""
+    entry = ConfigEntry(
+        "max.message.bytes", str(max_bytes), incremental_operation=AlterConfigOpType.SET
+    )
+    wanted = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[entry])
+    admin = kafka.admin()
+    for altered in admin.incremental_alter_configs([wanted]).values():
+        altered.result(30)
+
+
+def test_a_record_that_kafka_refuses_ends_the_flow(
+    kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    """With nothing of its transaction committed; once Kafka takes it, all is done."""
+    processed = topics.outputs[0]
+    with Flow(kafka, topics, tmp_path, environ={"SIMULATED_DECLINE_RATE": "0"}) as flow:
+        flow.wait_until_ready()
+        take_records_of(kafka, processed, 10_000)
+        send(kafka, topics, (request(f"pay-{n}", metadata=LARGE) for n in range(COUNT)))
+        assert flow.wait_for_exit(30) == 1
+    [fault] = [entry for entry in flow.entries if entry["event"] == "fault"]
+    assert fault["kind"] == "CommitError"
+    assert "could not deliver a record: " in fault["reason"]
+    assert read_all(kafka, processed) == []
+
+    take_records_of(kafka, processed, 1_048_576)
+    run_until_decided(kafka, topics, tmp_path, COUNT)
+    assert check(kafka, topics).problems == []
+
+
+def test_a_request_that_was_taken_back(kafka: Cluster, topics: Topics, tmp_path: Path) -> None:
+    """The transaction of whoever sent it was aborted: it was never made."""
+    config = {"bootstrap.servers": kafka.bootstrap, "transactional.id": f"{topics.prefix}-shop"}
+    shop = Producer(config)
+    shop.init_transactions(30)
+    for name, end in (("back", shop.abort_transaction), ("meant", shop.commit_transaction)):
+        shop.begin_transaction()
+        for n in range(COUNT):
+            shop.produce(topics.requested, request(f"{name}-{n}"), partition=0)
+        shop.flush(30)
+        end(30)
+    with Flow(kafka, topics, tmp_path) as flow:
+        flow.wait_until_ready()
+        flow.wait(lambda: len(read_all(kafka, topics.outputs[2])) >= COUNT, 30, "done")
+        assert flow.terminate() == 0
+    decided = [
+        json.loads(m.value() or b"")["paymentId"] for m in read_all(kafka, topics.outputs[2])
+    ]
+    assert sorted(decided) == sorted(f"meant-{n}" for n in range(COUNT))

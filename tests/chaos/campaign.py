@@ -28,7 +28,9 @@ OFTEN_ENOUGH = 5
 OpenStage = Callable[[], AbstractContextManager[Cluster]]
 STAGES: dict[Stage, OpenStage] = {
     # A broker that gets no processor for a while is not to be taken for dead.
-    Stage.ANY: lambda: Broker.start(config={"broker.session.timeout.ms": "18000"}),
+    Stage.ANY: lambda: Broker.start(
+        config={"broker.session.timeout.ms": "60000"}, java_options=("-Xmx1g",)
+    ),
     Stage.REMOTE: RemoteBroker.start,
     Stage.TRIO: Trio.start,
 }

@@ -27,7 +27,7 @@ _GROWTH = "tests/integration/test_growth.py::"
 _DELIVERY = "tests/integration/test_deliveries.py::"
 
 KILLERS: Mapping[str, str] = {
-    "offsets-outside-the-transaction": f"{_ONCE}test_killed_once[before-commit:6]",
+    "offsets-outside-the-transaction": f"{_ONCE}test_killed_once[flushed:6]",
     "outcomes-outside-the-transaction": f"{_ONCE}test_killed_once[before-commit:6]",
     "snapshot-before-commit": f"{_ONCE}test_killed_once[before-commit:6]",
     "delivery-errors-ignored": f"{_DELIVERY}test_a_record_that_kafka_refuses_ends_the_flow",
@@ -36,7 +36,7 @@ KILLERS: Mapping[str, str] = {
     "no-fencing": f"{_OUTAGES}test_a_zombie_cannot_commit",
     "no-restore": f"{_ONCE}test_killed_once[after-commit:6]",
     "no-replay": f"{_ONCE}test_killed_once[after-commit:6]",
-    "no-recall": f"{_ONCE}test_no_store_and_several_epochs_behind",
+    "no-recall": f"{_REFUSALS}test_an_old_copy_of_the_recovery_directory",
     "recall-of-the-uncommitted": f"{_ONCE}test_killed_once[after-commit:1]",
     "no-truncation": (
         "tests/steps/test_remember.py"
@@ -52,7 +52,9 @@ KILLERS: Mapping[str, str] = {
     "lanes-by-partition": f"{_ONCE}test_killed_once[after-commit:6]",
     "fingerprint-ignored": f"{_ONCE}test_one_process_decides_50000_requests_once",
     "window-never-forgotten": f"{_GROWTH}test_ids_are_forgotten_when_they_leave_the_window",
-    "window-forgotten-too-early": f"{_GROWTH}test_ids_are_forgotten_when_they_leave_the_window",
+    "window-forgotten-too-early": (
+        "tests/core/test_ledger.py::TestExpiry::test_a_segment_lives_for_the_window"
+    ),
     "requests-of-aborted-transactions": f"{_DELIVERY}test_a_request_that_was_taken_back",
     "audit-event-dropped": f"{_ONCE}test_two_workers",
     "event-ids-at-random": f"{_ONCE}test_two_workers",

@@ -50,7 +50,7 @@ def _old_copy(scene: Scene) -> None:
     every=2,
 )
 def _cut_short(scene: Scene) -> None:
-    """After a clean stop; after a crash, SQLite's log beside it may well have all that is missing."""
+    """After a clean stop: after a crash, SQLite's log beside it may have all that is missing."""
     scene.carry_on()
     backup = scene.copy_store("backup")
     store = scene.recovery / _STORE

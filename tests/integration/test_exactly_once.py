@@ -51,6 +51,7 @@ CRASHES = [
     "mid-batch:6",
     "before-commit:1",
     "before-commit:6",
+    "flushed:6",
     "after-commit:1",
     "after-commit:2",
     "after-commit:4",

@@ -1,7 +1,5 @@
 """One lane of the sink by itself, against a real Kafka."""
 
-import time
-
 import pytest
 from confluent_kafka import KafkaException
 from kafkatest import Cluster
@@ -40,7 +38,5 @@ def test_a_fenced_lane_says_so_whichever_call_notices(kafka: Cluster) -> None:
     make_lane(kafka, topics)
     with pytest.raises(KafkaException):
         older._producer.commit_transaction(10)
-    deadline = time.monotonic() + 10
     with pytest.raises(FencedError, match="Another execution of this flow has taken over"):
-        while time.monotonic() < deadline:
-            older._produce(audit, b"a", b"2")
+        older._produce(audit, b"a", b"2")

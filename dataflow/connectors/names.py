@@ -2,20 +2,19 @@
 
 import re
 
-from dataflow.settings import KafkaSettings
 from dataflow.steps.decode import lane_name
 
 _METADATA = re.compile(r"lanes=(\d+)")
 
 
-def transactional_id(kafka: KafkaSettings, lane: int) -> str:
+def transactional_id(group: str, lane: int) -> str:
     """Whoever initialises it last is the lane's only writer."""
-    return f"{kafka.group_id}-lane-{lane_name(lane)}"
+    return f"{group}-lane-{lane_name(lane)}"
 
 
-def lane_group(kafka: KafkaSettings, lane: int) -> str:
+def lane_group(group: str, lane: int) -> str:
     """The consumer group that holds a lane's committed input offsets."""
-    return f"{kafka.group_id}.lane-{lane_name(lane)}"
+    return f"{group}.lane-{lane_name(lane)}"
 
 
 def metadata_of(lanes: int) -> str:

@@ -80,7 +80,7 @@ class LaneOffsets:
     def _lane(self, lane: int) -> list[TopicPartition]:
         """The lane's offsets of all partitions, read once; without an offset they are negative."""
         if lane not in self._read:
-            group = lane_group(self._kafka, lane)
+            group = lane_group(self._kafka.group_id, lane)
             try:
                 found = patiently(lambda: self._ask(group))
             except KafkaException as error:
@@ -107,5 +107,5 @@ class LaneOffsets:
 
     def _fence(self, lane: int) -> None:
         """End a lane that only the previous run had."""
-        name = transactional_id(self._kafka, lane)
+        name = transactional_id(self._kafka.group_id, lane)
         Producer(config.producer(self._kafka, name)).init_transactions(_TIMEOUT_S)

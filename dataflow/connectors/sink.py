@@ -139,8 +139,8 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
         self._status = status
         self._metrics = metrics
         self._failure: tuple[KafkaError, Message] | None = None
-        self._group = _group_metadata(kafka, lane_group(kafka, lane))
-        producer_config = config.producer(kafka, transactional_id(kafka, lane))
+        self._group = _group_metadata(kafka, lane_group(kafka.group_id, lane))
+        producer_config = config.producer(kafka, transactional_id(kafka.group_id, lane))
         self._producer = Producer(producer_config | {"on_delivery": self._on_failure})
         self._clear()
         # Side by side with the worker's other lanes, until the end of the open epoch.

@@ -31,7 +31,7 @@ class Start(Struct, frozen=True):
         """Refuse a snapshot that is ahead of what its own lanes have committed."""
         if not self.from_snapshot or self.offset <= max(committed.highest, self.began_at):
             return
-        group, topic = lane_group(kafka, 0), kafka.topic_requested
+        group, topic = lane_group(kafka.group_id, 0), kafka.topic_requested
         raise StartRefusedError(
             f"{topic}[{partition}]: the snapshot stands at {self.offset}, but the lanes have only"
             f" committed up to {committed.highest}. Either this is another cluster or a recreated"

@@ -19,9 +19,8 @@ from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from dataflow.connectors import config
-from dataflow.connectors.offsets import lanes_in
+from dataflow.connectors.names import lane_group, lanes_in
 from dataflow.connectors.patience import patiently
-from dataflow.connectors.sink import lane_group
 from dataflow.errors import ConsumeError
 from dataflow.settings import Settings
 from dataflow.verify.reader import Bounds, Chunk, LanePosition, Positions, Snapshot

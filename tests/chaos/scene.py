@@ -201,7 +201,7 @@ class Scene:
         outputs = [read_all(self.kafka, topic) for topic in self.topics.outputs]
         processed, failed, audit = ([_event(m) for m in messages] for messages in outputs)
         findings = find(inputs, processed + failed, audit)
-        findings.problems = findings.despite_restarts
+        findings.problems = findings.problems
         findings.problems += self._follower.differs_from(seen_in([m for ms in outputs for m in ms]))
         findings.problems += [
             f"open transaction: {topic} has one left"

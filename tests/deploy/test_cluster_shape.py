@@ -102,7 +102,7 @@ def test_it_runs_as_many_processes_and_can_be_rescaled(kafka: Cluster, tmp_path:
             end(flows)
     assert processes == [1, 2, 1]
     findings = check(kafka, topics)
-    assert findings.despite_restarts == []
+    assert findings.problems == []
     assert findings.counts["records"] == total
     assert [_stored(tmp_path, n) for n in range(2)] == [["part-0.sqlite3"], []]
 

@@ -28,7 +28,8 @@ from test_manifests import needs_tools
 
 import dataflow
 from dataflow import alive
-from dataflow.connectors.sink import MAX_LANES, lane_group, transactional_id
+from dataflow.connectors.names import lane_group, transactional_id
+from dataflow.connectors.sink import MAX_LANES
 from dataflow.launch import Launch
 from dataflow.settings import Settings
 from dataflow.variables import VARIABLES

@@ -9,6 +9,7 @@ from dataflow.batches import Outgoing
 from dataflow.connectors.sink import Commits, Lane
 from dataflow.core.times import StreamTimes
 from dataflow.errors import FencedError
+from dataflow.lifecycle import Lifecycle
 from dataflow.metrics import Metrics
 from dataflow.settings import Settings
 from dataflow.status import Status
@@ -25,7 +26,19 @@ def make_lane(kafka: Cluster, topics: Topics) -> Lane:
     )
     status = Status(version="0", liveness_timeout_s=30, recovery_dir=None)
     metrics = Metrics(status, input_topic=topics.requested, output_topics=list(topics.outputs))
-    return Lane(settings.kafka, 0, 1, status, metrics, Commits(), StreamTimes())
+    lane = Lane(
+        settings.kafka,
+        lane=0,
+        lanes=1,
+        status=status,
+        metrics=metrics,
+        commits=Commits(),
+        times=StreamTimes(),
+        lifecycle=Lifecycle(status),
+        on_close=lambda: None,
+    )
+    lane._finish_opening()
+    return lane
 
 
 def test_a_fenced_lane_says_so_whichever_call_notices(kafka: Cluster) -> None:

@@ -59,7 +59,7 @@ def _offsets_outside_the_transaction() -> None:
     build, commit = sink.Lane.__init__, sink.Lane._commit
 
     def remembering(self: Any, kafka: Any, lane: int, lanes: int, **rest: Any) -> None:
-        group = lane_group(kafka, lane)
+        group = lane_group(kafka.group_id, lane)
         self.ordinary = Consumer(config.client(kafka, "broken") | {"group.id": group})
         build(self, kafka, lane, lanes, **rest)
 

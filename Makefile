@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
 	$$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint kafka bench monitoring lock tools clean soak chaos mutants
+.PHONY: help demo test lint kafka bench monitoring lock tools clean soak chaos mutants fuzz
 
 # What the tests of the manifests need beside Python, built by Go from its module proxy.
 TOOLS := $(CURDIR)/.tools
@@ -57,6 +57,9 @@ chaos: $(VENV)/.complete ## Try to lose, double or tear a payment, for 40 minute
 mutants: $(VENV)/.complete ## Break every guarantee on purpose, and see a test fail for each
 	@PYTHONPATH=tests:tests/integration exec $(RUN) -m chaos.mutants $(ARGS)
 
+fuzz: $(VENV)/.complete ## Throw records, settings and requests of any kind at it; FUZZ_EXAMPLES=5000
+	@FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),5000) $(RUN) -m pytest tests/fuzz --timeout 0 $(ARGS)
+
 lock: $(VENV)/.complete ## Resolve the dependencies again
 	@for extra in "" dev; do \
 		$(RUN) -m piptools compile --quiet --upgrade --generate-hashes --strip-extras \
@@ -73,5 +76,5 @@ $(TOOLS)/kube-score-$(KUBE_SCORE):
 	@GOBIN=$(TOOLS) go install github.com/zegl/kube-score/cmd/kube-score@$(KUBE_SCORE) && touch $@
 
 clean: ## Remove everything that was made
-	rm -rf $(VENV) .kafka .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	rm -rf $(VENV) soak-report .kafka .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .kafka .tools .bench soak-report chaos-report
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis

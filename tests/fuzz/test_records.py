@@ -1,0 +1,305 @@
+"""Any record, with any key, headers and timestamp: one audit event, and no crash.
+
+The whole flow in memory, with the real source in front of it; a few lists play Kafka. What comes
+out is judged by the shipped checker, which knows every rule.
+"""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+from bytewax.testing import TestingSink, run_main
+from confluent_kafka import Consumer, Message, TopicPartition
+from hypothesis import given
+from hypothesis import strategies as st
+from scale import FUZZ
+
+from dataflow.batches import Outgoing
+from dataflow.connectors.offsets import Committed, LaneOffsets
+from dataflow.connectors.source import Item, RequestPartition
+from dataflow.connectors.start import Start
+from dataflow.core.ledger import Ledger
+from dataflow.flow import flow
+from dataflow.lifecycle import Lifecycle
+from dataflow.runtime import Runtime
+from dataflow.settings import Settings
+from dataflow.status import Status
+from dataflow.verify.check import Check, Report
+from dataflow.verify.reader import Bounds, Chunk, LanePosition, Positions, Snapshot
+
+PARTITIONS = 2
+LANES = 3
+AT_ONCE = 4
+ENVIRON = {
+    "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
+    "KAFKA_MESSAGE_MAX_BYTES": "65536",
+    "LANES": str(LANES),
+    "DEDUPE_WINDOW": "366d",
+}
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | texts
+json_values = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3)
+)
+ids = st.sampled_from(["a", "b", "\x00", "é", "x" * 255])
+requests = st.fixed_dictionaries(
+    {
+        "paymentId": ids,
+        "userId": st.sampled_from(["u", "w"]),
+        "amount": st.sampled_from([1, 1.5, "2.50", "1e2"]),
+        "currency": st.sampled_from(["USD", "KWD"]),
+        "paymentMethod": st.just("card"),
+    },
+    optional={"metadata": st.dictionaries(texts, json_values, max_size=2)},
+)
+nearly = st.builds(
+    lambda request, changes: request | changes,
+    requests,
+    st.dictionaries(
+        st.sampled_from(["paymentId", "userId", "amount", "currency", "paymentMethod", "metadata"]),
+        json_values,
+        max_size=2,
+    ),
+)
+
+
+@st.composite
+def mangled(draw: st.DrawFn) -> bytes:
+    """A request that something has happened to on its way."""
+    value = bytearray(json.dumps(draw(nearly)).encode())
+    for _ in range(draw(st.integers(0, 3))):
+        start = draw(st.integers(0, len(value)))
+        end = min(len(value), start + draw(st.integers(0, 5)))
+        value[start:end] = draw(st.binary(max_size=4))
+    return bytes(value)
+
+
+awkward = st.sampled_from(
+    [
+        b"",
+        b"\x00",
+        b"\xef\xbb\xbf{}",
+        b"[" * 20_000,
+        b'{"a":' * 20_000,
+        b'{"paymentId":"' + b"x" * 70_000,
+        b"\xff" * 70_000,
+        b'{"amount":' + b"9" * 50_000 + b"}",
+        b'{"amount":1e999999999}',
+        b'{"paymentId":"\\ud800"}',
+        b'{"paymentId":"a","paymentId":"b"}',
+        json.dumps({"paymentId": "a", "metadata": {"x": "y" * 60_000}}).encode(),
+    ]
+)
+values = st.one_of(
+    st.none(),
+    st.binary(max_size=60),
+    json_values.map(json.dumps).map(str.encode),
+    requests.map(json.dumps).map(str.encode),
+    nearly.map(json.dumps).map(str.encode),
+    mangled(),
+    awkward,
+)
+headers = st.none() | st.lists(
+    st.tuples(st.text(max_size=5), st.none() | st.binary(max_size=5)), max_size=3
+)
+times_ms = st.sampled_from([-1, 0, 1, 1_767_225_600_000, 4_000_000_000_000, 2**62])
+records = st.tuples(
+    st.integers(0, PARTITIONS - 1),
+    values,
+    st.none() | st.binary(max_size=10),
+    headers,
+    times_ms,
+    st.integers(1, 3),
+)
+"""Partition, value, key, headers, timestamp, distance to the offset before it."""
+
+
+class Kafka:
+    """The topics, and what is committed; as a `Reader`, what the checker reads."""
+
+    def __init__(self, sent: list[Any], settings: Settings) -> None:
+        self.kafka = settings.kafka
+        self.input: dict[int, list[Message]] = {n: [] for n in range(PARTITIONS)}
+        self.group: dict[int, int] = {}
+        self.lanes: dict[int, dict[int, LanePosition]] = {}
+        self.outputs: dict[str, list[tuple[bytes | None, bytes]]] = {
+            topic: []
+            for topic in (
+                self.kafka.topic_processed,
+                self.kafka.topic_failed,
+                self.kafka.topic_audit,
+            )
+        }
+        for partition, value, key, some, time_ms, distance in sent:
+            log = self.input[partition]
+            log.append(
+                Message(
+                    topic=self.kafka.topic_requested,
+                    partition=partition,
+                    offset=(log[-1].offset() or 0) + distance if log else 0,
+                    key=key,
+                    value=value,
+                    headers=some,
+                    timestamp=(1, time_ms),
+                )
+            )
+
+    def high(self, partition: int) -> int:
+        log = self.input[partition]
+        return (log[-1].offset() or 0) + 1 if log else 0
+
+    def commit(self, lane: str, outgoing: Outgoing) -> None:
+        log = self.outputs[outgoing.topic]
+        log += zip(outgoing.keys, outgoing.values, strict=True)
+        for partition, offset in outgoing.positions.items():
+            positions = self.lanes.setdefault(int(lane), {})
+            before = positions[partition].offset if partition in positions else 0
+            positions[partition] = LanePosition(max(offset, before), LANES)
+
+    def look(self) -> Snapshot:
+        bounds = {topic: {0: Bounds(0, len(log), len(log))} for topic, log in self.outputs.items()}
+        ends = {n: self.high(n) for n in range(PARTITIONS)}
+        bounds[self.kafka.topic_requested] = {n: Bounds(0, end, end) for n, end in ends.items()}
+        return Snapshot(Positions(self.group, self.lanes), bounds, [])
+
+    def read(self, topic: str, _bounds: object) -> Iterator[Chunk]:
+        if topic in self.outputs:
+            log = self.outputs[topic]
+            keys, written = [key for key, _ in log], [value for _, value in log]
+            if log:
+                yield Chunk(0, list(range(len(log))), [0] * len(log), keys, [*written])
+            return
+        for partition, sent in self.input.items():
+            if sent:
+                yield Chunk(
+                    partition,
+                    [message.offset() or 0 for message in sent],
+                    [message.timestamp()[1] for message in sent],
+                    [message.key() for message in sent],
+                    [message.value() for message in sent],
+                )
+
+    def stuck(self) -> dict[tuple[str, int], int]:
+        return {}
+
+    def record(self, _topic: str, _partition: int, _offset: int) -> tuple[bytes | None, bool]:
+        return None, False
+
+
+class FakeConsumer:
+    """One partition's consumer; asks the flow to stop when all partitions are read."""
+
+    def __init__(self, kafka: Kafka, partition: int, unread: set[int], stop: Lifecycle) -> None:
+        self._kafka, self._partition = kafka, partition
+        self._left = list(kafka.input[partition])
+        self._unread, self._stop = unread, stop
+
+    def consume(self, _at_most: int, _timeout_s: float) -> list[Message]:
+        some, self._left = self._left[:AT_ONCE], self._left[AT_ONCE:]
+        if not some:
+            self._unread.discard(self._partition)
+            if not self._unread:
+                self._stop.request_stop("all is read")
+        return some
+
+    def position(self, wanted: list[TopicPartition]) -> list[TopicPartition]:
+        high = self._kafka.high(self._partition)
+        at = self._left[0].offset() if self._left else high
+        return [TopicPartition(each.topic, each.partition, at or 0) for each in wanted]
+
+    def get_watermark_offsets(self, *_: object, **_how: object) -> tuple[int, int]:
+        return 0, self._kafka.high(self._partition)
+
+    def commit(self, offsets: list[TopicPartition], **_: object) -> None:
+        self._kafka.group |= {each.partition: each.offset for each in offsets}
+
+    def close(self) -> None:
+        pass
+
+
+class NothingCommitted:
+    def of(self, *_: object) -> Committed:
+        return Committed({}, 0)
+
+
+class MemorySource(FixedPartitionedSource[Item, bytes]):
+    def __init__(self, kafka: Kafka, runtime: Runtime) -> None:
+        self._kafka, self._runtime = kafka, runtime
+        self._status = Status(version="0", liveness_timeout_s=60)
+        self._lifecycle = Lifecycle(self._status)
+        self._unread = set(range(PARTITIONS))
+
+    def list_parts(self) -> list[str]:
+        return [f"{n:05d}" for n in range(PARTITIONS)]
+
+    def build_part(
+        self, _step_id: str, for_part: str, _resume_state: bytes | None
+    ) -> StatefulSourcePartition[Item, bytes]:
+        number = int(for_part)
+        consumer = FakeConsumer(self._kafka, number, self._unread, self._lifecycle)
+        made = self._runtime.settings
+        return RequestPartition(
+            partition=number,
+            consumer=cast("Consumer", consumer),
+            start=Start(0, 0, None, from_snapshot=False),
+            ledger=Ledger(number, made.dedupe_window_ms),
+            settings=made,
+            cluster_id="memory",
+            offsets=cast("LaneOffsets", NothingCommitted()),
+            status=self._status,
+            lifecycle=self._lifecycle,
+            furthest_behind=lambda: 0,
+            on_close=lambda: None,
+        )
+
+
+@pytest.fixture(scope="module")
+def runtime() -> Iterator[Runtime]:
+    made = Runtime(Settings.from_env(ENVIRON))
+    with closing(made.gateway):
+        yield made
+
+
+def run(sent: list[Any], runtime: Runtime) -> tuple[Kafka, Report]:
+    """Have the flow decide what was sent, and the checker judge it."""
+    kafka = Kafka(sent, runtime.settings)
+    sink: list[tuple[str, Outgoing]] = []
+    graph = flow(MemorySource(kafka, runtime), TestingSink(sink), runtime)
+    run_main(graph, epoch_interval=timedelta(0))  # type: ignore[no-untyped-call]
+    for lane, outgoing in sink:
+        kafka.commit(lane, outgoing)
+    with tempfile.TemporaryDirectory() as scratch:
+        return kafka, Check(runtime.settings, kafka, Path(scratch)).run()
+
+
+@FUZZ
+@given(sent=st.lists(records, min_size=1, max_size=20))
+def test_any_record_is_decided_once(sent: list[Any], runtime: Runtime) -> None:
+    kafka, report = run(sent, runtime)
+    assert report.findings.examples == []
+    audits = kafka.outputs[runtime.settings.kafka.topic_audit]
+    assert report.tally.audits == len(audits) == len(sent)
+    largest = max(
+        sum(map(len, (key or b"", value))) for log in kafka.outputs.values() for key, value in log
+    )
+    assert largest <= runtime.settings.kafka.message_max_bytes
+
+
+def test_the_test_would_notice(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One event too few, and the checker says so."""
+    publish = Kafka.commit
+
+    def lose(self: Kafka, lane: str, outgoing: Outgoing) -> None:
+        publish(self, lane, outgoing)
+        self.outputs[self.kafka.topic_audit][:1] = []
+
+    monkeypatch.setattr(Kafka, "commit", lose)
+    _, report = run([(0, b"{", None, None, 0, 1), (1, b"", None, None, 0, 1)], runtime)
+    assert not report.holds

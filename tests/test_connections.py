@@ -1,0 +1,144 @@
+"""Connections that are held, by mistake or on purpose, keep nobody out."""
+
+import resource
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from dataflow import connections
+from dataflow.connections import SERVED, most_accepted
+from dataflow.metrics import Metrics
+from dataflow.sidecar import Sidecar
+from dataflow.status import Status
+
+LOOPBACK = "127.0.0.1"
+HALF = b"GET /live HTTP/1.1\r\nHost: x\r\n"
+WHOLE = HALF + b"\r\n"
+
+
+@pytest.fixture
+def sidecar() -> Iterator[Sidecar]:
+    status = Status(version="1.2.3", liveness_timeout_s=3600)
+    metrics = Metrics(status, input_topic="in", output_topics=["out"])
+    made = Sidecar.start(status, metrics, 0, 0, host=LOOPBACK)
+    yield made
+    made.stop()
+
+
+def connect(sidecar: Sidecar) -> socket.socket:
+    return socket.create_connection((LOOPBACK, sidecar.port), timeout=30)
+
+
+def closed(connection: socket.socket) -> bool:
+    """Wait until the other side says something, or goes."""
+    try:
+        return connection.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+def answer(connection: socket.socket) -> bytes:
+    """All of one answer: head and body may come one by one."""
+    received = b""
+    while not received.endswith(b"}"):
+        piece = connection.recv(10_000)
+        assert piece, received
+        received += piece
+    return received
+
+
+def wait_for(done: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + 30
+    while not done():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.02)
+
+
+def live(sidecar: Sidecar) -> bool:
+    with connect(sidecar) as probe:
+        probe.sendall(WHOLE)
+        try:
+            return probe.recv(100).startswith(b"HTTP/1.1 200")
+        except ConnectionResetError:
+            return False
+
+
+@pytest.mark.parametrize("sent", [b"", b"G", HALF])
+def test_probes_get_through_a_crowd_that_says_nothing(sent: bytes, sidecar: Sidecar) -> None:
+    with ExitStack() as crowd:
+        held = [crowd.enter_context(connect(sidecar)) for _ in range(SERVED + 20)]
+        for connection in held:
+            connection.sendall(sent)
+        wait_for(lambda: live(sidecar))
+
+
+@pytest.mark.parametrize("sent", [b"", b"G", HALF])
+def test_a_connection_that_says_no_more_is_closed(
+    sent: bytes, sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "PATIENCE_S", 0.1)
+    with connect(sidecar) as connection:
+        connection.sendall(sent)
+        assert closed(connection)
+
+
+def test_it_is_closed_in_the_midst_of_a_later_request_too(
+    sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "PATIENCE_S", 0.1)
+    with connect(sidecar) as connection:
+        connection.sendall(WHOLE)
+        answer(connection)
+        connection.sendall(HALF)
+        assert closed(connection)
+
+
+def test_a_drop_now_and_then_does_not_prolong_it(
+    sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "PATIENCE_S", 0.3)
+    with connect(sidecar) as connection:
+
+        def send_a_little() -> bool:
+            try:
+                connection.sendall(b"GET"[:1])
+            except OSError:
+                return True
+            return False
+
+        wait_for(send_a_little)
+
+
+def test_a_client_that_comes_back_is_served(
+    sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On one connection, for longer than one request may take."""
+    monkeypatch.setattr(connections, "PATIENCE_S", 0.3)
+    with connect(sidecar) as connection:
+        began_s = time.monotonic()
+        while time.monotonic() - began_s < 1:
+            connection.sendall(WHOLE)
+            assert answer(connection).startswith(b"HTTP/1.1 200")
+
+
+def test_there_is_an_end_to_what_is_accepted(
+    sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when they come too fast to have waited."""
+    monkeypatch.setattr(connections, "GRACE_S", 3600)
+    monkeypatch.setattr(connections, "_ACCEPTED", SERVED + 10)
+    with ExitStack() as crowd:
+        for _ in range(SERVED + 10):
+            crowd.enter_context(connect(sidecar))
+        with connect(sidecar) as one_more:
+            assert closed(one_more)
+
+
+def test_the_flow_keeps_half_of_the_file_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 4096))
+    assert most_accepted() == 256
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
+    assert most_accepted() == 2048

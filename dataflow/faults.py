@@ -23,12 +23,18 @@ _R = TypeVar("_R")
 _log = structlog.get_logger()
 _once = threading.Lock()
 _end_process = False
+_suspect: Callable[[], str | None] = lambda: None
 
 
-def end_process_on_fault() -> None:
-    """From now on a fault ends the process with exit code 1, whichever thread it is raised in."""
-    global _end_process  # noqa: PLW0603  (there is one process to end)
-    _end_process = True
+def end_process_on_fault(suspect: Callable[[], str | None] = _suspect) -> None:
+    """From now on a fault ends the process with exit code 1, whichever thread it is raised in.
+
+    Args:
+        suspect: What may be behind an error that is not one of our faults, if anything can be seen.
+            In a cluster, all that the engine raises is that one of its threads has panicked.
+    """
+    global _end_process, _suspect  # there is one process to end
+    _end_process, _suspect = True, suspect
     sys.excepthook = _on_uncaught
 
 
@@ -58,7 +64,9 @@ def _report(error: BaseException) -> None:
     elif isinstance(error, Fault):
         _log.critical("fault", kind=type(error).__name__, reason=str(error))
     else:
-        _log.critical("fault", kind=type(error).__name__, reason=str(error), exc_info=error)
+        hint = _suspect()
+        reason = f"{error}; {hint}" if hint else str(error)
+        _log.critical("fault", kind=type(error).__name__, reason=reason, exc_info=error)
 
 
 def _on_uncaught(

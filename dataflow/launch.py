@@ -28,6 +28,8 @@ _REMEDY = (
     "Restore all files of the directory from one backup; or start with an empty one, which forgets"
     " the paymentIds seen so far."
 )
+_ROOM_BYTES = 1024 * 1024
+"""The store may fail with a little room left, but hardly with more than this."""
 _TIDY = """
     DELETE FROM snaps AS forgotten
     WHERE ser_change IS NULL
@@ -175,6 +177,24 @@ def _look_into(path: Path) -> int:
             f" {error}. {_REMEDY}"
         ) from error
     return int(count)
+
+
+def full_disk(launch: Launch) -> str | None:
+    """That there is no room left for the recovery store, if so."""
+    directory = launch.recovery_dir
+    if directory is None:
+        return None
+    try:
+        disk = os.statvfs(directory)
+    except OSError as error:
+        return f"BYTEWAX_RECOVERY_DIRECTORY: cannot look at {directory}: {error.strerror}"
+    free = disk.f_bavail * disk.f_frsize
+    if free >= _ROOM_BYTES:
+        return None
+    return (
+        f"BYTEWAX_RECOVERY_DIRECTORY: only {free} bytes are free on the disk of {directory}; make"
+        " room, then start again: nothing is lost"
+    )
 
 
 def restart_when_asked(lifecycle: Lifecycle) -> None:

@@ -154,7 +154,7 @@ def _start(running: Launch) -> Runtime:
     cluster.Watcher(
         settings.kafka, len(runtime.cluster.partitions), runtime.status, runtime.lifecycle
     ).start()
-    faults.end_process_on_fault()
+    faults.end_process_on_fault(lambda: launch.full_disk(running))
     launch.restart_when_asked(runtime.lifecycle)
     return runtime
 

@@ -69,7 +69,8 @@ def _slow(scene: Scene) -> None:
     link = scene.remote.link
     link.slow_down(scene.rng.uniform(0.02, 0.3), scene.rng.randint(50_000, 500_000))
     try:
-        with scene.run() as flow:
+        # To look at the cluster twice a second would be too often now.
+        with scene.run({"TUNE": ""}) as flow:
             scene.at_work(flow)
             scene.wait_until_settled(flow)
             flow.stop()

@@ -23,10 +23,16 @@ _R = TypeVar("_R")
 _log = structlog.get_logger()
 _once = threading.Lock()
 _end_process = False
-_suspect: Callable[[], str | None] = lambda: None
 
 
-def end_process_on_fault(suspect: Callable[[], str | None] = _suspect) -> None:
+def _nothing() -> str | None:
+    return None
+
+
+_suspect: Callable[[], str | None] = _nothing
+
+
+def end_process_on_fault(suspect: Callable[[], str | None] = _nothing) -> None:
     """From now on a fault ends the process with exit code 1, whichever thread it is raised in.
 
     Args:

@@ -58,10 +58,10 @@ class Follower(threading.Thread):
                 error = message.error()
                 # Others pass: Kafka may be away for a while.
                 if error is not None and error.code() == KafkaError._AUTO_OFFSET_RESET:
-                    self.problems.append(f"the follower lost its place: {error.str()}")
+                    self.problems.append(f"seen: the follower lost its place: {error.str()}")
             seen = seen_in([message for message in messages if message.error() is None])
             if again := seen.keys() & self.seen.keys():
-                self.problems.append(f"the follower got records twice: {sorted(again)[:3]}")
+                self.problems.append(f"seen: twice in the log, {sorted(again)[:3]}")
             self.seen |= seen
 
     def differs_from(self, afterwards: Seen) -> list[str]:
@@ -72,13 +72,13 @@ class Follower(threading.Thread):
         self.end()
         problems = list(self.problems)
         if only_during := self.seen.keys() - afterwards.keys():
-            problems.append(f"seen only during the faults: {sorted(only_during)[:3]}")
+            problems.append(f"seen: only during the faults, {sorted(only_during)[:3]}")
         if only_after := afterwards.keys() - self.seen.keys():
-            problems.append(f"not seen during the faults: {sorted(only_after)[:3]}")
+            problems.append(f"seen: only after the faults, {sorted(only_after)[:3]}")
         if changed := [
             at for at in afterwards.keys() & self.seen if afterwards[at] != self.seen[at]
         ]:
-            problems.append(f"seen otherwise during the faults: {changed[:3]}")
+            problems.append(f"seen: otherwise during the faults, {changed[:3]}")
         return problems
 
     def end(self) -> None:

@@ -15,8 +15,21 @@ from chaos.campaign import Result
 from chaos.catalogue import FAULTS
 
 BEGIN, END = "<!-- campaign -->", "<!-- /campaign -->"
-BAD = ("lost", "doubled", "torn", "phantom", "wrong content", "wrong key", "money", "other")
-"""What may be wrong with the topics; each must be 0."""
+BAD = (
+    "lost",
+    "doubled",
+    "torn",
+    "phantom",
+    "wrong content",
+    "wrong key",
+    "out of order",
+    "money",
+    "open transaction",
+    "not at the end",
+    "seen",
+    "other",
+)
+"""What may be wrong with the topics; each must be 0. *Seen*: otherwise during the faults."""
 GOOD = (
     "records",
     "outcomes",

@@ -1,7 +1,11 @@
 """One flow under load, with topics and a recovery directory of its own, for faults to strike."""
 
+import json
+import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 import time
 import uuid
 from collections import Counter
@@ -13,7 +17,7 @@ from typing import Self
 
 from invariants import Findings, _event, find
 from kafkatest import Broker, Cluster, RemoteBroker, Trio
-from product import Topics, has_open_transaction, read_all
+from product import FOREIGN, ROOT, Topics, has_open_transaction, read_all
 
 from chaos.follower import Follower, seen_in
 from chaos.load import Load
@@ -21,6 +25,8 @@ from chaos.shapes import PATIENCE_S, Ensemble, Shape
 
 PARTITIONS = 3
 LANES = 4
+DESPITE_RESTARTS = {"wrong_verdict"}
+"""Which of several copies was the first, a restart may not know any more."""
 _QUICK = {"TUNE": "dataflow.connectors.cluster:_WATCH_EVERY_S=0.5"}
 
 
@@ -201,7 +207,7 @@ class Scene:
         outputs = [read_all(self.kafka, topic) for topic in self.topics.outputs]
         processed, failed, audit = ([_event(m) for m in messages] for messages in outputs)
         findings = find(inputs, processed + failed, audit)
-        findings.problems = findings.problems
+        findings.problems += verified(self)
         findings.problems += self._follower.differs_from(seen_in([m for ms in outputs for m in ms]))
         findings.problems += [
             f"open transaction: {topic} has one left"
@@ -221,3 +227,30 @@ class Scene:
         admin = self.kafka.admin()
         for deleted in admin.delete_topics(topics).values():
             deleted.result(PATIENCE_S)
+
+
+def verified(scene: Scene) -> list[str]:
+    """What the product's own checker finds, over the same topics."""
+    environ = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)},
+        "PYTHONPATH": str(ROOT),
+        "KAFKA_BROKERS": scene.kafka.bootstrap,
+        "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
+        "LANES": str(scene.lanes),
+        **scene.topics.environ(),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "dataflow.verify", "--json"],
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if not done.stdout:
+        return [f"other: the checker says {done.stderr.strip()!r}"]
+    found = json.loads(done.stdout)
+    return [
+        f"{each['kind'].replace('_', ' ')}: {each}"
+        for each in found["examples"]
+        if each["kind"] not in DESPITE_RESTARTS
+    ]

@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
 	$$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint kafka bench monitoring lock tools clean soak chaos mutants fuzz
+.PHONY: help demo test lint kafka bench monitoring lock tools clean soak chaos mutants fuzz pictures
 
 # What the tests of the manifests need beside Python, built by Go from its module proxy.
 TOOLS := $(CURDIR)/.tools
@@ -59,6 +59,9 @@ mutants: $(VENV)/.complete ## Break every guarantee on purpose, and see a test f
 
 fuzz: $(VENV)/.complete ## Throw records, settings and requests of any kind at it; FUZZ_EXAMPLES=5000
 	@FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),5000) $(RUN) -m pytest tests/fuzz --timeout 0 $(ARGS)
+
+pictures: $(VENV)/.complete ## Take the pictures of the documents anew, from a flow under load
+	@PYTHONPATH=tests:tests/integration:tests/page:tests/dashboard $(RUN) -m pictures $(ARGS)
 
 lock: $(VENV)/.complete ## Resolve the dependencies again
 	@for extra in "" dev; do \

@@ -183,7 +183,7 @@ _row(
                 "options": {
                     "0": {"text": "Stuck"},
                     "1": {"text": "Not ready"},
-                    "2": {"text": "Payments flow"},
+                    "2": {"text": "Flowing"},
                 },
             }
         ],

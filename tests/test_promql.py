@@ -5,19 +5,17 @@ never in CI.
 """
 
 import http.client
-import json
 import os
 import shutil
-import socket
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import pytest
+from watched import JOB, Prometheus
 
 from dataflow.metrics import Metrics
 from dataflow.sidecar import Sidecar
@@ -89,45 +87,10 @@ def sidecar(metrics: Metrics) -> Iterator[Sidecar]:
 
 
 @pytest.fixture
-def prometheus(sidecar: Sidecar, tmp_path: Path) -> Iterator[int]:
-    """A Prometheus that scrapes us every second; its port."""
-    config = tmp_path / "prometheus.yml"
-    config.write_text(
-        "global: {scrape_interval: 1s, scrape_timeout: 1s}\n"
-        "scrape_configs:\n"
-        "  - job_name: payments\n"
-        f"    static_configs: [{{targets: ['127.0.0.1:{sidecar.metrics_port}']}}]\n"
-    )
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-    command = [
-        "prometheus",
-        f"--config.file={config}",
-        f"--storage.tsdb.path={tmp_path / 'tsdb'}",
-        f"--web.listen-address=127.0.0.1:{port}",
-    ]
-    with (
-        (tmp_path / "prometheus.log").open("wb") as log,
-        subprocess.Popen(command, stdout=log, stderr=log) as process,
-    ):
-        yield port
-        process.kill()
-
-
-def query(port: int, expression: str) -> list[dict[str, Any]]:
-    """The instant vector of a query; empty while Prometheus is not up yet."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        connection.request("GET", f"/api/v1/query?query={quote(expression)}")
-        answer = json.load(connection.getresponse())
-        assert answer["status"] == "success", answer
-        vector: list[dict[str, Any]] = answer["data"]["result"]
-    except (OSError, json.JSONDecodeError):
-        return []
-    else:
-        return vector
-    finally:
-        connection.close()
+def prometheus(sidecar: Sidecar, tmp_path: Path) -> Iterator[Prometheus]:
+    """A Prometheus that scrapes us every second."""
+    with Prometheus.start(tmp_path, sidecar.metrics_port) as running:
+        yield running
 
 
 def numbers(vector: list[dict[str, Any]]) -> list[float]:
@@ -135,7 +98,7 @@ def numbers(vector: list[dict[str, Any]]) -> list[float]:
 
 
 @pytest.mark.usefixtures("paying")
-def test_the_queries_give_numbers_unchanged(prometheus: int, tmp_path: Path) -> None:
+def test_the_queries_give_numbers_unchanged(prometheus: Prometheus, tmp_path: Path) -> None:
     give_up_at = time.monotonic() + DEADLINE_S
     results: list[list[dict[str, Any]]] = []
     # A rate needs two scrapes; then one query each is enough.
@@ -143,14 +106,15 @@ def test_the_queries_give_numbers_unchanged(prometheus: int, tmp_path: Path) -> 
         log = (tmp_path / "prometheus.log").read_text()
         assert time.monotonic() < give_up_at, f"no data: {results}\n{log}"
         time.sleep(0.25)
-        results = [query(prometheus, expression) for expression in QUERIES]
+        if prometheus.is_up():
+            results = [prometheus.query(expression) for expression in QUERIES]
 
     success, duration, messages = results
     assert numbers(success) == [pytest.approx(0.8, abs=0.05)], "one series, and not NaN"
     assert numbers(duration) == [pytest.approx(0.02, rel=0.05)]
     assert {sample["metric"]["topic"] for sample in messages} == set(TOPICS)
     assert min(numbers(messages)) > 0
-    assert numbers(query(prometheus, 'up{job="payments"}')) == [1.0]
+    assert numbers(prometheus.query(f'up{{job="{JOB}"}}')) == [1.0]
 
 
 def test_prometheus_has_nothing_to_object_to(metrics: Metrics, sidecar: Sidecar) -> None:

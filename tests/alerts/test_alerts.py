@@ -95,6 +95,8 @@ def test_the_plain_rules_are_those_of_the_prometheus_rule() -> None:
 def test_every_alert_has_a_runbook(alert: str) -> None:
     text = (ROOT / runbook(alert)).read_text()
     assert f"`{alert}`" in text
+    for target in re.findall(r"\]\(([^)#]+)", text):
+        assert (RUNBOOKS / target).exists(), target
     for heading in ("## What it means", "## Look", "## Do"):
         assert heading in text
 

@@ -46,6 +46,7 @@ class Browser:
             "--headless=new",
             "--no-sandbox",  # it has root's rights in a container, and sees our own page only
             "--disable-gpu",
+            "--hide-scrollbars",
             "--disable-dev-shm-usage",
             "--disable-background-networking",
             "--no-first-run",

@@ -1,0 +1,1 @@
+"""`make pictures`: what the documents show of the status page and of the dashboard."""

@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
 	$$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint kafka bench monitoring lock tools clean soak chaos mutants fuzz pictures
+.PHONY: help demo test lint kafka bench monitoring lock tools clean soak chaos mutants fuzz pictures bench-quick
 
 # What the tests of the manifests need beside Python, built by Go from its module proxy.
 TOOLS := $(CURDIR)/.tools
@@ -41,8 +41,11 @@ lint: $(VENV)/.complete
 kafka: $(VENV)/.complete ## Start a real Apache Kafka with the four topics, on port 9092
 	@PYTHONPATH=tests exec $(RUN) -m kafkatest $(ARGS)
 
-bench: $(VENV)/.complete ## Measure throughput and latency on a real Kafka
-	@PYTHONPATH=tests:tests/integration $(RUN) -m bench $(ARGS)
+bench: $(VENV)/.complete ## Measure it and its rivals on a real Kafka; writes docs/performance.md
+	@PYTHONPATH=tests:tests/integration:. $(RUN) -m bench $(ARGS)
+
+bench-quick: $(VENV)/.complete ## The same in three minutes, into .bench/report
+	@PYTHONPATH=tests:tests/integration:. $(RUN) -m bench --quick $(ARGS)
 
 monitoring: $(VENV)/.complete ## Make the rules and the dashboard again, from what they are made of
 	@$(RUN) -m ops.rules > prometheus/rules.yaml

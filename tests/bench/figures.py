@@ -1,0 +1,157 @@
+"""From the runs to the figures of the report: medians, and the targets, met or not."""
+
+import statistics
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+Data = dict[str, Any]
+_ENOUGH_CORES = 4
+"""Two processes, a broker and whoever sends: with fewer, they share what they have."""
+
+
+class Target(NamedTuple):
+    """One target, and what was measured."""
+
+    text: str
+    measured: str
+    met: bool | None
+    """None when this run has not measured it."""
+
+
+def median(values: Iterable[float | None]) -> float | None:
+    """The median of those that are there."""
+    found = [value for value in values if value is not None]
+    return statistics.median(found) if found else None
+
+
+def of_bursts(bursts: list[Data], name: str) -> float | None:
+    """The median of one figure of several backlogs."""
+    return median(burst[name] for burst in bursts)
+
+
+def burst(data: Data, contender: str, name: str) -> float | None:
+    """The median of one figure of a contender's backlogs."""
+    runs = data["contenders"].get(contender, {}).get("runs", [])
+    return of_bursts([run["burst"] for run in runs if "burst" in run], name)
+
+
+def latency(data: Data, contender: str, rate: int, name: str) -> float | None:
+    """The median of a latency figure; None if it fell behind in half of the runs, or more."""
+    runs = data["contenders"].get(contender, {}).get("runs", [])
+    found = [(run["latency"].get(str(rate)) or {}).get(name) for run in runs]
+    kept_up = [value for value in found if value is not None]
+    return median(kept_up) if len(kept_up) * 2 > len(found) else None
+
+
+def bytes_per_id(remembered: Data) -> float | None:
+    """Memory of a remembered id, from the largest store and the empty one."""
+    counts = sorted(map(int, remembered))
+    if len(counts) < 2:
+        return None
+    most, least = (remembered[str(count)]["resident_mb"] for count in (counts[-1], counts[0]))
+    return float((most - least) * 2**20 / (counts[-1] - counts[0]))
+
+
+def targets(data: Data) -> list[Target]:
+    """Each target of the product."""
+    remembered = data.get("remembered") or {}
+    obvious = data.get("obvious_remembered")
+    at = {int(n): of_bursts(each["bursts"], "cpu_us") for n, each in remembered.items()}
+    speed = {int(n): of_bursts(each["bursts"], "payments_per_s") for n, each in remembered.items()}
+    most = max(at, default=0)
+    idle = median(
+        run["idle_percent"] for run in data["contenders"].get("product", {}).get("runs", [])
+    )
+    product_us = burst(data, "product", "cpu_us")
+    resume_s = remembered[str(most)]["resume_s"] if most else None
+    million = 1_000_000
+    return [
+        _ratio(
+            "at least 10 times the obvious Bytewax design, both with 1 M remembered ids",
+            speed.get(million),
+            of_bursts(obvious["bursts"], "payments_per_s") if obvious else None,
+            at_least=10,
+        ),
+        _ratio(
+            "at least 5 times Quix Streams",
+            burst(data, "product", "payments_per_s"),
+            burst(data, "quix", "payments_per_s"),
+            at_least=5,
+        ),
+        _ratio(
+            "CPU per payment at most that of Kafka Streams",
+            product_us,
+            burst(data, "streams", "cpu_us"),
+            at_most=1,
+        ),
+        _ratio(
+            "CPU per payment at most twice that of the bare loop",
+            product_us,
+            burst(data, "bare", "cpu_us"),
+            at_most=2,
+        ),
+        _ratio(
+            f"CPU per payment with {most:,} remembered ids within 10 % of that with none",
+            at.get(most),
+            at.get(0),
+            at_most=1.1,
+        ),
+        _limit(
+            "at most 64 bytes of memory for a remembered id", bytes_per_id(remembered), 64, "bytes"
+        ),
+        _limit(f"resumes with {most:,} ids within 15 s", resume_s, 15, "s"),
+        _limit("idle: at most 3 % of a core", idle, 3, "%"),
+        _limit(
+            "request to visible at 5,000/s, low latency: p99 at most 250 ms",
+            latency(data, "low-latency", 5_000, "p99_ms"),
+            250,
+            "ms",
+        ),
+        _of_two_processes(data),
+    ]
+
+
+def _of_two_processes(data: Data) -> Target:
+    if data["machine"]["cores"] >= _ENOUGH_CORES:
+        return _ratio(
+            "two processes at least 1.7 times one",
+            burst(data, "two", "payments_per_s"),
+            burst(data, "product", "payments_per_s"),
+            at_least=1.7,
+        )
+    return _ratio(
+        "CPU per payment of two processes within 15 % of one (too few cores to go faster)",
+        burst(data, "two", "cpu_us"),
+        burst(data, "product", "cpu_us"),
+        at_most=1.15,
+    )
+
+
+def _ratio(
+    text: str,
+    ours: float | None,
+    theirs: float | None,
+    *,
+    at_least: float | None = None,
+    at_most: float | None = None,
+) -> Target:
+    if ours is None or theirs is None:
+        return Target(text, "not measured", None)
+    ratio = ours / theirs
+    met = (at_least is None or ratio >= at_least) and (at_most is None or ratio <= at_most)
+    return Target(text, f"{ratio:.2f} times ({short(ours)} to {short(theirs)})", met)
+
+
+def _limit(text: str, value: float | None, at_most: float, unit: str) -> Target:
+    if value is None:
+        return Target(text, "not measured", None)
+    return Target(text, f"{short(value)} {unit}", value <= at_most)
+
+
+def short(value: float | None) -> str:
+    """A number with three digits or so; a dash when there is none."""
+    if value is None:
+        return "–"  # noqa: RUF001  (a dash, in a table)
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"

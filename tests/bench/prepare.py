@@ -1,0 +1,80 @@
+"""Builds the rivals, once, into `.bench/`, with pip, Maven and npm; all versions are pinned."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from collections.abc import Callable
+from pathlib import Path
+
+HERE = Path(__file__).parent
+RIVALS = HERE / "rivals"
+STORE = HERE.parents[1] / ".bench"
+PYTHON = STORE / "venv" / "bin" / "python"
+STREAMS = STORE / "streams"
+KAFKAJS = STORE / "kafkajs"
+_NEEDED = {
+    "javac": "a JDK, 17 or newer",
+    "mvn": "Maven",
+    "node": "Node.js, 18 or newer",
+    "npm": "npm",
+}
+
+
+def prepare(say: Callable[[str], None]) -> None:
+    """Build what is not there yet; ends the process when a tool is missing."""
+    lacking = [what for tool, what in _NEEDED.items() if shutil.which(tool) is None]
+    if lacking:
+        sys.exit(
+            f"the rivals need {', '.join(lacking)}; without them: make bench ARGS=--only=product"
+        )
+    STORE.mkdir(exist_ok=True)
+    streams, kafkajs = RIVALS / "streams", RIVALS / "kafkajs"
+    _once("venv", [HERE / "requirements.txt"], _make_venv, say)
+    _once("streams", sorted(p for p in streams.rglob("*") if p.is_file()), _make_streams, say)
+    _once("kafkajs", sorted(kafkajs.iterdir()), _make_kafkajs, say)
+
+
+def _once(
+    name: str, sources: list[Path], make: Callable[[], None], say: Callable[[str], None]
+) -> None:
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+    stamp = STORE / f"{name}.sha256"
+    if stamp.exists() and stamp.read_text() == digest:
+        return
+    say(f"building {name}, once")
+    shutil.rmtree(STORE / name, ignore_errors=True)
+    make()
+    stamp.write_text(digest)
+
+
+def _make_venv() -> None:
+    venv.create(STORE / "venv", with_pip=True)
+    options = ("--require-hashes", "--no-deps", "--only-binary", ":all:")
+    _run(str(PYTHON), "-m", "pip", "install", "-q", *options, "-r", str(HERE / "requirements.txt"))
+
+
+def _make_streams() -> None:
+    pom = RIVALS / "streams" / "pom.xml"
+    _run("mvn", "-q", "-B", "-f", str(pom), f"-Dbench.target={STREAMS}", "package")
+
+
+def _make_kafkajs() -> None:
+    shutil.copytree(RIVALS / "kafkajs", KAFKAJS)
+    _run("npm", "ci", "--silent", "--no-audit", "--no-fund", "--prefix", str(KAFKAJS))
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
+    )
+    if done.returncode != 0:
+        sys.exit(f"{command[0]} failed:\n{done.stdout[-3000:]}")

@@ -1,0 +1,206 @@
+"""The report: tables in Markdown, for `docs/performance.md` and for the terminal."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench import figures
+from bench.contenders import RATES
+from bench.figures import Data, burst, latency, median, of_bursts, short
+
+_FELL_BEHIND = "falls behind"
+
+
+def write(path: Path, block: str, text: str) -> None:
+    """Put `text` between the two marks of a block in a document."""
+    document = path.read_text(encoding="utf-8")
+    begin, end = f"<!-- {block} -->", f"<!-- /{block} -->"
+    pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+    if not pattern.search(document):
+        raise ValueError(f"{path} has no {begin} ... {end}")
+    path.write_text(pattern.sub(lambda _: f"{begin}\n{text}\n{end}", document), encoding="utf-8")
+
+
+def full(data: Data) -> str:
+    """All tables."""
+    return "\n\n".join(
+        [
+            _conditions(data),
+            "### Backlog",
+            _backlog(data),
+            "### From request to visible outcome",
+            _latencies(data),
+            *(["### Remembered ids", _remembered(data)] if data.get("remembered") else []),
+            *(["### More than usual", _overload(data)] if data.get("overload") else []),
+            "### Targets",
+            _targets(data),
+            "### Settings",
+            _settings(data),
+        ]
+    )
+
+
+def headline(data: Data) -> str:
+    """The table of the README."""
+    rows = [("hardware", _hardware(data))]
+    for name, text in (
+        ("product", "catching up with a backlog"),
+        ("streams", "Kafka Streams, the same work"),
+        ("quix", "Quix Streams"),
+        ("obvious", "Bytewax with stock connectors, not exactly-once"),
+        ("kafkajs", "a KafkaJS service"),
+    ):
+        speed, cpu = burst(data, name, "payments_per_s"), burst(data, name, "cpu_us")
+        rows.append((text, f"{short(speed)} payments/s, {short(cpu)} µs of CPU each"))
+    for rate in (1_000, 5_000):
+        for name, text in (("product", "1 s epochs"), ("low-latency", "low latency")):
+            p50, p99 = (latency(data, name, rate, each) for each in ("p50_ms", "p99_ms"))
+            rows.append(
+                (
+                    f"request to `read_committed` reader, {text}, {rate:,}/s",
+                    f"p50 {short(p50)} ms, p99 {short(p99)} ms",
+                )
+            )
+    if remembered := data.get("remembered"):
+        most = max(map(int, remembered))
+        rows += [
+            ("memory of a remembered id", f"{short(figures.bytes_per_id(remembered))} bytes"),
+            (f"resume with {most:,} ids", f"{short(remembered[str(most)]['resume_s'])} s"),
+        ]
+    rows.append(("idle", f"{short(_idle(data, 'product'))} % of a core"))
+    return _table(["", ""], rows)
+
+
+def _idle(data: Data, name: str) -> float | None:
+    return median(run["idle_percent"] for run in data["contenders"][name]["runs"])
+
+
+def _hardware(data: Data) -> str:
+    machine = data["machine"]
+    return (
+        f"{machine['cores']} cores ({machine['cpu']}), {machine['memory_gb']} GB, shared with the"
+        " broker and the load"
+    )
+
+
+def _conditions(data: Data) -> str:
+    machine = data["machine"]
+    return (
+        f"{_hardware(data)}. Apache Kafka {machine['kafka']}, one broker; Python"
+        f" {machine['python']}, Java {machine['java']}, Node.js {machine['node']}. Requests of 200"
+        f" bytes, 5 % duplicates, 1 % invalid; 3 partitions. Medians of {data['rounds']} rounds,"
+        f" contenders in turn in each. Load average before the start: {machine['load']}."
+    )
+
+
+def _backlog(data: Data) -> str:
+    rows = []
+    for name, each in data["contenders"].items():
+        bursts = [run["burst"] for run in each["runs"] if "burst" in run]
+        if not bursts:
+            continue
+        speeds = [one["payments_per_s"] for one in bursts]
+        rows.append(
+            (
+                each["title"],
+                short(burst(data, name, "payments_per_s")),
+                f"{short(min(speeds))} to {short(max(speeds))}",
+                short(burst(data, name, "cpu_us")),
+                short(burst(data, name, "peak_mb")),
+                short(_idle(data, name)),
+                _correct(each["runs"]),
+            )
+        )
+    head = ["", "payments/s", "least to most", "CPU s per million", "peak MB", "idle CPU %"]
+    return _table([*head, "outcomes right"], rows)
+
+
+def _correct(runs: list[Data]) -> str:
+    checks = [run["check"] for run in runs if "check" in run]
+    right = all(check["outcomes"] == check["outcomes_wanted"] for check in checks)
+    return ("yes" if right else "no") if checks else figures.short(None)
+
+
+def _latencies(data: Data) -> str:
+    rows = []
+    for name, each in data["contenders"].items():
+        if not each["rates"]:
+            continue
+        cells = [each["title"]]
+        for rate in each["rates"]:
+            found = [latency(data, name, rate, p) for p in ("p50_ms", "p99_ms", "p999_ms")]
+            cells.append(_FELL_BEHIND if found[0] is None else " / ".join(map(short, found)))
+        rows.append(tuple(cells))
+    return "p50 / p99 / p99.9 in milliseconds.\n\n" + _table(
+        ["", *(f"{rate:,}/s" for rate in RATES)], rows
+    )
+
+
+def _remembered(data: Data) -> str:
+    rows = [
+        (
+            f"this product, {int(count):,} ids",
+            short(of_bursts(each["bursts"], "payments_per_s")),
+            short(of_bursts(each["bursts"], "cpu_us")),
+            short(each["resident_mb"]),
+            short(each["resume_s"]),
+        )
+        for count, each in data["remembered"].items()
+    ]
+    if obvious := data.get("obvious_remembered"):
+        rows.append(
+            (
+                f"obvious Bytewax design, {obvious['ids']:,} ids",
+                short(of_bursts(obvious["bursts"], "payments_per_s")),
+                short(of_bursts(obvious["bursts"], "cpu_us")),
+                short(obvious["bursts"][-1]["peak_mb"]),
+                short(None),
+            )
+        )
+    return _table(["", "payments/s", "CPU s per million", "resident MB", "resume s"], rows)
+
+
+def _overload(data: Data) -> str:
+    found = data["overload"]
+    rows = [
+        (
+            title,
+            short(found[name]["payments_per_s"]),
+            short(found[name]["cpu_us"]),
+            short(found[name]["peak_mb"]),
+        )
+        for name, title in (
+            ("usual", "3 input partitions"),
+            ("hot", "one hot partition of 3"),
+            ("many", "100 input partitions"),
+            ("large", f"records of {found['large']['record_bytes'] / 1e6:g} MB"),
+        )
+    ]
+    slow = found["slow"]
+    return (
+        _table(["", "payments/s", "CPU s per million", "peak MB"], rows)
+        + f"\n\nA gateway that takes at most {slow['gateway_per_s']:,} payments/s, given"
+        f" {slow['payments']:,} at {short(slow['sent_per_s'])}/s: {slow['most_behind']:,} of them"
+        " were waiting in Kafka when the last one was sent; no transaction timed out; all were"
+        f" settled at {short(slow['payments_per_s'])}/s, the second half at"
+        f" {short(slow['second_half_per_s'])}/s; memory went from {short(slow['before_mb'])} to at"
+        f" most {short(slow['peak_mb'])} MB."
+    )
+
+
+def _targets(data: Data) -> str:
+    said = {True: "met", False: "**not met**", None: "–"}  # noqa: RUF001
+    return _table(
+        ["target", "measured", ""],
+        [(each.text, each.measured, said[each.met]) for each in figures.targets(data)],
+    )
+
+
+def _settings(data: Data) -> str:
+    rows = [(each["title"], each["settings"]) for each in data["contenders"].values()]
+    return _table(["", ""], rows)
+
+
+def _table(head: list[str], rows: Sequence[tuple[str, ...]]) -> str:
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1) if len(head) > 2 else ["---"] * len(head)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [*lines, *map(list, rows)])

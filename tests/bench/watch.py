@@ -1,0 +1,142 @@
+"""What is seen from outside: outcomes as a `read_committed` reader sees them, CPU, and memory."""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from confluent_kafka import Consumer, TopicPartition
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_SAMPLE_S = 0.1
+_PATIENCE_S = 180.0
+
+
+class Reader:
+    """Reads a topic as it grows, in a thread; counts its records and notes when each key came.
+
+    Attributes:
+        count: Records so far.
+        first_seen: By key, when the first record with it was there, in seconds since 1970.
+    """
+
+    def __init__(self, bootstrap: str, topic: str) -> None:
+        self.count = 0
+        self.first_seen: dict[bytes, float] = {}
+        self._noting = False
+        self._last = 0.0
+        self._stop = False
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": bootstrap,
+                "group.id": "bench",
+                "enable.auto.commit": False,
+                "auto.offset.reset": "earliest",
+                "isolation.level": "read_committed",
+                "fetch.wait.max.ms": 20,
+                "queued.max.messages.kbytes": 131_072,
+            }
+        )
+        partitions = self._consumer.list_topics(topic, timeout=10).topics[topic].partitions
+        self._consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
+        self._thread = threading.Thread(target=self._read, daemon=True)
+
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Leave Kafka."""
+        self._stop = True
+        self._thread.join()
+        self._consumer.close()
+
+    def _read(self) -> None:
+        while not self._stop:
+            messages = self._consumer.consume(10_000, 0.01)
+            if not messages:
+                continue
+            now = time.time()
+            if self._noting:
+                for message in messages:
+                    self.first_seen.setdefault(message.key() or b"", now)
+            self._last = now
+            self.count += sum(message.error() is None for message in messages)
+
+    def note(self, *, keys: bool) -> None:
+        """Begin to note when keys come, or to count only, which costs less."""
+        self.first_seen = {}
+        self._noting = keys
+
+    def wait_for(
+        self, count: int, check: Callable[[], None], patience_s: float = _PATIENCE_S
+    ) -> float | None:
+        """When the `count`-th record was there; None if it was not within `patience_s`."""
+        deadline = time.monotonic() + patience_s
+        while self.count < count:
+            if time.monotonic() > deadline:
+                return None
+            check()
+            time.sleep(0.01)
+        return self._last
+
+
+class Usage:
+    """CPU and memory of processes and all their children."""
+
+    def __init__(self, pids: Iterable[int]) -> None:
+        self._pids = list(pids)
+        self.peak_bytes = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take no more samples."""
+        self._stop.set()
+        self._thread.join()
+
+    def _sample(self) -> None:
+        while not self._stop.wait(_SAMPLE_S):
+            self.peak_bytes = max(self.peak_bytes, self.resident_bytes())
+
+    def cpu_s(self) -> float:
+        """Seconds of CPU so far, user and system; those of children that ended included."""
+        ticks = 0
+        for pid in self._tree():
+            fields = _stat(pid)
+            # utime, stime, and those of children that were waited for
+            ticks += sum(map(int, fields[11:15])) if fields else 0
+        return ticks / _TICKS
+
+    def resident_bytes(self) -> int:
+        """Memory in use now: the sum over the processes of what each has resident."""
+        total = 0
+        for pid in self._tree():
+            try:
+                statm = Path(f"/proc/{pid}/statm").read_text()
+            except OSError:
+                continue
+            total += int(statm.split()[1]) * _PAGE
+        return total
+
+    def _tree(self) -> list[int]:
+        found, queue = [], list(self._pids)
+        while queue:
+            pid = queue.pop()
+            found.append(pid)
+            for listed in Path(f"/proc/{pid}/task").glob("*/children"):
+                try:
+                    queue += map(int, listed.read_text().split())
+                except OSError:
+                    continue
+        return found
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat from the third one on; none if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []

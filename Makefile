@@ -48,8 +48,8 @@ bench-quick: $(VENV)/.complete ## The same in three minutes, into .bench/report
 	@PYTHONPATH=tests:tests/integration:. $(RUN) -m bench --quick $(ARGS)
 
 monitoring: $(VENV)/.complete ## Make the rules and the dashboard again, from what they are made of
-	@$(RUN) -m ops.rules > prometheus/rules.yaml
-	@$(RUN) -m ops.dashboard > grafana/dashboard.json
+	@$(RUN) -m grafana.rules > grafana/prometheus/rules.yaml
+	@$(RUN) -m grafana.dashboard > grafana/dashboard.json
 
 soak: $(VENV)/.complete ## Run for half an hour at a steady rate, and see that nothing grows
 	@PYTHONPATH=tests:tests/integration:. $(RUN) -m soak $(ARGS)

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from alert_cases import CASES, Case
 
-from ops import rules
+from grafana import rules
 
 ROOT = Path(__file__).parents[2]
-PLAIN = ROOT / "prometheus" / "rules.yaml"
+PLAIN = ROOT / "grafana/prometheus/rules.yaml"
 RUNBOOKS = ROOT / "docs" / "runbooks"
 ALERTS = re.findall(r"- alert: (\w+)", PLAIN.read_text())
 

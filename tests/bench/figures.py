@@ -151,7 +151,7 @@ def _limit(text: str, value: float | None, at_most: float, unit: str) -> Target:
 def short(value: float | None) -> str:
     """A number with three digits or so; a dash when there is none."""
     if value is None:
-        return "–"  # noqa: RUF001  (a dash, in a table)
+        return "–"
     if abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"

@@ -189,7 +189,7 @@ def _overload(data: Data) -> str:
 
 
 def _targets(data: Data) -> str:
-    said = {True: "met", False: "**not met**", None: "–"}  # noqa: RUF001
+    said = {True: "met", False: "**not met**", None: "–"}
     return _table(
         ["target", "measured", ""],
         [(each.text, each.measured, said[each.met]) for each in figures.targets(data)],

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from model import DASHBOARD, PANELS, PATH, targets
 
-from ops import dashboard
+from grafana import dashboard
 
 VARIABLES = {each["name"]: each for each in DASHBOARD["templating"]["list"]}
 TARGETS = dict(targets())

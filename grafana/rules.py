@@ -1,6 +1,6 @@
 """The rules for a Prometheus without an operator, cut out of the PrometheusRule.
 
-python -m ops.rules > prometheus/rules.yaml
+python -m grafana.rules > grafana/prometheus/rules.yaml
 """
 
 import sys

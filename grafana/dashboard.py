@@ -1,6 +1,6 @@
 """The Grafana dashboard, row by row, as a person on call reads it: what is wrong, then where.
 
-python -m ops.dashboard > grafana/dashboard.json
+python -m grafana.dashboard > grafana/dashboard.json
 
 Every selector has the variables `$job` and `$instance`; queries are written with `{}` in their
 place.

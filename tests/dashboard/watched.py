@@ -40,7 +40,7 @@ class Prometheus:
                         "scrape_timeout": interval,
                         "evaluation_interval": interval,
                     },
-                    "rule_files": [str(ROOT / "prometheus" / "rules.yaml")],
+                    "rule_files": [str(ROOT / "grafana/prometheus/rules.yaml")],
                     "scrape_configs": [
                         {
                             "job_name": JOB,

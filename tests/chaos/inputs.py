@@ -69,8 +69,8 @@ def _offsets_expired(scene: Scene) -> None:
     every=3,
 )
 def _retention(scene: Scene) -> None:
-    scene.carry_on()
     scene.load.pause()
+    scene.carry_on()
     scene.load.new_era()
     scene.load.burst(200)
     topic, partition = scene.topics.requested, scene.rng.randrange(scene.load.partitions)

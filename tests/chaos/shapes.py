@@ -140,19 +140,32 @@ class Ensemble:
         return [flow.wait_for_exit(ENDS_WITHIN_S) for flow in self.flows]
 
     def kill_one(self, number: int) -> None:
-        """Kill one of the processes, and see all others end.
-
-        Those that still wait for their peers at their start would go on to wait for them, until
-        the killed one is started again; whoever supervises them ends them as well.
-        """
-        started = ["source partition resumes" in flow.log for flow in self.flows]
+        """Kill one of the processes, and see all others end."""
+        met = self._met()
         self.flows[number].process.kill()
-        for flow, connected in zip(self.flows, started, strict=True):
-            if not all(started) and not connected:
-                time.sleep(_GRACE_S)
-                flow.kill()
-        codes = self.wait_for_end()
+        codes = self._wait_for_all(met)
         assert 0 not in codes, f"exit codes {codes}: one ended as if all were well:\n{self.log}"
+
+    def _met(self) -> list[bool]:
+        """Which of the processes have met all others."""
+        return ["source partition resumes" in flow.log for flow in self.flows]
+
+    def _wait_for_all(self, met: list[bool]) -> list[int]:
+        """Wait for the end of all of them.
+
+        Those that had not met the others would go on to wait for the one that has ended, until it
+        is started again. Whoever supervises them ends them instead.
+        """
+        deadline = time.monotonic() + PATIENCE_S
+        while not self.ended:
+            assert time.monotonic() < deadline, f"nothing has ended:\n{self.log}"
+            time.sleep(0.05)
+        if not all(met):
+            time.sleep(_GRACE_S)
+            for flow, has_met in zip(self.flows, self._met(), strict=True):
+                if not has_met:
+                    flow.kill()
+        return self.wait_for_end()
 
     def stop(self) -> None:
         """One of them is told to stop; all of them do, in order."""
@@ -162,7 +175,7 @@ class Ensemble:
 
     def refusal(self) -> str:
         """Wait until it has ended, and return why it refused to start."""
-        codes = self.wait_for_end()
+        codes = self._wait_for_all([len(self.flows) == 1] * len(self.flows))
         reasons = self.reasons("refused to start")
         assert 0 not in codes, f"exit codes {codes}:\n{self.log}"
         assert reasons, f"no refusal:\n{self.log}"

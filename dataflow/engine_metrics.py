@@ -7,6 +7,7 @@ port for it, ask it over the loopback interface, and pass on the families named 
 
 import atexit
 import http.client
+import os
 import shutil
 import socket
 import tempfile
@@ -64,6 +65,9 @@ def prepare_engine_api(environ: MutableMapping[str, str]) -> int | None:
             raise SettingsError([f"{problem}; set it, or {_ENABLED}=0"]) from error
         atexit.register(shutil.rmtree, cache, ignore_errors=True)
         environ[_CACHE_PATH] = cache
+    elif not os.access(environ[_CACHE_PATH], os.W_OK | os.X_OK):
+        problem = f"{_CACHE_PATH}: {environ[_CACHE_PATH]!r} is no directory we may write to"
+        raise SettingsError([f"{problem}; choose another, or leave it out"])
     environ[_ENABLED] = "1"
     environ[_PORT] = str(port)
     return port

@@ -11,7 +11,8 @@ from dataflow.variables import GROUPS, VARIABLES, Variable
 BYTEWAX = """\
 # --- Bytewax (read by `python -m bytewax.run` itself) ---
 
-# Directory of the recovery store. Make it once: python -m bytewax.recovery DIRECTORY PARTITIONS
+# Directory of the recovery store, which is made if it is not there. Without one, a restart forgets
+# all paymentIds.
 BYTEWAX_RECOVERY_DIRECTORY=recovery
 
 # Whole seconds between two epochs, so also how long outputs wait to be committed.

@@ -154,6 +154,10 @@ class TestPrepare:
         with pytest.raises(SettingsError, match=f"{CACHE_PATH}: needs a writable directory"):
             prepare_engine_api({})
 
+    def test_a_cache_path_that_is_no_directory_is_refused(self) -> None:
+        with pytest.raises(SettingsError, match=f"{CACHE_PATH}: '/nonexistent' is no directory"):
+            prepare_engine_api({CACHE_PATH: "/nonexistent"})
+
 
 class TestWithTheEngine:
     def test_its_families_are_merged_into_both_formats(self) -> None:

@@ -4,7 +4,7 @@ States are MessagePack maps, so that neither an inserted field nor a moved class
 older snapshot means; a snapshot of an unknown version is refused.
 """
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -73,6 +73,13 @@ class SegmentState(State, kw_only=True, frozen=True):
     """(number of ids, when they were read in milliseconds since 1970) of each batch."""
 
 
+# Made here, not at their first use: that may be by several workers at once, and msgspec (0.22) then
+# crashes, as one of them finds what it has to know of a type half made by another.
+_DECODERS: dict[type[State], Any] = {
+    kind: msgspec.msgpack.Decoder(kind) for kind in (State, SourceState, SegmentState)
+}
+
+
 def pack(state: State) -> bytes:
     """The bytes that recovery keeps."""
     return msgspec.msgpack.encode(state)
@@ -86,9 +93,11 @@ def unpack(packed: object, kind: type[_State]) -> _State:
     """
     snapshot = packed if isinstance(packed, bytes) else b""
     try:
-        version = msgspec.msgpack.decode(snapshot, type=State).version
+        version: int = _DECODERS[State].decode(snapshot).version
         if version <= VERSION:
-            return msgspec.msgpack.decode(snapshot, type=kind)
+            decoder = _DECODERS.get(kind) or msgspec.msgpack.Decoder(kind)
+            state: _State = decoder.decode(snapshot)
+            return state
     except msgspec.DecodeError as error:
         raise StartRefusedError(
             f"The recovery directory holds a snapshot that is not ours ({error}). Point"

@@ -1,6 +1,8 @@
 """What recovery persists: it comes back as it was, or not at all."""
 
 import pickle
+import subprocess
+import sys
 
 import msgspec
 import pytest
@@ -139,3 +141,31 @@ def test_no_bytes_raise_anything_else(snapshot: bytes) -> None:
 
 def test_a_state_without_fields_is_just_its_version() -> None:
     assert unpack(pack(State()), State) == State(version=VERSION)
+
+
+MANY_WORKERS = """
+import os, sys, threading
+from schemas.state import LedgerState, SourceState, pack, unpack
+packed = pack(SourceState(
+    cluster="c", topic="t", group="g", lanes=4, start_offset=0, next_offset=5, ledger=LedgerState()
+))
+sys.setswitchinterval(1e-6)
+for _ in range(50):
+    if os.fork() == 0:  # each time it is the first time
+        begin = threading.Barrier(6)
+        def work():
+            begin.wait()
+            unpack(packed, SourceState)
+        workers = [threading.Thread(target=work) for _ in range(6)]
+        [worker.start() for worker in workers]
+        [worker.join() for worker in workers]
+        os._exit(0)
+    assert os.wait()[1] == 0, "crashed"
+"""
+
+
+def test_several_workers_may_unpack_the_first_states_at_once() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", MANY_WORKERS], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -17,6 +17,8 @@ ENDS_WITHIN_S = 60.0
 PATIENCE_S = 120.0
 """For whatever must happen at last; only a machine under heavy load needs much of it."""
 _GRACE_S = 1.0
+_MET = "source partition resumes"
+"""Only processes that have met all others get so far as to log this."""
 # A flow must not outlive the campaign, however that ends.
 _WITH_US = ("setpriv", "--pdeathsig", "KILL")
 
@@ -132,40 +134,30 @@ class Ensemble:
             time.sleep(0.1)
 
     def wait_for_end(self, timeout_s: float = PATIENCE_S) -> list[int]:
-        """Wait until the first process has ended, then all of them; their exit codes."""
+        """Wait until the first process has ended, then all of them; their exit codes.
+
+        A process that had not met all others by then would go on to wait for the one that has
+        ended, until that is started again. Whoever supervises them ends it instead.
+        """
         deadline = time.monotonic() + timeout_s
         while not self.ended:
             assert time.monotonic() < deadline, f"nothing ended in {timeout_s:g} s:\n{self.log}"
             time.sleep(0.05)
+        if len(self.flows) > 1 and not self._have_met():
+            time.sleep(_GRACE_S)
+            for flow in self.flows:
+                if _MET not in flow.log:
+                    flow.kill()
         return [flow.wait_for_exit(ENDS_WITHIN_S) for flow in self.flows]
+
+    def _have_met(self) -> bool:
+        return all(_MET in flow.log for flow in self.flows)
 
     def kill_one(self, number: int) -> None:
         """Kill one of the processes, and see all others end."""
-        met = self._met()
         self.flows[number].process.kill()
-        codes = self._wait_for_all(met)
+        codes = self.wait_for_end()
         assert 0 not in codes, f"exit codes {codes}: one ended as if all were well:\n{self.log}"
-
-    def _met(self) -> list[bool]:
-        """Which of the processes have met all others."""
-        return ["source partition resumes" in flow.log for flow in self.flows]
-
-    def _wait_for_all(self, met: list[bool]) -> list[int]:
-        """Wait for the end of all of them.
-
-        Those that had not met the others would go on to wait for the one that has ended, until it
-        is started again. Whoever supervises them ends them instead.
-        """
-        deadline = time.monotonic() + PATIENCE_S
-        while not self.ended:
-            assert time.monotonic() < deadline, f"nothing has ended:\n{self.log}"
-            time.sleep(0.05)
-        if not all(met):
-            time.sleep(_GRACE_S)
-            for flow, has_met in zip(self.flows, self._met(), strict=True):
-                if not has_met:
-                    flow.kill()
-        return self.wait_for_end()
 
     def stop(self) -> None:
         """One of them is told to stop; all of them do, in order."""
@@ -175,7 +167,7 @@ class Ensemble:
 
     def refusal(self) -> str:
         """Wait until it has ended, and return why it refused to start."""
-        codes = self._wait_for_all([len(self.flows) == 1] * len(self.flows))
+        codes = self.wait_for_end()
         reasons = self.reasons("refused to start")
         assert 0 not in codes, f"exit codes {codes}:\n{self.log}"
         assert reasons, f"no refusal:\n{self.log}"

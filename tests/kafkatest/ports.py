@@ -1,30 +1,54 @@
 """Ports that stay ours while nobody listens on them."""
 
+import fcntl
+import os
 import random
 import socket
+import tempfile
 import threading
+from pathlib import Path
 
 HOST = "127.0.0.1"
 # Below the range that Linux takes the ports of outgoing connections from. Out of that range, a
 # client that reconnects to a stopped broker can be given the broker's own port, and keep it.
 CANDIDATES = range(20_000, 32_000)
-_given: set[int] = set()
-"""Given out before: whoever got one may not listen on it yet, or be about to come back to it."""
+SLICE = 500
+"""Each process that asks has so many for itself: whoever got one may not listen on it yet."""
+
 _lock = threading.Lock()
+_mine: list[int] = []
+"""Ours, the one that was given out longest ago first."""
 
 
 def free(count: int) -> list[int]:
-    """Return that many different ports that nothing listens on, and that nobody else was given."""
-    found: set[int] = set()
+    """Return that many different ports that nothing listens on."""
     with _lock:
-        if len(_given) > len(CANDIDATES) // 2:
-            _given.clear()
-        while len(found) < count:
-            port = random.choice(CANDIDATES)
-            if port not in _given and is_free(port):
-                found.add(port)
-                _given.add(port)
-    return list(found)
+        if not _mine:
+            _mine.extend(random.sample(_slice(), SLICE))
+        found: list[int] = []
+        for _ in range(SLICE):
+            port = _mine.pop(0)
+            _mine.append(port)
+            if is_free(port):
+                found.append(port)
+            if len(found) == count:
+                return found
+    raise OSError(f"no {count} ports of {min(_mine)} to {max(_mine)} are free")
+
+
+def _slice() -> range:
+    """The first part of the candidates that no other process on this machine has for itself."""
+    for start in range(CANDIDATES.start, CANDIDATES.stop, SLICE):
+        path = Path(tempfile.gettempdir()) / f"kafkatest-ports-{start}"
+        # Never closed: it is ours for as long as this process lives.
+        claim = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(claim)
+        else:
+            return range(start, start + SLICE)
+    raise OSError("too many processes at once ask for ports")
 
 
 def is_free(port: int) -> bool:

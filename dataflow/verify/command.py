@@ -7,7 +7,8 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from dataflow import kinds, logs
@@ -20,7 +21,7 @@ from dataflow.verify.kafka import KafkaReader
 from dataflow.verify.progress import Progress
 from dataflow.verify.readings import Reading, compare
 
-HOLDS, BROKEN, NOT_CHECKED = 0, 1, 2
+HOLDS, BROKEN, NOT_CHECKED, INTERRUPTED = 0, 1, 2, 130
 """Exit codes."""
 
 _DESCRIPTION = """\
@@ -51,10 +52,8 @@ class Following:
         self._heard_s = time.monotonic()
 
     def stop(self, *_: object) -> None:
-        """Go on to the second reading; the signal a second time ends everything."""
+        """Go on to the second reading."""
         self._stopped = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def __call__(self) -> bool:
         """Whether to go on."""
@@ -86,6 +85,9 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         progress.end()
         print(error, file=sys.stderr)
         return NOT_CHECKED
+    except KeyboardInterrupt:
+        progress.end()
+        return INTERRUPTED
     return HOLDS if found.holds else BROKEN
 
 
@@ -100,13 +102,12 @@ def _check(
         return Check(settings, reader, scratch, running=args.running, progress=progress).run()
     first, second = (Reading(_made(scratch / name)) for name in ("first", "second"))
     following = Following(args.until_idle)
-    signal.signal(signal.SIGINT, following.stop)
-    signal.signal(signal.SIGTERM, following.stop)
-    for topic, chunks in reader.follow(following):
-        for chunk in chunks:
-            following.heard()
-            first.add(topic, chunk)
-        progress("records seen so far", first.records, 0)
+    with _ended_by_signals(following):
+        for topic, chunks in reader.follow(following):
+            for chunk in chunks:
+                following.heard()
+                first.add(topic, chunk)
+            progress("records seen so far", first.records, 0)
     check = Check(
         settings,
         reader,
@@ -116,9 +117,23 @@ def _check(
         progress=progress,
     )
     found = check.run()
-    found.notes.append(f"{first.records} records were seen while things happened, and again after")
+    found.notes.append(
+        f"{first.records} records were seen while things happened, {second.records} afterwards"
+    )
     compare(first, second, check.lows, found.findings)
     return found
+
+
+@contextmanager
+def _ended_by_signals(following: Following) -> Iterator[None]:
+    """Only the first reading: another signal, after that, ends everything as usual."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, following.stop) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _print(found: Report, reader: KafkaReader, *, as_json: bool) -> None:

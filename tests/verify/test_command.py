@@ -2,6 +2,7 @@
 
 import io
 import json
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -103,6 +104,26 @@ def test_what_is_not_there_any_more(world: Followed, capsys: pytest.CaptureFixtu
     out = capsys.readouterr().out
     assert "3  unseen" in out
     assert "requested[0] at 3 was there at first, and is not there any more" in out
+
+
+def test_a_signal_ends_the_first_reading_only(
+    world: Followed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = signal.getsignal(signal.SIGINT)
+
+    def interrupted(on: Callable[[], bool]) -> Iterator[tuple[str, list[Chunk]]]:
+        signal.raise_signal(signal.SIGINT)
+        while on():
+            yield "", []
+
+    monkeypatch.setattr(world, "follow", interrupted)
+    assert run("--follow", "--until-idle", "24h") == 0
+    assert signal.getsignal(signal.SIGINT) is usual
+
+
+def test_it_can_be_interrupted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(world, "look", lambda: signal.raise_signal(signal.SIGINT))
+    assert run() == 130
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
-from plain import find
+from invariants import find
 from world import AUDIT, FAILED, PROCESSED, REQUESTED, START_MS, Record, World, check, payment
 
 from dataflow.verify.check import Report

@@ -53,7 +53,20 @@ def test_what_is_gone(made: tuple[Reading, Reading], offset: int) -> None:
     made[0].add(TOPIC, chunk(SEEN))
     made[1].add(TOPIC, chunk({at: value for at, value in SEEN.items() if at != offset}))
     assert places(*made, {}) == [Place(TOPIC, 0, offset)]
-    assert places(made[1], made[0], {}) == [Place(TOPIC, 0, offset)]
+
+
+@pytest.mark.parametrize("offset", [0, 1, 4, 5])
+def test_what_appears_below_what_was_read(made: tuple[Reading, Reading], offset: int) -> None:
+    made[0].add(TOPIC, chunk({at: value for at, value in SEEN.items() if at != offset}))
+    made[1].add(TOPIC, chunk(SEEN))
+    assert places(*made, {}) == [Place(TOPIC, 0, offset)]
+
+
+def test_what_came_after_the_first_reading(made: tuple[Reading, Reading]) -> None:
+    made[0].add(TOPIC, chunk({0: b"a"}))
+    made[1].add(TOPIC, chunk(SEEN))
+    made[1].add(TOPIC, chunk(SEEN, partition=1))
+    assert places(*made, {}) == []
 
 
 @pytest.mark.parametrize("offset", SEEN)
@@ -115,5 +128,7 @@ def test_in_blocks_of_any_size(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(readings, "_BLOCK", block)
         compare(made[0], made[1], {}, findings)
-    different = {at for at in first.keys() | second.keys() if first.get(at) != second.get(at)}
+    ended = max(first, default=-1)
+    both = first.keys() | second.keys()
+    different = {at for at in both if at <= ended and first.get(at) != second.get(at)}
     assert findings.counts[Kind.UNSEEN] == len(different)

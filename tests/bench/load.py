@@ -91,7 +91,8 @@ def _producer(bootstrap: str) -> Producer:
         {
             "bootstrap.servers": bootstrap,
             "linger.ms": 2,
-            "compression.type": "lz4",
+            # KafkaJS can read nothing but gzip without more packages.
+            "compression.type": "none",
             "batch.size": 256 * 1024,
             "message.max.bytes": 2 * 1024 * 1024,
             "partitioner": "murmur2_random",

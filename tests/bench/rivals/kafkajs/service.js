@@ -72,9 +72,16 @@ function decide({ request, why }, source, seen) {
 
 async function main() {
   const kafka = new Kafka({ brokers: BENCH_BROKERS.split(','), logLevel: logLevel.ERROR })
-  const consumer = kafka.consumer({ groupId: BENCH_GROUP, readUncommitted: false, maxWaitTimeInMs: 100 })
+  const consumer = kafka.consumer({
+    groupId: BENCH_GROUP,
+    readUncommitted: false,
+    maxWaitTimeInMs: 100,
+    // What it writes of a batch must fit into one of Kafka's: 1 MB, and nothing is compressed.
+    maxBytesPerPartition: 256 * 1024,
+  })
   const producer = kafka.producer({ transactionalId: BENCH_GROUP, idempotent: true, maxInFlightRequests: 1 })
   const seen = new Set()
+  consumer.on(consumer.events.CRASH, ({ payload }) => fail(payload.error))
   await producer.connect()
   await consumer.connect()
   await consumer.subscribe({ topics: [BENCH_REQUESTED], fromBeginning: true })
@@ -112,7 +119,9 @@ async function main() {
   })
 }
 
-main().catch((error) => {
+function fail(error) {
   console.error(error)
   process.exit(1)
-})
+}
+
+main().catch(fail)

@@ -1,0 +1,102 @@
+"""python -m dataflow.scaling --rate 50000 --window 1d --latency 2s."""
+
+import argparse
+import math
+import sys
+
+from msgspec import structs
+
+from dataflow.kinds import duration_s
+from dataflow.scaling.costs import Costs
+from dataflow.scaling.plan import Plan, Wish, plan
+
+_DURATION = duration_s("1ms", "366d")
+
+
+def main() -> int:
+    """Print the answer; 1 if the wished latency cannot be kept."""
+    wish = _wish()
+    found = plan(wish)
+    print("\n".join(lines(wish, found)))  # noqa: T201  (what a command prints is its interface)
+    return 0 if found.meets else 1
+
+
+def lines(wish: Wish, found: Plan) -> list[str]:
+    """The answer, in words."""
+    epoch = f"{found.epoch_s:g} (s)" if found.epoch_s else "0 (an epoch for every batch)"
+    waits = found.waits
+    kept = "" if found.meets else f"   NOT the wished {wish.latency_s:g} s"
+    cells = [f"cells                        {found.cells}"]
+    if found.cells > 1:
+        cells.append("                             split the requests by paymentId; each cell has")
+        cells.append("                             its own topics, KAFKA_GROUP_ID and store")
+    of = "of each cell" if found.cells > 1 else ""
+    writes = f"written at {_bytes(found.store_bytes_per_s)}/s by process 0"
+    brokers = f"{found.brokers} brokers or more (3 replicas)"
+    return [
+        *cells,
+        f"processes (-i, -a)           {found.processes} {of}".rstrip(),
+        f"input partitions             {found.partitions} {of}".rstrip(),
+        f"LANES                        {found.lanes}",
+        f"BYTEWAX_SNAPSHOT_INTERVAL    {epoch}",
+        "",
+        f"request to visible           p50 {waits.p50_s:.2g} s, p99 {waits.p99_s:.2g} s{kept}",
+        f"a worker is busy             {found.busy:.0%} of its time",
+        f"CPU of a process             {found.cores:.2g} cores",
+        f"memory of a process          {_bytes(found.memory_bytes)} for {found.ids:,.0f} ids",
+        f"recovery store of a cell     {_bytes(found.store_bytes)}, {writes}",
+        f"a restart takes about        {found.resume_s:,.0f} s",
+        f"Kafka                        {found.transactions_per_s:,.0f} transactions/s, {brokers}",
+    ]
+
+
+def _wish() -> Wish:
+    parser = argparse.ArgumentParser(prog="python -m dataflow.scaling", description=__doc__)
+    parser.add_argument("--rate", type=_rate, required=True, help="requests/s at the busiest time")
+    parser.add_argument("--average", type=_rate, help="requests/s over the window; default: --rate")
+    parser.add_argument("--memory-gb", type=_rate, default=64, help="of a process; %(default)s")
+    parser.add_argument("--window", type=_duration, default="7d", help="DEDUPE_WINDOW; default: 7d")
+    parser.add_argument("--latency", type=_duration, default="2s", help="p99; default: 2s")
+    parser.add_argument(
+        "--processes-in-cell", type=int, default=8, choices=range(1, 65), metavar="1..64"
+    )
+    for cost in structs.fields(Costs):
+        option = "--" + cost.name.replace("_", "-")
+        parser.add_argument(option, type=_rate, default=cost.default, help="measured; %(default)s")
+    args = vars(parser.parse_args())
+    costs = Costs(**{cost.name: args[cost.name] for cost in structs.fields(Costs)})
+    return Wish(
+        rate=args["rate"],
+        average=args["average"] or args["rate"],
+        memory_bytes=args["memory_gb"] * 1e9,
+        window_s=args["window"],
+        latency_s=args["latency"],
+        processes_in_cell=args["processes_in_cell"],
+        costs=costs,
+    )
+
+
+def _rate(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return value
+
+
+def _duration(text: str) -> float:
+    try:
+        return float(_DURATION.parse(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text}: expected {_DURATION.expects}") from None
+
+
+def _bytes(value: float) -> str:
+    for unit in ("B", "KB", "MB", "GB"):
+        if value < 1000:  # noqa: PLR2004
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:,.3g} TB"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

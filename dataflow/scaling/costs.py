@@ -1,0 +1,46 @@
+"""What one core was measured to do: the input of all that is calculated here.
+
+Each figure is of the two-core machine of docs/performance.md, rounded up. Another machine has
+others: measure them there (`make bench`) and give them to the calculator.
+"""
+
+from msgspec import Struct
+
+
+class Costs(Struct, frozen=True, kw_only=True):
+    """The costs of a payment, of an id, and of a commit."""
+
+    cpu_us: float = 12.0
+    """CPU of a payment in one process, librdkafka's threads included."""
+    worker_share: float = 0.8
+    """Share of it that the worker does itself, under Python's lock: no second thread helps it."""
+    exchange_us: float = 8.0
+    """CPU added to a payment that is read by one process and decided by another."""
+    id_bytes: float = 140.0
+    """Memory of a remembered id, of the whole process."""
+    stored_bytes: float = 28.0
+    """Recovery store of a remembered id."""
+    base_bytes: float = 200e6
+    """Memory of a process without ids."""
+    resume_us: float = 1.5
+    """Time that a remembered id adds to a restart."""
+    commit_s: float = 0.015
+    """Median of a lane's commit."""
+    commit_spread: float = 0.7
+    """Standard deviation of the logarithm of that: commits have a long tail."""
+    store_s: float = 0.01
+    """Time that Bytewax takes to close an epoch and to store its snapshots."""
+    poll_s: float = 0.02
+    """How often a source that has caught up asks Kafka."""
+    written_bytes: float = 650.0
+    """Bytes of a payment's events, before compression."""
+    broker_bytes_per_s: float = 50e6
+    """What one broker takes in, replication included."""
+
+
+COMMITS_AT_ONCE = 16
+"""Of one worker: see `dataflow.connectors.sink`."""
+FETCH_TOTAL_BYTES = 512 * 2**20
+"""Fetched but unread records of all partitions, at most: `dataflow.connectors.config`."""
+SEGMENT_IDS = 65_536
+"""Most ids of the segment that each epoch rewrites: `dataflow.core.ledger`."""

@@ -1,0 +1,138 @@
+"""From a rate, a window and a latency to processes, lanes, partitions and epochs.
+
+In this order, each being bounded by what comes before it:
+
+1. *processes*: the worker's thread is the limit of one, and should be busy for `BUSY` of its time
+   at most, so that a backlog is worked off; and the ids of the window must fit into its memory;
+2. *cells*: processes of one cluster close their epochs together and share one store, so a cluster
+   has at most `processes_in_cell` of them. Beyond that, the requests are split by paymentId into
+   topics of their own, each with a cluster, a group and a store of its own: a cell;
+3. *epochs*: whole seconds, as long as the wished latency allows; else one for every batch;
+4. *lanes*: as many as commit at once; few when every batch is an epoch, since each epoch waits for
+   the slowest of its commits;
+5. *partitions*: some for each process, so that its load is even.
+"""
+
+import math
+
+from msgspec import Struct
+
+from dataflow.scaling.costs import FETCH_TOTAL_BYTES, SEGMENT_IDS, Costs
+from dataflow.scaling.simulate import Setup, Waits, payment_us, simulate, utilisation
+
+BUSY = 0.6
+"""Of a worker's time at the given rate: the rest is for backlogs and bad days."""
+LANES_EACH, LANES_EACH_FAST = 8, 2
+"""Lanes of a process, with epochs of a second or more, and without."""
+PARTITIONS_EACH = 3
+FIXED_BYTES = FETCH_TOTAL_BYTES
+"""Memory that a process must have for what it has fetched, when there is a backlog."""
+MOST_LANES, MOST_PARTITIONS = 256, 65_536
+EPOCHS_S = (10.0, 5.0, 2.0, 1.0, 0.0)
+"""Longest first: a longer epoch costs less. More than 10 s only delays a restart."""
+
+
+class Wish(Struct, frozen=True, kw_only=True):
+    """What is asked for."""
+
+    rate: float
+    """Requests a second at the busiest time."""
+    average: float
+    """Requests a second over the window: so many are remembered."""
+    memory_bytes: float
+    """Of one process, at most."""
+    window_s: float
+    latency_s: float
+    """99 % of the outcomes are to be visible after so long."""
+    processes_in_cell: int = 8
+    costs: Costs = Costs()
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """The answer. All but `cells` and the broker's figures is of one cell."""
+
+    cells: int
+    processes: int
+    lanes: int
+    partitions: int
+    epoch_s: float
+    busy: float
+    waits: Waits
+    meets: bool
+    """Whether the wished latency is kept."""
+    cores: float
+    """Of a process, its client's threads included."""
+    ids: float
+    """Remembered in a process."""
+    memory_bytes: float
+    store_bytes: float
+    store_bytes_per_s: float
+    """Written by process 0 for the whole cell: the newest segment of each partition, each epoch."""
+    resume_s: float
+    transactions_per_s: float
+    """Of all cells."""
+    brokers: int
+    """For all cells, by what is written with three replicas."""
+
+
+def plan(wish: Wish) -> Plan:
+    """The smallest way to do it; the fastest one there is, if none is fast enough."""
+    costs = wish.costs
+    cells, processes = _sizes(wish)
+    rate = wish.rate / cells
+    setup, waits = _epochs(wish, rate, processes)
+    partitions = min(MOST_PARTITIONS, max(3, PARTITIONS_EACH * processes))
+    average = wish.average / cells
+    ids = average * wish.window_s / processes
+    cycle_s = waits.cycle_s
+    touched = min(SEGMENT_IDS / 2, average * wish.window_s / partitions) * costs.stored_bytes
+    written = wish.rate * costs.written_bytes * 3
+    return Plan(
+        cells=cells,
+        processes=processes,
+        lanes=setup.lanes,
+        partitions=partitions,
+        epoch_s=setup.epoch_s,
+        busy=utilisation(costs, setup),
+        waits=waits,
+        meets=waits.p99_s <= wish.latency_s,
+        cores=rate / processes * payment_us(costs, processes) * 1e-6,
+        ids=ids,
+        memory_bytes=FIXED_BYTES + costs.base_bytes + ids * costs.id_bytes,
+        store_bytes=average * wish.window_s * costs.stored_bytes,
+        store_bytes_per_s=touched * partitions / cycle_s + rate * costs.stored_bytes,
+        resume_s=3 + ids * costs.resume_us * 1e-6,
+        transactions_per_s=cells * setup.lanes / cycle_s,
+        brokers=max(3, math.ceil(written / costs.broker_bytes_per_s)),
+    )
+
+
+def _sizes(wish: Wish) -> tuple[int, int]:
+    """Cells, and processes of each."""
+    costs = wish.costs
+    room = max(1.0, wish.memory_bytes - FIXED_BYTES - costs.base_bytes)
+    for_ids = math.ceil(wish.average * wish.window_s * costs.id_bytes / room)
+
+    def needed(processes: int) -> int:
+        """Of all cells, if each has so many: the more, the more they exchange."""
+        one = utilisation(costs, Setup(wish.rate, processes, 1, 1.0)) * processes
+        return max(for_ids, math.ceil(one / BUSY), 1)
+
+    most = wish.processes_in_cell
+    for processes in range(1, most + 1):
+        if needed(processes) <= processes:
+            return 1, processes
+    return math.ceil(needed(most) / most), most
+
+
+def _epochs(wish: Wish, rate: float, processes: int) -> tuple[Setup, Waits]:
+    """The longest epochs that are short enough, or the shortest."""
+    tried = []
+    for epoch_s in EPOCHS_S:
+        each = LANES_EACH if epoch_s else LANES_EACH_FAST
+        lanes = min(MOST_LANES, each * processes)
+        setup = Setup(rate, processes, lanes, epoch_s)
+        tried.append((setup, simulate(wish.costs, setup)))
+        if tried[-1][1].p99_s <= wish.latency_s:
+            return tried[-1]
+    return min(tried, key=lambda each: each[1].p99_s)

@@ -1,0 +1,111 @@
+"""The product's own work on a payment, without Kafka and without the engine: from bytes to bytes.
+
+`python -m bench.pipeline product N` sends `PREPARED` batches N times through the steps, and
+`reference N` through the least that Python can do with them. `test_cost.py` counts the instructions
+of both, and a profiler shows where they go.
+"""
+
+import asyncio
+import sys
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+from msgspec import json
+
+from bench.load import requests
+from dataflow.batches import Fetched
+from dataflow.gateways.settle import settle
+from dataflow.gateways.simulated import SimulatedGateway
+from dataflow.steps.decode import Decode, is_for_memory
+from dataflow.steps.dedupe import Dedupe
+from dataflow.steps.process import Process
+from dataflow.steps.publish import Audit, Failed, Processed
+from dataflow.steps.remember import Remember
+from schemas.replies import Approved, Declined
+from schemas.requests import PaymentRequest
+
+BATCH = 2_000
+PREPARED = 4
+"""All are made whatever is run, so that two runs differ by nothing but the work."""
+LANES = 8
+_MAX_BYTES = 1_000_000
+_START = 1_767_225_600
+
+
+class Pipeline:
+    """The steps, put together by hand."""
+
+    def __init__(self) -> None:
+        self._gateway = SimulatedGateway()
+        self._decode = Decode(LANES, _MAX_BYTES, lambda _valid, _invalid: None)
+        self._remember = Remember.builder(LANES)(None)
+        build = Dedupe.builder(lambda _number, _ids: None)
+        self._lanes = {f"{lane:03d}": build(None) for lane in range(LANES)}
+        self._process = Process(self._charge, 256, lambda _seconds, _records: None)
+        topics = (Processed, "processed"), (Failed, "failed"), (Audit, "audit")
+        self._branches = [kind("requested", topic, _MAX_BYTES) for kind, topic in topics]
+
+    def _charge(self, batch: list[PaymentRequest]) -> list[Approved | Declined]:
+        return asyncio.run(settle(self._gateway, batch, deadline_s=30.0))
+
+    def run(self, batch: Fetched) -> int:
+        """Take one batch to its end; how many records it would publish."""
+        judged = []
+        for key, item in self._decode(batch):
+            if is_for_memory((key, item)):
+                self._remember.on_batch([item])
+            else:
+                judged += [(key, each) for each in self._lanes[key].on_batch([item])[0]]
+        published = 0
+        for decided in self._process(judged):
+            for branch in self._branches:
+                outgoing = branch(decided)
+                published += len(outgoing[1].values) if outgoing else 0
+        return published
+
+
+def batches(count: int) -> list[Fetched]:
+    """So many batches of requests."""
+    values = [value for _, value in requests("bench-", count * BATCH)]
+    return [
+        Fetched(
+            partition=0,
+            segment="00000/000000000",
+            dated_ms=_START * 1000,
+            offsets=np.arange(start, start + BATCH),
+            times_ms=np.full(BATCH, _START * 1000),
+            values=list(values[start : start + BATCH]),
+            next_offset=start + BATCH,
+            read_at=float(_START),
+        )
+        for start in range(0, count * BATCH, BATCH)
+    ]
+
+
+def reference(batch: Fetched) -> int:
+    """Decode each request, look its id up in a set, and encode two events: no more than that."""
+    seen: set[str] = set()
+    published = 0
+    for offset, value in zip(batch.offsets.tolist(), batch.values, strict=True):
+        request = _decode(value or b"")
+        payment_id = request["paymentId"]
+        if payment_id in seen:
+            continue
+        seen.add(payment_id)
+        source = {"topic": "requested", "partition": 0, "offset": offset}
+        reply = zlib.crc32(payment_id.encode())
+        event = {**request, "source": source, "gatewayReference": reply}
+        audit = {"paymentId": payment_id, "source": source, "gatewayReference": reply}
+        published += bool(_encode(event)) + bool(_encode(audit))
+    return published
+
+
+_decode = json.Decoder(dict).decode
+_encode = json.Encoder().encode
+
+if __name__ == "__main__":
+    what, times = sys.argv[1], int(sys.argv[2])
+    work: Callable[[Fetched], int] = reference if what == "reference" else Pipeline().run
+    for each in batches(PREPARED) * times:
+        work(each)

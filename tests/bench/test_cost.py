@@ -1,0 +1,98 @@
+"""The guard of the product's speed: what a payment costs, counted, not timed.
+
+Two counts that do not depend on how busy the machine is. Calls of functions, Python's and C's, are
+the same in every run: one more for each record is seen at once. Instructions see what calls hide,
+such as a slower library or a larger copy; they are compared with those of a minimal loop over the
+same bytes, so that another build of Python moves both.
+
+Where a change makes the product faster, lower the limits with it; where it must be slower, raise
+them in the same commit, which says why.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from bench import pipeline
+from dataflow.batches import Fetched
+from schemas import events
+
+ROOT = Path(__file__).parents[2]
+CALLS = 55.0
+"""Most calls for a payment."""
+MINIMAL = 4
+"""How often the minimal loop runs: as long as the product, or the start of Python would blur it."""
+RATIO = 4.7
+"""Most instructions for a payment, as a multiple of the minimal loop's."""
+
+
+def calls(work: Callable[[Fetched], object], batch: Fetched) -> int:
+    """How many functions are called to do the work."""
+    count = 0
+
+    def note(_frame: object, event: str, _argument: object) -> None:
+        nonlocal count
+        count += event in {"call", "c_call"}
+
+    sys.setprofile(note)
+    try:
+        work(batch)
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def calls_per_payment() -> float:
+    """Of a batch of the usual size, so that what is done once for a batch hardly counts."""
+    work = pipeline.Pipeline().run
+    warm, batch = pipeline.batches(2)
+    work(warm)
+    return calls(work, batch) / pipeline.BATCH
+
+
+def instructions(what: str, times: int) -> int:
+    """Of a whole process that sends the batches so many times through `what`."""
+    environ = {"PYTHONHASHSEED": "0", "PYTHONPATH": f"{ROOT}/tests:{ROOT}"}
+    tool = ["valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"]
+    command = [*tool, sys.executable, "-m", "bench.pipeline", what, str(times)]
+    done = subprocess.run(
+        command, env=os.environ | environ, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    found = re.search(r"I +refs: +([\d,]+)", done.stderr)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert found, done.stderr[-2000:]
+    return int(found[1].replace(",", ""))
+
+
+def test_calls_for_each_payment() -> None:
+    counted = calls_per_payment()
+    assert counted <= CALLS, f"{counted:.2f} calls for a payment, at most {CALLS} are allowed"
+
+
+def test_one_more_call_for_each_payment_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Say, a look at the clock in the encoder: the limit is as close as that."""
+    encode = events.encode
+    monkeypatch.setattr(events, "encode", lambda event: (time.time(), encode(event))[1])
+    assert calls_per_payment() > CALLS
+
+
+@pytest.mark.timeout(600)  # some seconds, unless the machine is very busy
+@pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind counts the instructions")
+def test_instructions_for_each_payment() -> None:
+    runs = ("product", 0), ("product", 1), ("reference", MINIMAL)
+    with ThreadPoolExecutor(2) as pool:
+        nothing, product, least = pool.map(lambda run: instructions(*run), runs)
+    ratio = MINIMAL * (product - nothing) / (least - nothing)
+    each = (product - nothing) / (pipeline.PREPARED * pipeline.BATCH)
+    assert ratio <= RATIO, (
+        f"{each:,.0f} instructions for a payment, {ratio:.2f} times those of the minimal loop; at"
+        f" most {RATIO} times are allowed"
+    )

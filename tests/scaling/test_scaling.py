@@ -1,0 +1,125 @@
+"""The calculator: what it answers follows from the figures, and never contradicts the settings."""
+
+import math
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec import structs
+
+from dataflow.connectors import sink
+from dataflow.core import ledger
+from dataflow.scaling import costs as figures
+from dataflow.scaling.__main__ import lines
+from dataflow.scaling.costs import Costs
+from dataflow.scaling.plan import BUSY, MOST_LANES, Wish, plan
+from dataflow.scaling.simulate import Setup, simulate, utilisation
+
+
+def wish(rate: float = 1_000, **changes: float) -> Wish:
+    asked = Wish(rate=rate, average=rate, memory_bytes=64e9, window_s=3_600, latency_s=2)
+    return structs.replace(asked, **changes)
+
+
+class TestSimulation:
+    def test_equal_questions_have_equal_answers(self) -> None:
+        setup = Setup(1_000, 1, 8, 1.0)
+        assert simulate(Costs(), setup) == simulate(Costs(), setup)
+
+    def test_with_epochs_a_request_waits_for_half_of_one(self) -> None:
+        waits = simulate(Costs(), Setup(1_000, 1, 8, 1.0))
+        assert 0.5 < waits.p50_s < 0.65
+        assert 1.0 < waits.p99_s < 1.3
+        assert 1.0 < waits.cycle_s < 1.2
+
+    def test_an_epoch_for_every_batch_takes_as_long_as_a_commit(self) -> None:
+        waits = simulate(Costs(), Setup(1_000, 1, 2, 0.0))
+        assert waits.p50_s < 4 * (Costs().commit_s + Costs().store_s)
+
+    def test_free_commits_leave_only_the_epoch(self) -> None:
+        """Then the wait is uniform over the epoch, which can be said exactly."""
+        free = Costs(commit_s=1e-9, store_s=0, commit_spread=0)
+        waits = simulate(free, Setup(1_000, 1, 8, 2.0))
+        assert waits.cycle_s == pytest.approx(2, abs=0.001)
+        assert waits.p50_s == pytest.approx(1, abs=0.05)
+        assert waits.p99_s == pytest.approx(1.98, abs=0.03)
+
+    def test_more_lanes_than_commit_at_once_take_turns(self) -> None:
+        one, two = (simulate(Costs(), Setup(100, 1, lanes, 0.0)).cycle_s for lanes in (16, 64))
+        assert two > 1.5 * one
+
+    def test_a_worker_that_is_too_slow_never_answers(self) -> None:
+        assert simulate(Costs(), Setup(1e6, 1, 8, 1.0)).p99_s == math.inf
+
+
+class TestPlan:
+    def test_a_small_rate_needs_one_process(self) -> None:
+        found = plan(wish(1_000))
+        assert (found.cells, found.processes, found.partitions, found.lanes) == (1, 1, 3, 8)
+        assert found.epoch_s == 1.0
+
+    def test_a_patient_reader_gets_longer_epochs(self) -> None:
+        assert plan(wish(latency_s=30)).epoch_s == 10.0
+
+    def test_a_hurried_one_gets_none_and_few_lanes(self) -> None:
+        found = plan(wish(latency_s=0.3))
+        assert (found.epoch_s, found.lanes, found.meets) == (0.0, 2, True)
+
+    def test_what_cannot_be_kept_is_said(self) -> None:
+        asked = wish(latency_s=0.001)
+        assert not plan(asked).meets
+        assert "NOT" in "\n".join(lines(asked, plan(asked)))
+
+    def test_ids_that_do_not_fit_need_more_processes(self) -> None:
+        one = plan(wish(1_000, window_s=86_400)).processes
+        assert plan(wish(1_000, window_s=7 * 86_400, memory_bytes=16e9)).processes > one
+
+    def test_a_million_a_second(self) -> None:
+        found = plan(wish(1e6))
+        assert found.cells > 1
+        assert found.meets
+        assert found.busy <= BUSY
+
+    @given(
+        st.floats(1, 2e6),
+        st.floats(1, 7 * 86_400),
+        st.floats(0.05, 60),
+        st.integers(1, 16),
+    )
+    @settings(max_examples=25, deadline=None)
+    def test_every_plan_can_be_configured(
+        self, rate: float, window_s: float, latency_s: float, most: int
+    ) -> None:
+        """Whatever is asked for: the settings that come out are ones that the product takes."""
+        found = plan(wish(rate, window_s=window_s, latency_s=latency_s, processes_in_cell=most))
+        assert found.processes <= most
+        assert found.processes <= found.lanes <= MOST_LANES
+        assert found.partitions >= found.processes
+        assert found.busy <= BUSY
+        assert found.epoch_s == int(found.epoch_s)
+        assert found.memory_bytes <= 64e9 * 1.01
+        assert utilisation(Costs(), Setup(rate, 1, 1, 1.0)) <= found.busy * found.cells * most
+
+
+def test_the_limits_are_those_of_the_product() -> None:
+    assert figures.COMMITS_AT_ONCE == sink._COMMITS_AT_ONCE
+    assert figures.SEGMENT_IDS == ledger.MAX_RECORDS
+    assert MOST_LANES == sink.MAX_LANES
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        ("--rate 5000 --window 1d --latency 2s", 0, "LANES                        8"),
+        ("--rate 5000 --latency 1ms", 1, "NOT the wished 0.001 s"),
+        ("--rate 5000 --window 7", 2, "expected a duration"),
+        ("--rate 0", 2, "not a number above 0"),
+        ("--rate 100000 --cpu-us 30 --window 1h", 0, "processes (-i, -a)           5"),
+    ],
+)
+def test_the_command(arguments: str, code: int, said: str) -> None:
+    command = [sys.executable, "-m", "dataflow.scaling", *arguments.split()]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, said in done.stdout + done.stderr) == (code, True), done

@@ -31,7 +31,7 @@ demo: $(VENV)/.complete ## Run it with an embedded broker, or with KAFKA_BROKERS
 	@$(RUN) -m dataflow.demo $(ARGS)
 
 test: lint ## Run every check: lint, types, tests; on a real Kafka where Java and Maven are there
-	@$(RUN) -m pytest --numprocesses 2 $(ARGS)
+	@$(RUN) -m pytest --numprocesses 4 $(ARGS)
 
 lint: $(VENV)/.complete
 	@$(RUN) -m ruff check

@@ -57,7 +57,7 @@ def test_the_defaults() -> None:
 
 
 def test_an_empty_variable_counts_as_unset() -> None:
-    assert settings(LANES="", PORT="  ", KAFKA_SSL_CA_LOCATION="") == settings()
+    assert settings(LANES="", PORT="  ", KAFKA_SSL_CA_LOCATION="", KAFKA_BROKER="") == settings()
 
 
 def test_blanks_around_a_value_do_not_matter() -> None:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Annotated
 
 import msgspec
 import numpy as np
@@ -17,7 +18,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
-from msgspec import Struct
+from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
 from dataflow.connectors import config
@@ -26,7 +27,6 @@ from dataflow.core.memory import Claims, Contested, Keys, Words
 from dataflow.core.segments import origin
 from dataflow.settings import KafkaSettings
 from dataflow.status import Status
-from schemas.events import Source
 from schemas.outcomes import INVALID_RECORD, ErrorCode, EventType
 from schemas.requests import KEY_BYTES, key_of
 
@@ -40,10 +40,21 @@ _LONGEST_S = 120.0
 """A start is not held up for longer: what is not found by then stays in doubt."""
 _CLOCKS_MS = 60_000
 """Clocks of different machines differ by less."""
+_OLDEST_MS = 366 * 86_400_000
+"""Older claims are not looked for: no DEDUPE_WINDOW is longer. A record may be stamped anyhow, and
+what is looked for begins at the stamp of the oldest one if nothing else is known."""
 
 
 class _Error(Struct):
     code: ErrorCode
+
+
+class _Place(Struct):
+    """A record of the input: whatever `origin` cannot hold is not ours."""
+
+    topic: str
+    partition: Annotated[int, Meta(ge=0, lt=1 << 16)]
+    offset: Annotated[int, Meta(ge=0, lt=1 << 48)]
 
 
 class _Audited(Struct, rename="camel"):
@@ -51,8 +62,8 @@ class _Audited(Struct, rename="camel"):
 
     event_type: EventType
     payment_id: str | None
-    source: Source
-    first_source: Source | None = None
+    source: _Place
+    first_source: _Place | None = None
     error: _Error | None = None
 
 
@@ -91,7 +102,8 @@ class AuditTrail:
 
     def _claims(self, contested: Contested) -> Claims:
         now = int(time.time() * 1000)
-        since, until = np.minimum(contested.since_ms, now), np.minimum(contested.until_ms, now)
+        since = np.clip(contested.since_ms, now - _OLDEST_MS, now)
+        until = np.minimum(contested.until_ms, now)
         first = (since - _CLOCKS_MS) // _MINUTE_MS
         last = (until + self._kafka.transaction_timeout_ms + _CLOCKS_MS) // _MINUTE_MS
         self._read_minutes(first, last)
@@ -130,7 +142,7 @@ class AuditTrail:
             topic = self._kafka.topic_audit
             consumer.assign([TopicPartition(topic, each, starts[each]) for each in ends])
             for messages in self._until(consumer, ends):
-                claims = _claims_in(messages)
+                claims = _claims_in(messages, self._kafka.topic_requested)
                 self._read.append(claims)
                 self._events += len(claims.origins)
         finally:
@@ -177,7 +189,7 @@ class AuditTrail:
             yield [message for message in messages if message.error() is None]
 
 
-def _claims_in(messages: list[Message]) -> Claims:
+def _claims_in(messages: list[Message], topic_requested: str) -> Claims:
     keys, origins = [], []
     for message in messages:
         try:
@@ -186,7 +198,7 @@ def _claims_in(messages: list[Message]) -> Claims:
             continue  # somebody else writes there, too
         source = event.first_source or event.source
         invalid = event.error is not None and event.error.code in INVALID_RECORD
-        if event.payment_id is not None and not invalid:
+        if event.payment_id is not None and not invalid and source.topic == topic_requested:
             keys.append(key_of(event.payment_id))
             origins.append(origin(source.partition, source.offset))
     words: Words = np.frombuffer(b"".join(keys), "<u8")

@@ -11,13 +11,14 @@ from kafkatest import Cluster
 from product import Topics
 
 from dataflow.connectors.trail import AuditTrail
-from dataflow.core.memory import Contested
+from dataflow.core.memory import RECALLED_MS, Contested
 from dataflow.core.segments import place
 from dataflow.settings import Settings
 from dataflow.status import Status
 from schemas.requests import key_of
 
 MINUTE_MS = 60_000
+REQUESTED = "t"
 NOW_MS = int(time.time() * 1000)
 
 
@@ -37,6 +38,7 @@ def trail_of(kafka: Cluster, topics: Topics, **environ: str) -> AuditTrail:
         "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
         "KAFKA_TRANSACTION_TIMEOUT": "30s",
         **topics.environ(),
+        "KAFKA_TOPIC_REQUESTED": REQUESTED,
         **environ,
     }
     status = Status(version="test", liveness_timeout_s=60)
@@ -49,14 +51,14 @@ def event(payment_id: str | None, offset: int, **fields: Any) -> dict[str, Any]:
         "eventId": "1",
         "eventType": "payment.processed",
         "paymentId": payment_id,
-        "source": {"topic": "t", "partition": 1, "offset": offset},
+        "source": {"topic": REQUESTED, "partition": 1, "offset": offset},
         "occurredAt": "2026-01-01T00:00:00.000Z",
         **fields,
     }
 
 
 def repeat(payment_id: str, offset: int, first: int) -> dict[str, Any]:
-    source = {"topic": "t", "partition": 0, "offset": first}
+    source = {"topic": REQUESTED, "partition": 0, "offset": first}
     return event(payment_id, offset, eventType="payment.duplicate", firstSource=source)
 
 
@@ -107,6 +109,26 @@ def test_what_is_no_event_of_ours_is_passed_over(
     assert claims(trail, "pay_1") == {("pay_1", 1, 2)}
 
 
+@pytest.mark.parametrize(
+    "differs",
+    [
+        {"topic": "another"},
+        {"partition": -1},
+        {"partition": 1 << 16},
+        {"offset": -1},
+        {"offset": 1 << 48},
+    ],
+)
+def test_nor_is_one_of_a_record_that_is_none_of_ours(
+    differs: dict[str, Any], kafka: Cluster, topics: Topics, trail: AuditTrail
+) -> None:
+    """Another flow may write to the same topic, and anybody may write nonsense."""
+    source = {"topic": REQUESTED, "partition": 1, "offset": 7, **differs}
+    publish(kafka, topics, event("pay_1", 0, source=source), event("pay_1", 2))
+    publish(kafka, topics, event("pay_1", 1, eventType="payment.conflict", firstSource=source))
+    assert claims(trail, "pay_1") == {("pay_1", 1, 2)}
+
+
 def test_only_the_time_in_question_is_read(
     kafka: Cluster, topics: Topics, trail: AuditTrail
 ) -> None:
@@ -118,6 +140,18 @@ def test_only_the_time_in_question_is_read(
     found = {offset for _, _, offset in claims(trail, "pay_1", since_ms=then, until_ms=then)}
     assert found >= {1, 2, 3}
     assert 0 not in found
+
+
+def test_a_record_stamped_long_ago_does_not_make_it_read_for_ever(
+    kafka: Cluster, topics: Topics, trail: AuditTrail
+) -> None:
+    """Nor one stamped in the future: a request has whatever time its producer gives it."""
+    publish(kafka, topics, event("pay_1", 1))
+    assert claims(trail, "pay_1", since_ms=0, until_ms=RECALLED_MS) == {("pay_1", 1, 1)}
+    assert len(trail._minutes) < 367 * 24 * 60
+    publish(kafka, topics, event("pay_2", 2))
+    later = trail_of(kafka, topics)
+    assert claims(later, "pay_2", since_ms=1 << 60, until_ms=RECALLED_MS) == {("pay_2", 1, 2)}
 
 
 def test_the_lanes_of_a_process_share_what_was_read(

@@ -142,6 +142,35 @@ def test_a_name_that_may_well_belong_to_others_is_ignored(foreign: str) -> None:
     assert settings(**{foreign: "x"}) == settings()
 
 
+# --- What is too much, and what too little ---
+
+LIMITS = {
+    "KAFKA_TRANSACTION_TIMEOUT": (["9999ms", "901s"], ["10s", "15m"]),
+    "KAFKA_MESSAGE_MAX_BYTES": (["65535", "104857601"], ["65536", "104857600"]),
+    "KAFKA_GROUP_ID": (["g" * 201], ["g", "g" * 200]),
+    "LANES": (["0", "257"], ["1", "256"]),
+    "DEDUPE_WINDOW": (["999ms", "8785h"], ["1s", "366d"]),
+    "GATEWAY_CONCURRENCY": (["0", "10001"], ["1", "10000"]),
+    "GATEWAY_DEADLINE": (["999ms", "901s"], ["1s", "15m"]),
+    "SIMULATED_DECLINE_RATE": (["1.01"], ["0", "1"]),
+    "SIMULATED_LATENCY": (["60001ms"], ["0ms", "60s"]),
+    "PORT": (["0", "65536"], ["1", "65535"]),
+    "METRICS_PORT": (["0", "65536"], ["1", "65535"]),
+    "LIVENESS_TIMEOUT": (["999ms", "3601s"], ["1s", "1h"]),
+    "APP_ENV": (["a" * 65], ["a", "a" * 64]),
+}
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_the_limits_of_each_variable(name: str) -> None:
+    beyond, within = LIMITS[name]
+    for text in beyond:
+        (problem,) = problems(**{name: text})
+        assert problem.startswith(f"{name}: expected ")
+    for text in within:
+        assert settings(**{name: text}).masked()[name]
+
+
 # --- Rules between variables ---
 
 

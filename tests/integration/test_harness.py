@@ -21,7 +21,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 from confluent_kafka.admin import AdminClient
-from kafkatest import Broker, Cluster, SecureBroker, ToolError
+from kafkatest import Broker, Cluster, SecureBroker, ToolError, ports
 
 TESTS = Path(__file__).parents[1]
 GROUP_TOOL = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
@@ -226,6 +226,26 @@ def run_without_java(tmp_path: Path, test: str, **env: str) -> subprocess.Comple
         text=True,
         check=False,
     )
+
+
+def test_no_port_is_given_out_twice() -> None:
+    """Nor to two processes of one test run: each has its share of them."""
+    drawn = [port for _ in range(200) for port in ports.free(3)]
+    assert len(set(drawn)) == 600
+    assert set(drawn) <= set(ports.CANDIDATES)
+    listing = "from kafkatest import ports; print(*ports.CANDIDATES)"
+    shares: list[set[str]] = []
+    for worker in ("gw0", "gw1"):
+        environ = os.environ | {
+            "PYTEST_XDIST_WORKER": worker,
+            "PYTEST_XDIST_WORKER_COUNT": "2",
+            "PYTHONPATH": str(TESTS),
+        }
+        command = [sys.executable, "-c", listing]
+        done = subprocess.run(command, check=True, capture_output=True, text=True, env=environ)
+        shares.append(set(done.stdout.split()))
+    assert all(shares)
+    assert not shares[0] & shares[1]
 
 
 NEEDS_KAFKA = "def test_no_payment_is_lost(kafka): pass"

@@ -42,5 +42,5 @@ COMMITS_AT_ONCE = 16
 """Of one worker: see `dataflow.connectors.sink`."""
 FETCH_TOTAL_BYTES = 512 * 2**20
 """Fetched but unread records of all partitions, at most: `dataflow.connectors.config`."""
-SEGMENT_IDS = 65_536
-"""Most ids of the segment that each epoch rewrites: `dataflow.core.ledger`."""
+LEAST_SEGMENT, MOST_SEGMENT, SEGMENT_FRACTION = 1_024, 65_536, 256
+"""Ids of the segment that each epoch rewrites, as a part of all: `dataflow.core.ledger`."""

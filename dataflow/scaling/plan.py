@@ -17,7 +17,13 @@ import math
 
 from msgspec import Struct
 
-from dataflow.scaling.costs import FETCH_TOTAL_BYTES, SEGMENT_IDS, Costs
+from dataflow.scaling.costs import (
+    FETCH_TOTAL_BYTES,
+    LEAST_SEGMENT,
+    MOST_SEGMENT,
+    SEGMENT_FRACTION,
+    Costs,
+)
 from dataflow.scaling.simulate import Setup, Waits, payment_us, simulate, utilisation
 
 BUSY = 0.6
@@ -85,7 +91,9 @@ def plan(wish: Wish) -> Plan:
     average = wish.average / cells
     ids = average * wish.window_s / processes
     cycle_s = waits.cycle_s
-    touched = min(SEGMENT_IDS / 2, average * wish.window_s / partitions) * costs.stored_bytes
+    of_partition = average * wish.window_s / partitions
+    segment = min(MOST_SEGMENT, max(LEAST_SEGMENT, of_partition / SEGMENT_FRACTION))
+    rewritten = segment / 2 * partitions * costs.stored_bytes
     written = wish.rate * costs.written_bytes * 3
     return Plan(
         cells=cells,
@@ -100,7 +108,7 @@ def plan(wish: Wish) -> Plan:
         ids=ids,
         memory_bytes=FIXED_BYTES + costs.base_bytes + ids * costs.id_bytes,
         store_bytes=average * wish.window_s * costs.stored_bytes,
-        store_bytes_per_s=touched * partitions / cycle_s + rate * costs.stored_bytes,
+        store_bytes_per_s=rewritten / cycle_s + rate * costs.stored_bytes,
         resume_s=3 + ids * costs.resume_us * 1e-6,
         transactions_per_s=cells * setup.lanes / cycle_s,
         brokers=max(3, math.ceil(written / costs.broker_bytes_per_s)),

@@ -105,7 +105,9 @@ class TestPlan:
 
 def test_the_limits_are_those_of_the_product() -> None:
     assert figures.COMMITS_AT_ONCE == sink._COMMITS_AT_ONCE
-    assert figures.SEGMENT_IDS == ledger.MAX_RECORDS
+    assert figures.LEAST_SEGMENT == ledger.MIN_RECORDS
+    assert figures.MOST_SEGMENT == ledger.MAX_RECORDS
+    assert figures.SEGMENT_FRACTION == ledger._FRACTION
     assert MOST_LANES == sink.MAX_LANES
 
 

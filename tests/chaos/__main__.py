@@ -33,7 +33,8 @@ def main() -> int:
         stages=tuple(Stage[name.upper()] for name in arguments.stages),
     )
     # Both mean: leave nothing running.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     reason = distribution.missing()
     if reason is not None:
         print(reason, file=sys.stderr)

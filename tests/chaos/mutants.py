@@ -56,8 +56,8 @@ KILLERS: Mapping[str, str] = {
         "tests/core/test_ledger.py::TestExpiry::test_a_segment_lives_for_the_window"
     ),
     "requests-of-aborted-transactions": f"{_DELIVERY}test_a_request_that_was_taken_back",
-    "audit-event-dropped": f"{_ONCE}test_two_workers",
-    "event-ids-at-random": f"{_ONCE}test_two_workers",
+    "audit-event-dropped": f"{_ONCE}test_two_processes",
+    "event-ids-at-random": f"{_ONCE}test_two_processes",
     "money-as-a-float": (
         "tests/schemas/test_events.py"
         "::TestAmount::test_it_is_a_json_number_with_the_digits_that_were_sent"

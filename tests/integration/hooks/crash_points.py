@@ -43,7 +43,7 @@ def _something(_args: tuple[Any, ...], result: Any) -> bool:
 
 
 def _records_too(_args: tuple[Any, ...], result: Any) -> bool:
-    return len(result) > 1
+    return bool(result)
 
 
 def _epoch_is_durable(args: tuple[Any, ...], _result: Any) -> bool:

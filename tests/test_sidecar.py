@@ -334,14 +334,14 @@ class TestStart:
         assert ask(again.port, "/live").status == 200
         again.stop()
 
-    def test_signals_stay_the_flows(self, sidecar: Sidecar) -> None:
+    def test_signals_stay_the_flows(self, status: Status, metrics: Metrics) -> None:
         """The handlers of uvicorn would swallow the SIGTERM that lets the flow drain."""
+        numbers = [signal.SIGTERM, signal.SIGINT]
+        before = [signal.getsignal(number) for number in numbers]
+        sidecar = Sidecar.start(status, metrics, 0, 0, host=LOOPBACK)
         ask(sidecar.port, "/live")
-        handlers: list[tuple[int, Callable[..., Any] | int | None]] = [
-            (signal.SIGTERM, signal.SIG_DFL),
-            (signal.SIGINT, signal.default_int_handler),
-        ]
-        assert [(number, signal.getsignal(number)) for number, _ in handlers] == handlers
+        assert [signal.getsignal(number) for number in numbers] == before
+        sidecar.stop()
 
     def test_one_daemon_thread_serves_both(self, status: Status, metrics: Metrics) -> None:
         before = set(threading.enumerate())

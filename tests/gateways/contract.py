@@ -27,7 +27,7 @@ async def without_pauses(_pause_s: float) -> None:
 
 async def definite(gateway: Gateway, requests: Sequence[PaymentRequest]) -> list[Definite]:
     """Settle as in production, but do not wait between two attempts."""
-    return await settle(gateway, requests, deadline_s=60, sleep=without_pauses)
+    return await settle(gateway, requests, deadline_s=200, sleep=without_pauses)
 
 
 class GatewayContract:

@@ -1,5 +1,8 @@
 """One lane of the sink by itself, against a real Kafka."""
 
+import threading
+from typing import Any
+
 import pytest
 from confluent_kafka import KafkaException
 from kafkatest import Cluster
@@ -8,7 +11,7 @@ from product import Topics
 from dataflow.batches import Outgoing
 from dataflow.connectors.sink import Commits, Lane
 from dataflow.core.times import StreamTimes
-from dataflow.errors import FencedError
+from dataflow.errors import CommitError, FencedError
 from dataflow.lifecycle import Lifecycle
 from dataflow.metrics import Metrics
 from dataflow.settings import Settings
@@ -39,6 +42,41 @@ def make_lane(kafka: Cluster, topics: Topics) -> Lane:
     )
     lane._finish_opening()
     return lane
+
+
+class NeverBack:
+    """A client as librdkafka can be when a coordinator went away: the timeout is not kept."""
+
+    def __init__(self, lane: Lane) -> None:
+        self.let_go = threading.Event()
+        self._producer, lane._producer = lane._producer, self  # type: ignore[assignment]
+
+    def send_offsets_to_transaction(self, *_: object) -> None:
+        self.let_go.wait()
+
+    def __len__(self) -> int:
+        return len(self._producer)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._producer, name)
+
+
+def test_a_commit_that_does_not_come_back_is_given_up(
+    kafka: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is a fault like any other, so that the next run can settle what is open."""
+    topics = Topics.fresh(kafka)
+    monkeypatch.setattr("dataflow.connectors.sink._GRACE_S", 0.1)
+    lane = make_lane(kafka, topics)
+    lane._timeout_s = 0.2
+    client = NeverBack(lane)
+    lane.write_batch([Outgoing(topics.outputs[2], keys=[b"a"], values=[b"1"], positions={0: 1})])
+    try:
+        with pytest.raises(CommitError, match=r"the Kafka client did not end its commit within"):
+            lane.snapshot()
+    finally:
+        client.let_go.set()
+    assert lane._status.last_commit_at is None
 
 
 def test_a_fenced_lane_says_so_whichever_call_notices(kafka: Cluster) -> None:

@@ -10,6 +10,7 @@ import shlex
 import shutil
 import socket
 import sqlite3
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +20,12 @@ from bytewax.recovery import init_db_dir
 from confluent_kafka import TopicPartition
 from invariants import check
 from kafkatest import Cluster, SecureBroker
+from kafkatest.ports import free
 from product import Flow, Topics, mixed_requests, read_all, request, run_until_decided, send
+
+from dataflow.connectors.cluster import inspect
+from dataflow.errors import StartRefusedError
+from dataflow.settings import Settings
 
 GROUP_TOOL = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
 COUNT = 600
@@ -84,10 +90,24 @@ def test_all_wrong_settings_are_named_at_once(
     assert all("; example: " in problem for problem in problems)
 
 
-def test_fewer_lanes_than_workers(kafka: Cluster, nowhere: Topics, tmp_path: Path) -> None:
-    with Flow(kafka, nowhere, tmp_path, "-w", "5") as flow:
+def test_fewer_lanes_than_workers_and_too_long_an_epoch(
+    kafka: Cluster, nowhere: Topics, tmp_path: Path
+) -> None:
+    with Flow(kafka, nowhere, tmp_path, "-w", "5", "-s", "21") as flow:
         assert flow.wait_for_exit() == 1
-    assert "LANES: 4 lanes are not enough for 5 workers" in flow.entries[-1]["problem"]
+    lanes, interval = [entry["problem"] for entry in flow.entries if "problem" in entry]
+    assert lanes.startswith("LANES: 4 lanes are not enough for 5 workers")
+    assert interval.startswith("BYTEWAX_SNAPSHOT_INTERVAL: ")
+
+
+def test_more_processes_than_there_is_to_read(
+    kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    addresses = ";".join(f"127.0.0.1:{port}" for port in free(4))
+    with Flow(kafka, topics, tmp_path, "-i", "0", "-a", addresses) as flow:
+        refusal = flow.refusal()
+    assert "4 processes of 1 workers are too many for the 3 partitions" in refusal
+    assert topics.requested in refusal
 
 
 @pytest.mark.parametrize("variable", ["PORT", "METRICS_PORT"])
@@ -108,6 +128,30 @@ def test_missing_topics_are_all_named(kafka: Cluster, nowhere: Topics, tmp_path:
         refusal = flow.refusal()
     for topic in (nowhere.requested, *nowhere.outputs):
         assert f"topic {topic}: does not exist" in refusal
+
+
+def test_output_topics_that_take_smaller_records_than_we_may_write(kafka: Cluster) -> None:
+    topics = Topics(f"t{uuid.uuid4().hex[:8]}")
+    kafka.create_topics({topics.requested: 1})
+    kafka.create_topics(dict.fromkeys(topics.outputs, 1), {"max.message.bytes": "100000"})
+
+    def look(most_bytes: int) -> None:
+        environ = {
+            "KAFKA_BROKERS": kafka.bootstrap,
+            "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
+            "KAFKA_MESSAGE_MAX_BYTES": str(most_bytes),
+            **topics.environ(),
+        }
+        inspect(Settings.from_env(environ).kafka)
+
+    look(100_000)
+    with pytest.raises(StartRefusedError) as caught:
+        look(100_001)
+    lines = str(caught.value).splitlines()
+    assert [line.partition(": takes records of at most 100000 ")[0] for line in lines] == [
+        f"topic {topic}" for topic in topics.outputs
+    ]
+    assert all("less than KAFKA_MESSAGE_MAX_BYTES (100001)" in line for line in lines)
 
 
 def test_no_broker(kafka: Cluster, nowhere: Topics, tmp_path: Path) -> None:

@@ -1,0 +1,80 @@
+"""What is refused though each setting is right in itself; that it is asked, the real flow shows."""
+
+import pytest
+
+from dataflow.connectors.cluster import Cluster
+from dataflow.errors import SettingsError, StartRefusedError
+from dataflow.launch import Launch
+from dataflow.runtime import _refuse_idle_processes, _refuse_misfits
+from dataflow.settings import Settings
+
+
+def settings(**environ: str) -> Settings:
+    return Settings.from_env({"KAFKA_SECURITY_PROTOCOL": "PLAINTEXT", **environ})
+
+
+def launch(*, processes: int = 1, workers: int = 1, interval_s: int = 1) -> Launch:
+    addresses = ";".join(f"127.0.0.1:{port}" for port in range(9000, 9000 + processes))
+    argv = ["-w", str(workers), "-s", str(interval_s)]
+    return Launch.read([*argv, "-i", "0", "-a", addresses] if processes > 1 else argv, {})
+
+
+def misfits(running: Launch, **environ: str) -> list[str]:
+    try:
+        _refuse_misfits(settings(**environ), running)
+    except SettingsError as error:
+        return error.problems
+    return []
+
+
+@pytest.mark.parametrize(("processes", "workers"), [(1, 8), (8, 1), (2, 4)])
+def test_there_are_as_many_lanes_as_workers(processes: int, workers: int) -> None:
+    running = launch(processes=processes, workers=workers)
+    assert misfits(running, LANES="8") == []
+    (problem,) = misfits(running, LANES="7")
+    assert problem.startswith("LANES: 7 lanes are not enough for 8 workers; example: LANES=")
+
+
+def test_the_example_has_lanes_enough() -> None:
+    (problem,) = misfits(launch(workers=40), LANES="1")
+    assert problem.endswith("example: LANES=40")
+
+
+@pytest.mark.parametrize(("timeout", "most_s"), [("60s", 20), ("10s", 3)])
+def test_an_epoch_takes_at_most_a_third_of_the_transaction_timeout(
+    timeout: str, most_s: int
+) -> None:
+    environ = {"KAFKA_TRANSACTION_TIMEOUT": timeout}
+    assert misfits(launch(interval_s=most_s), **environ) == []
+    (problem,) = misfits(launch(interval_s=most_s + 1), **environ)
+    assert problem.startswith("BYTEWAX_SNAPSHOT_INTERVAL: ")
+    assert f"{most_s + 1} s is too long for a KAFKA_TRANSACTION_TIMEOUT of {timeout[:-1]} s" in (
+        problem
+    )
+    assert problem.endswith("example: BYTEWAX_SNAPSHOT_INTERVAL=1")
+
+
+def test_the_engines_own_interval_counts_when_none_is_given() -> None:
+    (problem,) = misfits(Launch.read([], {}), KAFKA_TRANSACTION_TIMEOUT="29s")
+    assert "10 s is too long" in problem
+
+
+def test_all_misfits_come_at_once() -> None:
+    found = misfits(launch(workers=2, interval_s=60), LANES="1")
+    assert [problem.partition(":")[0] for problem in found] == [
+        "LANES",
+        "BYTEWAX_SNAPSHOT_INTERVAL",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("processes", "workers", "enough"), [(1, 9, 1), (3, 1, 3), (2, 2, 3), (3, 4, 9)]
+)
+def test_every_process_has_a_partition_to_read(processes: int, workers: int, enough: int) -> None:
+    running = launch(processes=processes, workers=workers)
+    _refuse_idle_processes(Cluster("c", list(range(enough))), settings(), running)
+    if processes > 1:
+        with pytest.raises(StartRefusedError) as caught:
+            _refuse_idle_processes(Cluster("c", list(range(enough - 1))), settings(), running)
+        assert f"{processes} processes of {workers} workers are too many" in str(caught.value)
+        assert f"the {enough - 1} partitions of payments.payment-requested" in str(caught.value)

@@ -113,7 +113,7 @@ class Copies:
         spans = [self.arrived[self._rivals(each)] for each in contested.tolist()]
         begun = np.array([span.min() for span in spans], np.int64)
         ended = np.array([span.max() for span in spans], np.int64)
-        times = np.append(0, np.unique(self.arrived[self.arrived < RECALLED_MS]))
+        times = np.append(0, np.unique(self.arrived))
         before = times[np.searchsorted(times, begun - self._epoch_ms) - 1]
         before = np.where((before > 0) | (begun == RECALLED_MS), before, begun)
         found = trail(Contested(self.keys[self.firsts[contested]], before, ended))

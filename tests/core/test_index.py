@@ -214,6 +214,12 @@ class TestUncertainOrder:
         index = self.restored((PAY_1, 0), (self.ELSEWHERE._replace(content=7), 1))
         assert self.verdicts(index) == [DUPLICATE, CONFLICT, CONFLICT]
 
+    def test_what_came_later_still_leaves_no_doubt_about_those_that_agree(self) -> None:
+        together = self.ELSEWHERE._replace(content=7)
+        later = self.ELSEWHERE._replace(origin=origin(2, 0))
+        index = self.restored((PAY_1, 0), (together, 1), (later, 60_000))
+        assert self.verdicts(index) == [DUPLICATE, CONFLICT, CONFLICT]
+
     def test_other_ids_are_not_concerned(self) -> None:
         other = Row((2, 1), content=8, origin=origin(1, 5))
         assert self.verdicts(self.restored((PAY_1, 0), (other, 1))) == [
@@ -280,6 +286,12 @@ class TestTrail:
         old = Row((3, 3), content=1, origin=9)
         _, (asked,) = self.restore((old, 1_000), (PAY_1, 900_000), (self.OTHER, 900_007))
         assert (asked.since_ms.tolist(), asked.until_ms.tolist()) == ([1_000], [900_007])
+
+    def test_what_came_in_the_same_epoch_is_not_before_it(self) -> None:
+        before = (Row((3, 3), content=1, origin=9), 1_000)
+        together = (Row((4, 4), content=1, origin=10), 890_000)
+        _, (asked,) = self.restore(before, together, (PAY_1, 900_000), (self.OTHER, 900_007))
+        assert asked.since_ms.tolist() == [1_000]
 
     def test_if_nothing_came_before_then_to_the_copies_themselves(self) -> None:
         _, (asked,) = self.restore((PAY_1, 900_000), (self.OTHER, 900_007))

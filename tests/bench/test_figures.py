@@ -1,0 +1,127 @@
+"""What the report says of what was measured; and that the load is what the report says it is."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import figures, load, report, rounds
+from schemas.parsing import parse
+from schemas.requests import PaymentRequest
+
+
+def contender(speeds: list[float], cpu_us: float, p99_ms: list[float | None]) -> dict[str, Any]:
+    return {
+        "title": "some",
+        "settings": "none",
+        "rates": [5_000],
+        "runs": [
+            {
+                "latency": {"5000": None if p99 is None else {"p99_ms": p99}},
+                "idle_percent": 1.0,
+                "burst": {"payments_per_s": speed, "cpu_us": cpu_us, "peak_mb": 1.0},
+            }
+            for speed, p99 in zip(speeds, p99_ms, strict=True)
+        ],
+    }
+
+
+@pytest.fixture
+def data() -> dict[str, Any]:
+    ours = contender([50.0, 60.0, 70.0], 12.0, [100.0, 300.0, 200.0])
+    theirs = contender([10.0, 12.0, 11.0], 10.0, [None, None, 1.0])
+    bursts = [{"payments_per_s": 60.0, "cpu_us": 12.0}]
+    return {
+        "machine": {"cores": 2},
+        "contenders": {"product": ours, "low-latency": ours, "quix": theirs, "streams": theirs},
+        "remembered": {
+            "0": {"bursts": bursts, "resident_mb": 100.0, "resume_s": 3.0},
+            "1048576": {"bursts": bursts, "resident_mb": 150.0, "resume_s": 16.0},
+        },
+    }
+
+
+def target(data: dict[str, Any], words: str) -> figures.Target:
+    (found,) = (each for each in figures.targets(data) if words in each.text)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("words", "measured", "met"),
+    [
+        ("Quix Streams", "5.45 times (60 to 11)", True),
+        ("that of Kafka Streams", "1.2 times (12 to 10)", False),
+        ("bare loop", "not measured", None),
+        ("bytes of memory", "50 bytes", True),
+        ("resumes", "16 s", False),
+        ("p99 at most 250 ms", "200 ms", True),
+        ("remembered ids within 10 %", "1 times (12 to 12)", True),
+    ],
+)
+def test_targets(data: dict[str, Any], words: str, measured: str, met: bool | None) -> None:  # noqa: FBT001
+    found = target(data, words)
+    assert (found.measured.replace(".00", "").replace("1.20", "1.2"), found.met) == (measured, met)
+
+
+def test_who_falls_behind_in_most_rounds_has_no_latency(data: dict[str, Any]) -> None:
+    assert figures.latency(data, "quix", 5_000, "p99_ms") is None
+    assert figures.latency(data, "product", 5_000, "p99_ms") == 200.0
+
+
+def test_two_processes_must_be_faster_only_where_there_are_cores_for_them() -> None:
+    one, two = contender([50.0], 12.0, [1.0]), contender([60.0], 13.0, [1.0])
+    data = {"contenders": {"product": one, "two": two}, "machine": {"cores": 2}}
+    assert target(data, "two processes").met
+    data["machine"] = {"cores": 8}
+    assert target(data, "two processes").met is False
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(None, "–"), (0.123, "0.123"), (12.345, "12.3"), (123.4, "123"), (1234.5, "1,234")],  # noqa: RUF001
+)
+def test_numbers(value: float | None, shown: str) -> None:
+    assert figures.short(value) == shown
+
+
+def test_quantiles() -> None:
+    ordered = [float(n) for n in range(1, 1001)]
+    assert [rounds.quantile(ordered, q) for q in (0.5, 0.99, 0.999)] == [500, 990, 999]
+    assert rounds.quantile([7.0], 0.999) == 7
+
+
+def test_the_requests_are_as_the_report_says() -> None:
+    sent = list(load.requests("p0001-", 10_000))
+    parsed = [parse(value, 10_000) for _, value in sent]
+    valid = [each for each in parsed if isinstance(each, PaymentRequest)]
+    ids = [each.payment_id for each in valid]
+    assert len(parsed) - len(valid) == 100
+    assert len(ids) - len(set(ids)) == 500
+    assert len({key for key, _ in sent}) == load.distinct(10_000)
+    assert all(key.decode() == each.payment_id for (key, _), each in zip(sent, parsed, strict=True))
+    assert sum(len(value) for _, value in sent) // 10_000 in range(190, 211)
+    assert load.number(sent[42][0]) == 42
+
+
+def test_a_block_is_replaced_and_the_rest_is_kept(tmp_path: Path) -> None:
+    document = tmp_path / "x.md"
+    document.write_text("a\n<!-- b -->\nold\n<!-- /b -->\nc\n")
+    report.write(document, "b", r"new \1")
+    assert document.read_text() == "a\n<!-- b -->\nnew \\1\n<!-- /b -->\nc\n"
+    with pytest.raises(ValueError, match="has no"):
+        report.write(document, "z", "")
+
+
+def test_the_documents_have_the_blocks() -> None:
+    root = Path(__file__).parents[2]
+    assert "<!-- bench -->" in (root / "docs" / "performance.md").read_text()
+    assert "<!-- measured -->" in (root / "README.md").read_text()
+
+
+def test_lock_files_name_no_host() -> None:
+    """They are the same wherever they are installed from."""
+    here = Path(__file__).parent
+    packages = json.loads((here / "rivals" / "kafkajs" / "package-lock.json").read_text())
+    assert not [each for each in packages["packages"].values() if "resolved" in each]
+    assert "://" not in (here / "requirements.txt").read_text()

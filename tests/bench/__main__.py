@@ -102,7 +102,8 @@ def _write(data: Data, into: Path) -> None:
     source.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     document = into / "performance.md"
     if into == ROOT / "docs":
-        report.write(document, "bench", report.full(data))
+        picture = "![Throughput, CPU and latency of all contenders](images/performance.png)"
+        report.write(document, "bench", f"{picture}\n\n{report.full(data)}")
         report.write(ROOT / "README.md", "measured", report.headline(data))
     else:
         document.write_text(report.full(data) + "\n", encoding="utf-8")

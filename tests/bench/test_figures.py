@@ -79,7 +79,7 @@ def test_two_processes_must_be_faster_only_where_there_are_cores_for_them() -> N
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(None, "–"), (0.123, "0.123"), (12.345, "12.3"), (123.4, "123"), (1234.5, "1,234")],  # noqa: RUF001
+    [(None, "–"), (0.123, "0.123"), (12.345, "12.3"), (123.4, "123"), (1234.5, "1,234")],
 )
 def test_numbers(value: float | None, shown: str) -> None:
     assert figures.short(value) == shown

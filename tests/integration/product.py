@@ -124,10 +124,11 @@ class Flow:
 
     def get(self, path: str, port: int | None = None) -> tuple[int, str]:
         try:
-            with urlopen(f"http://127.0.0.1:{port or self.port}{path}", timeout=5) as answer:
-                return answer.status, answer.read().decode()
-        except HTTPError as error:
-            return error.code, error.read().decode()
+            try:
+                with urlopen(f"http://127.0.0.1:{port or self.port}{path}", timeout=5) as answer:
+                    return answer.status, answer.read().decode()
+            except HTTPError as error:
+                return error.code, error.read().decode()
         except (HTTPException, URLError, OSError):
             return 0, ""
 

@@ -19,7 +19,6 @@ from schemas.requests import key_of
 
 MINUTE_MS = 60_000
 REQUESTED = "t"
-NOW_MS = int(time.time() * 1000)
 
 
 @pytest.fixture
@@ -62,22 +61,32 @@ def repeat(payment_id: str, offset: int, first: int) -> dict[str, Any]:
     return event(payment_id, offset, eventType="payment.duplicate", firstSource=source)
 
 
-def publish(kafka: Cluster, topics: Topics, *events: dict[str, Any], at_ms: int = NOW_MS) -> None:
+def now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+def publish(
+    kafka: Cluster, topics: Topics, *events: dict[str, Any], at_ms: int | None = None
+) -> None:
     publish_raw(kafka, topics, *(json.dumps(each).encode() for each in events), at_ms=at_ms)
 
 
-def publish_raw(kafka: Cluster, topics: Topics, *values: bytes | None, at_ms: int) -> None:
+def publish_raw(
+    kafka: Cluster, topics: Topics, *values: bytes | None, at_ms: int | None = None
+) -> None:
     producer = Producer({"bootstrap.servers": kafka.bootstrap})
     for n, value in enumerate(values):
-        producer.produce(topics.outputs[2], value, partition=n % 3, timestamp=at_ms)
+        producer.produce(topics.outputs[2], value, partition=n % 3, timestamp=at_ms or now_ms())
     assert producer.flush(30) == 0
 
 
 def claims(
-    trail: AuditTrail, *ids: str, since_ms: int = NOW_MS, until_ms: int = NOW_MS
+    trail: AuditTrail, *ids: str, since_ms: int | None = None, until_ms: int | None = None
 ) -> set[tuple[str, int, int]]:
     """Return what the trail tells of the ids: paymentId, partition and offset."""
     keys = np.frombuffer(b"".join(map(key_of, ids)), "<u8").reshape(-1, 2)
+    since_ms = now_ms() if since_ms is None else since_ms
+    until_ms = now_ms() if until_ms is None else until_ms
     found = trail.claims(Contested(keys, np.full(len(ids), since_ms), np.full(len(ids), until_ms)))
     names = {tuple(key): name for key, name in zip(keys.tolist(), ids, strict=True)}
     pairs = zip(found.keys.tolist(), found.origins.tolist(), strict=True)
@@ -104,7 +113,7 @@ def test_a_declined_request_claims_its_id_and_an_invalid_one_does_not(
 def test_what_is_no_event_of_ours_is_passed_over(
     kafka: Cluster, topics: Topics, trail: AuditTrail
 ) -> None:
-    publish_raw(kafka, topics, b"{", None, b"[]", b'{"paymentId":"pay_1"}', at_ms=NOW_MS)
+    publish_raw(kafka, topics, b"{", None, b"[]", b'{"paymentId":"pay_1"}')
     publish(kafka, topics, event(None, 1), event("pay_1", 2))
     assert claims(trail, "pay_1") == {("pay_1", 1, 2)}
 
@@ -134,9 +143,9 @@ def test_only_the_time_in_question_is_read(
 ) -> None:
     """An epoch (30 s here) and a minute of difference between clocks are allowed for."""
     hour_ms = 60 * MINUTE_MS
+    then = now_ms() - 2 * hour_ms
     for n, at_ms in enumerate([-hour_ms, -MINUTE_MS, 0, MINUTE_MS, hour_ms]):
-        publish(kafka, topics, event("pay_1", n), at_ms=NOW_MS - 2 * hour_ms + at_ms)
-    then = NOW_MS - 2 * hour_ms
+        publish(kafka, topics, event("pay_1", n), at_ms=then + at_ms)
     found = {offset for _, _, offset in claims(trail, "pay_1", since_ms=then, until_ms=then)}
     assert found >= {1, 2, 3}
     assert 0 not in found

@@ -112,7 +112,8 @@ def test_kafka_comes_back(
 def wake(zombie: Flow) -> dict[str, str]:
     """Let a suspended flow go on; the fault that it ends by."""
     zombie.process.send_signal(signal.SIGCONT)
-    assert zombie.wait_for_exit() == 1
+    # The client may be so long in coming back from a call: see `Lane._wait_for_commit`.
+    assert zombie.wait_for_exit(90) == 1
     [fault] = [entry for entry in zombie.entries if entry["event"] == "fault"]
     return fault
 

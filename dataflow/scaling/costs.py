@@ -1,7 +1,8 @@
 """What one core was measured to do: the input of all that is calculated here.
 
-Each figure is of the two-core machine of docs/performance.md, rounded up. Another machine has
-others: measure them there (`make bench`) and give them to the calculator.
+Each figure is of a machine with two cores, which did other work as well: `exchange_us`, `id_bytes`
+and `resume_us` are rather too high. Another machine has others: measure them there (`make bench`)
+and give them to the calculator.
 """
 
 from msgspec import Struct

@@ -4,13 +4,19 @@ import threading
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, Producer, TopicPartition
+from confluent_kafka import (
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    Producer,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient
 
 from dataflow.connectors import config
 from dataflow.connectors.names import lane_group, lanes_in, transactional_id
 from dataflow.connectors.patience import patiently
-from dataflow.errors import ConsumeError, StartRefusedError
+from dataflow.errors import ConsumeError, Fault, StartRefusedError
 from dataflow.settings import KafkaSettings
 
 _TIMEOUT_S = 30.0
@@ -84,9 +90,7 @@ class LaneOffsets:
             try:
                 found = patiently(lambda: self._ask(group))
             except KafkaException as error:
-                raise ConsumeError(
-                    f"cannot read the committed offsets of group {group}: {error.args[0].str()}"
-                ) from error
+                raise _unreadable(group, error.args[0]) from error
             self._read[lane] = sorted(found, key=lambda each: each.partition)
         return self._read[lane]
 
@@ -109,3 +113,15 @@ class LaneOffsets:
         """End a lane that only the previous run had."""
         name = transactional_id(self._kafka.group_id, lane)
         Producer(config.producer(self._kafka, name)).init_transactions(_TIMEOUT_S)
+
+
+def _unreadable(group: str, error: KafkaError) -> Fault:
+    if error.code() == KafkaError.UNSTABLE_OFFSET_COMMIT:
+        # All lanes are fenced by now, which has ended their transactions.
+        return StartRefusedError(
+            f"The committed offsets of group {group} still wait for the end of a transaction that"
+            " is over: Kafka has lost it. Some 4.x do so when a broker restarts while a partition"
+            " has no other replica (KAFKA-20734). See docs/recovery.md, *a transaction without an"
+            " end*."
+        )
+    return ConsumeError(f"cannot read the committed offsets of group {group}: {error.str()}")

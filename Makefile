@@ -31,7 +31,12 @@ demo: $(VENV)/.complete ## Run it with an embedded broker, or with KAFKA_BROKERS
 	@$(RUN) -m dataflow.demo $(ARGS)
 
 test: lint ## Run every check: lint, types, tests; on a real Kafka where Java and Maven are there
+ifdef ARGS
 	@$(RUN) -m pytest --numprocesses 4 $(ARGS)
+else
+	@$(RUN) -m pytest --numprocesses 4 -m "not campaign"
+	@$(RUN) -m pytest -m campaign
+endif
 
 lint: $(VENV)/.complete
 	@$(RUN) -m ruff check

@@ -16,6 +16,7 @@ from kafkatest import Cluster
 SEED = 1
 
 
+@pytest.mark.campaign
 @pytest.mark.timeout(600)
 def test_a_short_campaign(kafka: Cluster, tmp_path: Path) -> None:
     """Every named point is hit, in every shape something, under load, side by side."""

@@ -3,22 +3,21 @@
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from dataflow.connectors import patience
+from dataflow.connectors import offsets, patience
 from dataflow.connectors.offsets import LaneOffsets
 from dataflow.errors import ConsumeError, Fault, StartRefusedError
 from dataflow.settings import Settings
 
 
 def fault_for(code: int, monkeypatch: pytest.MonkeyPatch) -> Fault:
-    def fail(_group: str) -> None:
+    def fail(*_: object) -> None:
         raise KafkaException(KafkaError(code))
 
     monkeypatch.setattr(patience, "_AT_MOST_S", 0.0)
     settings = Settings.from_env({"KAFKA_SECURITY_PROTOCOL": "PLAINTEXT"})
-    offsets = LaneOffsets(settings.kafka, 2, [0])
-    monkeypatch.setattr(offsets, "_ask", fail)
+    monkeypatch.setattr(offsets, "committed_offsets", fail)
     with pytest.raises(Fault) as caught:
-        offsets.of(0, 0, None)
+        LaneOffsets(settings.kafka, 2, [0]).of(0, 0, None)
     return caught.value
 
 

@@ -2,16 +2,10 @@
 
 import threading
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from confluent_kafka import (
-    ConsumerGroupTopicPartitions,
-    KafkaError,
-    KafkaException,
-    Producer,
-    TopicPartition,
-)
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from dataflow.connectors import config
 from dataflow.connectors.names import lane_group, lanes_in, transactional_id
@@ -20,6 +14,9 @@ from dataflow.errors import ConsumeError, Fault, StartRefusedError
 from dataflow.settings import KafkaSettings
 
 _TIMEOUT_S = 30.0
+_STABLE_WITHIN_S = 10.0
+"""The markers of a transaction that was just decided are there by then, if they ever come."""
+_AT_ONCE = 16
 
 
 class Committed(NamedTuple):
@@ -47,7 +44,6 @@ class LaneOffsets:
         self._partitions = list(partitions)
         self._lock = threading.Lock()
         self._read: dict[int, list[TopicPartition]] = {}
-        self._admin: AdminClient | None = None
 
     def of(self, partition: int, resume_offset: int, lanes_before: int | None) -> Committed:
         """What the lanes have committed of one partition.
@@ -64,13 +60,16 @@ class LaneOffsets:
             StartRefusedError: `LANES` was changed while some lanes were ahead of the others.
         """
         with self._lock:
-            by_lane = {lane: self._lane(lane)[partition] for lane in range(self._lanes)}
+            ours = range(self._lanes)
+            self._read_all(ours)
+            by_lane = {lane: self._read[lane][partition] for lane in ours}
             seen = (lanes_in(found.metadata) or 0 for found in by_lane.values())
             others = range(self._lanes, max(lanes_before or 0, *seen))
             for lane in others:
                 if lane not in self._read:
                     self._fence(lane)
-            every = by_lane | {lane: self._lane(lane)[partition] for lane in others}
+            self._read_all(others)
+            every = by_lane | {lane: self._read[lane][partition] for lane in others}
         for lane, found in every.items():
             lanes_then = lanes_in(found.metadata)
             if found.offset > resume_offset and lanes_then not in {None, self._lanes}:
@@ -83,36 +82,67 @@ class LaneOffsets:
         offsets = {lane: found.offset for lane, found in by_lane.items() if found.offset >= 0}
         return Committed(offsets, max(0, *(found.offset for found in every.values())))
 
-    def _lane(self, lane: int) -> list[TopicPartition]:
-        """The lane's offsets of all partitions, read once; without an offset they are negative."""
-        if lane not in self._read:
-            group = lane_group(self._kafka.group_id, lane)
-            try:
-                found = patiently(lambda: self._ask(group))
-            except KafkaException as error:
-                raise _unreadable(group, error.args[0]) from error
-            self._read[lane] = sorted(found, key=lambda each: each.partition)
-        return self._read[lane]
+    def _read_all(self, lanes: Iterable[int]) -> None:
+        """The offsets of these lanes, of all partitions, read once; negative where there are none.
 
-    def _ask(self, group: str) -> list[TopicPartition]:
-        self._admin = self._admin or AdminClient(config.client(self._kafka, "lane-offsets"))
-        topic = self._kafka.topic_requested
-        wanted = [TopicPartition(topic, partition) for partition in self._partitions]
-        answer = self._admin.list_consumer_group_offsets(
-            [ConsumerGroupTopicPartitions(group, wanted)],
-            # An offset whose transaction is just being committed is waited for.
-            require_stable=True,
-            request_timeout=_TIMEOUT_S,
-        )[group].result()
-        for found in answer.topic_partitions:
-            if found.error is not None:
-                raise KafkaException(found.error)
-        return list(answer.topic_partitions)
+        Side by side: each lane's group may have another coordinator, which is to be found first.
+        """
+        missing = [lane for lane in lanes if lane not in self._read]
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="offsets") as pool:
+            self._read |= zip(missing, pool.map(self._lane, missing), strict=True)
+
+    def _lane(self, lane: int) -> list[TopicPartition]:
+        group = lane_group(self._kafka.group_id, lane)
+        try:
+            found = patiently(lambda: committed_offsets(self._kafka, group, self._partitions))
+        except KafkaException as error:
+            raise _unreadable(group, error.args[0]) from error
+        return sorted(found, key=lambda each: each.partition)
 
     def _fence(self, lane: int) -> None:
         """End a lane that only the previous run had."""
         name = transactional_id(self._kafka.group_id, lane)
         Producer(config.producer(self._kafka, name)).init_transactions(_TIMEOUT_S)
+
+
+def committed_offsets(
+    kafka: KafkaSettings, group: str, partitions: Iterable[int], *, stable: bool = True
+) -> list[TopicPartition]:
+    """What a group has committed of the request topic; negative where it has no offset.
+
+    It asks as a consumer that never joins the group. The client's `list_consumer_group_offsets`
+    is no choice: librdkafka 2.16 reads through a null pointer in it when the group's coordinator
+    has just moved, as it does whenever brokers restart.
+
+    Args:
+        kafka: Where to ask.
+        group: The name of the group.
+        partitions: Of the request topic.
+        stable: Wait for an offset whose transaction is just being committed. Otherwise the offset
+            before it is good enough.
+
+    Raises:
+        KafkaException: with `UNSTABLE_OFFSET_COMMIT` when that transaction does not end; or Kafka
+            gave no answer.
+    """
+    level = "read_committed" if stable else "read_uncommitted"
+    wanted = [TopicPartition(kafka.topic_requested, partition) for partition in partitions]
+    consumer = Consumer(config.client(kafka, group) | {"group.id": group, "isolation.level": level})
+    try:
+        found = consumer.committed(wanted, timeout=_STABLE_WITHIN_S if stable else _TIMEOUT_S)
+    except KafkaException as error:
+        if not stable or error.args[0].code() != KafkaError._TIMED_OUT:  # noqa: SLF001
+            raise
+        # The client asks again and again, and does not say why. If there is an answer to those who
+        # do not mind, then it was the transaction.
+        committed_offsets(kafka, group, partitions, stable=False)
+        raise KafkaException(KafkaError(KafkaError.UNSTABLE_OFFSET_COMMIT)) from error
+    finally:
+        consumer.close()
+    for each in found:
+        if each.error is not None:
+            raise KafkaException(each.error)
+    return list(found)
 
 
 def _unreadable(group: str, error: KafkaError) -> Fault:

@@ -7,7 +7,6 @@ from typing import Any
 import structlog
 from confluent_kafka import (
     Consumer,
-    ConsumerGroupTopicPartitions,
     IsolationLevel,
     KafkaError,
     KafkaException,
@@ -20,6 +19,7 @@ from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from dataflow.connectors import config
 from dataflow.connectors.names import lane_group, lanes_in
+from dataflow.connectors.offsets import committed_offsets
 from dataflow.connectors.patience import patiently
 from dataflow.errors import ConsumeError
 from dataflow.settings import Settings
@@ -110,19 +110,9 @@ class KafkaReader:
         return Positions(plain, lanes)
 
     def _committed(self, group: str, partitions: list[int]) -> list[TopicPartition]:
-        topic = self._kafka.topic_requested
-        wanted = [TopicPartition(topic, partition) for partition in partitions]
-
         def ask(*, stable: bool) -> list[TopicPartition]:
-            answer = self._admin.list_consumer_group_offsets(
-                [ConsumerGroupTopicPartitions(group, wanted)],
-                require_stable=stable,
-                request_timeout=_TIMEOUT_S,
-            )[group].result()
-            for found in answer.topic_partitions:
-                if found.error is not None:
-                    raise KafkaException(found.error)
-            return [found for found in answer.topic_partitions if found.offset >= 0]
+            found = committed_offsets(self._kafka, group, partitions, stable=stable)
+            return [each for each in found if each.offset >= 0]
 
         try:
             return patiently(lambda: ask(stable=True))

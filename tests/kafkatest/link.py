@@ -1,15 +1,24 @@
 """A network link that a test may cut, stall and slow down: a TCP proxy in a thread of its own."""
 
 import asyncio
+import struct
 import threading
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from typing import Self
+from typing import NamedTuple, Self
 
 from kafkatest import ports
 
 _CHUNK = 64 * 1024
 _QUEUE = 256
 """Chunks under way in one direction; then the sender feels the pressure, as on a real link."""
+
+
+class Asked(NamedTuple):
+    """The head of a request of Kafka's protocol."""
+
+    api_key: int
+    version: int
 
 
 class Link:
@@ -19,6 +28,8 @@ class Link:
         port: Where clients connect.
         delay_s: How long everything takes in each direction, in seconds.
         bytes_per_s: The most that each connection carries in each direction; 0 is no limit.
+        edit: Makes of an answer what the client gets to see; both without their length. Only for
+            connections that are made after it is set.
     """
 
     def __init__(self, port: int, target_port: int) -> None:
@@ -26,6 +37,7 @@ class Link:
         self._target_port = target_port
         self.delay_s = 0.0
         self.bytes_per_s = 0
+        self.edit: Callable[[Asked, bytes], bytes] | None = None
         self._is_cut = False
         self._flows = asyncio.Event()
         self._connections: set[asyncio.StreamWriter] = set()
@@ -99,7 +111,11 @@ class Link:
             far_reader, far_writer = await asyncio.open_connection(ports.HOST, self._target_port)
             mine.add(far_writer)
             self._connections |= mine
-            await asyncio.gather(self._pass(reader, far_writer), self._pass(far_reader, writer))
+            there, back = _chunks(reader), _chunks(far_reader)
+            if self.edit is not None:
+                asked: dict[bytes, Asked] = {}
+                there, back = _requests(reader, asked), _answers(far_reader, asked, self.edit)
+            await asyncio.gather(self._pass(there, far_writer), self._pass(back, writer))
         except (OSError, asyncio.CancelledError):
             pass  # one of the two ends is gone; so is the other
         finally:
@@ -107,11 +123,11 @@ class Link:
             for each in mine:
                 each.transport.abort()
 
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pass(self, chunks: AsyncIterator[bytes], writer: asyncio.StreamWriter) -> None:
         queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_QUEUE)
         carrier = asyncio.create_task(self._carry(queue, writer))
         try:
-            while data := await reader.read(_CHUNK):
+            async for data in chunks:
                 if self.bytes_per_s:
                     await asyncio.sleep(len(data) / self.bytes_per_s)
                 await queue.put((self._loop.time() + self.delay_s, data))
@@ -134,3 +150,34 @@ class Link:
                 raise ConnectionResetError  # the sender has hung up: end both directions
             writer.write(data)
             await writer.drain()
+
+
+async def _chunks(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    while data := await reader.read(_CHUNK):
+        yield data
+
+
+async def _messages(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    """Requests or answers, without their length: see Kafka's protocol guide."""
+    with suppress(asyncio.IncompleteReadError):
+        while True:
+            (length,) = struct.unpack(">i", await reader.readexactly(4))
+            yield await reader.readexactly(length)
+
+
+async def _requests(
+    reader: asyncio.StreamReader, asked: dict[bytes, Asked]
+) -> AsyncIterator[bytes]:
+    async for message in _messages(reader):
+        asked[message[4:8]] = Asked(*struct.unpack_from(">hh", message))
+        yield struct.pack(">i", len(message)) + message
+
+
+async def _answers(
+    reader: asyncio.StreamReader,
+    asked: dict[bytes, Asked],
+    edit: Callable[[Asked, bytes], bytes],
+) -> AsyncIterator[bytes]:
+    async for message in _messages(reader):
+        edited = edit(asked.pop(message[:4]), message)
+        yield struct.pack(">i", len(edited)) + edited

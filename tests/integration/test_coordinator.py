@@ -1,0 +1,90 @@
+"""Asking for the offsets of a group: its coordinator may have moved, a transaction be open."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from kafkatest import Cluster, RemoteBroker
+from kafkatest.link import Asked
+from product import Flow, Topics, mixed_requests, run_until_decided, send
+
+from dataflow.connectors import offsets
+from dataflow.connectors.offsets import committed_offsets
+from dataflow.settings import Settings
+
+OFFSET_FETCH = 9
+NOT_COORDINATOR = (16).to_bytes(2, "big")
+REFUSALS = 12
+COUNT = 100
+
+
+class Moved:
+    """Says of the first questions for offsets that they came to the wrong broker."""
+
+    def __init__(self) -> None:
+        self.refused = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, asked: Asked, answer: bytes) -> bytes:
+        with self._lock:
+            if asked.api_key != OFFSET_FETCH or self.refused == REFUSALS:
+                return answer
+            self.refused += 1
+        # The group's error is the last field but for the lists of tags, which are empty: that of
+        # the answer and, from version 8 on, that of the group.
+        tags = 2 if asked.version >= 8 else 1
+        return answer[: -2 - tags] + NOT_COORDINATOR + answer[-tags:]
+
+
+@pytest.fixture(scope="module")
+def kafka_far(kafka: object) -> Iterator[RemoteBroker]:  # noqa: ARG001  (says that it needs one)
+    with RemoteBroker.start() as broker:
+        yield broker
+
+
+def test_a_start_waits_for_the_coordinators(kafka_far: RemoteBroker, tmp_path: Path) -> None:
+    """The client's own call for a group's offsets reads through a null pointer then."""
+    topics = Topics.fresh(kafka_far)
+    send(kafka_far, topics, mixed_requests(COUNT, seed=1))
+    run_until_decided(kafka_far, topics, tmp_path, COUNT)
+    send(kafka_far, topics, mixed_requests(COUNT, seed=2))
+    kafka_far.link.edit = moved = Moved()
+    with Flow(kafka_far.far, topics, tmp_path) as flow:
+        flow.wait_until_decided(2 * COUNT)
+        assert moved.refused == REFUSALS
+        assert flow.terminate() == 0
+
+
+def test_an_offset_in_an_open_transaction_is_told_apart_from_no_answer(
+    kafka: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client only says that time is up."""
+    topics = Topics.fresh(kafka)
+    settings = Settings.from_env(
+        {
+            "KAFKA_BROKERS": kafka.bootstrap,
+            "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
+            **topics.environ(),
+        }
+    )
+    monkeypatch.setattr(offsets, "_STABLE_WITHIN_S", 1.0)
+    client = {"bootstrap.servers": kafka.bootstrap}
+    producer = Producer(client | {"transactional.id": topics.prefix})
+    producer.init_transactions()
+    producer.begin_transaction()
+    consumer = Consumer(client | {"group.id": topics.group})
+    group = consumer.consumer_group_metadata()
+    consumer.close()
+    producer.send_offsets_to_transaction([TopicPartition(topics.requested, 0, 7)], group)
+
+    with pytest.raises(KafkaException) as caught:
+        committed_offsets(settings.kafka, topics.group, [0])
+    assert caught.value.args[0].code() == KafkaError.UNSTABLE_OFFSET_COMMIT
+    (before,) = committed_offsets(settings.kafka, topics.group, [0], stable=False)
+    assert before.offset < 0
+
+    producer.commit_transaction()
+    (after,) = committed_offsets(settings.kafka, topics.group, [0])
+    assert after.offset == 7

@@ -3,7 +3,7 @@
 import asyncio
 import struct
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import NamedTuple, Self
 
@@ -12,6 +12,9 @@ from kafkatest import ports
 _CHUNK = 64 * 1024
 _QUEUE = 256
 """Chunks under way in one direction; then the sender feels the pressure, as on a real link."""
+
+Read = Callable[[], Awaitable[bytes]]
+"""The next bytes of one direction; none at its end."""
 
 
 class Asked(NamedTuple):
@@ -123,11 +126,11 @@ class Link:
             for each in mine:
                 each.transport.abort()
 
-    async def _pass(self, chunks: AsyncIterator[bytes], writer: asyncio.StreamWriter) -> None:
+    async def _pass(self, read: Read, writer: asyncio.StreamWriter) -> None:
         queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_QUEUE)
         carrier = asyncio.create_task(self._carry(queue, writer))
         try:
-            async for data in chunks:
+            while data := await read():
                 if self.bytes_per_s:
                     await asyncio.sleep(len(data) / self.bytes_per_s)
                 await queue.put((self._loop.time() + self.delay_s, data))
@@ -152,32 +155,39 @@ class Link:
             await writer.drain()
 
 
-async def _chunks(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
-    while data := await reader.read(_CHUNK):
-        yield data
+def _chunks(reader: asyncio.StreamReader) -> Read:
+    return lambda: reader.read(_CHUNK)
 
 
-async def _messages(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
-    """Requests or answers, without their length: see Kafka's protocol guide."""
-    with suppress(asyncio.IncompleteReadError):
-        while True:
-            (length,) = struct.unpack(">i", await reader.readexactly(4))
-            yield await reader.readexactly(length)
+def _requests(reader: asyncio.StreamReader, asked: dict[bytes, Asked]) -> Read:
+    async def read() -> bytes:
+        if message := await _message(reader):
+            asked[message[4:8]] = Asked(*struct.unpack_from(">hh", message))
+        return _framed(message)
+
+    return read
 
 
-async def _requests(
-    reader: asyncio.StreamReader, asked: dict[bytes, Asked]
-) -> AsyncIterator[bytes]:
-    async for message in _messages(reader):
-        asked[message[4:8]] = Asked(*struct.unpack_from(">hh", message))
-        yield struct.pack(">i", len(message)) + message
-
-
-async def _answers(
+def _answers(
     reader: asyncio.StreamReader,
     asked: dict[bytes, Asked],
     edit: Callable[[Asked, bytes], bytes],
-) -> AsyncIterator[bytes]:
-    async for message in _messages(reader):
-        edited = edit(asked.pop(message[:4]), message)
-        yield struct.pack(">i", len(edited)) + edited
+) -> Read:
+    async def read() -> bytes:
+        message = await _message(reader)
+        return _framed(edit(asked.pop(message[:4]), message) if message else b"")
+
+    return read
+
+
+async def _message(reader: asyncio.StreamReader) -> bytes:
+    """The next request or answer without its length, see Kafka's protocol guide; or nothing."""
+    try:
+        (length,) = struct.unpack(">i", await reader.readexactly(4))
+        return await reader.readexactly(length)
+    except asyncio.IncompleteReadError:
+        return b""
+
+
+def _framed(message: bytes) -> bytes:
+    return struct.pack(">i", len(message)) + message if message else b""

@@ -163,12 +163,22 @@ def _refuse_misfits(settings: Settings, running: Launch) -> None:
     """Refuse what cannot work together."""
     problems = []
     workers = running.processes * running.workers
+    if running.workers < 1:
+        problems.append(
+            f"BYTEWAX_WORKERS_PER_PROCESS: {running.workers} workers would do nothing; example:"
+            " BYTEWAX_WORKERS_PER_PROCESS=1"
+        )
     if settings.lanes < workers:
         problems.append(
             f"LANES: {settings.lanes} lanes are not enough for {workers} workers;"
             f" example: LANES={max(16, workers)}"
         )
     timeout_s = settings.kafka.transaction_timeout_ms / 1000
+    if running.snapshot_interval_s < 0:
+        problems.append(
+            f"BYTEWAX_SNAPSHOT_INTERVAL: an epoch cannot take {running.snapshot_interval_s} s;"
+            " 0 closes it as soon as it has anything; example: BYTEWAX_SNAPSHOT_INTERVAL=1"
+        )
     if running.snapshot_interval_s > timeout_s / 3:
         problems.append(
             f"BYTEWAX_SNAPSHOT_INTERVAL: a transaction is open for an epoch, so"

@@ -68,8 +68,10 @@ def _shortest_exponent(amount: Decimal) -> int:
     return exponent + trailing
 
 
-def canonical(digits: bytes) -> bytes:
+def canonical(digits: str) -> str:
     """One spelling for equal amounts: 99.990 and 99.99, 1e2 and 100."""
-    if b"e" in digits or b"E" in digits:
-        digits = format(Decimal(digits.decode()), "f").encode()
-    return digits.rstrip(b"0").rstrip(b".") if b"." in digits else digits
+    if digits.isdigit():
+        return digits
+    if "e" in digits or "E" in digits:
+        digits = format(Decimal(digits), "f")
+    return digits.rstrip("0").rstrip(".") if "." in digits else digits

@@ -55,21 +55,26 @@ class PaymentRequest(Struct, rename="camel", frozen=True, gc=False):
         Equal content is an equal user, amount (by value), currency and payment method; metadata
         does not count. BLAKE2b, so that nobody can construct a payment that hides another.
         """
-        user, method = self.user_id.encode(), self.payment_method.encode()
-        content = b"%d:%b%d:%b%b%b" % (
-            len(user),
-            user,
-            len(method),
-            method,
-            self.currency.encode(),
-            money.canonical(self.digits),
-        )
-        return key_of(self.payment_id) + blake2b(content, digest_size=PRINT_BYTES).digest()
+        # Lengths first: no two contents are spelled alike.
+        user, method = self.user_id, self.payment_method
+        amount = money.canonical(str(self.written_amount, "ascii").strip('"'))
+        content = f"{len(user)}:{user}{len(method)}:{method}{self.currency}{amount}"
+        return key_of(self.payment_id) + _digest(_new_print(), content)
 
 
 def key_of(payment_id: str) -> bytes:
     """The hash that stands for a paymentId in the dedupe index."""
-    return blake2b(payment_id.encode(), digest_size=KEY_BYTES).digest()
+    return _digest(_new_key(), payment_id)
+
+
+# A copy of a hash takes half as long as a new one.
+_new_key = blake2b(digest_size=KEY_BYTES).copy
+_new_print = blake2b(digest_size=PRINT_BYTES).copy
+
+
+def _digest(new: blake2b, text: str) -> bytes:
+    new.update(text.encode())
+    return new.digest()
 
 
 class Rejected(Struct, frozen=True, kw_only=True):

@@ -59,6 +59,17 @@ def test_the_engines_own_interval_counts_when_none_is_given() -> None:
     assert "10 s is too long" in problem
 
 
+def test_time_does_not_go_back() -> None:
+    assert misfits(launch(interval_s=0)) == []
+    (problem,) = misfits(launch(interval_s=-1))
+    assert problem.startswith("BYTEWAX_SNAPSHOT_INTERVAL: an epoch cannot take -1 s")
+
+
+def test_somebody_must_work() -> None:
+    (problem,) = misfits(launch(workers=0))
+    assert problem.startswith("BYTEWAX_WORKERS_PER_PROCESS: 0 workers would do nothing")
+
+
 def test_all_misfits_come_at_once() -> None:
     found = misfits(launch(workers=2, interval_s=60), LANES="1")
     assert [problem.partition(":")[0] for problem in found] == [

@@ -25,6 +25,7 @@ import structlog
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from dataflow import heap
 from dataflow.batches import Fetched, Forget, Restore, Signal, Told
 from dataflow.connectors import config
 from dataflow.connectors.cluster import Cluster
@@ -196,6 +197,7 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
         self._phase = Phase.OPEN
         self._emitted = False  # whether the phase's one batch is out
         self._restored = False  # whether the lanes were told that there is no more to recall
+        self._settled = False  # whether the first epoch with records has ended
         self._replay: tuple[list[Message], dict[int, int]] = ([], {})  # recalled, not yet decided
         self._held: list[Message] = []  # read, but beyond what the replay may emit
         self._durable: int | None = None  # position of an epoch that is about to be durable
@@ -246,6 +248,10 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
             if self._phase is Phase.LIVE:
                 self._status.partition_live(self._partition)
             self._hurry = True
+        elif self._phase is Phase.LIVE and not self._settled:
+            # The indexes are built, and the snapshots that were taken for it are stored.
+            self._settled = True
+            heap.give_back()
         self._look_at_the_end()
         self._epoch_records = 0
         self._status.epoch_closed()

@@ -1,12 +1,13 @@
-"""What happens when there is more than usual: a slow gateway, many partitions, a hot one, 1 MB."""
+"""More than usual: a slow gateway, many partitions, a hot one, a crowd of scrapes, 1 MB."""
 
 import time
 from concurrent.futures import Executor
 from pathlib import Path
 
-from kafkatest import Cluster
+from kafkatest import Cluster, ports
 
 from bench.contenders import Contender, product
+from bench.crowd import crowd
 from bench.rounds import Result, Run, Say
 
 _LATENCY_MS = 50
@@ -31,10 +32,14 @@ def scenarios(kafka: Cluster, scratch: Path, sender: Executor, size: float, say:
     found: Result = {}
     with run("slow gateway", SIMULATED_LATENCY=f"{_LATENCY_MS}ms") as slow:
         found["slow"] = _slow_gateway(slow, int(80_000 * size))
-    with run("3 partitions") as usual:
+    port, metrics_port = ports.free(2)
+    with run("3 partitions", PORT=port, METRICS_PORT=metrics_port) as usual:
         usual.warm_up(20_000)
         found["usual"] = usual.burst(count)
         found["hot"] = usual.burst(count, hot=True)
+        with crowd(port, metrics_port) as scrapes:
+            beset = usual.burst(count)
+        found["crowd"] = beset | {"scrapes": scrapes[200], "turned_away": scrapes[503]}
     with run("100 partitions", partitions=100) as many:
         many.warm_up(20_000)
         found["many"] = many.burst(count)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from bench import figures
 from bench.contenders import RATES
+from bench.crowd import SCRAPES, SILENT
 from bench.figures import Data, burst, latency, median, of_bursts, short
 
 _FELL_BEHIND = "falls behind"
@@ -172,13 +173,18 @@ def _overload(data: Data) -> str:
         for name, title in (
             ("usual", "3 input partitions"),
             ("hot", "one hot partition of 3"),
+            ("crowd", "a crowd at the sidecar's ports"),
             ("many", "100 input partitions"),
             ("large", f"records of {found['large']['record_bytes'] / 1e6:g} MB"),
         )
     ]
-    slow = found["slow"]
+    slow, crowd = found["slow"], found["crowd"]
     return (
         _table(["", "payments/s", "CPU s per million", "peak MB"], rows)
+        + f"\n\nThe crowd: {SILENT} connections to each port that say only half a request, and"
+        f" {SCRAPES:,} scrapes of `/metrics` at once, again a second after they were served;"
+        f" {crowd['scrapes']:,} were answered, {crowd['turned_away']:,} turned away with 503. It"
+        " shares the cores with the flow."
         + f"\n\nA gateway that takes at most {slow['gateway_per_s']:,} payments/s, given"
         f" {slow['payments']:,} at {short(slow['sent_per_s'])}/s: {slow['most_behind']:,} of them"
         " were waiting in Kafka when the last one was sent; no transaction timed out; all were"

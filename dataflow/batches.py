@@ -55,6 +55,15 @@ class Restore:
     end_offset: int
     records: int
     """Records of the segment; if there are any, recovery must know it."""
+    sealed: bool = False
+    """Whether nothing is added to it any more."""
+
+
+@dataclass(slots=True, frozen=True)
+class Seal:
+    """A segment is full: nothing is added to it any more."""
+
+    segment: str
 
 
 @dataclass(slots=True, frozen=True)

@@ -38,7 +38,7 @@ def flow(
     records = op.input("source", df, source or run.source())
     decoded = op.flat_map("decode", records, Decode(lanes, limit, run.metrics.consumed))
     ids = op.branch("ids", decoded, is_for_memory)
-    remembered = op.stateful_batch("remember", ids.trues, Remember.builder(lanes))
+    remembered = op.stateful_batch("remember", ids.trues, Remember.builder(lanes, run.spool))
     restored = op.map("by_lane", remembered, lambda item: (lane_name(item[1][0]), item[1][1]))
     in_lanes = op.merge("lanes", ids.falses, restored)
     index = Dedupe.builder(run.status.remembered, run.trail, kafka.transaction_timeout_ms)

@@ -25,6 +25,7 @@ from dataflow.metrics import Metrics
 from dataflow.redaction import register_secrets
 from dataflow.settings import Settings
 from dataflow.sidecar import Sidecar
+from dataflow.spool import Spool
 from dataflow.status import Status
 from dataflow.steps.decode import Input
 from dataflow.store_metrics import StoreMetrics
@@ -43,6 +44,7 @@ class Runtime:
         max_request_bytes: The largest request whose outcome fits the output topics.
         gateway_batch: How many requests the gateway gets at once.
         trail: Looks up what was published; knows nothing before the process is started.
+        spool: Where full segments wait; none without a recovery directory.
     """
 
     def __init__(self, settings: Settings, running: Launch | None = None) -> None:
@@ -70,6 +72,7 @@ class Runtime:
         self.cluster = cluster.Cluster("", [])
         self.times = StreamTimes()
         self.trail: Trail = no_trail
+        self.spool: Spool | None = None
         self.engine_metrics: EngineMetrics | None = None
 
     @classmethod
@@ -141,6 +144,7 @@ def _start(running: Launch) -> Runtime:
     runtime.metrics.registry.register(CertificateMetrics(settings.kafka))
     if running.recovery_dir is not None:
         runtime.metrics.registry.register(StoreMetrics(running.recovery_dir))
+        runtime.spool = Spool(running.recovery_dir / f".spool-{running.process_id}")
     runtime.lifecycle.handle_signals()
     sidecar = Sidecar.start(runtime.status, runtime.metrics, settings.port, settings.metrics_port)
     _log.info("sidecar listens", port=sidecar.port, metrics_port=sidecar.metrics_port)

@@ -26,7 +26,7 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from dataflow import heap
-from dataflow.batches import Fetched, Forget, Restore, Signal, Told
+from dataflow.batches import Fetched, Forget, Restore, Seal, Signal, Told
 from dataflow.connectors import config
 from dataflow.connectors.cluster import Cluster
 from dataflow.connectors.names import metadata_of
@@ -42,7 +42,7 @@ from dataflow.settings import Settings
 from dataflow.status import Status
 from schemas.state import SourceState, pack, unpack
 
-Item = Fetched | Restore | Forget | Told
+Item = Fetched | Restore | Seal | Forget | Told
 
 _log = structlog.get_logger()
 
@@ -276,6 +276,7 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
     # ---- the phases ----
 
     def _open(self) -> list[Item]:
+        segments = self._ledger.segments
         restores = [
             Restore(
                 self._partition,
@@ -283,8 +284,9 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
                 segment.newest_ms,
                 min(segment.end_offset, self._next_offset),
                 segment.records,
+                sealed=segment is not segments[-1],
             )
-            for segment in self._ledger.segments
+            for segment in segments
         ]
         return [self._tell(Signal.OPEN), *restores]
 
@@ -330,7 +332,7 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
             items.append(self._tell(Signal.BEAT))
         messages, committed = self._next_messages()
         if messages:
-            items.append(self._remembered(messages, committed))
+            items += self._remembered(messages, committed)
             self._batch = (len(messages), time.monotonic())
             self._report_position()
             self._epoch_records += len(messages)
@@ -340,7 +342,7 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
     def _tell(self, signal: Signal) -> Told:
         return Told(signal, self._partition, self._next_offset, self._ledger.stream_time_ms)
 
-    def _remembered(self, messages: list[Message], committed: dict[int, int]) -> Fetched:
+    def _remembered(self, messages: list[Message], committed: dict[int, int]) -> list[Item]:
         """The records, under their segment; with them the position moves on."""
         times_ms = [_time_ms(message) for message in messages]
         now_ms = int(self._clock() * 1000)
@@ -348,10 +350,15 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
         end_offset = _offset(messages[-1]) + 1
         self._status.in_flight(self._partition, end_offset, min(times_ms) / 1000)
         newest_ms = min(max(times_ms), now_ms)
+        written = self._ledger.segments[-1:]
         segment = self._ledger.add(_offset(messages[0]), end_offset, len(messages), newest_ms)
+        full = [each for each in written if each.number != segment.number]
         self._next_offset = end_offset
         name = self._ledger.name(segment)
-        return self._fetched(messages, name, segment.newest_ms, committed=committed)
+        return [
+            self._fetched(messages, name, segment.newest_ms, committed=committed),
+            *(Seal(self._ledger.name(each)) for each in full),
+        ]
 
     def _next_messages(self) -> tuple[list[Message], dict[int, int]]:
         """The replay, then what was read with it, then new ones."""

@@ -10,15 +10,15 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from dataflow.batches import Fetched, Forget, Identities, LaneBatch, Restore, Told
+from dataflow.batches import Fetched, Forget, Identities, LaneBatch, Restore, Seal, Told
 from dataflow.core.segments import lane_of_key, lanes_of, split_identities
 from dataflow.faults import reported
 from schemas.parsing import parse
 from schemas.requests import PaymentRequest, Rejected, key_of
 
-MemoryItem = Identities | Restore | Forget
+MemoryItem = Identities | Restore | Seal | Forget
 """What `remember` takes."""
-Input = Fetched | Restore | Forget | Told
+Input = Fetched | Restore | Seal | Forget | Told
 """What the source gives."""
 Keyed = tuple[str, Any]
 """By segment, a `MemoryItem`; by lane, what `dedupe` takes."""

@@ -1,13 +1,16 @@
 """remember: a segment's ids come back after a restart, and only what was committed."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from step_samples import decode, fetched, payment
 
-from dataflow.batches import Forget, Identities, Restore
+from dataflow.batches import Forget, Identities, Restore, Seal
 from dataflow.core.memory import Memory
 from dataflow.core.segments import place
 from dataflow.errors import StartRefusedError
+from dataflow.spool import Spool
 from dataflow.steps.decode import MemoryItem
 from dataflow.steps.remember import Remember
 from schemas.requests import IDENTITY_BYTES
@@ -25,8 +28,8 @@ def ids_of(*payment_ids: str, first_offset: int = 0) -> Identities:
     return item
 
 
-def restore(end_offset: int, records: int = 1) -> Restore:
-    return Restore(3, SEGMENT, 1000, end_offset, records)
+def restore(end_offset: int, records: int = 1, *, sealed: bool = False) -> Restore:
+    return Restore(3, SEGMENT, 1000, end_offset, records, sealed)
 
 
 def started(resumed: bytes | None = None) -> Remember:
@@ -129,3 +132,54 @@ class TestUnknownSegments:
     def test_a_snapshot_of_something_else_refuses_to_start(self, snapshot: bytes) -> None:
         with pytest.raises(StartRefusedError, match="not ours"):
             started(snapshot)
+
+
+class TestFullSegments:
+    """They are not kept in memory, but the last snapshot of a run has them all."""
+
+    @pytest.fixture
+    def step(self, tmp_path: Path) -> Remember:
+        return Remember.builder(LANES, Spool(tmp_path / "spool"))(None)
+
+    def test_every_later_snapshot_is_the_same(self, step: Remember, tmp_path: Path) -> None:
+        step.on_batch([ids_of("pay_0", "pay_1"), Seal(SEGMENT)])
+        first = step.snapshot()
+        assert [path.read_bytes() for path in (tmp_path / "spool").iterdir()] == [first]
+        assert step.snapshot() == first
+        assert len(unpack(first, SegmentState).identities) == 2 * IDENTITY_BYTES
+
+    def test_one_that_is_sealed_after_its_snapshot_gets_another(self, step: Remember) -> None:
+        step.on_batch([ids_of("pay_0")])
+        before = step.snapshot()
+        step.on_batch([Seal(SEGMENT)])
+        assert step.snapshot() == step.snapshot() == before
+
+    def test_a_restored_one_is_put_away_too(self, step: Remember, tmp_path: Path) -> None:
+        step.on_batch([ids_of("pay_0", "pay_1")])
+        again = Remember.builder(LANES, Spool(tmp_path / "spool"))(step.snapshot())
+        assert [*handed_out(again, restore(1, sealed=True)).values()] == [[0]]
+        assert len(unpack(again.snapshot(), SegmentState).identities) == IDENTITY_BYTES
+        assert len([*(tmp_path / "spool").iterdir()]) == 1
+        assert again.snapshot() == again.snapshot()
+
+    def test_one_that_is_still_written_is_kept(self, step: Remember) -> None:
+        step.on_batch([ids_of("pay_0")])
+        again = Remember.builder(LANES)(step.snapshot())
+        again.on_batch([restore(1)])
+        again.snapshot()
+        again.on_batch([ids_of("pay_1", first_offset=1)])
+        assert len(unpack(again.snapshot(), SegmentState).identities) == 2 * IDENTITY_BYTES
+
+    @pytest.mark.parametrize("item", [ids_of("pay_1", first_offset=1), restore(1, 0)])
+    def test_nothing_comes_after_it(self, step: Remember, item: MemoryItem) -> None:
+        """A snapshot without it would let a payment be charged twice."""
+        step.on_batch([ids_of("pay_0"), Seal(SEGMENT)])
+        step.snapshot()
+        with pytest.raises(RuntimeError, match="00003/000000007 was sealed"):
+            step.on_batch([item])
+
+    def test_when_it_is_forgotten_its_file_goes(self, step: Remember, tmp_path: Path) -> None:
+        step.on_batch([ids_of("pay_0"), Seal(SEGMENT)])
+        step.snapshot()
+        assert step.on_batch([Forget(SEGMENT)])[1]
+        assert not [*(tmp_path / "spool").iterdir()]

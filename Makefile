@@ -59,7 +59,7 @@ monitoring: $(VENV)/.complete ## Make the rules and the dashboard again, from wh
 soak: $(VENV)/.complete ## Run for half an hour at a steady rate, and see that nothing grows
 	@PYTHONPATH=tests:tests/integration:. $(RUN) -m soak $(ARGS)
 
-chaos: $(VENV)/.complete ## Try to lose, double or tear a payment, for 40 minutes; see docs/reliability.md
+chaos: $(VENV)/.complete ## Try to lose, double or tear a payment, for up to an hour; see docs/reliability.md
 	@PYTHONPATH=tests:tests/integration exec $(RUN) -m chaos $(ARGS)
 
 mutants: $(VENV)/.complete ## Break every guarantee on purpose, and see a test fail for each

@@ -64,7 +64,7 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=40, help="at most; default: %(default)s")
+    parser.add_argument("--minutes", type=float, default=60, help="at most; default: %(default)s")
     parser.add_argument("--kills", type=int, default=300, help="at least; default: %(default)s")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="to do it again")
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
@@ -73,7 +73,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--stages", nargs="+", choices=stages, default=stages, help="which Kafkas")
     parser.add_argument("--scene", help="only this one, as in any-3")
     parser.add_argument("--faults", default="", help="only those with this in their names")
-    parser.add_argument("--side-by-side", type=int, default=3, help="scenes at once on one broker")
+    parser.add_argument("--side-by-side", type=int, default=2, help="scenes at once on one broker")
     parser.add_argument("--directory", type=Path, help="keep everything there")
     parser.add_argument("--json", type=Path, help="write the results there")
     parser.add_argument("--document", type=Path, help="put the tables into this document")

@@ -1,5 +1,6 @@
 """Runs scenes side by side until everything was struck often enough, or time is up."""
 
+import os
 import shutil
 import tempfile
 import threading
@@ -20,6 +21,7 @@ from chaos.plan import Part
 from chaos.scene import Scene
 from chaos.shapes import HaltedError, Shape, halt
 
+_FEW_CORES = 4
 RATE = 150.0
 """Requests per second, in each scene."""
 OFTEN_ENOUGH = 5
@@ -73,6 +75,10 @@ class Options:
         return bool(self.only or self.faults or self.stages != tuple(Stage))
 
 
+_STAGES_AT_ONCE = len(Stage) if (os.cpu_count() or 1) > _FEW_CORES else len(Stage) - 1
+"""On few cores a machine that is too busy would look like a fault."""
+
+
 @dataclass
 class Result:
     """What has happened so far.
@@ -81,6 +87,7 @@ class Result:
         struck: How often each fault has struck, and ended as expected, by its name.
         spent_s: How long that took, by the same.
         hits: How often a named point was hit; for named faults, the number of its strikes.
+        faults: Runs that ended by a fault while Kafka was disturbed, and were started again.
         by_shape: SIGKILLs by shape.
         counts: What was found in the topics.
         problems: What should not be.
@@ -91,6 +98,7 @@ class Result:
     seconds: float = 0.0
     kills: int = 0
     runs: int = 0
+    faults: int = 0
     scenes: int = 0
     struck: Counter[str] = field(default_factory=Counter)
     spent_s: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -132,7 +140,7 @@ class Campaign:
     def run(self, tell: Callable[[], None] = lambda: None) -> Result:
         """Do it all; `tell` is called about twice a second meanwhile."""
         started = time.monotonic()
-        with ThreadPoolExecutor(thread_name_prefix="stage") as pool:
+        with ThreadPoolExecutor(_STAGES_AT_ONCE, thread_name_prefix="stage") as pool:
             stages = [pool.submit(self._stage, stage) for stage in self._stages()]
             try:
                 while wait(stages, timeout=0.5).not_done:
@@ -154,24 +162,31 @@ class Campaign:
     def _stage(self, stage: Stage) -> None:
         """Play the scenes of one stage."""
         parts = self._parts(stage)
+        if stage is Stage.ANY:
+            self._play_side_by_side(parts)
+            return
+        # A fault that disturbs Kafka disturbs every scene on it: each has its own.
+        while self._goes_on(stage) and (part := next(parts, None)):
+            with STAGES[stage]() as kafka:
+                self._play(part, kafka)
+
+    def _play_side_by_side(self, parts: Iterator[Part]) -> None:
         lock = threading.Lock()
-        given = self._kafka if stage is Stage.ANY else None
 
         def play_on(kafka: Cluster) -> None:
-            while self._goes_on(stage):
+            while self._goes_on(Stage.ANY):
                 with lock:
                     part = next(parts, None)
                 if part is None:
                     return
                 self._play(part, kafka)
 
-        # A fault that disturbs Kafka disturbs every scene on it.
-        side_by_side = self.options.side_by_side if stage is Stage.ANY else 1
-        with nullcontext(given) if given else STAGES[stage]() as kafka:
+        side_by_side = self.options.side_by_side
+        with nullcontext(self._kafka) if self._kafka else STAGES[Stage.ANY]() as kafka:
             with ThreadPoolExecutor(side_by_side, thread_name_prefix="scene") as pool:
                 players = [pool.submit(play_on, kafka) for _ in range(side_by_side)]
             for player in players:
-                self._note_crash(stage.name, player)
+                self._note_crash(Stage.ANY.name, player)
 
     def _parts(self, stage: Stage) -> Iterator[Part]:
         options = self.options
@@ -232,14 +247,16 @@ class Campaign:
 
     def _strike(self, scene: Scene, fault: Fault) -> None:
         shape, kills, hits, runs = str(scene.shape), scene.kills, scene.hits.copy(), scene.runs
+        faults = scene.faults
         started = time.monotonic()
-        fault.strike(scene)
+        scene.supervised(lambda: fault.strike(scene))
         with self._lock:
             result = self.result
             result.struck[fault.name] += 1
             result.spent_s[fault.name] += time.monotonic() - started
             result.kills += scene.kills - kills
             result.runs += scene.runs - runs
+            result.faults += scene.faults - faults
             result.by_shape[shape] += scene.kills - kills
             result.hits += scene.hits - hits
             if fault.point and fault.point not in scene.hits:

@@ -3,7 +3,7 @@
 import threading
 import time
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 from kafkatest import Cluster
 
 Seen = dict[tuple[str, int, int], int]
@@ -25,7 +25,7 @@ def seen_in(messages: list[Message]) -> Seen:
 class Follower(threading.Thread):
     """Reads topics from their beginnings, for as long as it is let."""
 
-    def __init__(self, kafka: Cluster, topics: tuple[str, ...]) -> None:
+    def __init__(self, kafka: Cluster, topics: tuple[str, ...], partitions: int) -> None:
         super().__init__(name=f"follower-{topics[0]}", daemon=True)
         self._consumer = Consumer(
             {
@@ -38,13 +38,9 @@ class Follower(threading.Thread):
                 "log_level": 0,
             }
         )
-        metadata = self._consumer.list_topics(timeout=30)
+        # The topics are new: they begin at 0. Not every broker may know of them yet.
         self._consumer.assign(
-            [
-                TopicPartition(topic, partition, OFFSET_BEGINNING)
-                for topic in topics
-                for partition in metadata.topics[topic].partitions
-            ]
+            [TopicPartition(topic, n, 0) for topic in topics for n in range(partitions)]
         )
         self._done = threading.Event()
         self.seen: Seen = {}

@@ -29,7 +29,7 @@ def _partitions_added(scene: Scene) -> None:
         scene.load.partitions = grown
         flow.wait(lambda: scene.load.ends.get(grown - 1), "sent to")
         scene.wait_until_settled(flow)
-        assert f"has {grown} partitions now" in flow.log
+        assert flow.has_logged(f"has {grown} partitions now"), flow.log
         flow.stop()
 
 

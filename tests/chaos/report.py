@@ -50,6 +50,7 @@ def as_json(result: Result) -> str:
             "versions": versions(),
             "kills": result.kills,
             "runs": result.runs,
+            "faults_while_disturbed": result.faults,
             "scenes": result.scenes,
             "points": result.hits,
             "faults": {
@@ -76,7 +77,8 @@ def as_markdown(result: Result) -> str:
     summary = (
         f"On {_day(result)}, in {minutes} minutes, with seed {result.seed}:"
         f" **{result.kills} kills** in {result.runs} runs of {result.scenes} flows,"
-        f" on {kafka}, {', '.join(others)}."
+        f" on {kafka}, {', '.join(others)}. {result.faults} more runs ended by a fault as Kafka was"
+        " coming back, and were started again, as any supervisor does."
     )
     lines = [
         summary,

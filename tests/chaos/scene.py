@@ -9,11 +9,11 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from random import Random
-from typing import Self
+from typing import Self, TypeVar
 
 from invariants import Findings, _event, find
 from kafkatest import Broker, Cluster, RemoteBroker, Trio
@@ -21,11 +21,15 @@ from product import FOREIGN, ROOT, Topics, has_open_transaction, read_all
 
 from chaos.follower import Follower, seen_in
 from chaos.load import Load
-from chaos.shapes import PATIENCE_S, Ensemble, Shape
+from chaos.shapes import PATIENCE_S, EndedError, Ensemble, Shape
 
 PARTITIONS = 3
 LANES = 4
+_ONCE_MORE = 5
+"""So often a run that has ended by a fault is started again: brokers take a while to come back."""
 _QUICK = {"TUNE": "dataflow.connectors.cluster:_WATCH_EVERY_S=0.5"}
+
+_T = TypeVar("_T")
 
 
 class Scene:
@@ -39,6 +43,7 @@ class Scene:
         hits: How often each named point was really hit.
         kills: How many runs were ended by SIGKILL.
         runs: How many runs there were.
+        faults: How many of them ended by a fault of their own, while Kafka was disturbed.
     """
 
     def __init__(
@@ -54,12 +59,14 @@ class Scene:
         self.hits: Counter[str] = Counter()
         self.kills = 0
         self.runs = 0
+        self.faults = 0
+        self.last_run: Ensemble
         self.topics = Topics(f"chaos-{uuid.uuid4().hex[:8]}")
         self.topics.create(kafka, PARTITIONS)
         self.load = Load(
             kafka, self.topics.requested, PARTITIONS, Random(rng.getrandbits(48)), rate
         )
-        self._follower = Follower(kafka, self.topics.outputs)
+        self._follower = Follower(kafka, self.topics.outputs, PARTITIONS)
         self.load.start()
         self._follower.start()
 
@@ -100,7 +107,7 @@ class Scene:
     ) -> Ensemble:
         """Start the flow; to be used as a context manager."""
         self.runs += 1
-        return Ensemble(
+        self.last_run = Ensemble(
             self._far,
             self.topics,
             directory or self.directory,
@@ -108,6 +115,7 @@ class Scene:
             {"LANES": str(self.lanes), **_QUICK, **(environ or {})},
             prefix=prefix,
         )
+        return self.last_run
 
     def crash(self, point: str, passes: int = 1, environ: Mapping[str, str] | None = None) -> None:
         """Run until it passes a named point for the n-th time, where it is killed."""
@@ -122,7 +130,8 @@ class Scene:
     def killed_at(self, point: str, flow: Ensemble) -> None:
         """Wait for the end of a run that is to be killed at a point; count it if it was there."""
         codes = flow.wait_for_end()
-        assert -9 in codes, f"exit codes {codes}, none by SIGKILL:\n{flow.log}"
+        if -9 not in codes:
+            raise EndedError(f"exit codes {codes}, none by SIGKILL:\n{flow.log}")
         assert 0 not in codes, f"exit codes {codes}: one ended as if all were well:\n{flow.log}"
         assert set(flow.passed) == {point}, f"killed, but not at {point}: {flow.passed}"
         self.hits[point] += 1
@@ -134,6 +143,23 @@ class Scene:
             flow.wait_until_ready()
             self.wait_until_settled(flow)
             flow.stop()
+
+    def supervised(self, what: Callable[[], _T]) -> _T:
+        """Do something with the flow, and again when it ends by a fault, as a supervisor would.
+
+        Only where Kafka itself is disturbed: elsewhere there is nothing that may end a run.
+        """
+        if not isinstance(self.kafka, RemoteBroker | Trio):
+            return what()
+        for _ in range(_ONCE_MORE):
+            try:
+                return what()
+            except EndedError:
+                last = self.last_run
+                if not (last.fault_kinds() or last.reasons("refused to start")):
+                    raise
+                self.faults += 1
+        return what()
 
     def wait_until_settled(self, flow: Ensemble) -> None:
         """Wait until all that is in Kafka now has its outcome."""
@@ -200,7 +226,7 @@ class Scene:
     def finish(self) -> Findings:
         """Settle everything, and check all of it; the problems are in the findings."""
         self.load.end()
-        self.carry_on()
+        self.supervised(self.carry_on)
         inputs = self.load.sent
         outputs = [read_all(self.kafka, topic) for topic in self.topics.outputs]
         processed, failed, audit = ([_event(m) for m in messages] for messages in outputs)

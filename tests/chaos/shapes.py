@@ -44,6 +44,10 @@ SHAPES = {
 """By the name that the command line takes."""
 
 
+class EndedError(AssertionError):
+    """A run has ended by itself, when it should have gone on."""
+
+
 class HaltedError(Exception):
     """The campaign was told to stop."""
 
@@ -107,6 +111,10 @@ class Ensemble:
         """The last lines of all processes."""
         return "\n".join(f"-- {flow.log_path}\n{flow.log[-3000:]}" for flow in self.flows)
 
+    def has_logged(self, text: str) -> bool:
+        """Whether a process of it has ever said this."""
+        return any(text in flow.log for flow in self.flows)
+
     @property
     def passed(self) -> list[str]:
         """The named points at which processes of it have crashed."""
@@ -129,7 +137,8 @@ class Ensemble:
         """Wait for something; all processes must live until then."""
         deadline = time.monotonic() + timeout_s
         while not done():
-            assert not self.ended, f"ended before it was {what}:\n{self.log}"
+            if self.ended and not done():
+                raise EndedError(f"ended before it was {what}:\n{self.log}")
             assert time.monotonic() < deadline, f"not {what} within {timeout_s:g} s:\n{self.log}"
             time.sleep(0.1)
 
@@ -163,7 +172,8 @@ class Ensemble:
         """One of them is told to stop; all of them do, in order."""
         self.flows[0].process.terminate()
         codes = self.wait_for_end()
-        assert not any(codes), f"exit codes {codes} after SIGTERM:\n{self.log}"
+        if any(codes):
+            raise EndedError(f"exit codes {codes} after SIGTERM:\n{self.log}")
 
     def refusal(self) -> str:
         """Wait until it has ended, and return why it refused to start."""

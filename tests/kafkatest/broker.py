@@ -82,7 +82,7 @@ class Broker(Cluster):
     def __init__(
         self, *, port: int | None, config: Mapping[str, str], java_options: Sequence[str]
     ) -> None:
-        plain, self._controller_port = ports.free(2)
+        plain, self._controller_port = ports.free(2, for_good=True)
         self._port = port or plain
         super().__init__(f"{ports.HOST}:{self._port}")
         self._java_options = java_options

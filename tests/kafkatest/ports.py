@@ -20,17 +20,23 @@ _mine: list[int] = []
 """Ours, the one that was given out longest ago first."""
 
 
-def free(count: int) -> list[int]:
-    """Return that many different ports that nothing listens on."""
+def free(count: int, *, for_good: bool = False) -> list[int]:
+    """Return that many different ports that nothing listens on.
+
+    Args:
+        count: How many.
+        for_good: Never give them to anybody else: whoever listens on them may be down for a while.
+    """
     with _lock:
         if not _mine:
             _mine.extend(random.sample(_slice(), SLICE))
         found: list[int] = []
-        for _ in range(SLICE):
+        for _ in range(len(_mine)):
             port = _mine.pop(0)
-            _mine.append(port)
             if is_free(port):
                 found.append(port)
+            if not (for_good and port in found):
+                _mine.append(port)
             if len(found) == count:
                 return found
     raise OSError(f"no {count} ports of {min(_mine)} to {max(_mine)} are free")

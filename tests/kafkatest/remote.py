@@ -20,7 +20,7 @@ class RemoteBroker(Broker):
         self, *, port: int | None, config: Mapping[str, str], java_options: Sequence[str]
     ) -> None:
         super().__init__(port=port, config=config, java_options=java_options)
-        behind, at = ports.free(2)
+        behind, at = ports.free(2, for_good=True)
         self.listeners["FAR"] = Listener(ports.HOST, behind, told_port=at, protocol="PLAINTEXT")
         self.link = Link(at, behind)
         self.far = Cluster(f"{ports.HOST}:{at}")

@@ -27,7 +27,7 @@ class SecureBroker(Broker):
     ) -> None:
         super().__init__(port=port, config=config, java_options=java_options)
         files = certificates.write(self.directory)
-        [sasl_ssl] = ports.free(1)
+        [sasl_ssl] = ports.free(1, for_good=True)
         self.listeners["SASL_SSL"] = Listener("localhost", sasl_ssl)
         self.settings |= {
             "ssl.keystore.type": "PEM",

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from dataflow.core.decide import Outcome
 from dataflow.tally import Tally
+from schemas.events import Source
 from schemas.parsing import parse
 from schemas.requests import PaymentRequest, Rejected
 
@@ -182,7 +183,8 @@ class Decided:
     partition: int
     next_offset: int
     times_ms: NDArray[np.int64]
-    offsets: list[int]
+    event_ids: list[str]
+    sources: list[Source]
     outcomes: list[Outcome]
     decided_at: float
     """In seconds since 1970."""

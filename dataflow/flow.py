@@ -43,14 +43,12 @@ def flow(
     in_lanes = op.merge("lanes", ids.falses, restored)
     index = Dedupe.builder(run.status.remembered, run.trail, kafka.transaction_timeout_ms)
     judged = op.stateful_batch("dedupe", in_lanes, index)
-    charge = Process(run.charge, run.gateway_batch, run.metrics.decided)
+    charge = Process(requested, run.charge, run.gateway_batch, run.metrics.decided)
     decided = op.flat_map_batch("process", judged, charge)
 
-    processed = op.filter_map(
-        "processed", decided, Processed(requested, kafka.topic_processed, limit)
-    )
-    failed = op.filter_map("failed", decided, Failed(requested, kafka.topic_failed, limit))
-    audit = op.filter_map("audit", decided, Audit(requested, kafka.topic_audit, limit))
+    processed = op.filter_map("processed", decided, Processed(kafka.topic_processed, limit))
+    failed = op.filter_map("failed", decided, Failed(kafka.topic_failed, limit))
+    audit = op.filter_map("audit", decided, Audit(kafka.topic_audit, limit))
     outgoing = op.merge("outgoing", processed, failed, audit)
     op.output("sink", outgoing, sink or run.sink())
     return df

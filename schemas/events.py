@@ -95,7 +95,12 @@ encode = msgspec.json.Encoder().encode
 
 
 class Records:
-    """What all events of one input partition share; makes ids and sources of its records."""
+    """What all events of one input partition share; makes ids and sources of its records.
+
+    Args:
+        topic: The input topic.
+        partition: One of its partitions.
+    """
 
     def __init__(self, topic: str, partition: int) -> None:
         self._topic = topic

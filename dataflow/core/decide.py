@@ -9,6 +9,8 @@ In order of precedence:
    Either claims the id.
 """
 
+from typing import TypeGuard
+
 from msgspec import Struct
 
 from dataflow.core.index import Verdict
@@ -43,9 +45,9 @@ _REPEATED = {
 }
 
 
-def needs_gateway(verdict: int) -> bool:
-    """Whether a valid request with this `Verdict` is to be charged."""
-    return verdict == _FIRST
+def needs_gateway(parsed: PaymentRequest | Rejected, verdict: int) -> TypeGuard[PaymentRequest]:
+    """Whether a record with this `Verdict` is to be charged."""
+    return verdict == _FIRST and type(parsed) is PaymentRequest
 
 
 def decide(
@@ -60,11 +62,11 @@ def decide(
         parsed: What the record is.
         verdict: What the index knows of its paymentId (of no meaning for a `Rejected`).
         first_origin: Where the id was claimed.
-        reply: The gateway's answer; None unless it was asked.
+        reply: The gateway's answer, if it `needs_gateway`.
     """
     if isinstance(parsed, Rejected):
         return parsed
-    if not needs_gateway(verdict):
+    if not needs_gateway(parsed, verdict):
         return Repeated(parsed, _REPEATED[verdict], first_origin)
     assert reply is not None
     return Charged(parsed, reply)

@@ -18,11 +18,10 @@ them (the decline rate) that is declined, each code equally often.
 import asyncio
 import re
 from collections.abc import Sequence
-from hashlib import blake2b
 
 from dataflow.gateways.port import Approved, Declined, Reply, Unavailable
 from schemas.outcomes import ErrorCode
-from schemas.requests import PaymentRequest
+from schemas.requests import PaymentRequest, key_of
 
 # One instance for each code is enough: replies are immutable.
 _DECLINES = {
@@ -86,7 +85,7 @@ class SimulatedGateway:
             if ":" in payment_id and (asked := self._asked_for(payment_id)):
                 replies.append(asked)
                 continue
-            digest = blake2b(payment_id.encode(), digest_size=16).hexdigest()
+            digest = key_of(payment_id).hex()
             if digest < self._declined_below:
                 replies.append(_SPREAD[int(digest[16:], 16) % len(_SPREAD)])
             else:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataflow.batches import Decided, Judged, Told
 from dataflow.core.decide import decide, needs_gateway
 from dataflow.faults import reported
+from schemas.events import Records
 from schemas.replies import Approved, Declined
 from schemas.requests import PaymentRequest
 
@@ -20,13 +21,15 @@ class Process:
     """The mapper of the step; safe to share between workers.
 
     Args:
+        input_topic: Where the records came from: part of every event.
         charge: The gateway.
         at_most: How many requests the gateway gets at once: all of them must be settled within
             its deadline.
         timed: Called once for each batch.
     """
 
-    def __init__(self, charge: Charge, at_most: int, timed: Timed) -> None:
+    def __init__(self, input_topic: str, charge: Charge, at_most: int, timed: Timed) -> None:
+        self._input_topic = input_topic
         self._charge = charge
         self._at_most = at_most
         self._timed = timed
@@ -47,7 +50,7 @@ class Process:
             request
             for batch in batches
             for request, verdict in zip(batch.parsed, batch.verdicts, strict=True)
-            if type(request) is PaymentRequest and needs_gateway(verdict)
+            if needs_gateway(request, verdict)
         ]
         for start in range(0, len(due), self._at_most):
             yield from self._charge(due[start : start + self._at_most])
@@ -58,21 +61,22 @@ class Process:
                 request,
                 verdict,
                 first,
-                next(replies)
-                if type(request) is PaymentRequest and needs_gateway(verdict)
-                else None,
+                next(replies) if needs_gateway(request, verdict) else None,
             )
             for request, verdict, first in zip(
                 batch.parsed, batch.verdicts, batch.first_origins, strict=True
             )
         ]
+        records = Records(self._input_topic, batch.partition)
         now = time.time()
         self._timed(now - batch.read_at, len(outcomes))
         return Decided(
             partition=batch.partition,
             next_offset=batch.next_offset,
-            offsets=batch.offsets,
             times_ms=batch.times_ms,
+            # Once for all branches.
+            event_ids=[records.event_id(offset) for offset in batch.offsets],
+            sources=[records.source(offset) for offset in batch.offsets],
             outcomes=outcomes,
             decided_at=now,
         )

@@ -14,7 +14,7 @@ from dataflow.core.segments import place
 from dataflow.faults import reported
 from dataflow.tally import Tally
 from schemas import events
-from schemas.events import AuditEvent, FailedEvent, ProcessedEvent, Records, Source
+from schemas.events import AuditEvent, FailedEvent, ProcessedEvent, Source
 from schemas.outcomes import EventType
 from schemas.replies import Approved, Declined
 from schemas.requests import Rejected
@@ -29,13 +29,11 @@ class Branch(ABC):
     """One of the three branches; the subclass says which event it makes of an outcome.
 
     Args:
-        input_topic: Where the records came from: part of every event.
         topic: Where the branch writes.
         max_bytes: The largest request.
     """
 
-    def __init__(self, input_topic: str, topic: str, max_bytes: int) -> None:
-        self.input_topic = input_topic
+    def __init__(self, topic: str, max_bytes: int) -> None:
         self.topic = topic
         self.max_bytes = max_bytes
 
@@ -56,42 +54,39 @@ class Branch(ABC):
 
     def publish(self, batch: Decided, out: Outgoing) -> None:
         """Put the events of a batch into `out`."""
-        records = Records(self.input_topic, batch.partition)
         at = events.instant(batch.decided_at)
-        for offset, outcome in zip(batch.offsets, batch.outcomes, strict=True):
-            event = self.event(records, offset, outcome, at)
+        each = zip(batch.event_ids, batch.sources, batch.outcomes, strict=True)
+        for event_id, source, outcome in each:
+            event = self.event(event_id, source, outcome, at)
             if event is not None:
                 payment_id = event.payment_id
                 out.keys.append(None if payment_id is None else payment_id.encode())
                 out.values.append(events.encode(event))
 
     @abstractmethod
-    def event(self, records: Records, offset: int, outcome: Outcome, at: str) -> Event | None:
+    def event(self, event_id: str, source: Source, outcome: Outcome, at: str) -> Event | None:
         """The event of one outcome; None when it is not this branch's."""
 
 
 class Processed(Branch):
     """Approved payments."""
 
-    def event(self, records: Records, offset: int, outcome: Outcome, at: str) -> Event | None:
+    def event(self, event_id: str, source: Source, outcome: Outcome, at: str) -> Event | None:
         """One for each payment that the gateway approved."""
         if type(outcome) is not Charged or type(outcome.reply) is not Approved:
             return None
-        event_id, source = records.event_id(offset), records.source(offset)
         return events.processed(event_id, source, outcome.request, outcome.reply.reference, at)
 
 
 class Failed(Branch):
     """Declined payments and invalid records."""
 
-    def event(self, records: Records, offset: int, outcome: Outcome, at: str) -> Event | None:
+    def event(self, event_id: str, source: Source, outcome: Outcome, at: str) -> Event | None:
         """One for each payment that the gateway declined, and for each invalid record."""
         if type(outcome) is Charged and type(outcome.reply) is Declined:
-            event_id, source = records.event_id(offset), records.source(offset)
             error = events.error_of(outcome.reply)
             return events.declined(event_id, source, outcome.request, error, at)
         if type(outcome) is Rejected:
-            event_id, source = records.event_id(offset), records.source(offset)
             return events.rejected(event_id, source, outcome, at, self.max_bytes)
         return None
 
@@ -115,9 +110,8 @@ class Audit(Branch):
         if out.tally.conflicts:
             self._log_conflicts(batch)
 
-    def event(self, records: Records, offset: int, outcome: Outcome, at: str) -> AuditEvent:
+    def event(self, event_id: str, source: Source, outcome: Outcome, at: str) -> AuditEvent:
         """One for each record."""
-        event_id, source = records.event_id(offset), records.source(offset)
         if type(outcome) is Charged and type(outcome.reply) is Approved:
             return AuditEvent(
                 event_id=event_id,
@@ -135,7 +129,7 @@ class Audit(Branch):
                 payment_id=outcome.request.payment_id,
                 source=source,
                 occurred_at=at,
-                first_source=Source(self.input_topic, partition, first_offset),
+                first_source=Source(source.topic, partition, first_offset),
             )
         reason, payment_id = _failure(outcome)
         return AuditEvent(
@@ -153,13 +147,13 @@ class Audit(Branch):
         if now_s - self._logged_at_s < _LOG_EVERY_S:
             return
         self._logged_at_s = now_s
-        for offset, outcome in zip(batch.offsets, batch.outcomes, strict=True):
+        for source, outcome in zip(batch.sources, batch.outcomes, strict=True):
             if isinstance(outcome, Repeated) and outcome.event_type is EventType.CONFLICT:
                 _log.warning(
                     "conflict: a paymentId came again with other content",
                     paymentId=outcome.request.payment_id,
                     partition=batch.partition,
-                    offset=offset,
+                    offset=source.offset,
                     first_seen_at=place(outcome.first_origin),
                 )
                 return

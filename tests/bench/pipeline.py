@@ -42,9 +42,9 @@ class Pipeline:
         self._remember = Remember.builder(LANES)(None)
         build = Dedupe.builder(lambda _number, _ids: None)
         self._lanes = {f"{lane:03d}": build(None) for lane in range(LANES)}
-        self._process = Process(self._charge, 256, lambda _seconds, _records: None)
+        self._process = Process("requested", self._charge, 256, lambda _seconds, _records: None)
         topics = (Processed, "processed"), (Failed, "failed"), (Audit, "audit")
-        self._branches = [kind("requested", topic, _MAX_BYTES) for kind, topic in topics]
+        self._branches = [kind(topic, _MAX_BYTES) for kind, topic in topics]
 
     def _charge(self, batch: list[PaymentRequest]) -> list[Approved | Declined]:
         return asyncio.run(settle(self._gateway, batch, deadline_s=30.0))

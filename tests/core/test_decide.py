@@ -45,7 +45,8 @@ def test_outcomes_in_order_of_precedence(
 
 @pytest.mark.parametrize("verdict", Verdict)
 def test_only_a_first_request_is_charged(verdict: Verdict) -> None:
-    assert needs_gateway(verdict) == (verdict is FIRST)
+    assert needs_gateway(VALID, verdict) == (verdict is FIRST)
+    assert not needs_gateway(INVALID, verdict)
 
 
 def test_a_first_request_without_a_reply_is_a_mistake_of_ours() -> None:

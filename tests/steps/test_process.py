@@ -41,7 +41,7 @@ def gateway() -> Gateway:
 def process(
     gateway: Gateway, *items: tuple[str, Judged | Told], at_most: int = 1000
 ) -> list[tuple[str, Decided | Told]]:
-    return Process(gateway, at_most, lambda *_: None)(list(items))
+    return Process("requested", gateway, at_most, lambda *_: None)(list(items))
 
 
 def decided(item: tuple[str, Decided | Told]) -> Decided:
@@ -119,7 +119,7 @@ class TestCharging:
         def unreachable(_: list[PaymentRequest]) -> list[Approved | Declined]:
             raise GatewayFaultError("no answer")
 
-        step = Process(unreachable, 10, lambda *_: None)
+        step = Process("requested", unreachable, 10, lambda *_: None)
         with pytest.raises(GatewayFaultError):
             step([("000", judged((request(), FIRST)))])
 
@@ -131,7 +131,10 @@ def test_records_keep_their_lane_order_and_position(gateway: Gateway) -> None:
     assert [lane for lane, _ in out] == ["005", "002", "005"]
     assert out[0][1] is out[2][1] is signal
     result = decided(out[1])
-    assert (result.partition, result.offsets, result.next_offset) == (3, [7, 8], 9)
+    assert [source.offset for source in result.sources] == [7, 8]
+    assert {source.topic for source in result.sources} == {"requested"}
+    assert len(set(result.event_ids)) == 2
+    assert (result.partition, result.next_offset) == (3, 9)
     assert result.times_ms.tolist() == [70, 80]
 
 
@@ -140,7 +143,7 @@ def test_the_time_until_the_decision_is_told(
 ) -> None:
     monkeypatch.setattr(time, "time", lambda: READ_AT + 0.25)
     told: list[tuple[float, int]] = []
-    step = Process(gateway, 10, lambda *numbers: told.append(numbers))
+    step = Process("requested", gateway, 10, lambda *numbers: told.append(numbers))
     (item,) = step([("000", judged((request(), FIRST), (rejected(), FIRST)))])
     assert told == [(0.25, 2)]
     assert decided(item).decided_at == READ_AT + 0.25

@@ -19,15 +19,16 @@ from dataflow.core.decide import Charged, Outcome, Repeated
 from dataflow.core.segments import origin
 from dataflow.steps.publish import Audit, Branch, Failed, Processed
 from dataflow.tally import Tally
+from schemas.events import Records
 from schemas.outcomes import ErrorCode, EventType
 from schemas.parsing import parse
 from schemas.replies import Approved, Declined
 from schemas.requests import PaymentRequest, Rejected
 
 INPUT = "payments.payment-requested"
-PROCESSED = Processed(INPUT, "processed", MAX_BYTES)
-FAILED = Failed(INPUT, "failed", MAX_BYTES)
-AUDIT = Audit(INPUT, "audit", MAX_BYTES)
+PROCESSED = Processed("processed", MAX_BYTES)
+FAILED = Failed("failed", MAX_BYTES)
+AUDIT = Audit("audit", MAX_BYTES)
 BRANCHES = [PROCESSED, FAILED, AUDIT]
 
 APPROVED = Charged(request("pay_1"), Approved("ch_1"))
@@ -44,11 +45,13 @@ ALL: list[Outcome] = [APPROVED, DECLINED, DUPLICATE, CONFLICT, INVALID, GARBAGE]
 
 def decided(*outcomes: Outcome, partition: int = 3, first_offset: int = 42) -> Decided:
     offsets = list(range(first_offset, first_offset + len(outcomes)))
+    records = Records(INPUT, partition)
     return Decided(
         partition=partition,
         next_offset=first_offset + len(outcomes),
         times_ms=np.array(offsets, np.int64) * 10,
-        offsets=offsets,
+        event_ids=[records.event_id(offset) for offset in offsets],
+        sources=[records.source(offset) for offset in offsets],
         outcomes=list(outcomes),
         decided_at=READ_AT,
     )
@@ -188,7 +191,7 @@ class TestTopics:
         assert branch(("005", decided(outcome))) is None
 
     def test_a_long_record_is_cut_to_the_largest_request(self) -> None:
-        short = Failed(INPUT, "failed", 100)
+        short = Failed("failed", 100)
         (value,) = published(short, decided(rejected(b"\xff" * 1000))).values
         event = json.loads(value)
         assert len(event["original"]) == 100
@@ -259,7 +262,7 @@ class TestConflictsInTheLog:
         self, monkeypatch: pytest.MonkeyPatch, batches: list[tuple[float, Decided]]
     ) -> list[MutableMapping[str, Any]]:
         """Publish each batch at its second; return the lines."""
-        audit = Audit(INPUT, "audit", MAX_BYTES)
+        audit = Audit("audit", MAX_BYTES)
         with capture_logs() as lines:
             for now_s, batch in batches:
                 monkeypatch.setattr(time, "monotonic", lambda now_s=now_s: now_s)

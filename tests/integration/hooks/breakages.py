@@ -313,10 +313,10 @@ def _audit_event_dropped() -> None:
     """A duplicate has no audit event."""
     event = publish.Audit.event
 
-    def dropping(self: Any, records: Any, offset: int, outcome: Any, at: str) -> Any:
+    def dropping(self: Any, event_id: str, source: Any, outcome: Any, at: str) -> Any:
         if getattr(outcome, "event_type", None) is EventType.DUPLICATE:
             return None
-        return event(self, records, offset, outcome, at)
+        return event(self, event_id, source, outcome, at)
 
     _patch(publish.Audit, "event", dropping)
 

@@ -24,6 +24,7 @@ import numpy as np
 import structlog
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from numpy.typing import NDArray
 
 from dataflow import heap
 from dataflow.batches import Fetched, Forget, Restore, Seal, Signal, Told
@@ -298,10 +299,11 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
         if not messages:
             return []
         self._replay = (messages, committed.by_lane)
-        now_ms = int(self._clock() * 1000)
-        newest_ms = min(now_ms, max(_time_ms(message) for message in messages))
+        times_ms = _times_ms(messages)
+        newest_ms = min(int(self._clock() * 1000), int(times_ms.max()))
+        by_lane = committed.by_lane
         return [
-            self._fetched(messages, _RECALLED, newest_ms, committed=committed.by_lane, recall=True)
+            self._fetched(messages, times_ms, _RECALLED, newest_ms, committed=by_lane, recall=True)
         ]
 
     def _live(self) -> list[Item]:
@@ -344,19 +346,19 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
 
     def _remembered(self, messages: list[Message], committed: dict[int, int]) -> list[Item]:
         """The records, under their segment; with them the position moves on."""
-        times_ms = [_time_ms(message) for message in messages]
-        now_ms = int(self._clock() * 1000)
-        self._ledger.advance(min(times_ms), now_ms)
+        times_ms = _times_ms(messages)
+        oldest_ms, now_ms = int(times_ms.min()), int(self._clock() * 1000)
+        self._ledger.advance(oldest_ms, now_ms)
         end_offset = _offset(messages[-1]) + 1
-        self._status.in_flight(self._partition, end_offset, min(times_ms) / 1000)
-        newest_ms = min(max(times_ms), now_ms)
+        self._status.in_flight(self._partition, end_offset, oldest_ms / 1000)
+        newest_ms = min(int(times_ms.max()), now_ms)
         written = self._ledger.segments[-1:]
         segment = self._ledger.add(_offset(messages[0]), end_offset, len(messages), newest_ms)
         full = [each for each in written if each.number != segment.number]
         self._next_offset = end_offset
         name = self._ledger.name(segment)
         return [
-            self._fetched(messages, name, segment.newest_ms, committed=committed),
+            self._fetched(messages, times_ms, name, segment.newest_ms, committed=committed),
             *(Seal(self._ledger.name(each)) for each in full),
         ]
 
@@ -427,6 +429,7 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
     def _fetched(
         self,
         messages: list[Message],
+        times_ms: NDArray[np.int64],
         segment: str,
         dated_ms: int,
         *,
@@ -438,7 +441,7 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
             segment=segment,
             dated_ms=dated_ms,
             offsets=np.array([message.offset() for message in messages], np.int64),
-            times_ms=np.array([_time_ms(message) for message in messages], np.int64),
+            times_ms=times_ms,
             values=[message.value() for message in messages],
             next_offset=_offset(messages[-1]) + 1,
             read_at=self._clock(),
@@ -507,7 +510,7 @@ def _offset(message: Message) -> int:
     return int(offset)
 
 
-def _time_ms(message: Message) -> int:
-    """The record's timestamp in milliseconds since 1970; now, if it has none."""
-    time_ms = int(message.timestamp()[1])
-    return time_ms if time_ms >= 0 else int(time.time() * 1000)
+def _times_ms(messages: list[Message]) -> NDArray[np.int64]:
+    """The records' timestamps in milliseconds since 1970; now, where there is none."""
+    found = np.array([message.timestamp()[1] for message in messages], np.int64)
+    return np.where(found >= 0, found, int(time.time() * 1000))

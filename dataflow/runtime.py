@@ -7,7 +7,7 @@ import structlog
 from bytewax.inputs import Source
 from bytewax.outputs import Sink
 
-from dataflow import __version__, faults, gateways, launch, logs
+from dataflow import __version__, faults, gateways, heap, launch, logs
 from dataflow.batches import Outgoing
 from dataflow.certificates import CertificateMetrics
 from dataflow.connectors import cluster
@@ -118,6 +118,7 @@ def start() -> Runtime:
     Ends the process, with one line for each problem, when the flow must not start.
     """
     logs.configure("info")
+    heap.tune()
     try:
         return _start(Launch.read(sys.argv[1:], os.environ))
     except SettingsError as error:

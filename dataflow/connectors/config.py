@@ -56,7 +56,8 @@ def consumer(kafka: KafkaSettings, name: str, partitions: int) -> Config:
         "isolation.level": "read_committed",
         "queued.max.messages.kbytes": kbytes,
         "queued.min.messages": 100_000,
-        "fetch.wait.max.ms": 100,
+        # An answer comes as soon as there is a record; this late when there is none.
+        "fetch.wait.max.ms": 500,
         "fetch.message.max.bytes": min(kbytes * 1024, 4 * 1024 * 1024),
         # Topics are watched by `dataflow.connectors.cluster`; this keeps metadata fresh for it.
         "topic.metadata.refresh.interval.ms": 60_000,

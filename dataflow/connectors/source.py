@@ -50,6 +50,9 @@ _log = structlog.get_logger()
 _TICK_S = 0.02
 """All partitions poll in step, so often, unless there is a backlog: records that arrive one by one
 share the cost of a pass through the flow."""
+_IDLE_TICK_S = 3 * _TICK_S
+_IDLE_AFTER_S = 1.0
+"""A partition without records for so long polls less often: to wait must cost next to nothing."""
 _BEAT_EVERY_S = 3600.0
 """Kafka forgets the offsets of a quiet group after days (offsets.retention.minutes)."""
 _RECALLED = "recalled"
@@ -233,7 +236,9 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
         """At the next tick, or at once when there is more to read."""
         if self._hurry:
             return None
-        return datetime.fromtimestamp((time.time() // _TICK_S + 1) * _TICK_S, UTC)
+        is_idle = time.monotonic() - self._batch[1] > _IDLE_AFTER_S
+        tick_s = _IDLE_TICK_S if is_idle else _TICK_S
+        return datetime.fromtimestamp((time.time() // tick_s + 1) * tick_s, UTC)
 
     @reported
     def snapshot(self) -> bytes:

@@ -8,7 +8,8 @@ with it the transactions, are done long before Kafka's transaction timeout.
 FIRST = 500
 """Records of the first batch, before anything is known."""
 LEAST = 100
-MOST = 100_000
+MOST = 20_000
+"""Larger batches fall out of the processor's caches, and only take more memory."""
 EPOCH_MOST = 400_000
 """Records of one partition in one epoch: bounds memory and the size of a transaction."""
 _BUDGET_S = 2.0

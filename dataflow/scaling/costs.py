@@ -1,8 +1,8 @@
 """What one core was measured to do: the input of all that is calculated here.
 
-Each figure is of a machine with two cores, which did other work as well: `exchange_us`, `id_bytes`
-and `resume_us` are rather too high. Another machine has others: measure them there (`make bench`)
-and give them to the calculator.
+Each figure is of a machine with two cores, where the broker and the measurement work as well, so
+`exchange_us` is rather too high. Another machine has others: measure them there (`make bench`) and
+give them to the calculator.
 """
 
 from msgspec import Struct
@@ -11,19 +11,19 @@ from msgspec import Struct
 class Costs(Struct, frozen=True, kw_only=True):
     """The costs of a payment, of an id, and of a commit."""
 
-    cpu_us: float = 12.0
+    cpu_us: float = 13.0
     """CPU of a payment in one process, librdkafka's threads included."""
     worker_share: float = 0.8
     """Share of it that the worker does itself, under Python's lock: no second thread helps it."""
     exchange_us: float = 8.0
     """CPU added to a payment that is read by one process and decided by another."""
-    id_bytes: float = 140.0
-    """Memory of a remembered id, of the whole process."""
+    id_bytes: float = 100.0
+    """Memory of a remembered id, of the whole process, while it starts; 60 later."""
     stored_bytes: float = 28.0
     """Recovery store of a remembered id."""
     base_bytes: float = 200e6
     """Memory of a process without ids."""
-    resume_us: float = 1.5
+    resume_us: float = 1.0
     """Time that a remembered id adds to a restart."""
     commit_s: float = 0.015
     """Median of a lane's commit."""

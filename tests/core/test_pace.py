@@ -33,7 +33,7 @@ def test_a_fast_flow_gets_a_whole_epoch_at_once() -> None:
     assert settled(lambda records: records / 300_000, batches=4).limit == MOST
 
 
-@pytest.mark.parametrize("per_second", [200, 5_000, 40_000])
+@pytest.mark.parametrize("per_second", [200, 2_000, 8_000])
 def test_a_slower_one_gets_what_it_settles_in_two_seconds(per_second: int) -> None:
     assert settled(lambda n: n / per_second).limit == pytest.approx(2 * per_second, rel=0.01)
 
@@ -46,7 +46,7 @@ def test_the_slowest_one_still_gets_a_few(per_second: float) -> None:
 def test_what_has_become_slow_gets_less_at_once() -> None:
     pace = settled(lambda records: records / 300_000)
     pace.measured(MOST, 100.0)
-    assert pace.limit == 2_000
+    assert pace.limit == MOST // 50
 
 
 def test_it_recovers_by_and_by() -> None:

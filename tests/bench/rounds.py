@@ -45,7 +45,7 @@ class Length:
     burst: float
 
 
-FULL = Length(warm_up=20_000, rate_s=3.0, idle_s=3.0, burst=1.0)
+FULL = Length(warm_up=20_000, rate_s=2.5, idle_s=2.5, burst=1.0)
 QUICK = Length(warm_up=5_000, rate_s=1.5, idle_s=2.0, burst=0.4)
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from dataflow.connectors import config
+from dataflow.connectors.bounds import wait_until_stable
 from dataflow.connectors.names import lane_group, lanes_in, transactional_id
 from dataflow.connectors.patience import patiently
 from dataflow.errors import ConsumeError, Fault, StartRefusedError
@@ -17,6 +18,10 @@ _TIMEOUT_S = 30.0
 _STABLE_WITHIN_S = 10.0
 """The markers of a transaction that was just decided are there by then, if they ever come."""
 _AT_ONCE = 16
+_LOST = (
+    "Kafka 4.3 may do so when a broker restarts while a partition has no other replica"
+    " (KAFKA-20734). See docs/recovery.md, *a transaction without an end*."
+)
 
 
 class Committed(NamedTuple):
@@ -43,6 +48,7 @@ class LaneOffsets:
         self._lanes = lanes
         self._partitions = list(partitions)
         self._lock = threading.Lock()
+        self._settled = False
         self._read: dict[int, list[TopicPartition]] = {}
 
     def of(self, partition: int, resume_offset: int, lanes_before: int | None) -> Committed:
@@ -57,7 +63,8 @@ class LaneOffsets:
             lanes_before: How many lanes the previous run had, as far as is known.
 
         Raises:
-            StartRefusedError: `LANES` was changed while some lanes were ahead of the others.
+            StartRefusedError: `LANES` was changed while some lanes were ahead of the others, or a
+                transaction of the previous run has no end.
         """
         with self._lock:
             ours = range(self._lanes)
@@ -69,6 +76,7 @@ class LaneOffsets:
                 if lane not in self._read:
                     self._fence(lane)
             self._read_all(others)
+            self._expect_no_leftovers()
             every = by_lane | {lane: self._read[lane][partition] for lane in others}
         for lane, found in every.items():
             lanes_then = lanes_in(found.metadata)
@@ -98,6 +106,26 @@ class LaneOffsets:
         except KafkaException as error:
             raise _unreadable(group, error.args[0]) from error
         return sorted(found, key=lambda each: each.partition)
+
+    def _expect_no_leftovers(self) -> None:
+        """All lanes are fenced, which has ended their transactions: see that Kafka did end them.
+
+        What a transaction without an end has written to a partition shares the fate of the lane's
+        next one there: payments would be doubled, or lost.
+        """
+        if self._settled:
+            return
+        patience_s = self._kafka.transaction_timeout_ms / 1000
+        behind = wait_until_stable(self._kafka, patience_s)
+        if behind:
+            (topic, partition), (stable, end) = min(behind.items())
+            raise StartRefusedError(
+                f"{topic}[{partition}]: a transaction is still open at offset {stable} (the end is"
+                f" {end}) {patience_s:g} s after all of this flow's were ended, on"
+                f" {len(behind)} partition(s): Kafka has lost its end, or somebody else writes"
+                f" there. {_LOST}"
+            )
+        self._settled = True
 
     def _fence(self, lane: int) -> None:
         """End a lane that only the previous run had."""
@@ -150,8 +178,6 @@ def _unreadable(group: str, error: KafkaError) -> Fault:
         # All lanes are fenced by now, which has ended their transactions.
         return StartRefusedError(
             f"The committed offsets of group {group} still wait for the end of a transaction that"
-            " is over: Kafka has lost it. Some 4.x do so when a broker restarts while a partition"
-            " has no other replica (KAFKA-20734). See docs/recovery.md, *a transaction without an"
-            " end*."
+            f" is over: Kafka has lost it. {_LOST}"
         )
     return ConsumeError(f"cannot read the committed offsets of group {group}: {error.str()}")

@@ -60,6 +60,8 @@ _RECALLED = "recalled"
 _TELLS = 64
 """The lanes hear of the stream time at least so often in a window."""
 _ASK_S = 2.0
+_ASK_MOST_S = 60.0
+"""Until a Kafka that is just coming back has answered everything a start asks."""
 _SETTLED_MS = 60_000
 """Once a partition is read to its end, its stream time follows the clock at this distance."""
 
@@ -297,7 +299,9 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
         return [self._tell(Signal.OPEN), *restores]
 
     def _recall(self) -> list[Item]:
-        committed = self._offsets.of(self._partition, self._next_offset, self._start.lanes)
+        at_most_s = self._patience_s + _ASK_MOST_S
+        with self._status.waiting("the previous run's transactions", at_most_s):
+            committed = self._offsets.of(self._partition, self._next_offset, self._start.lanes)
         self._start.check(committed, self._settings.kafka, self._partition)
         messages = self._read_up_to(committed.highest)
         self._status.replayed(len(messages))

@@ -22,6 +22,7 @@ from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
 from dataflow.connectors import config
+from dataflow.connectors.bounds import LATEST, offsets_at, partitions_of
 from dataflow.connectors.patience import patiently
 from dataflow.core.memory import Claims, Contested, Keys, Words
 from dataflow.core.segments import origin
@@ -33,7 +34,6 @@ from schemas.requests import KEY_BYTES, key_of
 _log = structlog.get_logger()
 
 _MINUTE_MS = 60_000
-_TIMEOUT_S = 30.0
 _MOST_EVENTS = 5_000_000
 """Of which each takes 24 bytes until the start is over."""
 _LONGEST_S = 120.0
@@ -155,19 +155,13 @@ class AuditTrail:
         """
         admin = AdminClient(config.client(self._kafka, "audit-trail"))
         topic = self._kafka.topic_audit
-        metadata = admin.list_topics(topic, timeout=_TIMEOUT_S).topics[topic]
-        if metadata.error is not None:
-            raise KafkaException(metadata.error)
-
-        def ask(spec: OffsetSpec) -> dict[int, int]:
-            wanted = {TopicPartition(topic, each): spec for each in metadata.partitions}
-            answers = admin.list_offsets(wanted, request_timeout=_TIMEOUT_S)
-            return {where.partition: each.result().offset for where, each in answers.items()}
-
-        latest: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-        end = ask(latest)
+        partitions = partitions_of(admin, topic)
+        end = offsets_at(admin, topic, partitions, LATEST)
         # The first offset that is not older, or -1.
-        start, stop = (ask(OffsetSpec.for_timestamp(at_ms)) for at_ms in (since_ms, until_ms))
+        start, stop = (
+            offsets_at(admin, topic, partitions, OffsetSpec.for_timestamp(at_ms))
+            for at_ms in (since_ms, until_ms)
+        )
         return (
             {each: end[each] if found < 0 else found for each, found in start.items()},
             {each: end[each] if found < 0 else found for each, found in stop.items()},

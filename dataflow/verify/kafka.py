@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
 
 import structlog
 from confluent_kafka import (
@@ -18,6 +17,7 @@ from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from dataflow.connectors import config
+from dataflow.connectors.bounds import EARLIEST, LATEST, offsets_at
 from dataflow.connectors.names import lane_group, lanes_in
 from dataflow.connectors.offsets import committed_offsets
 from dataflow.connectors.patience import patiently
@@ -34,7 +34,6 @@ _QUEUE_KBYTES = 64 * 1024
 """Fetched but unread records of all partitions together."""
 _LOOK_EVERY_S = 5.0
 _END_OF_PARTITION = KafkaError._PARTITION_EOF  # noqa: SLF001  (local codes have no public names)
-_EARLIEST, _LATEST = OffsetSpec.earliest(), OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
 
 class KafkaReader:
@@ -75,23 +74,15 @@ class KafkaReader:
 
     def _bounds(self, topic: str, partitions: list[int]) -> dict[int, Bounds]:
         committed, uncommitted = IsolationLevel.READ_COMMITTED, IsolationLevel.READ_UNCOMMITTED
-        low = self._offsets(topic, partitions, _EARLIEST, uncommitted)
-        high = self._offsets(topic, partitions, _LATEST, uncommitted)
-        stable = self._offsets(topic, partitions, _LATEST, committed)
+        low = self._offsets(topic, partitions, EARLIEST, uncommitted)
+        high = self._offsets(topic, partitions, LATEST, uncommitted)
+        stable = self._offsets(topic, partitions, LATEST, committed)
         return {n: Bounds(low[n], stable[n], high[n]) for n in partitions}
 
     def _offsets(
-        self, topic: str, partitions: list[int], spec: Any, level: IsolationLevel
+        self, topic: str, partitions: list[int], spec: OffsetSpec, level: IsolationLevel
     ) -> dict[int, int]:
-        wanted = {TopicPartition(topic, partition): spec for partition in partitions}
-
-        def ask() -> dict[int, int]:
-            answers = self._admin.list_offsets(
-                wanted, isolation_level=level, request_timeout=_TIMEOUT_S
-            )
-            return {where.partition: each.result().offset for where, each in answers.items()}
-
-        return patiently(ask)
+        return patiently(lambda: offsets_at(self._admin, topic, partitions, spec, level))
 
     def _positions(self, partitions: list[int]) -> Positions:
         group = self._kafka.group_id

@@ -15,6 +15,7 @@ from chaos.shapes import Ensemble, without_override
 
 _STORE = "part-0.sqlite3"
 _DAMAGED = "is no recovery partition that can be used"
+_PAGE = 4096
 _POINTS = ["mid-batch", "flushed", "after-commit", "all-committed"]
 
 
@@ -86,7 +87,7 @@ def _file_limit(scene: Scene) -> None:
     """Everywhere possible, unlike a full disk."""
     _crash_somewhere(scene)
     # SQLite's log is begun anew by each run; it is folded into the store when it has 4 MB.
-    limit = 4096 * scene.rng.randint(32, 200)
+    limit = _PAGE * scene.rng.randint(32, 200)
     with scene.run(prefix=["prlimit", f"--fsize={limit}"]) as flow:
         _ended_by_the_store(flow)
     scene.carry_on()
@@ -102,8 +103,9 @@ def _disk_full(scene: Scene) -> None:
         _file_limit(scene)
         return
     _crash_somewhere(scene)
-    size = sum(path.stat().st_size for path in scene.recovery.iterdir())
-    with _small_disk(scene, size + 4096 * scene.rng.randint(8, 60)) as directory:
+    files = [path.stat().st_size for path in scene.recovery.rglob("*")]
+    pages = sum(-(-size // _PAGE) for size in files) + scene.rng.randint(8, 60)
+    with _small_disk(scene, pages * _PAGE) as directory:
         shutil.copytree(scene.recovery, directory / "recovery")
         recovery = {"BYTEWAX_RECOVERY_DIRECTORY": str(directory / "recovery")}
         with scene.run(recovery) as flow:
@@ -119,7 +121,8 @@ def _ended_by_the_store(flow: Ensemble) -> None:
     codes = flow.wait_for_end()
     assert 0 not in codes, f"exit codes {codes}:\n{flow.log}"
     # In a cluster the engine only tells that one of its threads has panicked.
-    causes = ["disk is full", "disk I/O error", *["PanicException"] * (len(codes) > 1)]
+    causes = ["disk is full", "disk I/O error", "No space left on device", "File too large"]
+    causes += ["PanicException"] * (len(codes) > 1)
     assert any(each in flow.log for each in causes), flow.log
 
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import pytest
 from bytewax.recovery import init_db_dir
-from confluent_kafka import TopicPartition
+from confluent_kafka import Producer, TopicPartition
 from invariants import check
 from kafkatest import Cluster, SecureBroker
 from kafkatest.ports import free
@@ -359,6 +359,34 @@ def test_lanes_changed_with_work_in_flight(kafka: Cluster, topics: Topics, tmp_p
     assert "Start once with LANES=4" in refusal
 
     run_until_decided(kafka, topics, tmp_path, COUNT)
+    assert check(kafka, topics).problems == []
+
+
+# ---- a transaction that nobody ends ----
+
+
+def test_a_transaction_without_an_end_in_the_outputs(
+    kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    """Were it a lane's own, that lane's next commit would publish what was never committed."""
+    send(kafka, topics, mixed_requests(COUNT, seed=1))
+    run_until_decided(kafka, topics, tmp_path, COUNT)
+    _, failed, _ = topics.outputs
+    name = f"nobody-{uuid.uuid4().hex}"
+    nobody = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": name})
+    nobody.init_transactions(10)
+    nobody.begin_transaction()
+    nobody.produce(failed, b"?", partition=1)
+    nobody.flush(10)
+
+    send(kafka, topics, mixed_requests(COUNT, seed=2))
+    with Flow(kafka, topics, tmp_path, environ={"KAFKA_TRANSACTION_TIMEOUT": "10s"}) as flow:
+        refusal = flow.refusal()
+    assert f"{failed}[1]: a transaction is still open at offset " in refusal
+    assert "See docs/recovery.md" in refusal
+
+    nobody.abort_transaction(10)
+    run_until_decided(kafka, topics, tmp_path, 2 * COUNT)
     assert check(kafka, topics).problems == []
 
 

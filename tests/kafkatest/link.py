@@ -94,10 +94,11 @@ class Link:
         self._loop.run_forever()
         server.close()
         self._reset()
-        tasks = asyncio.all_tasks(self._loop)
-        for task in tasks:
-            task.cancel()
-        self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        # A connection that has just been taken starts its tasks while others are being ended.
+        while tasks := asyncio.all_tasks(self._loop):
+            for task in tasks:
+                task.cancel()
+            self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
         self._loop.close()
 
     def _reset(self) -> None:
@@ -118,8 +119,10 @@ class Link:
             if self.edit is not None:
                 asked: dict[bytes, Asked] = {}
                 there, back = _requests(reader, asked), _answers(far_reader, asked, self.edit)
-            await asyncio.gather(self._pass(there, far_writer), self._pass(back, writer))
-        except (OSError, asyncio.CancelledError):
+            async with asyncio.TaskGroup() as directions:
+                directions.create_task(self._pass(there, far_writer))
+                directions.create_task(self._pass(back, writer))
+        except* (OSError, asyncio.CancelledError):
             pass  # one of the two ends is gone; so is the other
         finally:
             self._connections -= mine

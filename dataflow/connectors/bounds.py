@@ -1,0 +1,75 @@
+"""Where partitions begin and end, and how far a `read_committed` reader gets."""
+
+import time
+from collections.abc import Iterable
+
+from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import OffsetSpec
+
+from dataflow.connectors import config
+from dataflow.connectors.patience import patiently
+from dataflow.settings import KafkaSettings
+
+EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+
+_TIMEOUT_S = 30.0
+_LOOK_EVERY_S = 0.1
+
+Behind = dict[tuple[str, int], tuple[int, int]]
+"""By topic and partition: where a `read_committed` reader stops, and how far it should get."""
+
+
+def partitions_of(admin: AdminClient, topic: str) -> list[int]:
+    """The partitions of a topic. Raises `KafkaException` if there is no such topic."""
+    found = admin.list_topics(topic, timeout=_TIMEOUT_S).topics[topic]
+    if found.error is not None:
+        raise KafkaException(found.error)
+    return sorted(found.partitions)
+
+
+def offsets_at(
+    admin: AdminClient,
+    topic: str,
+    partitions: Iterable[int],
+    spec: OffsetSpec,
+    level: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
+) -> dict[int, int]:
+    """The offset that `spec` means, of each partition; -1 where there is none.
+
+    With `READ_COMMITTED` the latest one is the last stable offset: the first record of the oldest
+    transaction that is still open.
+    """
+    wanted = {TopicPartition(topic, partition): spec for partition in partitions}
+    answers = admin.list_offsets(wanted, isolation_level=level, request_timeout=_TIMEOUT_S)
+    return {where.partition: each.result().offset for where, each in answers.items()}
+
+
+def wait_until_stable(kafka: KafkaSettings, patience_s: float) -> Behind:
+    """Wait until readers may pass all that is in the output topics now.
+
+    Returns:
+        Where they still may not after `patience_s`, as a transaction has no end there.
+    """
+    admin = AdminClient(config.client(kafka, "outputs"))
+    topics = (kafka.topic_processed, kafka.topic_failed, kafka.topic_audit)
+
+    def latest(topic: str, level: IsolationLevel) -> dict[int, int]:
+        return patiently(
+            lambda: offsets_at(admin, topic, partitions_of(admin, topic), LATEST, level)
+        )
+
+    ends = {topic: latest(topic, IsolationLevel.READ_UNCOMMITTED) for topic in topics}
+    deadline_s = time.monotonic() + patience_s
+    while True:
+        stable = {topic: latest(topic, IsolationLevel.READ_COMMITTED) for topic in topics}
+        behind: Behind = {
+            (topic, partition): (stable[topic][partition], end)
+            for topic in topics
+            for partition, end in ends[topic].items()
+            if stable[topic][partition] < end
+        }
+        if not behind or time.monotonic() > deadline_s:
+            return behind
+        time.sleep(_LOOK_EVERY_S)

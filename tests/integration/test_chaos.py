@@ -40,6 +40,7 @@ def test_names_of_faults_are_their_own() -> None:
 def test_every_breakage_has_a_test_that_fails_for_it() -> None:
     """`make mutants` shows that it does."""
     assert set(mutants.KILLERS) == set(BREAKAGES)
+    assert set(mutants.SLOW) < set(BREAKAGES)
 
 
 def test_those_tests_exist() -> None:

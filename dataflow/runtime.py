@@ -69,6 +69,8 @@ class Runtime:
             settings.gateway.deadline_s,
             on_wait=_log_wait,
         )
+        several = running is not None and running.workers * running.processes > 1
+        self._shared_epoch_s = running.snapshot_interval_s if running and several else None
         self.cluster = cluster.Cluster("", [])
         self.times = StreamTimes()
         self.trail: Trail = no_trail
@@ -85,7 +87,13 @@ class Runtime:
     def source(self) -> Source[Input]:
         """The request topic."""
         return KafkaSource(
-            self.settings, self.cluster, self.status, self.lifecycle, self.times, self._on_close
+            self.settings,
+            self.cluster,
+            self.status,
+            self.lifecycle,
+            self.times,
+            self._on_close,
+            self._shared_epoch_s,
         )
 
     def sink(self) -> Sink[tuple[str, Outgoing]]:

@@ -33,6 +33,7 @@ from dataflow.connectors.cluster import Cluster
 from dataflow.connectors.names import metadata_of
 from dataflow.connectors.offsets import LaneOffsets
 from dataflow.connectors.start import Start, find_start
+from dataflow.core.closing import Closing
 from dataflow.core.ledger import Ledger
 from dataflow.core.pace import EPOCH_MOST, Pace
 from dataflow.core.times import StreamTimes
@@ -103,8 +104,10 @@ class KafkaSource(FixedPartitionedSource[Item, bytes]):
         lifecycle: Lifecycle,
         times: StreamTimes,
         on_close: Callable[[], None] = lambda: None,
+        shared_epoch_s: float | None = None,
     ) -> None:
         self._times = times
+        self._shared_epoch_s = shared_epoch_s
         self._settings = settings
         self._cluster = cluster
         self._status = status
@@ -156,6 +159,7 @@ class KafkaSource(FixedPartitionedSource[Item, bytes]):
             lifecycle=self._lifecycle,
             furthest_behind=lambda: self._times.furthest_behind(self._cluster.partitions),
             on_close=self._on_close,
+            shared_epoch_s=self._shared_epoch_s,
         )
 
     def _on_error(self, error: KafkaError) -> None:
@@ -164,7 +168,10 @@ class KafkaSource(FixedPartitionedSource[Item, bytes]):
 
 
 class RequestPartition(StatefulSourcePartition[Item, bytes]):
-    """One input partition."""
+    """One input partition.
+
+    `shared_epoch_s` is how long an epoch takes at least, if other workers have to close it too.
+    """
 
     def __init__(
         self,
@@ -180,8 +187,10 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
         lifecycle: Lifecycle,
         furthest_behind: Callable[[], int],
         on_close: Callable[[], None],
+        shared_epoch_s: float | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self._closing = None if shared_epoch_s is None else Closing(shared_epoch_s)
         self._on_close = on_close
         self._furthest_behind = furthest_behind
         self._consumer = consumer
@@ -219,6 +228,8 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
     @reported
     def next_batch(self) -> list[Item]:
         """What this phase has to emit now."""
+        if self._closing:
+            self._closing.asked(time.monotonic())
         if self._phase is Phase.LIVE:
             return self._live()
         if self._phase is Phase.DRAINED:
@@ -235,17 +246,23 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
         return [self._tell(Signal.RESTART if self._lifecycle.restart_wanted else Signal.DRAIN)]
 
     def next_awake(self) -> datetime | None:
-        """At the next tick, or at once when there is more to read."""
-        if self._hurry:
-            return None
-        is_idle = time.monotonic() - self._batch[1] > _IDLE_AFTER_S
-        tick_s = _IDLE_TICK_S if is_idle else _TICK_S
-        return datetime.fromtimestamp((time.time() // tick_s + 1) * tick_s, UTC)
+        """At the next tick, or at once when there is more to read; later while an epoch closes."""
+        now = time.time()
+        awake_at = now
+        if not self._hurry:
+            is_idle = time.monotonic() - self._batch[1] > _IDLE_AFTER_S
+            tick_s = _IDLE_TICK_S if is_idle else _TICK_S
+            awake_at = (now // tick_s + 1) * tick_s
+        if self._closing and self._phase is Phase.LIVE:
+            awake_at = max(awake_at, now + self._closing.pause_s)
+        return datetime.fromtimestamp(awake_at, UTC) if awake_at > now else None
 
     @reported
     def snapshot(self) -> bytes:
         """The epoch is complete: go on to the next phase, if this one's batch was in it."""
         self._durable = self._next_offset
+        if self._closing and self._phase is Phase.LIVE:
+            self._closing.ended(time.monotonic())
         if self._emitted:
             self._emitted = False
             self._phase = {

@@ -29,18 +29,18 @@ class Closing:
         self._ended_at: float | None = None
         self._took: deque[float] = deque(maxlen=_LAST)
 
-    def asked(self, now: float) -> None:
+    def asked(self, at_s: float) -> None:
         """The partition was asked for a batch: the epoch before is closed."""
-        self._asked_at = now
+        self._asked_at = at_s
         if self._ended_at is not None:
-            self._took.append(now - self._ended_at)
+            self._took.append(at_s - self._ended_at)
             self._ended_at = None
 
-    def ended(self, now: float) -> None:
+    def ended(self, at_s: float) -> None:
         """The partition's epoch has ended, after the batch that it was last asked for."""
         # The engine counts from when it began to ask, not from the snapshot.
         self._began_at = self._asked_at
-        self._ended_at = now
+        self._ended_at = at_s
 
     @property
     def pause_s(self) -> float:

@@ -28,8 +28,9 @@ _REMEDY = (
     "Restore all files of the directory from one backup; or start with an empty one, which forgets"
     " the paymentIds seen so far."
 )
-_ROOM_BYTES = 1024 * 1024
-"""The store may fail with a little room left, but hardly with more than this."""
+_ROOM_BYTES = 64 * 1024 * 1024
+"""The store may have failed for want of room although there is some now: as its last connection
+closes, SQLite folds its log in and removes it, and that may be as large as the largest epochs."""
 _TIDY = """
     DELETE FROM snaps AS forgotten
     WHERE ser_change IS NULL

@@ -16,7 +16,7 @@ def hint_with_free(blocks: int, directory: Path, monkeypatch: pytest.MonkeyPatch
     return full_disk(Launch.read(["-r", str(directory)], {}))
 
 
-@pytest.mark.parametrize("blocks", [0, 255])
+@pytest.mark.parametrize("blocks", [0, 16383])
 def test_a_full_disk_is_told(blocks: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert hint_with_free(blocks, tmp_path, monkeypatch) == (
         f"BYTEWAX_RECOVERY_DIRECTORY: only {blocks * 4096} bytes are free on the disk of"
@@ -25,7 +25,7 @@ def test_a_full_disk_is_told(blocks: int, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_with_room_left_nothing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert hint_with_free(256, tmp_path, monkeypatch) is None
+    assert hint_with_free(16384, tmp_path, monkeypatch) is None
 
 
 def test_a_directory_that_is_gone_is_told(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ import structlog
 from bytewax.recovery import init_db_dir
 from msgspec import Struct
 
+from dataflow.core.epochs import Epochs
 from dataflow.errors import StartRefusedError
 from dataflow.lifecycle import Lifecycle
 
@@ -54,6 +55,11 @@ class Launch(Struct, frozen=True, kw_only=True):
     """In each process."""
     snapshot_interval_s: int
     """How long an epoch takes."""
+
+    @property
+    def epochs(self) -> Epochs:
+        """As all workers of the cluster together close them."""
+        return Epochs(self.snapshot_interval_s, shared=self.workers * self.processes > 1)
 
     @classmethod
     def read(cls, argv: Sequence[str], environ: Mapping[str, str]) -> "Launch":

@@ -14,6 +14,7 @@ from dataflow.connectors import cluster
 from dataflow.connectors.sink import KafkaSink
 from dataflow.connectors.source import KafkaSource
 from dataflow.connectors.trail import AuditTrail
+from dataflow.core.epochs import Epochs
 from dataflow.core.memory import Trail, no_trail
 from dataflow.core.times import StreamTimes
 from dataflow.engine_metrics import EngineMetrics, prepare_engine_api
@@ -69,8 +70,7 @@ class Runtime:
             settings.gateway.deadline_s,
             on_wait=_log_wait,
         )
-        several = running is not None and running.workers * running.processes > 1
-        self._shared_epoch_s = running.snapshot_interval_s if running and several else None
+        self._epochs = running.epochs if running else Epochs(0)
         self.cluster = cluster.Cluster("", [])
         self.times = StreamTimes()
         self.trail: Trail = no_trail
@@ -92,8 +92,8 @@ class Runtime:
             self.status,
             self.lifecycle,
             self.times,
+            self._epochs,
             self._on_close,
-            self._shared_epoch_s,
         )
 
     def sink(self) -> Sink[tuple[str, Outgoing]]:

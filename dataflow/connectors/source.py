@@ -34,6 +34,7 @@ from dataflow.connectors.names import metadata_of
 from dataflow.connectors.offsets import LaneOffsets
 from dataflow.connectors.start import Start, find_start
 from dataflow.core.closing import Closing
+from dataflow.core.epochs import Epochs
 from dataflow.core.ledger import Ledger
 from dataflow.core.pace import EPOCH_MOST, Pace
 from dataflow.core.times import StreamTimes
@@ -48,10 +49,7 @@ Item = Fetched | Restore | Seal | Forget | Told
 
 _log = structlog.get_logger()
 
-_TICK_S = 0.02
-"""All partitions poll in step, so often, unless there is a backlog: records that arrive one by one
-share the cost of a pass through the flow."""
-_IDLE_TICK_S = 3 * _TICK_S
+_IDLE_TICK_S = 0.06
 _IDLE_AFTER_S = 1.0
 """A partition without records for so long polls less often: to wait must cost next to nothing."""
 _BEAT_EVERY_S = 3600.0
@@ -103,11 +101,11 @@ class KafkaSource(FixedPartitionedSource[Item, bytes]):
         status: Status,
         lifecycle: Lifecycle,
         times: StreamTimes,
+        epochs: Epochs,
         on_close: Callable[[], None] = lambda: None,
-        shared_epoch_s: float | None = None,
     ) -> None:
         self._times = times
-        self._shared_epoch_s = shared_epoch_s
+        self._epochs = epochs
         self._settings = settings
         self._cluster = cluster
         self._status = status
@@ -159,7 +157,7 @@ class KafkaSource(FixedPartitionedSource[Item, bytes]):
             lifecycle=self._lifecycle,
             furthest_behind=lambda: self._times.furthest_behind(self._cluster.partitions),
             on_close=self._on_close,
-            shared_epoch_s=self._shared_epoch_s,
+            epochs=self._epochs,
         )
 
     def _on_error(self, error: KafkaError) -> None:
@@ -168,10 +166,7 @@ class KafkaSource(FixedPartitionedSource[Item, bytes]):
 
 
 class RequestPartition(StatefulSourcePartition[Item, bytes]):
-    """One input partition.
-
-    `shared_epoch_s` is how long an epoch takes at least, if other workers have to close it too.
-    """
+    """One input partition."""
 
     def __init__(
         self,
@@ -187,10 +182,11 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
         lifecycle: Lifecycle,
         furthest_behind: Callable[[], int],
         on_close: Callable[[], None],
-        shared_epoch_s: float | None = None,
+        epochs: Epochs,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._closing = None if shared_epoch_s is None else Closing(shared_epoch_s)
+        self._closing = Closing(epochs.least_s) if epochs.shared else None
+        self._tick_s = epochs.tick_s
         self._on_close = on_close
         self._furthest_behind = furthest_behind
         self._consumer = consumer
@@ -251,8 +247,9 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
         awake_at = now
         if not self._hurry:
             is_idle = time.monotonic() - self._batch[1] > _IDLE_AFTER_S
-            tick_s = _IDLE_TICK_S if is_idle else _TICK_S
-            awake_at = (now // tick_s + 1) * tick_s
+            # All partitions poll in step: the next multiple is the same for all.
+            tick = max(self._tick_s, _IDLE_TICK_S) if is_idle else self._tick_s
+            awake_at = (now // tick + 1) * tick
         if self._closing and self._phase is Phase.LIVE:
             awake_at = max(awake_at, now + self._closing.pause_s)
         return datetime.fromtimestamp(awake_at, UTC) if awake_at > now else None

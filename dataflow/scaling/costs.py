@@ -31,8 +31,6 @@ class Costs(Struct, frozen=True, kw_only=True):
     """Standard deviation of the logarithm of that: commits have a long tail."""
     store_s: float = 0.01
     """Time that Bytewax takes to close an epoch and to store its snapshots."""
-    poll_s: float = 0.02
-    """How often a source that has caught up asks Kafka."""
     written_bytes: float = 650.0
     """Bytes of a payment's events, before compression."""
     broker_bytes_per_s: float = 50e6

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dataflow.core.epochs import Epochs
 from dataflow.scaling.costs import COMMITS_AT_ONCE, Costs
 
 _EPOCHS = 600
@@ -60,12 +61,13 @@ def simulate(costs: Costs, setup: Setup, seed: int = 1) -> Waits:
         return Waits(math.inf, math.inf, math.inf)
     random = np.random.default_rng(seed)
     work_s = utilisation(costs, setup) / setup.rate  # of the cluster, for each payment
+    epochs = Epochs(setup.epoch_s)
     turns = math.ceil(setup.lanes / setup.workers / COMMITS_AT_ONCE)
     waits = []
     begin = collected = cycle_sum = 0.0
     for epoch in range(_EPOCHS):
         # Without an interval, an epoch is one batch: what was there when it began.
-        waited = costs.poll_s * random.random() if setup.epoch_s == 0 else setup.epoch_s
+        waited = epochs.collecting_s * (1.0 if epochs.least_s else random.random())
         until = begin + waited
         busy_s = (until - collected) * setup.rate * work_s
         # In an epoch of some length, most of it is worked off while the rest still arrives.

@@ -36,7 +36,7 @@ def burst(data: Data, contender: str, name: str) -> float | None:
 
 
 def latency(data: Data, contender: str, rate: int, name: str) -> float | None:
-    """The median of a latency figure; None if it fell behind in half of the runs, or more."""
+    """The median of a figure at a rate; None if it fell behind in half of the runs, or more."""
     runs = data["contenders"].get(contender, {}).get("runs", [])
     found = [(run["latency"].get(str(rate)) or {}).get(name) for run in runs]
     kept_up = [value for value in found if value is not None]

@@ -31,6 +31,8 @@ def full(data: Data) -> str:
             _backlog(data),
             "### From request to visible outcome",
             _latencies(data),
+            "### CPU at these rates",
+            _cpu_at_rates(data),
             *(["### Remembered ids", _remembered(data)] if data.get("remembered") else []),
             *(["### More than usual", _overload(data)] if data.get("overload") else []),
             "### Targets",
@@ -123,18 +125,28 @@ def _correct(runs: list[Data]) -> str:
 
 
 def _latencies(data: Data) -> str:
+    return "p50 / p99 / p99.9 in milliseconds.\n\n" + _at_rates(
+        data, ("p50_ms", "p99_ms", "p999_ms")
+    )
+
+
+def _cpu_at_rates(data: Data) -> str:
+    return "Percent of one core, while the latencies were measured.\n\n" + _at_rates(
+        data, ("cpu_percent",)
+    )
+
+
+def _at_rates(data: Data, names: tuple[str, ...]) -> str:
     rows = []
-    for name, each in data["contenders"].items():
+    for contender, each in data["contenders"].items():
         if not each["rates"]:
             continue
         cells = [each["title"]]
         for rate in each["rates"]:
-            found = [latency(data, name, rate, p) for p in ("p50_ms", "p99_ms", "p999_ms")]
+            found = [latency(data, contender, rate, name) for name in names]
             cells.append(_FELL_BEHIND if found[0] is None else " / ".join(map(short, found)))
         rows.append(tuple(cells))
-    return "p50 / p99 / p99.9 in milliseconds.\n\n" + _table(
-        ["", *(f"{rate:,}/s" for rate in RATES)], rows
-    )
+    return _table(["", *(f"{rate:,}/s" for rate in RATES)], rows)
 
 
 def _remembered(data: Data) -> str:

@@ -24,6 +24,7 @@ from dataflow.batches import Outgoing
 from dataflow.connectors.offsets import Committed, LaneOffsets
 from dataflow.connectors.source import Item, RequestPartition
 from dataflow.connectors.start import Start
+from dataflow.core.epochs import Epochs
 from dataflow.core.ledger import Ledger
 from dataflow.flow import flow
 from dataflow.lifecycle import Lifecycle
@@ -257,6 +258,7 @@ class MemorySource(FixedPartitionedSource[Item, bytes]):
             lifecycle=self._lifecycle,
             furthest_behind=lambda: 0,
             on_close=lambda: None,
+            epochs=Epochs(0),
         )
 
 

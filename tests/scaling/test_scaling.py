@@ -11,6 +11,7 @@ from msgspec import structs
 
 from dataflow.connectors import sink
 from dataflow.core import ledger
+from dataflow.core.epochs import Epochs
 from dataflow.scaling import costs as figures
 from dataflow.scaling.__main__ import lines
 from dataflow.scaling.costs import Costs
@@ -42,9 +43,10 @@ class TestSimulation:
         """Then the wait is uniform over the epoch, which can be said exactly."""
         free = Costs(commit_s=1e-9, store_s=0, commit_spread=0)
         waits = simulate(free, Setup(1_000, 1, 8, 2.0))
-        assert waits.cycle_s == pytest.approx(2, abs=0.001)
-        assert waits.p50_s == pytest.approx(1, abs=0.05)
-        assert waits.p99_s == pytest.approx(1.98, abs=0.03)
+        collecting_s = Epochs(2).collecting_s
+        assert waits.cycle_s == pytest.approx(collecting_s, abs=0.001)
+        assert waits.p50_s == pytest.approx(collecting_s / 2, abs=0.05)
+        assert waits.p99_s == pytest.approx(0.99 * collecting_s, abs=0.03)
 
     def test_more_lanes_than_commit_at_once_take_turns(self) -> None:
         one, two = (simulate(Costs(), Setup(100, 1, lanes, 0.0)).cycle_s for lanes in (16, 64))

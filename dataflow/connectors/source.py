@@ -185,7 +185,7 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
         epochs: Epochs,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._closing = Closing(epochs.least_s) if epochs.shared else None
+        self._closing = Closing() if epochs.shared and epochs.least_s == 0 else None
         self._tick_s = epochs.tick_s
         self._on_close = on_close
         self._furthest_behind = furthest_behind

@@ -2,8 +2,9 @@
 
 A source partition emits nothing until every worker has committed the epoch before. If its time has
 come and that epoch is still open, the engine asks again and again, and burns a core which the
-others need. So with several workers the time of the first batch of an epoch is put off, by a little
-less than the last epochs took to close.
+others need. Where every batch is an epoch that is most of the time, so with several workers the
+next batch is put off by a little less than the last epochs took to close. In long epochs there is
+nothing to gain: closing is a small part of them.
 """
 
 from collections import deque
@@ -16,35 +17,25 @@ _MOST_S = 0.5
 
 
 class Closing:
-    """The epochs of one source partition; times are in seconds, of one monotonic clock.
+    """The epochs of one source partition; times are in seconds, of one monotonic clock."""
 
-    Args:
-        epoch_s: How long an epoch takes at least.
-    """
-
-    def __init__(self, epoch_s: float) -> None:
-        self._epoch_s = epoch_s
-        self._began_at = 0.0
-        self._asked_at = 0.0
+    def __init__(self) -> None:
         self._ended_at: float | None = None
         self._took: deque[float] = deque(maxlen=_LAST)
 
     def asked(self, at_s: float) -> None:
         """The partition was asked for a batch: the epoch before is closed."""
-        self._asked_at = at_s
         if self._ended_at is not None:
             self._took.append(at_s - self._ended_at)
             self._ended_at = None
 
     def ended(self, at_s: float) -> None:
-        """The partition's epoch has ended, after the batch that it was last asked for."""
-        # The engine counts from when it began to ask, not from the snapshot.
-        self._began_at = self._asked_at
+        """The partition's epoch has ended."""
         self._ended_at = at_s
 
     @property
     def pause_s(self) -> float:
-        """For how long there is nothing to do after this batch; 0 if another may follow."""
-        if self._asked_at - self._began_at < self._epoch_s or len(self._took) < _LAST:
+        """For how long there is nothing to do after this batch; 0 while that is not known."""
+        if len(self._took) < _LAST:
             return 0.0
         return min(_MOST_S, _SHARE * min(self._took))

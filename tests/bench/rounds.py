@@ -190,9 +190,9 @@ class Run:
     def idle(self, seconds: float) -> float:
         """Share of a core that it takes to wait, in percent."""
         time.sleep(_SETTLE_S)
-        cpu_s, started = self.usage.cpu_s(), time.monotonic()
+        cpu_s, started = self.usage.idle_cpu_s(), time.monotonic()
         time.sleep(seconds)
-        return (self.usage.cpu_s() - cpu_s) / (time.monotonic() - started) * 100
+        return (self.usage.idle_cpu_s() - cpu_s) / (time.monotonic() - started) * 100
 
     def check(self) -> Result:
         """Whether each record has its audit event, and each first or invalid one its outcome."""

@@ -110,6 +110,17 @@ class Usage:
             ticks += sum(map(int, fields[11:15])) if fields else 0
         return ticks / _TICKS
 
+    def idle_cpu_s(self) -> float:
+        """Seconds of CPU of the threads that live, so far: finer than `cpu_s`, by nanoseconds."""
+        nanoseconds = 0
+        for pid in self._tree():
+            for thread in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+                try:
+                    nanoseconds += int(thread.read_text().split()[0])
+                except OSError:
+                    continue
+        return nanoseconds / 1e9
+
     def resident_bytes(self) -> int:
         """Memory in use now: the sum over the processes of what each has resident."""
         total = 0

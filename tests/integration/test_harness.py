@@ -239,10 +239,11 @@ def test_no_port_is_given_out_twice_in_a_row() -> None:
     assert set(drawn) <= set(ports.CANDIDATES)
 
 
-def test_no_port_is_given_to_two_processes() -> None:
+def test_no_port_is_given_to_two_processes(tmp_path: Path) -> None:
+    """Wherever each of them has its temporary files."""
     mine = set(ports.free(1)) | set(ports._mine)
     command = [sys.executable, "-c", "from kafkatest import ports; print(*ports.free(50))"]
-    environ = os.environ | {"PYTHONPATH": str(TESTS)}
+    environ = os.environ | {"PYTHONPATH": str(TESTS), "TMPDIR": str(tmp_path)}
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environ)
     theirs = set(map(int, done.stdout.split()))
     assert len(theirs) == 50

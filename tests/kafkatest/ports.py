@@ -1,12 +1,8 @@
 """Ports that stay ours while nobody listens on them."""
 
-import fcntl
-import os
 import random
 import socket
-import tempfile
 import threading
-from pathlib import Path
 
 HOST = "127.0.0.1"
 # Below the range that Linux takes the ports of outgoing connections from. Out of that range, a
@@ -18,6 +14,8 @@ SLICE = 500
 _lock = threading.Lock()
 _mine: list[int] = []
 """Ours, the one that was given out longest ago first."""
+_claims: list[socket.socket] = []
+"""Never closed: they are ours for as long as this process lives."""
 
 
 def free(count: int, *, for_good: bool = False) -> list[int]:
@@ -29,7 +27,8 @@ def free(count: int, *, for_good: bool = False) -> list[int]:
     """
     with _lock:
         if not _mine:
-            _mine.extend(random.sample(_slice(), SLICE))
+            mine = _slice()
+            _mine.extend(random.sample(mine, len(mine)))
         found: list[int] = []
         for _ in range(len(_mine)):
             port = _mine.pop(0)
@@ -45,15 +44,16 @@ def free(count: int, *, for_good: bool = False) -> list[int]:
 def _slice() -> range:
     """The first part of the candidates that no other process on this machine has for itself."""
     for start in range(CANDIDATES.start, CANDIDATES.stop, SLICE):
-        path = Path(tempfile.gettempdir()) / f"kafkatest-ports-{start}"
-        # Never closed: it is ours for as long as this process lives.
-        claim = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        # Whoever holds its first port has the slice, wherever its temporary files are. Without
+        # SO_REUSEADDR only one can.
+        claim = socket.socket()
         try:
-            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            claim.bind((HOST, start))
         except OSError:
-            os.close(claim)
+            claim.close()
         else:
-            return range(start, start + SLICE)
+            _claims.append(claim)
+            return range(start + 1, start + SLICE)
     raise OSError("too many processes at once ask for ports")
 
 

@@ -115,7 +115,7 @@ def _write(data: Data, into: Path) -> None:
             str(source),
             str(images / "performance.png"),
         ]
-        subprocess.run(plot, env={"PYTHONPATH": str(TESTS), "HOME": str(into)}, check=True)
+        subprocess.run(plot, env=os.environ | {"PYTHONPATH": str(TESTS)}, check=True)
 
 
 def _machine() -> Data:

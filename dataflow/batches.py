@@ -167,10 +167,8 @@ class Judged:
     partition: int
     next_offset: int
     read_at: float
-    max_bytes: int
     offsets: list[int]
     times_ms: NDArray[np.int64]
-    values: list[bytes | None]
     verdicts: list[int]
     first_origins: list[int]
     parsed: list[PaymentRequest | Rejected]

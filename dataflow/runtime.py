@@ -93,7 +93,7 @@ class Runtime:
             self.lifecycle,
             self.times,
             self._epochs,
-            self._on_close,
+            self._close_engine_metrics,
         )
 
     def sink(self) -> Sink[tuple[str, Outgoing]]:
@@ -106,7 +106,7 @@ class Runtime:
             self.metrics,
             self.lifecycle,
             self.times,
-            self._on_close,
+            self._close,
         )
 
     def charge(self, requests: list[PaymentRequest]) -> list[Approved | Declined]:
@@ -114,10 +114,15 @@ class Runtime:
         with self.status.waiting("payment gateway"):
             return self.gateway.settle(requests)
 
-    def _on_close(self) -> None:
+    def _close_engine_metrics(self) -> None:
         # The engine cannot take down its web server while it answers a scrape.
         if self.engine_metrics:
             self.engine_metrics.close()
+
+    def _close(self) -> None:
+        """End with the sink: only then no worker has anything left to charge."""
+        self._close_engine_metrics()
+        self.gateway.close()
 
 
 def start() -> Runtime:

@@ -7,8 +7,7 @@ in `EMBEDDED_NOTICE`, and every demo that uses it says so.
 from collections.abc import Mapping
 
 from confluent_kafka import KafkaError, KafkaException, Producer
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic
 from msgspec import Struct
 
 from dataflow.connectors import cluster, config

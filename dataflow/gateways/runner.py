@@ -14,6 +14,8 @@ from dataflow.gateways.port import Gateway
 from dataflow.gateways.settle import Definite, OnWait, settle
 from schemas.requests import PaymentRequest
 
+_log = structlog.get_logger()
+
 _GRACE_S = 5.0
 """How much longer than the deadline to wait for a gateway that blocks its event loop."""
 _CLOSE_S = 5.0
@@ -74,9 +76,12 @@ class GatewayRunner:
     def close(self) -> None:
         """Close the gateway and end the thread; batches under way end with a fault.
 
-        Never raises, since it is called on the way out of a crash too. May be called again.
+        Never raises, since it is called on the way out of a crash too. May be called again, by any
+        thread, and then waits for nothing.
         """
         with self._lock:
+            if self._closed:
+                return
             self._closed = True
         if self._thread is None:
             return
@@ -112,5 +117,6 @@ class GatewayRunner:
         try:
             async with asyncio.timeout(_CLOSE_S):
                 await gateway.close()
+            _log.info("gateway closed")
         except Exception:  # noqa: BLE001  (there is nothing left that it could harm)
-            structlog.get_logger(__name__).warning("gateway not closed cleanly", exc_info=True)
+            _log.warning("gateway not closed cleanly", exc_info=True)

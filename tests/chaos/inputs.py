@@ -5,7 +5,7 @@ import shlex
 import shutil
 
 from confluent_kafka import Consumer, TopicPartition
-from confluent_kafka.cimpl import NewPartitions
+from confluent_kafka.admin import NewPartitions
 
 from chaos.catalogue import fault
 from chaos.scene import Scene

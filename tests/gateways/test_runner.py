@@ -162,6 +162,30 @@ def test_the_gateway_is_closed_once_on_its_own_thread(start: Start) -> None:
     assert not threads()
 
 
+def test_only_the_first_call_waits_for_the_gateway_to_close(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every lane calls it: were each of them to wait, a process with many would never end."""
+    released = threading.Event()
+
+    class Blocking(SimulatedGateway):
+        async def close(self) -> None:
+            released.wait()
+
+    monkeypatch.setattr(runner_module, "_CLOSE_S", -0.95)
+    runner = start(Blocking)
+    runner.settle(make_requests(1))
+    runner.close()
+    [thread] = threads()
+    joined: list[float | None] = []
+    monkeypatch.setattr(thread, "join", joined.append)
+    runner.close()
+    monkeypatch.undo()
+    assert joined == []
+    released.set()
+    thread.join()
+
+
 def test_closing_what_never_started_starts_nothing(start: Start) -> None:
     start(Recording).close()
     assert not threads()

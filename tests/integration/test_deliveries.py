@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 from confluent_kafka import Producer
-from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 from invariants import check
 from kafkatest import Cluster
 from product import Flow, Topics, read_all, request, run_until_decided, send

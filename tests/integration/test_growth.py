@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Producer
-from confluent_kafka.cimpl import NewPartitions
+from confluent_kafka.admin import NewPartitions
 from invariants import check
 from kafkatest import Cluster
 from kafkatest.ports import free

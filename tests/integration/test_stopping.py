@@ -131,6 +131,21 @@ def test_not_ready_from_the_signal_on(kafka: Cluster, topics: Topics, tmp_path: 
     assert len(read_all(kafka, topics.outputs[2])) > 0
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_gateway_is_closed_once_at_the_end(
+    workers: str, kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    """Although the lanes end one by one; and what it was charging is settled."""
+    with Flow(kafka, topics, tmp_path, "-w", workers, environ=SLOW) as flow:
+        flow.wait_until_ready()
+        send(kafka, topics, (request(f"pay-{n}") for n in range(10)))
+        flow.wait(lambda: "payment gateway" in flow.health()["waiting_for"], 20, "charging")
+        assert flow.terminate() == 0
+    events = [entry["event"] for entry in flow.entries]
+    assert events.count("gateway closed") == 1
+    assert events.index("stopping") < events.index("gateway closed")
+
+
 # ---- at once ----
 
 

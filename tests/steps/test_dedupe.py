@@ -59,10 +59,11 @@ class TestVerdicts:
         assert result.first_origins == [origin(3, 40)]
 
     def test_invalid_records_claim_nothing(self) -> None:
-        (result,) = judge(started(), one_lane(payment(amount=-1), GARBAGE, None, payment()))
+        values = [payment(amount=-1), GARBAGE, None, payment()]
+        (result,) = judge(started(), one_lane(*values))
         assert result.verdicts[3] == FIRST
         assert result.first_origins[3] == origin(0, 3)
-        assert [parsed(value) for value in result.values] == result.parsed
+        assert [parsed(value) for value in values] == result.parsed
 
     def test_a_forgotten_segment_frees_its_ids(self) -> None:
         step = started()

@@ -41,7 +41,8 @@ def flow(
     remembered = op.stateful_batch("remember", ids.trues, Remember.builder(lanes, run.spool))
     restored = op.map("by_lane", remembered, lambda item: (lane_name(item[1][0]), item[1][1]))
     in_lanes = op.merge("lanes", ids.falses, restored)
-    index = Dedupe.builder(run.status.remembered, run.trail, kafka.transaction_timeout_ms)
+    epoch_ms = kafka.transaction_timeout_ms
+    index = Dedupe.builder(run.status.remembered, run.trail, epoch_ms, run.status.restoring)
     judged = op.stateful_batch("dedupe", in_lanes, index)
     charge = Process(requested, run.charge, run.gateway_batch, run.metrics.decided)
     decided = op.flat_map_batch("process", judged, charge)

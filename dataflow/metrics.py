@@ -316,6 +316,15 @@ def _state(status: Status, input_topic: str) -> Iterator[Metric]:
         "Payment ids held in memory to recognise repeats.",
         value=status.remembered_ids,
     )
+    restored, to_restore = status.restored_ids
+    yield GaugeMetricFamily(
+        "payments_restored_ids", "Payment ids that this start has restored so far.", value=restored
+    )
+    yield GaugeMetricFamily(
+        "payments_restore_ids",
+        "Payment ids that this start has to restore, as far as is known.",
+        value=to_restore,
+    )
     yield CounterMetricFamily(
         "payments_replayed_records_total",
         "Input records read again after a restart, to settle what was left open.",

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dataflow.restores import Restores, Restoring
+
 _REASON_MAX_CHARS = 300
 
 
@@ -73,6 +75,13 @@ class Status:
     Attributes:
         version: Of this program, as shown in `/health` and `payments_build_info`.
         on_commit: Called with the duration in seconds of each committed transaction.
+
+    Args:
+        liveness_timeout_s: How long the flow may make no progress.
+        startup_grace_s: The same, until the first epoch has closed.
+        processes: In the cluster.
+        peers_wait_s: The longest declared wait of any other process: none closes its epoch before
+            all do.
     """
 
     def __init__(
@@ -82,6 +91,8 @@ class Status:
         liveness_timeout_s: float,
         startup_grace_s: float = 120.0,
         recovery_dir: Path | None = None,
+        processes: int = 1,
+        peers_wait_s: float = 0.0,
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -109,6 +120,9 @@ class Status:
         self._broker_reason = ""
         self._waits: dict[object, tuple[str, float]] = {}
         self._draining = False
+        self._peers_wait_s = peers_wait_s if processes > 1 else 0.0
+        self._restores = Restores(processes, monotonic, self._on_restored)
+        self._restored_at: float | None = None
 
     # ---- written by the source and the sink ----
 
@@ -224,6 +238,15 @@ class Status:
                 del self._waits[token]
                 self._progress_at = self._monotonic()
 
+    def restoring(self, ids: int = 0) -> Restoring:
+        """Declare that `ids` remembered ids are being restored: see `Restoring` for the progress.
+
+        Liveness is not lost meanwhile, for a time that grows with the number of ids. Several at
+        once, or one after the other, add up; begin all before the first ends, if possible, so that
+        the whole is known from the beginning.
+        """
+        return self._restores.begin(ids)
+
     def start_draining(self) -> None:
         """No new records from here on. Takes no lock, so that a signal handler may call it."""
         self._draining = True
@@ -240,6 +263,10 @@ class Status:
         """`count` records were read a second time, to settle what a crash left open."""
         with self._lock:
             self._replayed += count
+
+    def _on_restored(self) -> None:
+        with self._lock:
+            self._restored_at = self._progress_at = self._monotonic()
 
     # ---- read by the sidecar and the metrics ----
 
@@ -303,6 +330,12 @@ class Status:
             return self._remembered_ids()
 
     @property
+    def restored_ids(self) -> tuple[int, int]:
+        """How many ids this start has restored so far, and of how many."""
+        done, ids, _ = self._restores.so_far
+        return done, ids
+
+    @property
     def replayed_records(self) -> int:
         """Records replayed since the process started."""
         return self._replayed
@@ -313,6 +346,7 @@ class Status:
             now = self._monotonic()
             live, live_reason = self._live()
             ready, ready_reason = self._ready()
+            restored = self._restores.so_far
             body = {
                 "status": self._word(live=live, ready=ready),
                 "reason": ready_reason if live else live_reason,
@@ -333,6 +367,7 @@ class Status:
                 },
                 "lanes": {"expected": self._lanes_expected, "open": sorted(self._lanes_open)},
                 "remembered_ids": self._remembered_ids(),
+                "restore": {"ids": restored.ids, "done": restored.done},
                 "last_commit_age_seconds": _age_s(self._last_commit_at, self._wall()),
                 "epoch_age_seconds": _age_s(self._epoch_at, now),
                 "waiting_for": sorted({what for what, _ in self._waits.values()}),
@@ -360,16 +395,31 @@ class Status:
         idle_s = now - self._progress_at
         if idle_s <= self._timeout_s:
             return True, "making progress"
-        if self._epoch_at is None and now - self._started_at <= self._grace_s:
-            return True, "starting"
-        pending = {what for what, until in self._waits.values() if now <= until}
-        if pending:
-            return True, f"waiting for {', '.join(sorted(pending))}"
-        if self._broker is False:
-            return True, f"Kafka is unreachable: {self._broker_reason}"
+        if excuse := self._excuse(now, idle_s):
+            return True, excuse
         overdue = sorted({what for what, _ in self._waits.values()})
         stuck = f", still waiting for {', '.join(overdue)}" if overdue else ""
         return False, f"no epoch closed for {idle_s:.0f} s (limit {self._timeout_s:g} s){stuck}"
+
+    def _excuse(self, now: float, idle_s: float) -> str | None:
+        """Why no epoch has closed for so long, if a restart would not help."""
+        if self._epoch_at is None and idle_s <= self._grace_s:
+            return "starting"
+        pending = {what for what, until in self._waits.values() if now <= until}
+        if pending:
+            return f"waiting for {', '.join(sorted(pending))}"
+        if (restored := self._restores.so_far).under_way and idle_s <= self._restores.allowed_s:
+            return str(restored)
+        if self._broker is False:
+            return f"Kafka is unreachable: {self._broker_reason}"
+        if self._peers_wait_s and idle_s <= self._timeout_s + self._peers_may_take_s():
+            return "waiting for the other processes of the cluster to close the epoch"
+        return None
+
+    def _peers_may_take_s(self) -> float:
+        """How long after its own work a process may wait for the others."""
+        restored_now = self._restored_at is not None and self._restored_at > (self._epoch_at or 0.0)
+        return max(self._peers_wait_s, self._restores.allowed_s if restored_now else 0.0)
 
     def _ready(self) -> tuple[bool, str]:
         missing = []
@@ -384,6 +434,8 @@ class Status:
             missing.append(f"lanes open: {len(self._lanes_open)} of {self._lanes_expected}")
         if restoring := sum(count is None for count in self._remembered.values()):
             missing.append(f"lanes without their remembered ids: {restoring}")
+        if (restored := self._restores.so_far).under_way and restored.ids:
+            missing.append(str(restored))
         if self._broker is False:
             missing.append(f"Kafka is unreachable: {self._broker_reason}")
         return not missing, "; ".join(missing) or "ready"

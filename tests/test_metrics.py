@@ -53,6 +53,8 @@ def test_every_counter_is_there_at_zero_before_anything_happens(metrics: Metrics
         "payments_conflicts_total",
         "payments_replayed_records_total",
         "payments_remembered_ids",
+        "payments_restored_ids",
+        "payments_restore_ids",
         "kafka_delivery_errors_total",
         *(f'payments_failed_by_code_total{{code="{code}"}}' for code in ErrorCode),
         *(
@@ -149,12 +151,15 @@ def test_what_the_status_knows_is_shown_as_it_is_now(metrics: Metrics, status: S
     status.remembered(0, 40)
     status.remembered(1, 2)
     status.replayed(9)
+    with status.restoring(50) as restoring:
+        restoring.advance(42)
     seen = samples(metrics)
     assert seen['kafka_consumer_lag{partition="7",topic="requested"}'] == 5
     assert 'kafka_consumer_lag{partition="0",topic="requested"}' not in seen
     assert seen["kafka_last_commit_timestamp_seconds"] == 1_700_000_000.0
     assert seen["payments_remembered_ids"] == 42
     assert seen["payments_replayed_records_total"] == 9
+    assert (seen["payments_restored_ids"], seen["payments_restore_ids"]) == (42, 50)
     assert (seen["payments_live"], seen["payments_ready"]) == (1, 0)
     assert (seen["payments_lanes"], seen["payments_lanes_open"]) == (2, 1)
     assert seen['kafka_consumer_lag_seconds{partition="7",topic="requested"}'] == 60

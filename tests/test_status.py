@@ -4,6 +4,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from dataflow.status import Status
 
@@ -319,6 +320,7 @@ class TestHealth:
                 },
                 "lanes": {"expected": 2, "open": [0, 1]},
                 "remembered_ids": 100,
+                "restore": {"ids": 0, "done": 0},
                 "last_commit_age_seconds": 1.5,
                 "epoch_age_seconds": 2.5,
                 "waiting_for": [],
@@ -356,6 +358,138 @@ class TestHealth:
         status = Status(version="1", liveness_timeout_s=60, wall=lambda: next(wall))
         status.committed(0.1)
         assert status.health()[1]["last_commit_age_seconds"] == 0.0
+
+
+class TestRestoring:
+    """A start with many remembered ids; the epoch stays open until all of them are restored."""
+
+    def test_the_time_it_may_take_grows_with_the_ids(self, status: Status, clock: Clock) -> None:
+        status.epoch_closed()
+        with status.restoring(100_000_000) as restoring:
+            restoring.advance(41_000_000)
+            clock.passes(560)
+            assert status.live() == (True, "41,000,000 of 100,000,000 remembered ids restored")
+            clock.passes(1)
+            assert status.live() == (False, "no epoch closed for 561 s (limit 60 s)")
+
+    def test_a_few_ids_excuse_no_hang(self, status: Status, clock: Clock) -> None:
+        status.epoch_closed()
+        with status.restoring(10):
+            clock.passes(LIVENESS_TIMEOUT_S + 1)
+            assert not status.live()[0]
+
+    def test_nothing_to_restore_excuses_nothing(self, status: Status, clock: Clock) -> None:
+        status.epoch_closed()
+        with status.restoring():
+            clock.passes(LIVENESS_TIMEOUT_S + 1)
+            assert not status.live()[0]
+
+    def test_afterwards_the_flow_gets_the_full_time_again(
+        self, status: Status, clock: Clock
+    ) -> None:
+        status.epoch_closed()
+        with status.restoring(100_000_000):
+            clock.passes(300)
+        clock.passes(LIVENESS_TIMEOUT_S)
+        assert status.live()[0]
+        clock.passes(1)
+        assert not status.live()[0]
+
+    def test_lanes_add_up_and_show_how_far_they_are(self, status: Status) -> None:
+        status.expect([], lanes=0)
+        one, other = status.restoring(300), status.restoring()
+        other.expect(200)
+        one.advance(300)
+        one.end()
+        assert status.ready() == (False, "300 of 500 remembered ids restored")
+        assert status.health()[1]["restore"] == {"ids": 500, "done": 300}
+        assert status.restored_ids == (300, 500)
+        other.advance(200)
+        other.end()
+        other.end()  # changes nothing
+        assert status.ready()[0]
+        assert status.restored_ids == (500, 500)
+
+    def test_progress_is_logged_every_few_seconds(self, status: Status, clock: Clock) -> None:
+        with capture_logs() as logged, status.restoring(60) as restoring:
+            for _ in range(60):
+                clock.passes(1)
+                restoring.advance(1)
+        assert [entry["restored"] for entry in logged[:-1]] == list(range(5, 61, 5))
+        assert logged[-1] == {
+            "event": "remembered ids restored",
+            "log_level": "info",
+            "restored": 60,
+            "ids": 60,
+            "seconds": 60.0,
+        }
+
+
+class TestPeers:
+    """No process of a cluster closes an epoch before all others do."""
+
+    PEERS_WAIT_S = 150.0
+
+    @pytest.fixture
+    def member(self, clock: Clock) -> Status:
+        return Status(
+            version="1",
+            liveness_timeout_s=LIVENESS_TIMEOUT_S,
+            processes=3,
+            peers_wait_s=self.PEERS_WAIT_S,
+            monotonic=clock.monotonic,
+            wall=clock.wall,
+        )
+
+    def test_what_another_process_may_wait_for_it_may_too(
+        self, member: Status, clock: Clock
+    ) -> None:
+        member.epoch_closed()
+        clock.passes(LIVENESS_TIMEOUT_S + self.PEERS_WAIT_S)
+        assert member.live() == (
+            True,
+            "waiting for the other processes of the cluster to close the epoch",
+        )
+
+    def test_a_hang_is_found_all_the_same(self, member: Status, clock: Clock) -> None:
+        member.epoch_closed()
+        clock.passes(LIVENESS_TIMEOUT_S + self.PEERS_WAIT_S + 1)
+        assert member.live() == (False, "no epoch closed for 211 s (limit 60 s)")
+
+    def test_a_wait_of_its_own_comes_on_top(self, member: Status, clock: Clock) -> None:
+        """They wait one after the other: the gateway for its charges, then for another's."""
+        member.epoch_closed()
+        with member.waiting("payment gateway"):
+            clock.passes(100)
+        clock.passes(LIVENESS_TIMEOUT_S + self.PEERS_WAIT_S)
+        assert member.live()[0]
+        clock.passes(1)
+        assert not member.live()[0]
+
+    def test_the_others_may_have_more_ids_to_restore(self, member: Status, clock: Clock) -> None:
+        """It has a third of them; another process may have nearly all."""
+        member.epoch_closed()
+        with member.restoring(10_000_000):
+            clock.passes(LIVENESS_TIMEOUT_S + self.PEERS_WAIT_S - 1)
+        clock.passes(LIVENESS_TIMEOUT_S + 60 + 3 * 50)
+        assert member.live()[0]
+        clock.passes(1)
+        assert not member.live()[0]
+        member.epoch_closed()
+        clock.passes(LIVENESS_TIMEOUT_S + self.PEERS_WAIT_S + 1)
+        assert not member.live()[0], "the restore is over"
+
+    def test_alone_there_is_nobody_to_wait_for(self, clock: Clock) -> None:
+        alone = Status(
+            version="1",
+            liveness_timeout_s=LIVENESS_TIMEOUT_S,
+            processes=1,
+            peers_wait_s=self.PEERS_WAIT_S,
+            monotonic=clock.monotonic,
+        )
+        alone.epoch_closed()
+        clock.passes(LIVENESS_TIMEOUT_S + 1)
+        assert not alone.live()[0]
 
 
 def test_many_threads_lose_no_update(status: Status) -> None:

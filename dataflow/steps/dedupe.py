@@ -25,18 +25,25 @@ from dataflow.core.memory import (
 )
 from dataflow.core.segments import origin, split_identities
 from dataflow.faults import reported
+from dataflow.restores import Restores, Restoring
 
 LaneItem = LaneBatch | Memory | Forget | Told
 Reported = Callable[[int, int | None], None]
 """Told the number of a lane's index in this process, and how many ids it remembers; None as long
 as the index is not built."""
+Begin = Callable[[], Restoring]
+"""Called when there is something to restore."""
 
 
 class Dedupe(StatefulBatchLogic[LaneItem, Judged | Told, None]):
     """The index of one lane."""
 
-    def __init__(self, number: int, remembered: Reported, trail: Trail, epoch_ms: int) -> None:
+    def __init__(
+        self, number: int, remembered: Reported, trail: Trail, epoch_ms: int, begin: Begin
+    ) -> None:
         self._number = number
+        self._begin = begin
+        self._restoring: Restoring | None = None
         self._remembered = remembered
         self._trail = trail
         self._epoch_ms = epoch_ms
@@ -47,7 +54,11 @@ class Dedupe(StatefulBatchLogic[LaneItem, Judged | Told, None]):
 
     @classmethod
     def builder(
-        cls, remembered: Reported, trail: Trail = no_trail, epoch_ms: int = 60_000
+        cls,
+        remembered: Reported,
+        trail: Trail = no_trail,
+        epoch_ms: int = 60_000,
+        begin: Begin = lambda: Restores().begin(0),
     ) -> Callable[[None], "Dedupe"]:
         """What the engine calls for each lane.
 
@@ -55,9 +66,10 @@ class Dedupe(StatefulBatchLogic[LaneItem, Judged | Told, None]):
             remembered: Called once for each batch.
             trail: Asked once, when the index is built, and only about contested ids.
             epoch_ms: See `Index.restore`.
+            begin: Begins to show how far the restore is.
         """
         numbers = count()
-        return lambda _resumed: cls(next(numbers), remembered, trail, epoch_ms)
+        return lambda _resumed: cls(next(numbers), remembered, trail, epoch_ms, begin)
 
     @reported
     def on_batch(self, values: list[LaneItem]) -> tuple[list[Judged | Told], bool]:
@@ -87,6 +99,8 @@ class Dedupe(StatefulBatchLogic[LaneItem, Judged | Told, None]):
         if self._built:
             # To decide without it may have charged twice: better no decision.
             raise RuntimeError(f"segment {memory.segment} came after the index was built")
+        self._restoring = self._restoring or self._begin()
+        self._restoring.expect(len(memory.prints))
         self._memories.append(memory)
 
     def _restore(self) -> None:
@@ -94,6 +108,9 @@ class Dedupe(StatefulBatchLogic[LaneItem, Judged | Told, None]):
         if not self._built:
             memories, self._memories, self._built = self._memories, [], True
             self._index.restore(memories, self._published, self._epoch_ms)
+            if self._restoring:
+                self._restoring.advance(sum(len(memory.prints) for memory in memories))
+                self._restoring.end()
 
     def _recall(self, batch: LaneBatch) -> None:
         """Take what was published after the snapshots, as if a segment had remembered it."""

@@ -19,6 +19,7 @@ from step_samples import (
 from dataflow.batches import Forget, Judged, LaneBatch, Signal, Told
 from dataflow.core.memory import Claims, Contested, Memory, Trail, no_trail
 from dataflow.core.segments import Segment, origin
+from dataflow.restores import Restores
 from dataflow.steps.dedupe import Dedupe, LaneItem
 
 
@@ -251,3 +252,26 @@ def test_the_number_of_remembered_ids_is_reported_by_lane() -> None:
     judge(other, one_lane(payment("pay_3")))
     judge(one, Forget("00000/000000000"))
     assert reports == [(0, None), (0, 2), (1, 1), (0, 0)]
+
+
+def test_how_far_the_restore_of_all_lanes_is() -> None:
+    """Counted by copies: that is what the work is proportional to."""
+    restores = Restores()
+    build = Dedupe.builder(lambda *_: None, begin=lambda: restores.begin(0))
+    one, other = build(None), build(None)
+    judge(one, memory_of(one_lane(payment("pay_1"), payment("pay_2"), payment("pay_2")), 1))
+    judge(other, memory_of(one_lane(payment("pay_3")), 1))
+    assert restores.so_far == (0, 4, True)
+    judge(one, RESTORED)
+    assert restores.so_far == (3, 4, True)
+    judge(other, RESTORED)
+    assert restores.so_far == (4, 4, False)
+
+
+def test_a_lane_with_nothing_to_restore_begins_no_restore() -> None:
+    """A lane there was under another LANES is built by the engine too, but never called."""
+    restores = Restores()
+    step = Dedupe.builder(lambda *_: None, begin=lambda: restores.begin(0))(None)
+    assert not restores.so_far.under_way
+    judge(step, RESTORED)
+    assert not restores.so_far.under_way

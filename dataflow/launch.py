@@ -55,6 +55,8 @@ class Launch(Struct, frozen=True, kw_only=True):
     """In each process."""
     snapshot_interval_s: int
     """How long an epoch takes."""
+    backup_interval_s: int
+    """How long the recovery store keeps snapshots that are no longer needed to resume."""
 
     @property
     def epochs(self) -> Epochs:
@@ -73,6 +75,12 @@ class Launch(Struct, frozen=True, kw_only=True):
             "--snapshot-interval",
             type=int,
             default=environ.get("BYTEWAX_SNAPSHOT_INTERVAL", "10"),
+        )
+        parser.add_argument(
+            "-b",
+            "--backup-interval",
+            type=int,
+            default=environ.get("BYTEWAX_RECOVERY_BACKUP_INTERVAL", "0"),
         )
         parser.add_argument(
             "-w",
@@ -99,6 +107,7 @@ class Launch(Struct, frozen=True, kw_only=True):
             processes=len(addresses.split(";")) if addresses else 1,
             workers=found.workers_per_process,
             snapshot_interval_s=found.snapshot_interval,
+            backup_interval_s=found.backup_interval,
         )
 
 

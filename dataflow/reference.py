@@ -6,20 +6,21 @@ python -m dataflow.reference markdown        # the table in the README
 
 import sys
 
-from dataflow.variables import GROUPS, VARIABLES, Variable
+from dataflow.variables import ALWAYS, GROUPS, VARIABLES, Variable
 
 BYTEWAX = """\
 # --- Bytewax (read by `python -m bytewax.run` itself) ---
 
 # Directory of the recovery store, which is made if it is not there. Without one, a restart forgets
-# all paymentIds.
-BYTEWAX_RECOVERY_DIRECTORY=recovery
+# all paymentIds. The image sets it to its volume: set it only where the service runs without one.
+#BYTEWAX_RECOVERY_DIRECTORY=recovery
 
 # Whole seconds between two epochs, so also how long outputs wait to be committed.
 # Bytewax's own default is 10.
 BYTEWAX_SNAPSHOT_INTERVAL=1
 
 # Seconds for which old snapshots are kept, for copies of the store that are not taken at once.
+# Only 0 goes with a BYTEWAX_SNAPSHOT_INTERVAL of 0.
 BYTEWAX_RECOVERY_BACKUP_INTERVAL=0
 
 # Worker threads in each process.
@@ -35,7 +36,8 @@ def env_example() -> str:
     """Return the text of `.env.example`."""
     lines = [
         "# Environment of the payments dataflow. Copy to .env and adapt.",
-        "# A line that is commented out shows the default; an empty value counts as unset.",
+        "# A line that is commented out shows the default; the others are required, or differ from",
+        "# it for a reason. An empty value counts as unset.",
         "# Durations: a whole number with a unit, such as 500ms, 30s, 15m, 12h or 7d.",
         "",
     ]
@@ -57,6 +59,8 @@ def markdown() -> str:
 
 def _entry(variable: Variable) -> list[str]:
     lines = [f"# {_meaning(variable)}"]
+    if variable.required == ALWAYS:
+        return [*lines, f"{variable.name}={variable.example}"]
     if not variable.default:
         lines.append(f"# Example: {variable.name}={variable.example}")
     comment = "" if variable.required else "#"
@@ -69,7 +73,8 @@ def _entry(variable: Variable) -> list[str]:
 def _meaning(variable: Variable) -> str:
     meaning = variable.doc
     if variable.required:
-        meaning += f" Required {variable.required}."
+        when = "" if variable.required == ALWAYS else f" {variable.required}"
+        meaning += f" Required{when}."
     if variable.secret:
         meaning += f" Or {variable.name}_FILE: the path of a file with it."
     return meaning

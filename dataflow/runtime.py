@@ -36,6 +36,13 @@ from schemas.requests import PaymentRequest
 
 _log = structlog.get_logger()
 
+_UNUSED = {
+    "KAFKA_BROKERS": "localhost:9092",
+    "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
+    "GATEWAY": "simulated",
+}
+"""What is required, for a graph that is built to be drawn: neither is ever connected to."""
+
 
 class Runtime:
     """The parts of one process, put together but not started.
@@ -82,7 +89,7 @@ class Runtime:
         """Start the parts if `python -m bytewax.run` is about to run the flow; else just build."""
         if launch.launched_by_bytewax():
             return start()
-        return cls(Settings.from_env({"KAFKA_SECURITY_PROTOCOL": "PLAINTEXT"}))
+        return cls(Settings.from_env(_UNUSED))
 
     def source(self) -> Source[Input]:
         """The request topic."""
@@ -202,6 +209,13 @@ def _refuse_misfits(settings: Settings, running: Launch) -> None:
             f"BYTEWAX_SNAPSHOT_INTERVAL: a transaction is open for an epoch, so"
             f" {running.snapshot_interval_s} s is too long for a KAFKA_TRANSACTION_TIMEOUT of"
             f" {timeout_s:g} s; at most a third of it; example: BYTEWAX_SNAPSHOT_INTERVAL=1"
+        )
+    if running.snapshot_interval_s == 0 and running.backup_interval_s > 0:
+        problems.append(
+            f"BYTEWAX_RECOVERY_BACKUP_INTERVAL: keeping snapshots for {running.backup_interval_s} s"
+            " works only with epochs of a second or more; with BYTEWAX_SNAPSHOT_INTERVAL=0 the"
+            " engine would never delete any, until the disk is full;"
+            " example: BYTEWAX_RECOVERY_BACKUP_INTERVAL=0"
         )
     if problems:
         raise SettingsError(problems)

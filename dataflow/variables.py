@@ -19,6 +19,8 @@ _SHOWN_CHARACTERS = 60
 _LIKENESS = 0.92
 """Similarity above which a name counts as a misspelling of ours. `KAFKA_SASL_MECHANISMS` is at
 0.98; `KAFKA_SSL_KEYSTORE_LOCATION`, a variable of Kafka's own images, at 0.90."""
+ALWAYS = "always"
+"""`Variable.required` of one that has no default because only its user can choose it."""
 _PREFIXES = ("KAFKA_", "GATEWAY_", "SIMULATED_")
 """Where misspellings are looked for: other names are too likely to belong to something else."""
 
@@ -49,6 +51,8 @@ class Variable(Struct, frozen=True):
         if self.synonym and not environ.get(name, "").strip():
             name = self.synonym
         text = environ.get(name, "").strip() or self.default
+        if not text and self.required == ALWAYS:
+            raise ValueError(self.problem(f"required: {self.kind.expects}"))
         try:
             return self.kind.parse(text) if text else None
         except ValueError as err:
@@ -108,7 +112,8 @@ KAFKA = (
         "kafka.brokers",
         kinds.brokers(),
         "Bootstrap brokers, separated by commas.",
-        default="localhost:9092",
+        example="localhost:9092",
+        required=ALWAYS,
     ),
     Variable(
         "KAFKA_SECURITY_PROTOCOL",
@@ -244,8 +249,9 @@ GATEWAY = (
         "GATEWAY",
         "gateway.name",
         kinds.one_of(*gateways.NAMES),
-        "Payment provider: " + " or ".join(gateways.NAMES) + ".",
-        default="simulated",
+        "Payment provider: " + " or ".join(gateways.NAMES) + ". `simulated` charges nobody.",
+        example="simulated",
+        required=ALWAYS,
     ),
     Variable(
         "GATEWAY_CONCURRENCY",

@@ -11,6 +11,7 @@ from cryptography.x509.oid import NameOID
 from kafkatest import certificates as kafkatest_certificates
 from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
+from required import REQUIRED
 
 from dataflow.certificates import CertificateMetrics, expiries
 from dataflow.settings import KafkaSettings, Settings
@@ -39,7 +40,7 @@ def pem(expires: dt.datetime, key: Key | None = None) -> str:
 
 @pytest.fixture
 def kafka() -> KafkaSettings:
-    return Settings.from_env({"KAFKA_SECURITY_PROTOCOL": "SSL"}).kafka
+    return Settings.from_env(REQUIRED | {"KAFKA_SECURITY_PROTOCOL": "SSL"}).kafka
 
 
 def exposed(kafka: KafkaSettings) -> dict[str, float]:

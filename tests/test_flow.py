@@ -29,6 +29,7 @@ from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.testing import TestingSink, TestingSource, cluster_main, run_main
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from required import REQUIRED
 
 from dataflow.batches import Fetched, Outgoing, Restore, Signal, Told
 from dataflow.core.ledger import Ledger
@@ -81,7 +82,7 @@ def batch(partition: int, first_offset: int, values: list[bytes | None], **how: 
 
 def made_runtime() -> Runtime:
     environ = {"LANES": str(LANES), "SIMULATED_DECLINE_RATE": "0"}
-    return Runtime(Settings.from_env({"KAFKA_SECURITY_PROTOCOL": "PLAINTEXT"} | environ))
+    return Runtime(Settings.from_env(REQUIRED | environ))
 
 
 @pytest.fixture

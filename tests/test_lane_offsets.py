@@ -2,6 +2,7 @@
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
+from required import REQUIRED
 
 from dataflow.connectors import offsets, patience
 from dataflow.connectors.offsets import LaneOffsets
@@ -14,7 +15,7 @@ def fault_for(code: int, monkeypatch: pytest.MonkeyPatch) -> Fault:
         raise KafkaException(KafkaError(code))
 
     monkeypatch.setattr(patience, "_AT_MOST_S", 0.0)
-    settings = Settings.from_env({"KAFKA_SECURITY_PROTOCOL": "PLAINTEXT"})
+    settings = Settings.from_env(REQUIRED)
     monkeypatch.setattr(offsets, "committed_offsets", fail)
     with pytest.raises(Fault) as caught:
         LaneOffsets(settings.kafka, 2, [0]).of(0, 0, None)

@@ -9,6 +9,21 @@ import pytest
 from dataflow.launch import Launch, full_disk
 
 
+@pytest.mark.parametrize(
+    ("argv", "environ", "kept_s"),
+    [
+        ([], {}, 0),
+        ([], {"BYTEWAX_RECOVERY_BACKUP_INTERVAL": "60"}, 60),
+        (["-b", "30"], {"BYTEWAX_RECOVERY_BACKUP_INTERVAL": "60"}, 30),
+        (["--backup-interval", "5"], {}, 5),
+    ],
+)
+def test_the_backup_interval_is_read_as_bytewax_reads_it(
+    argv: list[str], environ: dict[str, str], kept_s: int
+) -> None:
+    assert Launch.read(argv, environ).backup_interval_s == kept_s
+
+
 def hint_with_free(blocks: int, directory: Path, monkeypatch: pytest.MonkeyPatch) -> str | None:
     """What is said when so many blocks of 4096 bytes are free."""
     disk = SimpleNamespace(f_bavail=blocks, f_frsize=4096)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
+from required import REQUIRED
 
 from dataflow.certificates import CertificateMetrics
 from dataflow.engine_metrics import EngineMetrics
@@ -42,7 +43,7 @@ def exposed(tmp_path: Path) -> dict[str, set[str]]:
     (tmp_path / "part-0.sqlite3").touch()
     metrics.registry.register(StoreMetrics(tmp_path))
     kafka = replace(
-        Settings.from_env({"KAFKA_SECURITY_PROTOCOL": "SSL"}).kafka, ssl_ca_location="x"
+        Settings.from_env(REQUIRED | {"KAFKA_SECURITY_PROTOCOL": "SSL"}).kafka, ssl_ca_location="x"
     )
     certificates = CertificateMetrics(kafka)
     certificates._expiry["ca"] = 1.0

@@ -5,9 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from required import REQUIRED
+
 from dataflow import reference
 from dataflow.settings import Settings
-from dataflow.variables import VARIABLES
+from dataflow.variables import ALWAYS, VARIABLES
 
 ROOT = Path(__file__).parents[1]
 BYTEWAX = {
@@ -19,6 +21,7 @@ BYTEWAX = {
     "BYTEWAX_ADDRESSES",
 }
 LOGIN = {"KAFKA_SASL_USERNAME": "payments", "KAFKA_SASL_PASSWORD": "secret"}
+NEEDED = REQUIRED | {"KAFKA_SECURITY_PROTOCOL": "", **LOGIN}
 
 
 def example() -> dict[str, str]:
@@ -40,7 +43,7 @@ def test_the_example_has_all_variables_and_no_others() -> None:
 
 def test_the_example_reads_as_the_defaults() -> None:
     filled_in = example() | LOGIN
-    assert Settings.from_env(filled_in) == Settings.from_env(LOGIN)
+    assert Settings.from_env(filled_in) == Settings.from_env(NEEDED)
 
 
 def test_the_example_documents_each_variable() -> None:
@@ -52,7 +55,21 @@ def test_the_example_documents_each_variable() -> None:
 def test_what_the_example_leaves_open_is_what_must_be_filled_in() -> None:
     text = (ROOT / ".env.example").read_text()
     open_lines = re.findall("^([A-Z_]+)=$", text, re.MULTILINE)
-    assert open_lines == [variable.name for variable in VARIABLES if variable.required]
+    assert open_lines == [
+        variable.name for variable in VARIABLES if variable.required not in ("", ALWAYS)
+    ]
+
+
+def test_the_example_sets_what_has_no_default() -> None:
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    for variable in VARIABLES:
+        if variable.required == ALWAYS:
+            assert f"{variable.name}={variable.example}" in lines
+
+
+def test_the_example_leaves_the_image_its_recovery_directory() -> None:
+    """As `docker run --env-file` it would put the store beside the volume, on a read-only disk."""
+    assert "\nBYTEWAX_RECOVERY_DIRECTORY" not in (ROOT / ".env.example").read_text()
 
 
 def test_bytewax_knows_the_variables_that_are_said_to_be_its_own() -> None:

@@ -1,6 +1,7 @@
 """What is refused though each setting is right in itself; that it is asked, the real flow shows."""
 
 import pytest
+from required import REQUIRED
 
 from dataflow.connectors.cluster import Cluster
 from dataflow.errors import SettingsError, StartRefusedError
@@ -10,12 +11,14 @@ from dataflow.settings import Settings
 
 
 def settings(**environ: str) -> Settings:
-    return Settings.from_env({"KAFKA_SECURITY_PROTOCOL": "PLAINTEXT", **environ})
+    return Settings.from_env(REQUIRED | environ)
 
 
-def launch(*, processes: int = 1, workers: int = 1, interval_s: int = 1) -> Launch:
+def launch(
+    *, processes: int = 1, workers: int = 1, interval_s: int = 1, backup_s: int = 0
+) -> Launch:
     addresses = ";".join(f"127.0.0.1:{port}" for port in range(9000, 9000 + processes))
-    argv = ["-w", str(workers), "-s", str(interval_s)]
+    argv = ["-w", str(workers), "-s", str(interval_s), "-b", str(backup_s)]
     return Launch.read([*argv, "-i", "0", "-a", addresses] if processes > 1 else argv, {})
 
 
@@ -63,6 +66,15 @@ def test_time_does_not_go_back() -> None:
     assert misfits(launch(interval_s=0)) == []
     (problem,) = misfits(launch(interval_s=-1))
     assert problem.startswith("BYTEWAX_SNAPSHOT_INTERVAL: an epoch cannot take -1 s")
+
+
+def test_old_snapshots_are_kept_only_where_epochs_have_a_length() -> None:
+    """The engine divides by that length; with 0 it never deletes one, and the disk fills up."""
+    assert misfits(launch(interval_s=1, backup_s=60)) == []
+    (problem,) = misfits(launch(interval_s=0, backup_s=60))
+    assert problem.startswith("BYTEWAX_RECOVERY_BACKUP_INTERVAL: keeping snapshots for 60 s ")
+    assert "BYTEWAX_SNAPSHOT_INTERVAL=0" in problem
+    assert problem.endswith("example: BYTEWAX_RECOVERY_BACKUP_INTERVAL=0")
 
 
 def test_somebody_must_work() -> None:

@@ -5,17 +5,20 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from required import REQUIRED
 
+from dataflow import gateways
 from dataflow.errors import SettingsError
 from dataflow.settings import Settings
 from dataflow.variables import VARIABLES
 
 LOGIN = {"KAFKA_SASL_USERNAME": "payments", "KAFKA_SASL_PASSWORD": "hunter2-hunter2"}
+NEEDED = {"KAFKA_BROKERS": "localhost:9092", "GATEWAY": "simulated", **LOGIN}
 """The least that the (secure) defaults ask for."""
 
 
 def settings(**environ: str) -> Settings:
-    return Settings.from_env({**LOGIN, **environ})
+    return Settings.from_env(NEEDED | environ)
 
 
 def problems(**environ: str) -> list[str]:
@@ -31,7 +34,6 @@ def problems(**environ: str) -> list[str]:
 def test_the_defaults() -> None:
     defaults = settings()
 
-    assert defaults.kafka.brokers == "localhost:9092"
     assert defaults.kafka.security_protocol == "SASL_SSL"
     assert defaults.kafka.sasl_mechanism == "SCRAM-SHA-512"
     assert defaults.kafka.ssl_ca_location is None
@@ -49,7 +51,6 @@ def test_the_defaults() -> None:
     assert defaults.liveness_timeout_s == 30
     assert defaults.log_level == "info"
     assert defaults.app_env == "production"
-    assert defaults.gateway.name == "simulated"
     assert defaults.gateway.concurrency == 256
     assert defaults.gateway.deadline_s == 30
     assert defaults.gateway.simulated_decline_rate == 0.02
@@ -70,7 +71,35 @@ def test_variables_of_others_are_left_alone() -> None:
 
 def test_what_is_shown_could_be_written_there_again() -> None:
     chosen = settings(DEDUPE_WINDOW="36h", SIMULATED_DECLINE_RATE="0.125", LOG_LEVEL="WARN")
-    assert Settings.from_env(chosen.masked() | LOGIN) == chosen
+    assert Settings.from_env(chosen.masked() | NEEDED) == chosen
+
+
+# --- What is required ---
+
+
+@pytest.mark.parametrize(
+    ("missing", "expected"),
+    [
+        ("KAFKA_BROKERS", "host:port[,host:port...] with IPv6 addresses in brackets"),
+        ("GATEWAY", "one of " + ", ".join(gateways.NAMES)),
+    ],
+)
+@pytest.mark.parametrize("blank", ["", " "])
+def test_a_choice_that_only_the_user_can_make_has_no_default(
+    missing: str, expected: str, blank: str
+) -> None:
+    """Made-up payments approved in production, or another cluster's: nobody would notice."""
+    example = NEEDED[missing]
+    assert problems(**{missing: blank}) == [
+        f"{missing}: required: {expected}; example: {missing}={example}"
+    ]
+
+
+def test_only_the_brokers_and_the_gateway_are_always_required() -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env({"KAFKA_SECURITY_PROTOCOL": "PLAINTEXT"})
+    named = [problem.partition(":")[0] for problem in caught.value.problems]
+    assert named == ["KAFKA_BROKERS", "GATEWAY"]
 
 
 # --- What a problem says ---
@@ -185,7 +214,7 @@ def test_sasl_needs_a_user_name_and_a_password(protocol: str, missing: str) -> N
 
 @pytest.mark.parametrize("protocol", ["PLAINTEXT", "SSL"])
 def test_without_sasl_no_login_is_needed(protocol: str) -> None:
-    read = Settings.from_env({"KAFKA_SECURITY_PROTOCOL": protocol})
+    read = Settings.from_env(REQUIRED | {"KAFKA_SECURITY_PROTOCOL": protocol})
     assert not read.kafka.uses_sasl
     assert read.kafka.sasl_username is None
 
@@ -325,7 +354,7 @@ def test_no_secret_is_ever_shown(name: str, secret: str, mistake: str) -> None:
     """What is shown is the same whatever the secret is, so it cannot tell anything about it."""
 
     def environ(secret: str) -> dict[str, str]:
-        given_secret = LOGIN | {"KAFKA_SSL_KEY_PASSWORD": "another", name: secret}
+        given_secret = NEEDED | {"KAFKA_SSL_KEY_PASSWORD": "another", name: secret}
         if mistake == "elsewhere":
             given_secret["LANES"] = "eight"
         if mistake == "secret given as path":

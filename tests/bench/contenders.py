@@ -117,6 +117,7 @@ def product_environ(place: Place, more: Mapping[str, str], number: int = 0) -> d
     return {
         "KAFKA_BROKERS": place.kafka.bootstrap,
         "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
+        "GATEWAY": "simulated",
         **place.topics.environ(),
         "PORT": str(port),
         "METRICS_PORT": str(metrics_port),

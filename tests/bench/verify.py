@@ -117,7 +117,13 @@ def _request(name: str) -> bytes:
 
 def measure(requests: int, scratch: Path | None) -> None:
     """Check so many requests; a line of figures."""
-    settings = Settings.from_env({"KAFKA_SECURITY_PROTOCOL": "PLAINTEXT"})
+    settings = Settings.from_env(
+        {
+            "KAFKA_BROKERS": "localhost:9092",
+            "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
+            "GATEWAY": "simulated",
+        }
+    )
     reader = MadeUp(settings, requests)
     made_cpu_s = time.process_time()
     for topic, bounds in reader.look().bounds.items():

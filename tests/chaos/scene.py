@@ -260,6 +260,7 @@ def verified(scene: Scene) -> list[str]:
         "PYTHONPATH": str(ROOT),
         "KAFKA_BROKERS": scene.kafka.bootstrap,
         "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
+        "GATEWAY": "simulated",
         "LANES": str(scene.lanes),
         **scene.topics.environ(),
     }

@@ -30,6 +30,7 @@ import dataflow
 from dataflow import alive
 from dataflow.connectors.names import lane_group, transactional_id
 from dataflow.connectors.sink import MAX_LANES
+from dataflow.errors import SettingsError
 from dataflow.launch import Launch
 from dataflow.settings import Settings
 from dataflow.variables import VARIABLES
@@ -49,6 +50,7 @@ NOT_SET = {
     "KAFKA_SSL_CERTIFICATE_LOCATION": "only for mutual TLS, instead of SCRAM",
     "KAFKA_SSL_KEY_LOCATION": "the same",
     "KAFKA_SSL_KEY_PASSWORD": "the same",
+    "GATEWAY": "only the user can choose who charges the payments",
 }
 """Variables that the manifests do without, and why."""
 
@@ -59,10 +61,11 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def parse(environ: Mapping[str, str], directory: Path) -> Settings:
-    """As the pod would, with files in place of its mounted Secrets."""
+    """As the pod would, with files in place of its mounted Secrets, and the gateway chosen."""
     (directory / "file").write_text("anything")
     return Settings.from_env(
-        {
+        {"GATEWAY": "simulated"}
+        | {
             name: str(directory / "file") if value.startswith("/etc/payments/") else value
             for name, value in environ.items()
         }
@@ -85,6 +88,27 @@ def test_every_variable_that_is_read_is_in_the_manifests() -> None:
 def test_the_service_accepts_its_configuration(settings: Settings) -> None:
     assert settings.kafka.uses_sasl
     assert settings.kafka.brokers == "kafka-cluster-kafka-bootstrap.kafka.svc.cluster.local:9093"
+
+
+def test_the_manifests_lack_nothing_but_the_choice_of_the_gateway(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as caught:
+        parse(environment(applied()) | {"GATEWAY": ""}, tmp_path)
+    [problem] = caught.value.problems
+    assert problem.startswith("GATEWAY: required: ")
+
+
+def test_the_gateway_is_to_be_named_where_the_manifest_says() -> None:
+    """The comment that a user finds there, with a value put in, is a setting."""
+    text = (K8S / "20-configmap.yaml").read_text()
+    [line] = re.findall(r"^  # (GATEWAY: .*)$", text, re.MULTILINE)
+    changed = yaml.safe_load(text.replace(f"# {line}", "GATEWAY: simulated"))
+    assert changed["data"]["GATEWAY"] == "simulated"
+
+
+def test_a_pod_that_cannot_start_says_why_in_its_description() -> None:
+    """`kubectl describe pod` then ends with the lines that name the settings."""
+    service = container(one(applied(), "StatefulSet"))
+    assert service["terminationMessagePolicy"] == "FallbackToLogsOnError"
 
 
 def test_every_file_it_reads_is_mounted_from_a_secret_with_that_key() -> None:

@@ -5,6 +5,7 @@ import re
 
 from hypothesis import given
 from hypothesis import strategies as st
+from required import REQUIRED
 from scale import FUZZ
 
 from dataflow.errors import SettingsError
@@ -54,7 +55,9 @@ names = st.one_of(
         lambda prefix: anything.map(lambda rest: prefix + rest.replace("=", ""))
     ),
 )
-environments = st.dictionaries(names, texts, max_size=12)
+environments = st.tuples(
+    st.sampled_from([{}, REQUIRED]), st.dictionaries(names, texts, max_size=12)
+).map(lambda parts: parts[0] | parts[1])
 
 
 @FUZZ

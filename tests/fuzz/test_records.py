@@ -18,6 +18,7 @@ from bytewax.testing import TestingSink, run_main
 from confluent_kafka import Consumer, Message, TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
+from required import REQUIRED
 from scale import FUZZ
 
 from dataflow.batches import Outgoing
@@ -38,7 +39,7 @@ PARTITIONS = 2
 LANES = 3
 AT_ONCE = 4
 ENVIRON = {
-    "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
+    **REQUIRED,
     "KAFKA_MESSAGE_MAX_BYTES": "65536",
     "LANES": str(LANES),
     "DEDUPE_WINDOW": "366d",

@@ -1,14 +1,14 @@
 """How `GATEWAY` selects a gateway."""
 
+from required import REQUIRED
+
 from dataflow import gateways
 from dataflow.gateways.simulated import SimulatedGateway
 from dataflow.settings import GatewaySettings, Settings
 
-LOGIN = {"KAFKA_SECURITY_PROTOCOL": "PLAINTEXT"}
-
 
 def gateway_settings(**environ: str) -> GatewaySettings:
-    return Settings.from_env(LOGIN | environ).gateway
+    return Settings.from_env(REQUIRED | environ).gateway
 
 
 def test_every_name_builds_a_gateway() -> None:

@@ -87,6 +87,7 @@ class Flow:
             **{k: v for k, v in os.environ.items() if not k.startswith(FOREIGN)},
             "KAFKA_BROKERS": kafka.bootstrap,
             "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
+            "GATEWAY": "simulated",
             **topics.environ(),
             "LANES": "4",
             "PORT": str(self.port),

@@ -35,6 +35,7 @@ def trail_of(kafka: Cluster, topics: Topics, **environ: str) -> AuditTrail:
     environ = {
         "KAFKA_BROKERS": kafka.bootstrap,
         "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
+        "GATEWAY": "simulated",
         "KAFKA_TRANSACTION_TIMEOUT": "30s",
         **topics.environ(),
         "KAFKA_TOPIC_REQUESTED": REQUESTED,

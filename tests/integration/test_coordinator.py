@@ -66,6 +66,7 @@ def test_an_offset_in_an_open_transaction_is_told_apart_from_no_answer(
         {
             "KAFKA_BROKERS": kafka.bootstrap,
             "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
+            "GATEWAY": "simulated",
             **topics.environ(),
         }
     )

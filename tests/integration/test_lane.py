@@ -23,6 +23,7 @@ def make_lane(kafka: Cluster, topics: Topics) -> Lane:
         {
             "KAFKA_BROKERS": kafka.bootstrap,
             "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
+            "GATEWAY": "simulated",
             "KAFKA_TRANSACTION_TIMEOUT": "10s",
             **topics.environ(),
         }

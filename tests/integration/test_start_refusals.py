@@ -100,6 +100,26 @@ def test_fewer_lanes_than_workers_and_too_long_an_epoch(
     assert interval.startswith("BYTEWAX_SNAPSHOT_INTERVAL: ")
 
 
+@pytest.mark.parametrize("by", ["flags", "variables"])
+def test_snapshots_kept_in_epochs_without_a_length(
+    by: str, kafka: Cluster, nowhere: Topics, tmp_path: Path
+) -> None:
+    """The engine would keep them all, until the disk is full."""
+    flags = ["-s", "0", "-b", "60"] if by == "flags" else []
+    environ = {} if by == "flags" else {"BYTEWAX_RECOVERY_BACKUP_INTERVAL": "60"}
+    with Flow(kafka, nowhere, tmp_path, *flags, environ=environ) as flow:
+        assert flow.wait_for_exit() == 1
+    [problem] = [entry["problem"] for entry in flow.entries if "problem" in entry]
+    assert problem.startswith("BYTEWAX_RECOVERY_BACKUP_INTERVAL: keeping snapshots for 60 s ")
+
+
+def test_no_gateway_is_chosen_for_the_user(kafka: Cluster, nowhere: Topics, tmp_path: Path) -> None:
+    with Flow(kafka, nowhere, tmp_path, environ={"GATEWAY": ""}) as flow:
+        assert flow.wait_for_exit() == 1
+    [problem] = [entry["problem"] for entry in flow.entries if "problem" in entry]
+    assert problem.startswith("GATEWAY: required: one of ")
+
+
 def test_more_processes_than_there_is_to_read(
     kafka: Cluster, topics: Topics, tmp_path: Path
 ) -> None:
@@ -139,6 +159,7 @@ def test_output_topics_that_take_smaller_records_than_we_may_write(kafka: Cluste
         environ = {
             "KAFKA_BROKERS": kafka.bootstrap,
             "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
+            "GATEWAY": "simulated",
             "KAFKA_MESSAGE_MAX_BYTES": str(most_bytes),
             **topics.environ(),
         }

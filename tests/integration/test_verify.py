@@ -33,6 +33,7 @@ def verifying(
         env={
             "KAFKA_BROKERS": kafka.bootstrap,
             "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
+            "GATEWAY": "simulated",
             "LANES": "4",
             **topics.environ(),
             **environ,

@@ -7,6 +7,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Self
 
+from required import REQUIRED
+
 from dataflow.core.segments import lane_of_key
 from dataflow.settings import Settings
 from dataflow.verify.check import Check, Report
@@ -23,7 +25,7 @@ REQUESTED, PROCESSED, FAILED, AUDIT = "requested", "processed", "failed", "audit
 GROUP = "group"
 LANES = 4
 ENVIRON = {
-    "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
+    **REQUIRED,
     "KAFKA_TOPIC_REQUESTED": REQUESTED,
     "KAFKA_TOPIC_PROCESSED": PROCESSED,
     "KAFKA_TOPIC_FAILED": FAILED,

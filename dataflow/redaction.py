@@ -5,7 +5,7 @@ The first line is that nobody logs payloads or secrets. In case somebody does:
     what                                          what is printed
     value under a key such as `sasl_password`     ***
     registered secret, alone or inside a text     ***
-    digits that could be a card number            ***
+    digits of a card number (`schemas.cards`)     ****************
     bytes                                         <N bytes>
 
 Nothing here raises, since a log line must not stop a payment.
@@ -14,6 +14,8 @@ Nothing here raises, since a log line must not stop a payment.
 import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
+
+from schemas import cards
 
 MASK = "***"
 _MAX_DEPTH = 6
@@ -29,12 +31,6 @@ _SECRET_WORDS = {"card", "cards", "pan", "pin", "cookie"}
 """Masked as whole words of a key only: "discarded" is no card, and "japan" no card number."""
 _WORDS = re.compile("[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
-_DIGIT_RUN = re.compile("(?<![0-9])[0-9]{13,19}(?![0-9])")
-_GROUPED = re.compile(
-    "(?<![0-9])(?:[0-9]{4}([ -])[0-9]{4}\\1[0-9]{4}\\1[0-9]{1,7}|[0-9]{4}([ -])[0-9]{6}\\2[0-9]{5})"
-    "(?![0-9])"
-)
-"""As printed on cards: 4-4-4-4 and 4-6-5."""
 _BYTES_LITERAL = re.compile(r"""\bb(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""")
 """Bytes that somebody else has already formatted into a text."""
 
@@ -61,8 +57,7 @@ def redact_text(text: str) -> str:
     for secret in _embedded:
         text = text.replace(secret, MASK)
     text = _BYTES_LITERAL.sub("<bytes>", text)
-    text = _DIGIT_RUN.sub(_unless_no_card, text)
-    return _GROUPED.sub(_unless_no_card, text)
+    return cards.masked(text)
 
 
 def _safely(key: str, value: Any) -> Any:
@@ -97,14 +92,3 @@ def _is_secret(key: str) -> bool:
     if _SECRET_PARTS.search(key.lower()):
         return True
     return any(word.lower() in _SECRET_WORDS for word in _WORDS.findall(key))
-
-
-def _unless_no_card(match: re.Match[str]) -> str:
-    digits = [int(digit) for digit in match[0] if digit.isdigit()]
-    return MASK if _passes_luhn(digits) else match[0]
-
-
-def _passes_luhn(digits: list[int]) -> bool:
-    """Whether the check digit is right; it is, by chance, for one run of digits in ten."""
-    doubled = [sum(divmod(2 * digit, 10)) for digit in digits[-2::-2]]
-    return (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0

@@ -14,6 +14,7 @@ from hashlib import blake2b
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from schemas import cards
 from schemas.outcomes import ErrorCode, EventType
 from schemas.replies import Declined
 from schemas.requests import PaymentRequest, Rejected
@@ -72,7 +73,8 @@ class FailedEvent(Struct, rename="camel", frozen=True, gc=False, kw_only=True):
     failed_at: str
     source: Source
     original: str | UnsetType = UNSET
-    """Base64 of the record's value, where no JSON object could be read from it."""
+    """Base64 of the record's value, if no field of the request could be read from it. Digits of
+    card numbers in it are replaced by `*`."""
     original_truncated: bool | UnsetType = UNSET
     """True when `original` is only the beginning of the value."""
 
@@ -199,4 +201,6 @@ def _original(value: bytes | None, max_bytes: int) -> tuple[str | UnsetType, boo
         return UNSET, UNSET
     # Base64 makes four bytes of three; a multiple of three leaves no padding in the middle.
     room = max_bytes // 4 * 3
-    return b64encode(value[:room]).decode(), True if len(value) > room else UNSET
+    # Masked before it is cut, since half a card number is not recognised as one.
+    shown = cards.masked_bytes(value[: room + cards.LONGEST])[:room]
+    return b64encode(shown).decode(), True if len(value) > room else UNSET

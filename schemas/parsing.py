@@ -32,6 +32,15 @@ _decode_text = msgspec.json.Decoder(str).decode
 # Possessive, and content with an open end: one pass over any bytes, without a way back.
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _BRACKET = re.compile(rb"[][{}]")
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# Each as a byte order mark, or as the brace that a request begins with. UTF-32 first: its mark
+# begins with that of UTF-16.
+_OTHER_ENCODINGS = {
+    "UTF-32": (b"\xff\xfe\0\0", b"\0\0\xfe\xff", b"{\0\0\0", b"\0\0\0{\0\0\0"),
+    "UTF-16": (b"\xff\xfe", b"\xfe\xff", b"{\0", b"\0{\0"),
+}
+_CONFLUENT_HEADER_BYTES = 5
+"""A zero, and the id of the schema, big-endian."""
 _T = TypeVar("_T")
 
 
@@ -69,21 +78,35 @@ def _examine(value: bytes | None, max_bytes: int) -> PaymentRequest | Rejected:
         readable = {} if isinstance(document, str) else document
         readable.pop("metadata", None)
         rejected, _ = _check_fields(readable)
-        return msgspec.structs.replace(
+        too_large = msgspec.structs.replace(
             rejected,
             code=ErrorCode.TOO_LARGE,
             message=f"the record has {len(value)} bytes, at most {max_bytes} are accepted",
-            original=value if isinstance(document, str) else None,
         )
+        return _with_trace(too_large, value)
     if isinstance(document, str):
         return Rejected(code=ErrorCode.MALFORMED, message=document, original=value)
     rejected, problems = _check_fields(document)
     # Of a repeated key, the document has only the last: what the others were does not matter.
-    return rejected if problems else _decode(msgspec.json.encode(document))
+    return _with_trace(rejected, value) if problems else _decode(msgspec.json.encode(document))
+
+
+def _with_trace(rejected: Rejected, value: bytes) -> Rejected:
+    """The same, with the record itself if nothing else of it would reach the event.
+
+    Such a record is an envelope, as of Kafka Connect, CloudEvents or Debezium, or has other names
+    for its fields. Its `metadata`, if any, is somebody else's, and part of the record anyway.
+    """
+    read = rejected.payment_id, rejected.user_id, rejected.digits
+    if any(field is not None for field in (*read, rejected.currency, rejected.payment_method)):
+        return rejected
+    return msgspec.structs.replace(rejected, metadata=None, original=value)
 
 
 def _read_document(value: bytes) -> dict[str, Raw] | str:
     """The fields of the JSON object, or why there is none."""
+    if guess := _other_format(value):
+        return f"the record is not JSON: {guess}"
     if not _is_utf8(value):
         return "the record is not UTF-8"
     if _depth(value) > MAX_DEPTH:
@@ -94,6 +117,25 @@ def _read_document(value: bytes) -> dict[str, Raw] | str:
         return "the record is JSON, but not an object"
     except msgspec.DecodeError as error:
         return f"the record is not JSON: {error}"
+
+
+def _other_format(value: bytes) -> str | None:
+    """What a record is instead of JSON in UTF-8, if its first bytes show it.
+
+    No JSON text begins like this, so a valid request is never taken for something else.
+    """
+    for name, start in _OTHER_ENCODINGS.items():
+        if value.startswith(start):
+            return f"it looks like {name}; this service reads UTF-8"
+    if value.startswith(_BYTE_ORDER_MARK):
+        return "it begins with a byte order mark (EF BB BF); send the same without these 3 bytes"
+    if value[:1] == b"\0" and len(value) > _CONFLUENT_HEADER_BYTES:
+        schema = int.from_bytes(value[1:_CONFLUENT_HEADER_BYTES])
+        return (
+            f"it looks like Confluent's wire format, schema id {schema};"
+            " this service reads plain JSON"
+        )
+    return None
 
 
 class _Broken(Exception):  # noqa: N818  (never leaves this module)

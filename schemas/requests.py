@@ -90,4 +90,4 @@ class Rejected(Struct, frozen=True, kw_only=True):
     payment_method: str | None = None
     metadata: Raw | None = None
     original: bytes | None = None
-    """The record's value, where no JSON object could be read from it."""
+    """The record's value, if no field of the request could be read from it."""

@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from card_numbers import card_numbers, no_digits
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,20 +26,6 @@ def masked(**event: Any) -> dict[str, Any]:
     return redact(None, "info", event)
 
 
-def card_number(digits: list[int]) -> str:
-    """Append the check digit that makes the digits a card number."""
-    for check in range(10):
-        total = 0
-        for place, digit in enumerate([check, *reversed(digits)]):
-            value = digit * (1 + place % 2)
-            total += value - 9 if value > 9 else value
-        if total % 10 == 0:
-            return "".join(map(str, [*digits, check]))
-    raise AssertionError
-
-
-card_numbers = st.lists(st.integers(0, 9), min_size=12, max_size=18).map(card_number)
-no_digits = st.text(st.characters(exclude_categories=["Nd", "Cs"]))
 plain = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 anything = st.recursive(
     plain | st.binary() | st.decimals(),
@@ -106,11 +93,11 @@ def test_bytes_inside_a_text_are_not_printed_either(value: bytes) -> None:
     assert redact_text(f"{{{value!r}}}") == "{<bytes>}"
 
 
-@given(card_numbers, no_digits, no_digits)
+@given(card_numbers(), no_digits, no_digits)
 def test_a_card_number_is_masked_wherever_it_stands(card: str, before: str, after: str) -> None:
     shown = redact_text(before + card + after)
     assert card not in shown
-    assert "***" in shown
+    assert "*" * len(card) in shown
 
 
 @pytest.mark.parametrize(
@@ -186,7 +173,7 @@ def test_a_secret_that_contains_another_one_is_masked_as_a_whole() -> None:
 
 def test_other_objects_are_printed_as_their_masked_text() -> None:
     shown = masked(amount=Decimal("99.90"), error=ValueError(f"no {VISA}"), login=Secret("hunter2"))
-    assert shown == {"amount": "99.90", "error": "no ***", "login": "***"}
+    assert shown == {"amount": "99.90", "error": f"no {'*' * 16}", "login": "***"}
 
 
 class Unprintable:

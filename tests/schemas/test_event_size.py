@@ -85,6 +85,22 @@ def test_undecodable_bytes_of_any_size_fit(unit: bytes, size: int) -> None:
     assert_fits((unit * size)[:size])
 
 
+@pytest.mark.parametrize("size", [REQUEST_MAX_BYTES, REQUEST_MAX_BYTES + 1, 1_000_000])
+@pytest.mark.parametrize(
+    "start",
+    [
+        b'{"metadata":{"note":"',
+        b'{"payload":"',
+        b'{"paymentId":1,"userId":"","amount":"","currency":"usd","metadata":{"note":"',
+    ],
+)
+def test_an_object_without_a_readable_field_fits(start: bytes, size: int) -> None:
+    end = b'"}}' if start.count(b"{") == 2 else b'"}'
+    value = start + b"x" * (size - len(start) - len(end)) + end
+    assert len(value) == size
+    assert_fits(value)
+
+
 def test_a_request_with_everything_wrong_fits() -> None:
     assert_fits(b'{"paymentId":1,"userId":"","amount":"","currency":"usd","metadata":1}')
 

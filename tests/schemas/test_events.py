@@ -8,6 +8,7 @@ import json
 import uuid
 
 import pytest
+from card_numbers import card_numbers
 from hypothesis import example, given
 from hypothesis import strategies as st
 from json_requests import MAX_BYTES, accepted, refused, written
@@ -147,6 +148,27 @@ class TestRejected:
 
 
 class TestOriginal:
+    def test_an_envelope_is_there_in_base64(self) -> None:
+        value = b'{"payload":' + written() + b"}"
+        event = json.loads(rejected(value))
+        assert base64.b64decode(event["original"], validate=True) == value
+        assert event["paymentId"] is None
+        assert event["error"]["code"] == "invalid"
+
+    @given(card_numbers(), st.sampled_from(["", " \xff"]))
+    def test_card_numbers_are_masked_in_it(self, card: str, more: str) -> None:
+        value = f'{{"pan":"{card}","id":1767225600123}}{more}'.encode("latin-1")
+        event = json.loads(rejected(value))
+        shown = base64.b64decode(event["original"], validate=True)
+        assert shown == value.replace(card.encode(), b"*" * len(card))
+
+    @given(card_numbers(), st.integers(0, 19))
+    def test_half_a_card_number_at_its_end_is_masked(self, card: str, cut: int) -> None:
+        before = b"\xff" * (75 - cut)
+        event = json.loads(rejected(before + card.encode() + b"!" * 100, 100))
+        shown = base64.b64decode(event["original"], validate=True)
+        assert shown == (before + b"*" * len(card) + b"!" * 100)[:75]
+
     @given(st.binary(max_size=74))
     @example(b"x" * 74)
     def test_a_record_that_fits_is_whole(self, value: bytes) -> None:

@@ -132,6 +132,12 @@ class TestTooLarge:
     def test_without_a_json_object_the_record_itself_is_kept(self) -> None:
         assert refused(b"x" * 201, max_bytes=200).original == b"x" * 201
 
+    def test_an_envelope_is_kept_itself(self) -> None:
+        value = b'{"metadata":{},"payload":' + written(metadata={"note": "x" * 200}) + b"}"
+        rejected = refused(value, max_bytes=200)
+        assert rejected.code is ErrorCode.TOO_LARGE
+        assert (rejected.original, rejected.metadata) == (value, None)
+
 
 class TestMalformed:
     @pytest.mark.parametrize(
@@ -193,6 +199,49 @@ class TestMalformed:
     def test_the_record_itself_is_kept(self) -> None:
         assert refused(b"pay_123").original == b"pay_123"
         assert refused(b"").original == b""
+
+    @pytest.mark.parametrize(
+        ("value", "guess"),
+        [
+            (
+                b"\0\0\0\0\x07" + written(),
+                "it looks like Confluent's wire format, schema id 7; this service reads plain JSON",
+            ),
+            (
+                b"\0\x7f\xff\xff\xff\x02\xc3\x28\xff",
+                (
+                    "it looks like Confluent's wire format, schema id 2147483647;"
+                    " this service reads plain JSON"
+                ),
+            ),
+            (
+                b"\xef\xbb\xbf" + written(),
+                "it begins with a byte order mark (EF BB BF); send the same without these 3 bytes",
+            ),
+            *(
+                (
+                    written().decode().encode(encoding),
+                    f"it looks like {name}; this service reads UTF-8",
+                )
+                for name, encodings in {
+                    "UTF-16": ["utf-16", "utf-16-le", "utf-16-be"],
+                    "UTF-32": ["utf-32", "utf-32-le", "utf-32-be"],
+                }.items()
+                for encoding in encodings
+            ),
+        ],
+    )
+    def test_another_format_is_named_if_its_first_bytes_show_it(
+        self, value: bytes, guess: str
+    ) -> None:
+        rejected = refused(value)
+        assert rejected.code is ErrorCode.MALFORMED
+        assert rejected.message == f"the record is not JSON: {guess}"
+        assert rejected.original == value
+
+    @pytest.mark.parametrize("value", [b"\0", b"\0\0\0\0\x07"])
+    def test_zero_bytes_alone_are_no_format(self, value: bytes) -> None:
+        assert "Confluent" not in refused(value).message
 
     @pytest.mark.parametrize("amount", [b"99.99", b"1e2"], ids=["fast", "thorough"])
     def test_100_levels_of_nesting_are_accepted(self, amount: bytes) -> None:
@@ -307,6 +356,31 @@ class TestInvalid:
             payment_method="credit_card",
             metadata=msgspec.Raw(b'{ "a":1}'),
         )
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            b"{}",
+            b'{"schema":{"type":"struct"},"payload":' + written() + b"}",
+            b'{"specversion":"1.0","id":"1","source":"/s","type":"t","data":' + written() + b"}",
+            b'{"before":null,"after":' + written() + b',"op":"c","ts_ms":1}',
+            b'{"PaymentId":"pay_123","UserId":"u","Amount":1,"Currency":"USD"}',
+            b'{"metadata":null,"data":1}',
+            b'{"metadata":{"correlationId":"c_1"},"data":' + written() + b"}",
+            b'{"paymentId":7,"userId":"","amount":"x","currency":"usd","paymentMethod":null}',
+        ],
+        ids=["empty", "Connect", "CloudEvents", "Debezium", "Pascal", "null", "meta", "unreadable"],
+    )
+    def test_the_record_itself_is_kept_if_no_field_can_be_read(self, value: bytes) -> None:
+        rejected = refused(value)
+        assert rejected.code is ErrorCode.INVALID
+        assert rejected.message.startswith("paymentId: ")
+        assert (rejected.original, rejected.metadata) == (value, None)
+
+    @pytest.mark.parametrize("field", list(FIELDS))
+    def test_one_readable_field_is_trace_enough(self, field: str) -> None:
+        rejected = refused(in_order([(field, msgspec.json.encode(FIELDS[field]))]))
+        assert rejected.original is None
 
     def test_an_amount_that_breaks_only_its_bounds_can_be_read(self) -> None:
         assert refused(written(amount=b"-5.00")).digits == b"-5.00"

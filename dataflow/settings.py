@@ -34,6 +34,7 @@ class KafkaSettings(Struct, frozen=True, kw_only=True):
     topic_audit: str
     transaction_timeout_ms: int
     message_max_bytes: int
+    compression: str
 
     @property
     def uses_sasl(self) -> bool:

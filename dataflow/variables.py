@@ -225,6 +225,13 @@ KAFKA = (
         "Largest record of the output topics, in bytes; not above their `max.message.bytes`.",
         default="1048576",
     ),
+    Variable(
+        "KAFKA_COMPRESSION",
+        "kafka.compression",
+        kinds.one_of("none", "gzip", "snappy", "lz4", "zstd"),
+        "Codec of the output topics' records: none, gzip, snappy, lz4 or zstd.",
+        default="none",
+    ),
 )
 
 FLOW = (

@@ -75,7 +75,7 @@ def producer(kafka: KafkaSettings, transactional_id: str) -> Config:
         "message.max.bytes": kafka.message_max_bytes,
         # The default of Kafka's own client: a key is where consumers in Java expect it.
         "partitioner": "murmur2_random",
-        "compression.type": "lz4",
+        "compression.type": kafka.compression,
         "linger.ms": 5,
         "batch.size": 512 * 1024,
         "queue.buffering.max.messages": 1_000_000,

@@ -1,5 +1,6 @@
 """Builds the rivals, once, into `.bench/`, with pip, Maven and npm; all versions are pinned."""
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -23,31 +24,53 @@ _NEEDED = {
 }
 
 
+class BuildError(Exception):
+    """A rival could not be built; the message has the end of what the tool printed."""
+
+
 def prepare(say: Callable[[str], None]) -> None:
-    """Build what is not there yet; ends the process when a tool is missing."""
-    lacking = [what for tool, what in _NEEDED.items() if shutil.which(tool) is None]
-    if lacking:
-        sys.exit(
-            f"the rivals need {', '.join(lacking)}; without them: make bench ARGS=--only=product"
-        )
-    STORE.mkdir(exist_ok=True)
-    streams, kafkajs = RIVALS / "streams", RIVALS / "kafkajs"
-    _once("venv", [HERE / "requirements.txt"], _make_venv, say)
-    _once("streams", sorted(p for p in streams.rglob("*") if p.is_file()), _make_streams, say)
-    _once("kafkajs", sorted(kafkajs.iterdir()), _make_kafkajs, say)
+    """Build what is not there yet; ends the process when a tool is missing, or fails."""
+    if lacking := missing(*_NEEDED):
+        sys.exit(f"the rivals need {lacking}; without them: make bench ARGS=--only=product")
+    streams = RIVALS / "streams"
+    try:
+        _once("venv", [HERE / "requirements.txt"], _make_venv, say)
+        _once("streams", sorted(p for p in streams.rglob("*") if p.is_file()), _make_streams, say)
+        kafkajs(say)
+    except BuildError as error:
+        sys.exit(str(error))
+
+
+def missing(*tools: str) -> str:
+    """Which of some tools this machine lacks, in words; empty when it has them all."""
+    return ", ".join(_NEEDED[tool] for tool in tools if shutil.which(tool) is None)
+
+
+def kafkajs(say: Callable[[str], None]) -> Path:
+    """Install KafkaJS if it is not there yet; the directory that has its `node_modules`.
+
+    Raises:
+        BuildError: npm could not bring it.
+    """
+    _once("kafkajs", sorted((RIVALS / "kafkajs").iterdir()), _make_kafkajs, say)
+    return KAFKAJS
 
 
 def _once(
     name: str, sources: list[Path], make: Callable[[], None], say: Callable[[str], None]
 ) -> None:
+    """Make one of them, unless it is there as its sources want it; other processes wait."""
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     stamp = STORE / f"{name}.sha256"
-    if stamp.exists() and stamp.read_text() == digest:
-        return
-    say(f"building {name}, once")
-    shutil.rmtree(STORE / name, ignore_errors=True)
-    make()
-    stamp.write_text(digest)
+    STORE.mkdir(exist_ok=True)
+    with (STORE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if stamp.exists() and stamp.read_text() == digest:
+            return
+        say(f"building {name}, once")
+        shutil.rmtree(STORE / name, ignore_errors=True)
+        make()
+        stamp.write_text(digest)
 
 
 def _make_venv() -> None:
@@ -77,4 +100,5 @@ def _run(*command: str) -> None:
         env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
     )
     if done.returncode != 0:
-        sys.exit(f"{command[0]} failed:\n{done.stdout[-3000:]}")
+        message = f"{command[0]} failed:\n{done.stdout[-3000:]}"
+        raise BuildError(message)

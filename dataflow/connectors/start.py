@@ -59,8 +59,7 @@ def find_start(
     where = TopicPartition(kafka.topic_requested, partition)
     try:
         low, high = patiently(lambda: consumer.get_watermark_offsets(where, timeout=_TIMEOUT_S))
-        if state is None:
-            plain = patiently(lambda: consumer.committed([where], timeout=_TIMEOUT_S))[0]
+        plain = patiently(lambda: consumer.committed([where], timeout=_TIMEOUT_S))[0]
     except KafkaException as error:
         raise ConsumeError(
             f"{kafka.topic_requested}[{partition}]: cannot find out where to start:"
@@ -77,6 +76,8 @@ def find_start(
         return Start(low, low, None, from_snapshot=False)
     if not low <= start.offset <= high:
         raise StartRefusedError(_out_of_range(where, kafka, start.offset, found, (low, high)))
+    if start.from_snapshot and plain.offset > start.offset and lanes_in(plain.metadata) is None:
+        raise StartRefusedError(_overtaken(plain, kafka, start.offset))
     return start
 
 
@@ -96,6 +97,23 @@ def _refuse_foreign(state: SourceState, kafka: KafkaSettings, cluster: Cluster) 
             f"The recovery directory belongs to another flow: {', '.join(differences)}. Point"
             " BYTEWAX_RECOVERY_DIRECTORY at this flow's own directory, or at an empty one."
         )
+
+
+def _overtaken(plain: TopicPartition, kafka: KafkaSettings, offset: int) -> str:
+    """Explain that another service has gone on from where this one stopped.
+
+    Our own commits say how many lanes there are, and are never ahead of a snapshot's records.
+    """
+    return (
+        f"{plain.topic}[{plain.partition}]: the snapshot stands at {offset}, but another service or"
+        f" tool has moved group {kafka.group_id} on to {plain.offset}. If a service has handled the"
+        " records in between, as after a roll-back, start with an empty recovery directory (the"
+        " paymentIds seen so far are forgotten): to go on from the snapshot would charge them"
+        " again. If nothing has, put the group back:\n"
+        f"  kafka-consumer-groups.sh --group {kafka.group_id} --topic"
+        f" {plain.topic}:{plain.partition} --reset-offsets --to-offset {offset} --execute"
+        f" --bootstrap-server {kafka.brokers}"
+    )
 
 
 def _out_of_range(

@@ -15,7 +15,7 @@ from pathlib import Path
 from random import Random
 from typing import Self, TypeVar
 
-from invariants import Findings, _event, find
+from invariants import Findings, event_of, find
 from kafkatest import Broker, Cluster, RemoteBroker, Trio
 from product import FOREIGN, ROOT, Topics, has_open_transaction, read_all
 
@@ -229,7 +229,7 @@ class Scene:
         self.supervised(self.carry_on)
         inputs = self.load.sent
         outputs = [read_all(self.kafka, topic) for topic in self.topics.outputs]
-        processed, failed, audit = ([_event(m) for m in messages] for messages in outputs)
+        processed, failed, audit = ([event_of(m) for m in messages] for messages in outputs)
         findings = find(inputs, processed + failed, audit)
         findings.problems += verified(self)
         findings.problems += self._follower.differs_from(seen_in([m for ms in outputs for m in ms]))

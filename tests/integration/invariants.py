@@ -28,9 +28,9 @@ class Findings:
 
 def check(kafka: Cluster, topics: Topics) -> Findings:
     """Read all four topics, and find everything that breaks an invariant."""
-    inputs = {_place(m): m.value() for m in read_all(kafka, topics.requested)}
+    inputs = {place_of(m): m.value() for m in read_all(kafka, topics.requested)}
     processed, failed, audit = (read_all(kafka, topic) for topic in topics.outputs)
-    return find(inputs, [_event(m) for m in processed + failed], [_event(m) for m in audit])
+    return find(inputs, [event_of(m) for m in processed + failed], [event_of(m) for m in audit])
 
 
 def find(
@@ -152,11 +152,11 @@ def _money_adds_up(
             yield f"money: {difference} {currency} more requested than decided"
 
 
-def _place(message: Message) -> Place:
+def place_of(message: Message) -> Place:
     return int(message.partition() or 0), int(message.offset() or 0)
 
 
-def _event(message: Message) -> dict[str, Any]:
+def event_of(message: Message) -> dict[str, Any]:
     event = json.loads(message.value() or b"", parse_float=Decimal, parse_int=Decimal)
     return {**event, "key": message.key()}
 

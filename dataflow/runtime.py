@@ -26,6 +26,7 @@ from dataflow.metrics import Metrics
 from dataflow.redaction import register_secrets
 from dataflow.settings import Settings
 from dataflow.sidecar import Sidecar
+from dataflow.spelling import suspects
 from dataflow.spool import Spool
 from dataflow.status import Status
 from dataflow.steps.decode import Input
@@ -154,6 +155,8 @@ def _start(running: Launch) -> Runtime:
     logs.configure(settings.log_level)
     register_secrets([secret.reveal() for secret in settings.secrets()])
     _log.info("settings", **settings.masked())
+    for suspect in suspects(os.environ):
+        _log.warning("variable ignored", problem=suspect.problem)
     _refuse_misfits(settings, running)
     # The descriptor is never closed: the lock is held until the process ends.
     launch.prepare_recovery(running)

@@ -12,7 +12,8 @@ from msgspec import Struct, convert
 
 from dataflow.errors import SettingsError
 from dataflow.kinds import Secret
-from dataflow.variables import VARIABLES, misspelt
+from dataflow.spelling import suspects
+from dataflow.variables import VARIABLES
 
 
 class KafkaSettings(Struct, frozen=True, kw_only=True):
@@ -81,7 +82,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             except ValueError as err:
                 problems.append(str(err))
         problems += _conflicts(values)
-        problems += misspelt(environ)
+        problems += [suspect.problem for suspect in suspects(environ) if suspect.refused]
         if problems:
             raise SettingsError(problems)
         return convert(_nested(values), cls)

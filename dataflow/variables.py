@@ -4,8 +4,7 @@ A secret can also be given as a file, by the name with `_FILE` appended, as cont
 mount them. An empty variable counts as unset.
 """
 
-from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,19 @@ from dataflow.kinds import Kind
 
 _SHOWN_CHARACTERS = 60
 """How much of a wrong value an error quotes."""
-_LIKENESS = 0.92
-"""Similarity above which a name counts as a misspelling of ours. `KAFKA_SASL_MECHANISMS` is at
-0.98; `KAFKA_SSL_KEYSTORE_LOCATION`, a variable of Kafka's own images, at 0.90."""
+_NODE_LEVELS = {
+    "warn": "warning",
+    "http": "info",
+    "verbose": "debug",
+    "silly": "debug",
+    "trace": "debug",
+    "fatal": "error",
+    "critical": "error",
+}
+"""Levels of other loggers, by the level of ours that logs no less of what this service has to say:
+it logs no requests of its own below `info`, and everything that ends it at `error` or above."""
 ALWAYS = "always"
 """`Variable.required` of one that has no default because only its user can choose it."""
-_PREFIXES = ("KAFKA_", "GATEWAY_", "SIMULATED_")
-"""Where misspellings are looked for: other names are too likely to belong to something else."""
 
 
 class Variable(Struct, frozen=True):
@@ -93,17 +98,6 @@ class Variable(Struct, frozen=True):
                     f"example: {file}=/run/secrets/{self.name.lower()}"
                 )
         return self.kind.parse(text) if text else None
-
-
-def misspelt(environ: Mapping[str, str]) -> Iterator[str]:
-    """Yield a problem for every set variable whose name is nearly, but not quite, one of ours."""
-    known = {variable.name: variable for variable in VARIABLES}
-    names = [*known, *(f"{variable.name}_FILE" for variable in VARIABLES if variable.secret)]
-    for name, text in sorted(environ.items()):
-        if text and name.startswith(_PREFIXES) and name not in names:
-            for meant in get_close_matches(name, names, n=1, cutoff=_LIKENESS):
-                example = known[meant.removesuffix("_FILE")].problem("").partition("; ")[2]
-                yield f"{name}: not a variable of ours, did you mean {meant}?; {example}"
 
 
 KAFKA = (
@@ -315,8 +309,9 @@ PROCESS = (
     Variable(
         "LOG_LEVEL",
         "log_level",
-        kinds.one_of("debug", "info", "warning", "error", warn="warning"),
-        "Least important messages to log: debug, info, warning or error.",
+        kinds.one_of("debug", "info", "warning", "error", **_NODE_LEVELS),
+        "Least important messages to log: debug, info, warning or error. Names of Node loggers are "
+        "understood (warn, http, verbose, silly, trace, fatal).",
         default="info",
     ),
     Variable(

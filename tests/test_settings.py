@@ -139,38 +139,6 @@ def test_an_unknown_gateway_is_answered_with_the_known_ones() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("misspelt", "meant"),
-    [
-        ("KAFKA_BROKER", "KAFKA_BROKERS"),
-        ("KAFKA_SASL_MECHANISMS", "KAFKA_SASL_MECHANISM"),
-        ("KAFKA_SASL_PASSWORDFILE", "KAFKA_SASL_PASSWORD_FILE"),
-        ("KAFKA_TRANSACTION_TIMEOUT_MS", "KAFKA_TRANSACTION_TIMEOUT"),
-        ("SIMULATED_DECLINERATE", "SIMULATED_DECLINE_RATE"),
-        ("GATEWAY_DEADLINES", "GATEWAY_DEADLINE"),
-    ],
-)
-def test_a_near_miss_of_a_name_is_a_problem(misspelt: str, meant: str) -> None:
-    (problem,) = problems(**{misspelt: "x"})
-    assert problem.startswith(f"{misspelt}: not a variable of ours, did you mean {meant}?")
-    assert "; example: KAFKA_" in problem or f"; example: {meant}=" in problem
-
-
-@pytest.mark.parametrize(
-    "foreign",
-    [
-        "KAFKA_BROKER_ID",
-        "KAFKA_TEST_BROKERS",
-        "KAFKA_SSL_KEYSTORE_LOCATION",
-        "KAFKA_SSL_KEYSTORE_PASSWORD",
-        "KAFKA_PORT_9092_TCP",
-        "LANE",
-    ],
-)
-def test_a_name_that_may_well_belong_to_others_is_ignored(foreign: str) -> None:
-    assert settings(**{foreign: "x"}) == settings()
-
-
 # --- What is too much, and what too little ---
 
 LIMITS = {
@@ -259,6 +227,33 @@ def test_the_two_ports_are_not_the_same() -> None:
     (problem,) = problems(METRICS_PORT="3000")
     assert problem.startswith(
         "METRICS_PORT: expected a port of its own, got '3000', the same as PORT;"
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("error", "error"),
+        ("warn", "warning"),
+        ("info", "info"),
+        ("http", "info"),
+        ("verbose", "debug"),
+        ("debug", "debug"),
+        ("silly", "debug"),
+        ("trace", "debug"),
+        ("fatal", "error"),
+        ("FATAL", "error"),
+    ],
+)
+def test_the_levels_of_node_loggers_are_understood(given: str, read: str) -> None:
+    assert settings(LOG_LEVEL=given).log_level == read
+
+
+def test_a_level_that_no_logger_has_is_refused() -> None:
+    (problem,) = problems(LOG_LEVEL="loud")
+    assert problem == (
+        "LOG_LEVEL: expected one of debug, info, warning, error, got 'loud'; "
+        "example: LOG_LEVEL=info"
     )
 
 

@@ -113,6 +113,16 @@ def test_snapshots_kept_in_epochs_without_a_length(
     assert problem.startswith("BYTEWAX_RECOVERY_BACKUP_INTERVAL: keeping snapshots for 60 s ")
 
 
+def test_a_variable_that_may_be_another_programs_is_a_warning(
+    kafka: Cluster, nowhere: Topics, tmp_path: Path
+) -> None:
+    shared = {"KAFKA_BOOTSTRAP_SERVERS": "elsewhere:9092", "KAFKA_CLIENT_ID": "payments"}
+    with Flow(kafka, nowhere, tmp_path, environ=shared) as flow:
+        assert "topic nowhere.requested: does not exist" in flow.refusal()
+    problems = [e["problem"] for e in flow.entries if e["event"] == "variable ignored"]
+    assert [problem.partition(":")[0] for problem in problems] == list(shared)
+
+
 def test_no_gateway_is_chosen_for_the_user(kafka: Cluster, nowhere: Topics, tmp_path: Path) -> None:
     with Flow(kafka, nowhere, tmp_path, environ={"GATEWAY": ""}) as flow:
         assert flow.wait_for_exit() == 1

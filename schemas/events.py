@@ -23,6 +23,8 @@ EVENT_OVERHEAD_BYTES = 8 * 1024
 """What an event may add to its request: ids, source, instants, the gateway's words."""
 MAX_MESSAGE = 500
 """Characters of `error.message`."""
+MAX_REFERENCE = 255
+"""Characters of `gatewayReference`."""
 
 
 class Source(Struct, frozen=True, gc=False):

@@ -46,3 +46,5 @@ INVALID_RECORD = frozenset(
     {ErrorCode.TOMBSTONE, ErrorCode.TOO_LARGE, ErrorCode.MALFORMED, ErrorCode.INVALID}
 )
 """The codes of a record that is no valid request, and so claims no paymentId."""
+DECLINE_CODES = frozenset(ErrorCode) - INVALID_RECORD
+"""The codes of a valid request that the gateway declined."""

@@ -77,38 +77,23 @@ def _examine(value: bytes | None, max_bytes: int) -> PaymentRequest | Rejected:
     if len(value) > max_bytes:
         readable = {} if isinstance(document, str) else document
         readable.pop("metadata", None)
-        rejected, _ = _check_fields(readable)
-        too_large = msgspec.structs.replace(
+        rejected, _ = _check_fields(readable, value)
+        return msgspec.structs.replace(
             rejected,
             code=ErrorCode.TOO_LARGE,
             message=f"the record has {len(value)} bytes, at most {max_bytes} are accepted",
         )
-        return _with_trace(too_large, value)
     if isinstance(document, str):
         return Rejected(code=ErrorCode.MALFORMED, message=document, original=value)
-    rejected, problems = _check_fields(document)
+    rejected, problems = _check_fields(document, value)
     # Of a repeated key, the document has only the last: what the others were does not matter.
-    return _with_trace(rejected, value) if problems else _decode(msgspec.json.encode(document))
-
-
-def _with_trace(rejected: Rejected, value: bytes) -> Rejected:
-    """The same, with the record itself if nothing else of it would reach the event.
-
-    Such a record is an envelope, as of Kafka Connect, CloudEvents or Debezium, or has other names
-    for its fields. Its `metadata`, if any, is somebody else's, and part of the record anyway.
-    """
-    read = rejected.payment_id, rejected.user_id, rejected.digits
-    if any(field is not None for field in (*read, rejected.currency, rejected.payment_method)):
-        return rejected
-    return msgspec.structs.replace(rejected, metadata=None, original=value)
+    return rejected if problems else _decode(msgspec.json.encode(document))
 
 
 def _read_document(value: bytes) -> dict[str, Raw] | str:
     """The fields of the JSON object, or why there is none."""
-    if guess := _other_format(value):
-        return f"the record is not JSON: {guess}"
     if not _is_utf8(value):
-        return "the record is not UTF-8"
+        return _other_format(value) or "the record is not UTF-8"
     if _depth(value) > MAX_DEPTH:
         return f"the record is nested more than {MAX_DEPTH} levels deep"
     try:
@@ -116,23 +101,20 @@ def _read_document(value: bytes) -> dict[str, Raw] | str:
     except msgspec.ValidationError:
         return "the record is JSON, but not an object"
     except msgspec.DecodeError as error:
-        return f"the record is not JSON: {error}"
+        return _other_format(value) or f"the record is not JSON: {error}"
 
 
 def _other_format(value: bytes) -> str | None:
-    """What a record is instead of JSON in UTF-8, if its first bytes show it.
-
-    No JSON text begins like this, so a valid request is never taken for something else.
-    """
+    """What a record is instead of JSON in UTF-8, if its first bytes show it."""
     for name, start in _OTHER_ENCODINGS.items():
         if value.startswith(start):
-            return f"it looks like {name}; this service reads UTF-8"
+            return f"the record is not UTF-8: it looks like {name}"
     if value.startswith(_BYTE_ORDER_MARK):
-        return "it begins with a byte order mark (EF BB BF); send the same without these 3 bytes"
+        return "the record is not JSON: it begins with a byte order mark (EF BB BF)"
     if value[:1] == b"\0" and len(value) > _CONFLUENT_HEADER_BYTES:
         schema = int.from_bytes(value[1:_CONFLUENT_HEADER_BYTES])
         return (
-            f"it looks like Confluent's wire format, schema id {schema};"
+            f"the record is not JSON: it looks like Confluent's wire format, schema id {schema};"
             " this service reads plain JSON"
         )
     return None
@@ -142,8 +124,13 @@ class _Broken(Exception):  # noqa: N818  (never leaves this module)
     """A field breaks a rule; the message is the rule."""
 
 
-def _check_fields(fields: dict[str, Raw]) -> tuple[Rejected, list[str]]:
-    """What can be read of the fields, and a line for each rule that is broken."""
+def _check_fields(fields: dict[str, Raw], value: bytes) -> tuple[Rejected, list[str]]:
+    """What can be read of the fields, and a line for each rule that is broken.
+
+    If none can be read, the record is an envelope, as of Kafka Connect, CloudEvents or Debezium, or
+    has other names for its fields: it is kept itself, or its event would have no trace of it. Its
+    `metadata`, if any, is somebody else's, and part of the record anyway.
+    """
     problems: list[str] = []
 
     def read(name: str, reader: Callable[[bytes], _T], *, optional: bool = False) -> _T | None:
@@ -165,6 +152,13 @@ def _check_fields(fields: dict[str, Raw]) -> tuple[Rejected, list[str]]:
     metadata = read("metadata", _object_or_null, optional=True)
     if digits is not None and (rule := money.broken_rule(digits, currency)):
         problems.append(f"amount: {rule}")
+    is_blank = (
+        payment_id is None
+        and user_id is None
+        and digits is None
+        and currency is None
+        and payment_method is None
+    )
     rejected = Rejected(
         code=ErrorCode.INVALID,
         message="; ".join(problems),
@@ -173,7 +167,8 @@ def _check_fields(fields: dict[str, Raw]) -> tuple[Rejected, list[str]]:
         digits=digits,
         currency=currency,
         payment_method=payment_method,
-        metadata=metadata,
+        metadata=None if is_blank else metadata,
+        original=value if is_blank else None,
     )
     return rejected, problems
 

@@ -9,7 +9,10 @@ class Approved(Struct, frozen=True, gc=False):
     """The payment went through."""
 
     reference: str
-    """The provider's own id of the charge, 1 to 255 characters: `gatewayReference`."""
+    """The provider's own id of the charge, 1 to 255 characters: `gatewayReference`.
+
+    One that cannot be published is changed by `dataflow.gateways.replies`, as are other fields.
+    """
 
 
 class Declined(Struct, frozen=True, gc=False):

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import timedelta
 from decimal import Decimal
@@ -34,9 +34,13 @@ from required import REQUIRED
 from dataflow.batches import Fetched, Outgoing, Restore, Signal, Told
 from dataflow.core.ledger import Ledger
 from dataflow.flow import flow
+from dataflow.gateways.port import Approved, Declined, Reply, Unavailable
+from dataflow.gateways.runner import GatewayRunner
 from dataflow.runtime import Runtime
 from dataflow.settings import Settings
 from dataflow.steps.decode import Input, lane_name
+from schemas.events import EVENT_OVERHEAD_BYTES
+from schemas.outcomes import ErrorCode
 from schemas.parsing import parse
 from schemas.requests import PaymentRequest
 from schemas.state import LedgerState
@@ -208,6 +212,89 @@ class TestOutcomes:
             mine = [outgoing for name, outgoing in sink if name == lane_name(lane)]
             assert [outgoing.told for outgoing in mine] == told
             assert not any(outgoing.values for outgoing in mine)
+
+
+# ---- a gateway whose words are unfit for an event ----
+
+APPROVALS: dict[str, Any] = {
+    "half a surrogate pair": "ch\ud800_1",
+    "long": "x" * 10_000,
+    "controls": "\x01" * 1_000_000,
+    "none": None,
+    "an object": {"id": "ch_1"},
+}
+DECLINES: dict[str, tuple[Any, Any, Any]] = {
+    "an unknown code": ("do_not_honor", "Do not honor.", False),
+    "a code of invalid records": ("malformed", "\udfff", False),
+    "a long message": (ErrorCode.CARD_EXPIRED, "\x00" * 1_000_000, True),
+    "wrong types": ([], {}, b""),
+    "a card number": (ErrorCode.DECLINED, "No: 4111 1111 1111 1111", False),
+}
+
+
+class Hostile:
+    """Replies as above, to the paymentId of that name; at first it is unavailable."""
+
+    def __init__(self) -> None:
+        self.asked: set[str] = set()
+
+    async def charge(self, requests: Sequence[PaymentRequest]) -> list[Reply]:
+        replies: list[Reply] = []
+        for request in requests:
+            name = request.payment_id
+            if name not in self.asked:
+                replies.append(Unavailable(["\ud800"]))  # type: ignore[arg-type]
+            elif name in APPROVALS:
+                replies.append(Approved(APPROVALS[name]))
+            else:
+                code, message, retryable = DECLINES[name]
+                replies.append(Declined(code, message, retryable))
+            self.asked.add(name)
+        return replies
+
+    async def close(self) -> None: ...
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_no_words_of_a_gateway_stop_the_flow_or_lose_its_decision(
+    runtime: Runtime, workers: int
+) -> None:
+    values: list[bytes | None] = [payment(name) for name in (*APPROVALS, *DECLINES)]
+    topics = Topics(values, values)
+    sink: list[tuple[str, Outgoing]] = []
+    source: list[Input] = [batch(n, 0, values) for n in range(2)]
+    with closing(GatewayRunner(Hostile, deadline_s=20)) as runtime.gateway:
+        execute(flow(TestingSource(source), TestingSink(sink), runtime), workers)
+    for _, outgoing in sink:
+        assert all(len(value) < EVENT_OVERHEAD_BYTES for value in outgoing.values)
+        topics.publish(outgoing)
+    assert Counter(topics.types(0) + topics.types(1)) == {
+        "processed": len(APPROVALS),
+        "failed": len(DECLINES),
+        "duplicate": len(values),
+    }
+    processed = {event["paymentId"]: event for event in topics.events[PROCESSED]}
+    failed = {event["paymentId"]: event for event in topics.events[FAILED]}
+    assert processed.keys() == APPROVALS.keys()
+    assert failed.keys() == DECLINES.keys()
+    references = {name: event["gatewayReference"] for name, event in processed.items()}
+    assert references == {
+        "half a surrogate pair": "ch\ufffd_1",
+        "long": "x" * 254 + "…",
+        "controls": "\ufffd" * 254 + "…",
+        "none": "(none)",
+        "an object": "(none)",
+    }
+    assert {name: event["error"]["code"] for name, event in failed.items()} == {
+        **dict.fromkeys(DECLINES, "declined"),
+        "a long message": "card_expired",
+    }
+    assert failed["a card number"]["error"]["message"] == "No: **** **** **** ****"
+    for event in topics.events[AUDIT]:
+        twin = {**processed, **failed}[event["paymentId"]]
+        if event["eventType"] != "payment.duplicate":
+            assert event.get("gatewayReference") == twin.get("gatewayReference")
+            assert event.get("error") == twin.get("error")
 
 
 # ---- recovery ----

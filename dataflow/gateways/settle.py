@@ -7,6 +7,7 @@
 3. When the next attempt would start past the deadline, give up with a `GatewayFaultError`: the
    process ends, and its successor asks for the same payments again. The same goes for a gateway
    that raises, or breaks the port's contract: to guess what it meant could lose a payment.
+   Only the words of a reply are mended (see `dataflow.gateways.replies`), never its decision.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from typing import cast
 
 from dataflow.errors import GatewayFaultError
 from dataflow.gateways.port import Approved, Declined, Gateway, Reply, Unavailable
+from dataflow.gateways.replies import Publishable, quoted
 from schemas.requests import PaymentRequest
 
 Definite = Approved | Declined
@@ -26,8 +28,7 @@ OnWait = Callable[[int, float, str], None]
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 5.0
 _KINDS = {Approved, Declined, Unavailable}
-_SHOWN_CHARACTERS = 200
-"""How much of a reason an error quotes."""
+_publishable = Publishable()
 
 
 async def settle(
@@ -51,7 +52,7 @@ async def settle(
     bound_s = FIRST_PAUSE_S
     while not complete:
         waiting = [i for i in waiting if type(replies[i]) is Unavailable]
-        reason = cast("Unavailable", replies[waiting[-1]]).reason[:_SHOWN_CHARACTERS]
+        reason = quoted(cast("Unavailable", replies[waiting[-1]]).reason)
         pause_s = draw() * bound_s
         if clock() + pause_s >= ends_s:
             raise GatewayFaultError(
@@ -79,12 +80,11 @@ async def _ask(
     except Exception as err:
         if limit.expired():
             raise GatewayFaultError(f"{asked}: it did not return by the deadline") from err
-        reason = f"{type(err).__name__}: {err}"[:_SHOWN_CHARACTERS]
-        raise GatewayFaultError(f"{asked}: it failed with {reason}") from err
+        raise GatewayFaultError(f"{asked}: it failed with {quoted(err)}") from err
     if len(replies) != len(requests):
         raise GatewayFaultError(f"{asked}: it gave {len(replies)} replies")
-    kinds = set(map(type, replies))  # the one pass over the replies when all is well
+    kinds = set(map(type, replies))
     if unknown := kinds - _KINDS:
         names = ", ".join(sorted(kind.__name__ for kind in unknown))
         raise GatewayFaultError(f"{asked}: it replied with {names}")
-    return replies, Unavailable not in kinds
+    return _publishable(requests, replies), Unavailable not in kinds

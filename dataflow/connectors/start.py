@@ -3,9 +3,11 @@
 And when it does not start: each refusal is a case in which going on would lose or repeat a payment.
 """
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
 from msgspec import Struct
 
+from dataflow.connectors import config
 from dataflow.connectors.cluster import Cluster
 from dataflow.connectors.names import lane_group, lanes_in
 from dataflow.connectors.offsets import Committed
@@ -15,6 +17,13 @@ from dataflow.settings import KafkaSettings
 from schemas.state import SourceState
 
 _TIMEOUT_S = 30.0
+_NO_MEMBERS = {
+    KafkaError.GROUP_ID_NOT_FOUND,
+    # Of a Kafka too old or too small to say: then it is left to the operator.
+    KafkaError.UNSUPPORTED_VERSION,
+    KafkaError._UNSUPPORTED_FEATURE,  # noqa: SLF001  (local codes have no public names)
+}
+"""What a question for a group's members may be answered with, if it has none that we could see."""
 
 
 class Start(Struct, frozen=True):
@@ -53,18 +62,23 @@ def find_start(
     """Where to start, with or without a snapshot.
 
     Raises:
-        StartRefusedError: the snapshot is foreign, or the records after it are gone.
+        StartRefusedError: the snapshot is foreign, or the records after it are gone, or another
+            service is at work.
         ConsumeError: Kafka did not answer.
     """
     where = TopicPartition(kafka.topic_requested, partition)
     try:
         low, high = patiently(lambda: consumer.get_watermark_offsets(where, timeout=_TIMEOUT_S))
+        # In this order: a member that has left commits no more.
+        members = [] if state else patiently(lambda: _members(kafka))
         plain = patiently(lambda: consumer.committed([where], timeout=_TIMEOUT_S))[0]
     except KafkaException as error:
         raise ConsumeError(
             f"{kafka.topic_requested}[{partition}]: cannot find out where to start:"
             f" {error.args[0].str()}"
         ) from error
+    if members:
+        raise StartRefusedError(_in_use(kafka, members))
     if state is not None:
         _refuse_foreign(state, kafka, cluster)
         start = Start(state.next_offset, state.start_offset, state.lanes, from_snapshot=True)
@@ -79,6 +93,34 @@ def find_start(
     if start.from_snapshot and plain.offset > start.offset and lanes_in(plain.metadata) is None:
         raise StartRefusedError(_overtaken(plain, kafka, start.offset))
     return start
+
+
+def _members(kafka: KafkaSettings) -> list[str]:
+    """Who is a member of the plain group. We never are: our partitions are assigned."""
+    admin = AdminClient(config.client(kafka, "start-check"))
+    asked = admin.describe_consumer_groups([kafka.group_id], request_timeout=_TIMEOUT_S)
+    try:
+        group = asked[kafka.group_id].result()
+    except KafkaException as error:
+        if error.args[0].code() in _NO_MEMBERS:
+            return []
+        raise
+    return [f"{member.client_id} at {member.host}" for member in group.members]
+
+
+def _in_use(kafka: KafkaSettings, members: list[str]) -> str:
+    """Explain who reads the requests already.
+
+    Only looked at without a snapshot, as at a cut-over: later, a stray reader in our group does
+    not keep the payments from being decided.
+    """
+    return (
+        f"KAFKA_GROUP_ID: group {kafka.group_id} has members ({', '.join(members)}): another"
+        " service reads the requests, and every payment would be charged by both. Stop it, wait"
+        " until its members are gone (up to a minute if it was killed), and start again:\n"
+        f"  kafka-consumer-groups.sh --describe --group {kafka.group_id} --state"
+        f" --bootstrap-server {kafka.brokers}"
+    )
 
 
 def _refuse_foreign(state: SourceState, kafka: KafkaSettings, cluster: Cluster) -> None:

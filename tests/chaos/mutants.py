@@ -25,6 +25,7 @@ _OUTAGES = "tests/integration/test_outages.py::"
 _REFUSALS = "tests/integration/test_start_refusals.py::"
 _GROWTH = "tests/integration/test_growth.py::"
 _DELIVERY = "tests/integration/test_deliveries.py::"
+_MIGRATION = "tests/integration/test_migration.py::"
 
 KILLERS: Mapping[str, str] = {
     "offsets-outside-the-transaction": f"{_ONCE}test_killed_once[flushed:6]",
@@ -45,6 +46,10 @@ KILLERS: Mapping[str, str] = {
     ),
     "no-check-of-the-snapshot": (
         f"{_REFUSALS}test_a_snapshot_ahead_of_the_committed_offsets_and_the_remedy"
+    ),
+    "another-service-unseen": f"{_MIGRATION}test_a_cut_over_a_roll_back_and_a_second_cut_over",
+    "offsets-of-others-for-our-own": (
+        f"{_MIGRATION}test_a_cut_over_a_roll_back_and_a_second_cut_over"
     ),
     "plain-offset-too-early": (
         f"{_REFUSALS}test_a_lost_recovery_directory_repeats_nothing_committed"
@@ -73,6 +78,8 @@ SLOW = {
     "no-check-of-the-snapshot",
     "leftovers-ignored",
     "window-never-forgotten",
+    "another-service-unseen",
+    "offsets-of-others-for-our-own",
 }
 """Their tests wait for something: half a minute and more each."""
 

@@ -239,6 +239,18 @@ def _no_check_of_the_snapshot() -> None:
 
 
 @_breakage
+def _another_service_unseen() -> None:
+    """Nobody looks whether another service is a member of the group."""
+    _patch(start, "_members", lambda _kafka: [])
+
+
+@_breakage
+def _offsets_of_others_for_our_own() -> None:
+    """A position that another service has committed passes for one of the flow's."""
+    _patch(start, "lanes_in", lambda _metadata: 4)
+
+
+@_breakage
 def _plain_offset_too_early() -> None:
     """The plain group is told what is read, not what is durable."""
     remembered = source.RequestPartition._remembered

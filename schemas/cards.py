@@ -29,7 +29,8 @@ LONGEST = 128
 """More bytes than a card number has with all that is between its digits, in UTF-32 too."""
 
 _CANDIDATE = re.compile(
-    r"(?<![0-9])(?<![0-9][.])"
+    # A fraction has one or two digits before its point; more of them may be another card number.
+    r"(?<![0-9])(?<!(?<![0-9])[0-9][.])(?<!(?<![0-9])[0-9][0-9][.])"
     r"(?:[0-9]{13,19}(?![0-9])"
     # 4-4-4-4, 4-4-4-4-3, 4-6-5, 4-6-4, 4-3-3-3; and 6-13.
     r"|(?<![A-Fa-f])[0-9]{4}([ -])[0-9]{3,6}(?:\1[0-9]{1,7}(?![0-9A-Fa-f])){1,3}"

@@ -50,6 +50,7 @@ def test_a_wrong_check_digit_is_left_readable(card: str, digit: int) -> None:
         (f"00 {VISA}", f"00 {STARS}"),
         (f"{VISA} {VISA}", f"{STARS} {STARS}"),
         (f"{VISA}.", f"{STARS}."),
+        (f"{VISA}.{VISA}", f"{STARS}.{STARS}"),
         # with what machines write beside it
         (f"pay_{VISA}", f"pay_{STARS}"),
         (f'{{"pan":{VISA},"a":1}}', f'{{"pan":{STARS},"a":1}}'),
@@ -73,6 +74,7 @@ def test_card_numbers_as_they_are_written(text: str, shown: str) -> None:
         with_check_digit("111111111111111"),  # no scheme begins with 1, 7 or 9 (but for a few)
         with_check_digit("777777777777777"),
         "0." + VISA,
+        "-12." + VISA,
         "4111  1111  1111  1111",
         "offset 1234567, 100000 records",
         "2026-03-01T12:00:00.123456Z",

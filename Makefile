@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
 	$$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint kafka bench monitoring lock tools clean soak chaos mutants fuzz pictures bench-quick
+.PHONY: help demo test lint kafka bench monitoring lock tools clean soak chaos mutants explore pictures bench-quick
 
 # What the tests of the manifests need beside Python, built by Go from its module proxy.
 TOOLS := $(CURDIR)/.tools
@@ -34,8 +34,9 @@ test: lint ## Run every check: lint, types, tests; on a real Kafka where Java an
 ifdef ARGS
 	@$(RUN) -m pytest --numprocesses 4 $(ARGS)
 else
-	@$(RUN) -m pytest --numprocesses 4 -m "not campaign"
-	@$(RUN) -m pytest -m campaign
+	@$(RUN) -m pytest --numprocesses 4 -m "not campaign"; tests=$$?; \
+	$(RUN) -m pytest -m campaign; campaign=$$?; \
+	test $$tests = 0 || exit $$tests; exit $$campaign
 endif
 
 lint: $(VENV)/.complete
@@ -65,8 +66,8 @@ chaos: $(VENV)/.complete ## Try to lose, double or tear a payment, for up to an 
 mutants: $(VENV)/.complete ## Break every guarantee on purpose, and see a test fail for each
 	@PYTHONPATH=tests:tests/integration exec $(RUN) -m chaos.mutants $(ARGS)
 
-fuzz: $(VENV)/.complete ## Throw records, settings and requests of any kind at it; FUZZ_EXAMPLES=5000
-	@FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),5000) $(RUN) -m pytest tests/fuzz --timeout 0 $(ARGS)
+explore: $(VENV)/.complete ## Try new examples in every property test, for EXPLORE_MINUTES=10
+	@PYTHONPATH=tests $(RUN) -m explore --minutes $(or $(EXPLORE_MINUTES),10) $(ARGS)
 
 pictures: $(VENV)/.complete ## Take the pictures of the documents anew, from a flow under load
 	@PYTHONPATH=tests:tests/integration:tests/page:tests/dashboard $(RUN) -m pictures $(ARGS)

@@ -10,13 +10,11 @@ import functools
 import os
 from collections.abc import Generator, Iterator
 
-import hypothesis
 import pytest
+from explore import load_profile
 from kafkatest import Broker, Cluster, SecureBroker, distribution
 
-# A test says how things are, not how fast the machine is.
-hypothesis.settings.register_profile("unhurried", deadline=None)
-hypothesis.settings.load_profile("unhurried")
+load_profile()
 
 EXTERNAL = os.environ.get("KAFKA_TEST_BROKERS")
 CI = os.environ.get("CI") == "true"

@@ -27,7 +27,8 @@ from bytewax.inputs import FixedPartitionedSource, Source, StatefulSourcePartiti
 from bytewax.outputs import FixedPartitionedSink, Sink, StatefulSinkPartition
 from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.testing import TestingSink, TestingSource, cluster_main, run_main
-from hypothesis import given, settings
+from explore import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from required import REQUIRED
 
@@ -546,7 +547,7 @@ class TestRecovery:
         st.lists(st.lists(records, max_size=12), min_size=1, max_size=3),
         st.lists(st.tuples(st.integers(0, 9), st.booleans()), max_size=4),
     )
-    @settings(max_examples=30)
+    @examples(30)
     def test_any_input_and_any_crashes(
         self, partitions: list[list[bytes | None]], crashes: list[tuple[int, bool]]
     ) -> None:

@@ -8,7 +8,8 @@ import random
 from typing import NamedTuple
 from unittest.mock import patch
 
-from hypothesis import settings
+import pytest
+from explore import examples
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from ids import Row, columns, memory, observe, rows_of
@@ -74,6 +75,10 @@ class Histories(RuleBasedStateMachine):
     def to_forget(self, data: st.DataObject) -> str:
         """Return the segment that leaves the window next."""
         return data.draw(st.sampled_from(list(self.log)), "segment")
+
+    def partition(self, segment: str) -> int:
+        """Return the partition that a segment is of."""
+        return int(segment[1:]) % 2
 
     def date(self, data: st.DataObject) -> int:
         """Return the time of a batch's newest record: partitions may be far apart."""
@@ -159,7 +164,7 @@ class Histories(RuleBasedStateMachine):
         self.dates[segment] = max(self.dates[segment], self.date(data))
         self.now_ms += pause_ms
         self.skew_ms = data.draw(st.sampled_from([0, 900]), "skew")
-        start = origin(int(segment[1:]) % 2, self.offset)
+        start = origin(self.partition(segment), self.offset)
         rows = [Row(key, content, start + n) for n, (key, content) in enumerate(batch)]
         self.offset += len(rows)
         return segment, rows
@@ -221,6 +226,9 @@ class OnePartition(Histories):
     def to_forget(self, data: st.DataObject) -> str:  # noqa: ARG002
         return next(iter(self.log))
 
+    def partition(self, segment: str) -> int:  # noqa: ARG002
+        return 0
+
     def date(self, data: st.DataObject) -> int:
         return max(self.dates.values()) + data.draw(st.integers(0, 1), "date")
 
@@ -229,6 +237,9 @@ class OnePartition(Histories):
         for key, known in before.items():
             if any(copy.origin == known.origin for copy in copies[key]):
                 assert self.known[key][:2] == known[:2], "a restart changes no verdict"
+
+    def trail(self, contested: Contested) -> Claims:  # noqa: ARG002
+        pytest.fail("offsets have an order, so no id is contested")
 
 
 class NoTrail(Histories):
@@ -242,6 +253,6 @@ class NoTrail(Histories):
 TestHistories = Histories.TestCase
 TestOnePartition = OnePartition.TestCase
 TestNoTrail = NoTrail.TestCase
-TestHistories.settings = settings(max_examples=60, stateful_step_count=30)
+TestHistories.settings = examples(60, stateful_step_count=30)
 TestOnePartition.settings = TestHistories.settings
 TestNoTrail.settings = TestHistories.settings

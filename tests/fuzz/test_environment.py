@@ -3,10 +3,10 @@
 import os
 import re
 
+from explore import examples
 from hypothesis import given
 from hypothesis import strategies as st
 from required import REQUIRED
-from scale import FUZZ
 
 from dataflow.errors import SettingsError
 from dataflow.settings import Settings
@@ -60,7 +60,7 @@ environments = st.tuples(
 ).map(lambda parts: parts[0] | parts[1])
 
 
-@FUZZ
+@examples(40)
 @given(environments)
 def test_settings_or_a_refusal(environ: dict[str, str]) -> None:
     try:
@@ -77,7 +77,7 @@ def test_settings_or_a_refusal(environ: dict[str, str]) -> None:
         assert name in {*NAMES, *FILES, *SYNONYMS} or "did you mean" in problem
 
 
-@FUZZ
+@examples(40)
 @given(environments, st.sampled_from(FILES + [name.removesuffix("_FILE") for name in FILES]))
 def test_no_secret_is_told(environ: dict[str, str], name: str) -> None:
     """Nor what is given for its path: that is the likeliest place to put one by mistake."""

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
+from explore import examples
 from hypothesis import given
 from hypothesis import strategies as st
-from scale import FUZZ
 
 from dataflow.metrics import Metrics
 from dataflow.sidecar import Sidecar
@@ -93,7 +93,7 @@ def status_of(received: bytes) -> int | None:
     return int(received.split(b" ", 2)[1]) if received else None
 
 
-@FUZZ
+@examples(40)
 @given(sent=raw, on_metrics=st.booleans())
 def test_any_bytes(sent: bytes, on_metrics: bool, sidecar: Sidecar) -> None:  # noqa: FBT001
     received = answer(sidecar.metrics_port if on_metrics else sidecar.port, sent)
@@ -106,7 +106,7 @@ def test_any_bytes(sent: bytes, on_metrics: bool, sidecar: Sidecar) -> None:  # 
         assert probe.getresponse().status == 200
 
 
-@FUZZ
+@examples(40)
 @given(
     path=st.sampled_from(PATHS),
     method=st.sampled_from(["GET", "HEAD"]),

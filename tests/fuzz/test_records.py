@@ -16,10 +16,10 @@ import pytest
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.testing import TestingSink, run_main
 from confluent_kafka import Consumer, Message, TopicPartition
+from explore import examples
 from hypothesis import given
 from hypothesis import strategies as st
 from required import REQUIRED
-from scale import FUZZ
 
 from dataflow.batches import Outgoing
 from dataflow.connectors.offsets import Committed, LaneOffsets
@@ -282,7 +282,7 @@ def run(sent: list[Any], runtime: Runtime) -> tuple[Kafka, Report]:
         return kafka, Check(runtime.settings, kafka, Path(scratch)).run()
 
 
-@FUZZ
+@examples(40)
 @given(sent=st.lists(records, min_size=1, max_size=20))
 def test_any_record_is_decided_once(sent: list[Any], runtime: Runtime) -> None:
     kafka, report = run(sent, runtime)

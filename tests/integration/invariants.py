@@ -15,6 +15,7 @@ from schemas.parsing import parse
 from schemas.requests import PaymentRequest
 
 Place = tuple[int, int]
+NOWHERE = (-1, -1)
 OUTCOMES = {"payment.processed", "payment.failed"}
 
 
@@ -101,9 +102,9 @@ def _true_content(
         request = requests.get(_source(event))
         if request is not None and not (
             event["paymentId"] == request.payment_id
-            and event["userId"] == request.user_id
-            and event["amount"] == request.amount
-            and event["currency"] == request.currency
+            and event.get("userId") == request.user_id
+            and event.get("amount") == request.amount
+            and event.get("currency") == request.currency
         ):
             yield f"wrong content: {event['eventId']}"
         if event["key"] != (event["paymentId"] and event["paymentId"].encode()):
@@ -121,10 +122,12 @@ def _true_repeats(
     for event in audits:
         if event["eventType"] in OUTCOMES:
             continue
-        first = _source({"source": event["firstSource"]})
-        if decided.get(first) != event["paymentId"]:
+        # Any record may be named: one that is no request, or that does not exist.
+        named = _source({"source": event["firstSource"]}) if "firstSource" in event else NOWHERE
+        first, repeat = requests.get(named), requests.get(_source(event))
+        if first is None or decided.get(named) != event["paymentId"]:
             yield f"wrong first: {event['eventType']} {event['eventId']}"
-        elif event["eventType"] != _kind(requests[first], requests[_source(event)]):
+        elif repeat is None or event["eventType"] != _kind(first, repeat):
             yield f"wrong kind: {event['eventType']} {event['eventId']}"
 
 
@@ -146,7 +149,8 @@ def _money_adds_up(
             money[request.currency] += request.amount
     for event in outcomes:
         if _source(event) in requests:
-            money[event["currency"]] -= event["amount"]
+            # The failed event of an invalid record may have neither.
+            money[event.get("currency", "no currency")] -= event.get("amount", 0)
     for currency, difference in money.items():
         if difference:
             yield f"money: {difference} {currency} more requested than decided"

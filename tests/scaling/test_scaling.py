@@ -5,7 +5,8 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given, settings
+from explore import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
@@ -90,7 +91,7 @@ class TestPlan:
         st.floats(0.05, 60),
         st.integers(1, 16),
     )
-    @settings(max_examples=25, deadline=None)
+    @examples(25)
     def test_every_plan_can_be_configured(
         self, rate: float, window_s: float, latency_s: float, most: int
     ) -> None:

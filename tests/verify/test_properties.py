@@ -7,7 +7,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given, note, settings
+import pytest
+from hypothesis import given, note
 from hypothesis import strategies as st
 from invariants import find
 from world import AUDIT, FAILED, PROCESSED, REQUESTED, START_MS, Record, World, check, payment
@@ -26,6 +27,10 @@ values = st.one_of(
     st.sampled_from([b"", b"{", b"[]", b"\xff", b'{"paymentId":"a"}', None]),
 )
 sent = st.lists(st.tuples(st.integers(0, 1), values), min_size=1, max_size=25)
+
+
+NOWHERE = {"topic": REQUESTED, "partition": 0, "offset": 10_000}
+INVALID = {"topic": REQUESTED, "partition": 0, "offset": 2 * World().step}
 
 
 def world_of(requests: list[tuple[int, bytes | None]]) -> World:
@@ -56,7 +61,6 @@ def checked(world: World) -> Report:
         return check(world, Path(scratch), part_records=1000)
 
 
-@settings(deadline=None)
 @given(sent)
 def test_what_is_right_is_right_for_both(requests: list[tuple[int, bytes | None]]) -> None:
     world = world_of(requests)
@@ -100,7 +104,15 @@ def take_everything(_world: World, _topic: str, record: Record, other: Record) -
 
 
 def move_the_source(_world: World, _topic: str, record: Record, _other: Record) -> None:
-    record.change(source={"topic": REQUESTED, "partition": 0, "offset": 10_000})
+    record.change(source=NOWHERE)
+
+
+def take_the_source(_world: World, _topic: str, record: Record, other: Record) -> None:
+    record.change(source=json.loads(other.value or b"")["source"])
+
+
+def take_the_type(_world: World, _topic: str, record: Record, other: Record) -> None:
+    record.change(eventType=other.event["eventType"])
 
 
 BREAKS: list[Callable[[World, str, Record, Record], None]] = [
@@ -112,10 +124,11 @@ BREAKS: list[Callable[[World, str, Record, Record], None]] = [
     take_the_key,
     take_everything,
     move_the_source,
+    take_the_source,
+    take_the_type,
 ]
 
 
-@settings(deadline=None)
 @given(sent, st.data())
 def test_what_the_plain_rules_see_the_checker_sees(
     requests: list[tuple[int, bytes | None]], data: st.DataObject
@@ -137,7 +150,39 @@ def test_what_the_plain_rules_see_the_checker_sees(
         assert Kind.CONTENT in report.findings.counts
 
 
-@settings(deadline=None)
+@pytest.mark.parametrize(
+    ("number", "altered"),
+    [
+        (1, {"source": NOWHERE}),
+        (1, {"firstSource": NOWHERE}),
+        (1, {"firstSource": None}),
+        (1, {"source": INVALID}),
+        (1, {"firstSource": INVALID}),
+        (1, {"eventType": "payment.conflict"}),
+        (0, {"source": NOWHERE}),
+        (0, {"source": INVALID}),
+        (0, {"eventType": "payment.duplicate"}),
+        (2, {"source": NOWHERE}),
+        (2, {"eventType": "payment.duplicate"}),
+    ],
+)
+def test_both_see_an_audit_event_that_was_altered(number: int, altered: dict[str, Any]) -> None:
+    """Of a payment, its duplicate, and an invalid record with its id."""
+    world = world_of([(0, payment("a")), (0, payment("a")), (0, b'{"paymentId":"a"}')])
+    list(world.records(AUDIT))[number].change(**altered)
+    assert plain_problems(world)
+    assert not checked(world).holds
+
+
+def test_both_see_an_outcome_of_another_record() -> None:
+    """An invalid record's event has neither amount nor currency."""
+    world = world_of([(0, payment("a")), (0, b'{"paymentId":"a"}')])
+    world.logs[FAILED] = {0: list(world.records(FAILED)), 1: []}
+    world.logs[FAILED][0][0].change(source={"topic": REQUESTED, "partition": 0, "offset": 0})
+    assert plain_problems(world)
+    assert Kind.CONTENT in checked(world).findings.counts
+
+
 @given(sent, st.data())
 def test_records_that_are_lost_are_counted(
     requests: list[tuple[int, bytes | None]], data: st.DataObject

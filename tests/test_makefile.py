@@ -1,0 +1,38 @@
+"""`make test` runs both of its halves, whatever comes of the first."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PYTHON = """#!/bin/sh
+case "$*" in
+*"not campaign"*) echo tests; exit {tests};;
+*campaign*) echo campaign; exit {campaign};;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("tests", "campaign", "green"), [(0, 0, True), (1, 0, False), (0, 1, False), (1, 1, False)]
+)
+def test_the_campaign_runs_even_if_a_test_fails(
+    tests: int,
+    campaign: int,
+    green: bool,  # noqa: FBT001  (a case)
+    tmp_path: Path,
+) -> None:
+    python = tmp_path / "python"
+    python.write_text(PYTHON.format(tests=tests, campaign=campaign))
+    python.chmod(0o755)
+    (tmp_path / ".complete").touch()
+    command = ["make", "test", f"VENV={tmp_path}", f"RUN={python}", "ARGS="]
+    # Not as a part of the make that may have started this test, with its variables.
+    environ = {"PATH": os.environ["PATH"]}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split()[:2] == ["tests", "campaign"]
+    assert (done.returncode == 0) == green

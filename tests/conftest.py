@@ -8,6 +8,7 @@ these tests or of others, is a failure.
 
 import functools
 import os
+from collections import defaultdict
 from collections.abc import Generator, Iterator
 
 import pytest
@@ -19,7 +20,7 @@ load_profile()
 EXTERNAL = os.environ.get("KAFKA_TEST_BROKERS")
 CI = os.environ.get("CI") == "true"
 FIXTURES = frozenset({"kafka", "kafka_control", "secure_kafka"})
-UNTESTED = pytest.StashKey[dict[str, list[str]]]()  # reason -> tests
+FORBIDDEN = "skipped, which CI does not allow: "
 
 
 @pytest.fixture(scope="session")
@@ -73,17 +74,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # outermost, so that it has the last word
-def pytest_runtest_makereport(
-    item: pytest.Item,
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     # An expected failure reports as skipped too, but it ran.
     if report.skipped and not hasattr(report, "wasxfail"):
-        reason = _reason(report)
-        if item.get_closest_marker("kafka") is not None:
-            untested = item.config.stash.setdefault(UNTESTED, {})
-            untested.setdefault(reason, []).append(item.nodeid)
-        _forbid_in_ci(report, reason)
+        _forbid_in_ci(report)
     return report
 
 
@@ -92,14 +87,17 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     """Treat a module that skips itself as `pytest_runtest_makereport` treats a test."""
     report = yield
     if report.skipped:
-        _forbid_in_ci(report, _reason(report))
+        _forbid_in_ci(report)
     return report
 
 
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    untested = config.stash.get(UNTESTED, {})
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name what was skipped, from the reports: they come from the workers of a parallel run too."""
+    untested: defaultdict[str, list[str]] = defaultdict(list)
+    for outcome in ("skipped", "failed", "error"):
+        for report in terminalreporter.getreports(outcome):
+            if outcome == "skipped" or str(report.longrepr).startswith(FORBIDDEN):
+                untested[_reason(report)].append(report.nodeid)
     if not untested:
         return
     count = sum(map(len, untested.values()))
@@ -136,13 +134,14 @@ def _lacking() -> str | None:
 def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
     # pytest's own form of a skip: (path, line, reason).
     text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-    return text.removeprefix("Skipped: ")
+    return text.removeprefix(FORBIDDEN).removeprefix("Skipped: ")
 
 
-def _forbid_in_ci(report: pytest.TestReport | pytest.CollectReport, reason: str) -> None:
+def _forbid_in_ci(report: pytest.TestReport | pytest.CollectReport) -> None:
     if CI:
+        reason = _reason(report)
         report.outcome = "failed"
-        report.longrepr = f"skipped, which CI does not allow: {reason}"
+        report.longrepr = f"{FORBIDDEN}{reason}"
 
 
 def _sentence(nodeid: str) -> str:

@@ -217,13 +217,16 @@ def lives(pid: int) -> bool:
     return status.exists() and status.read_text().rpartition(") ")[2][0] != "Z"
 
 
-def run_without_java(tmp_path: Path, test: str, **env: str) -> subprocess.CompletedProcess[str]:
+def run_without_java(
+    tmp_path: Path, test: str, workers: str = "0", **env: str
+) -> subprocess.CompletedProcess[str]:
     """Run one test under our conftest, on a machine that has no Java."""
     (tmp_path / "test_it.py").write_text(f"import pytest\n{test}")
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = kafka")
     kept = {k: v for k, v in os.environ.items() if k not in {"CI", "KAFKA_TEST_BROKERS"}}
+    command = [sys.executable, "-m", "pytest", "-p", "conftest", "-p", "no:cacheprovider"]
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "conftest", "-p", "no:cacheprovider", "test_it.py"],
+        [*command, "--numprocesses", workers, "test_it.py"],
         cwd=tmp_path,
         env={**kept, "PYTHONPATH": str(TESTS), "PATH": "", "JAVA_HOME": "/nowhere", **env},
         capture_output=True,
@@ -253,18 +256,35 @@ def test_no_port_is_given_to_two_processes(tmp_path: Path) -> None:
 NEEDS_KAFKA = "def test_no_payment_is_lost(kafka): pass"
 
 
-def test_without_kafka_the_summary_names_what_was_not_tested(tmp_path: Path) -> None:
-    done = run_without_java(tmp_path, NEEDS_KAFKA)
+NEEDS_A_BROWSER = """
+import pytest
+@pytest.mark.skipif(True, reason="no browser")
+def test_the_page_is_drawn(): pass
+"""
+WORKERS = pytest.mark.parametrize("workers", ["0", "2"])
+
+
+@WORKERS
+def test_without_kafka_the_summary_names_what_was_not_tested(workers: str, tmp_path: Path) -> None:
+    done = run_without_java(tmp_path, NEEDS_KAFKA, workers)
     assert done.returncode == 0
     assert "NOT TESTED: 1 of the guarantees" in done.stdout
     assert "no payment is lost" in done.stdout
     assert "no Java" in done.stdout
 
 
-def test_without_kafka_ci_fails(tmp_path: Path) -> None:
-    done = run_without_java(tmp_path, NEEDS_KAFKA, CI="true")
+@WORKERS
+def test_without_kafka_ci_fails(workers: str, tmp_path: Path) -> None:
+    done = run_without_java(tmp_path, NEEDS_KAFKA, workers, CI="true")
     assert done.returncode == 1
     assert "NOT TESTED: 1 of the guarantees" in done.stdout
+
+
+@WORKERS
+def test_the_summary_names_whatever_was_skipped(workers: str, tmp_path: Path) -> None:
+    done = run_without_java(tmp_path, NEEDS_A_BROWSER, workers)
+    assert done.returncode == 0
+    assert "no browser\n  the page is drawn" in re.sub("\x1b.*?m", "", done.stdout)
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,10 @@ class Histories(RuleBasedStateMachine):
         """Return the time of a batch's newest record: partitions may be far apart."""
         return data.draw(st.integers(0, 9), "date")
 
+    def skew(self, data: st.DataObject) -> int:
+        """Return how long ago the batch was read: that of another partition may be judged first."""
+        return data.draw(st.sampled_from([0, 900]), "skew")
+
     def check_restart(self, before: dict[Key, Known], copies: dict[Key, list[Copy]]) -> None:
         """Compare what was known before a restart with what is known after it."""
         assert set(before) <= set(copies)
@@ -163,7 +167,7 @@ class Histories(RuleBasedStateMachine):
         segment = self.to_write(data)
         self.dates[segment] = max(self.dates[segment], self.date(data))
         self.now_ms += pause_ms
-        self.skew_ms = data.draw(st.sampled_from([0, 900]), "skew")
+        self.skew_ms = self.skew(data)
         start = origin(self.partition(segment), self.offset)
         rows = [Row(key, content, start + n) for n, (key, content) in enumerate(batch)]
         self.offset += len(rows)
@@ -231,6 +235,9 @@ class OnePartition(Histories):
 
     def date(self, data: st.DataObject) -> int:
         return max(self.dates.values()) + data.draw(st.integers(0, 1), "date")
+
+    def skew(self, data: st.DataObject) -> int:  # noqa: ARG002  (batches are judged as they come)
+        return 0
 
     def check_restart(self, before: dict[Key, Known], copies: dict[Key, list[Copy]]) -> None:
         assert set(before) == set(copies)

@@ -14,15 +14,16 @@ import structlog
 from structlog.processors import ExceptionRenderer
 from structlog.stdlib import ProcessorFormatter
 from structlog.tracebacks import ExceptionDictTransformer
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor, WrappedLogger
 
 from dataflow.redaction import redact
 
 
-def configure(level: str, *, stream: TextIO | None = None) -> None:
+def configure(level: str, *, environment: str = "", stream: TextIO | None = None) -> None:
     """Log from `level` (debug, info, warning or error) upwards to `stream`, or standard output.
 
-    Replaces what was configured before, so that it can be called again.
+    Every line carries `environment`, unless that is empty. Replaces what was configured before,
+    so that it can be called again.
     """
     stream = sys.stdout if stream is None else stream
     common: list[Processor] = [
@@ -30,6 +31,7 @@ def configure(level: str, *, stream: TextIO | None = None) -> None:
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        *([_in_environment(environment)] if environment else []),
     ]
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
@@ -52,6 +54,15 @@ def configure(level: str, *, stream: TextIO | None = None) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         logger_factory=structlog.stdlib.LoggerFactory(),
     )
+
+
+def _in_environment(name: str) -> Processor:
+    # Not a context variable of structlog: those are each thread's own.
+    def add(_logger: WrappedLogger, _method: str, entry: EventDict) -> EventDict:
+        entry.setdefault("environment", name)
+        return entry
+
+    return add
 
 
 def _for_machines() -> list[Processor]:

@@ -343,9 +343,11 @@ def _state(status: Status, input_topic: str) -> Iterator[Metric]:
     )
     yield InfoMetricFamily(
         "payments_build",
-        "Versions this process runs on.",
+        "Versions this process runs on, its payment gateway and its environment.",
         value={
             "version": status.version,
+            "gateway": status.gateway,
+            "environment": status.environment,
             "bytewax": version("bytewax"),
             "python": platform.python_version(),
         },

@@ -24,7 +24,7 @@ from dataflow.launch import Launch
 from dataflow.lifecycle import Lifecycle
 from dataflow.metrics import Metrics
 from dataflow.redaction import register_secrets
-from dataflow.settings import Settings
+from dataflow.settings import Settings, environment
 from dataflow.sidecar import Sidecar
 from dataflow.spelling import suspects
 from dataflow.spool import Spool
@@ -66,6 +66,8 @@ class Runtime:
             version=__version__,
             liveness_timeout_s=settings.liveness_timeout_s,
             recovery_dir=running.recovery_dir if running else None,
+            gateway=settings.gateway.name,
+            environment=settings.app_env,
         )
         self.metrics = Metrics(
             self.status,
@@ -138,7 +140,7 @@ def start() -> Runtime:
 
     Ends the process, with one line for each problem, when the flow must not start.
     """
-    logs.configure("info")
+    logs.configure("info", environment=environment(os.environ))
     heap.tune()
     try:
         return _start(Launch.read(sys.argv[1:], os.environ))
@@ -152,11 +154,15 @@ def start() -> Runtime:
 
 def _start(running: Launch) -> Runtime:
     settings = Settings.from_env(os.environ)
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, environment=settings.app_env)
     register_secrets([secret.reveal() for secret in settings.secrets()])
     _log.info("settings", **settings.masked())
     for suspect in suspects(os.environ):
         _log.warning("variable ignored", problem=suspect.problem)
+    if settings.gateway.name == gateways.SIMULATED:
+        _log.warning(
+            "the simulated gateway approves payments that nobody charges; GATEWAY selects another"
+        )
     _refuse_misfits(settings, running)
     # The descriptor is never closed: the lock is held until the process ends.
     launch.prepare_recovery(running)

@@ -104,6 +104,15 @@ class Settings(Struct, frozen=True, kw_only=True):
         return tuple(secret for secret in given if secret is not None)
 
 
+def environment(environ: Mapping[str, str]) -> str:
+    """Return `APP_ENV` alone, for the log that says what is wrong with the rest; empty if wrong."""
+    [variable] = [variable for variable in VARIABLES if variable.field == "app_env"]
+    try:
+        return str(variable.read(environ))
+    except ValueError:
+        return ""
+
+
 def _conflicts(values: Mapping[str, Any]) -> Iterator[str]:
     """Yield the problems between variables; `values` lacks those that are wrong in themselves."""
     named = {variable.field: variable for variable in VARIABLES}

@@ -74,6 +74,8 @@ class Status:
 
     Attributes:
         version: Of this program, as shown in `/health` and `payments_build_info`.
+        gateway: The payment gateway in use, by name, as shown there.
+        environment: `APP_ENV`, as shown there.
         on_commit: Called with the duration in seconds of each committed transaction.
 
     Args:
@@ -91,12 +93,16 @@ class Status:
         liveness_timeout_s: float,
         startup_grace_s: float = 120.0,
         recovery_dir: Path | None = None,
+        gateway: str = "",
+        environment: str = "",
         processes: int = 1,
         peers_wait_s: float = 0.0,
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.version = version
+        self.gateway = gateway
+        self.environment = environment
         self.on_commit: list[Callable[[float], None]] = []
         self._timeout_s = liveness_timeout_s
         self._grace_s = max(startup_grace_s, liveness_timeout_s)
@@ -354,6 +360,8 @@ class Status:
                 "ready": ready,
                 "draining": self._draining,
                 "version": self.version,
+                "gateway": self.gateway,
+                "environment": self.environment,
                 "uptime_seconds": _age_s(self._started_at, now),
                 "kafka": {"reachable": self._broker, "reason": self._broker_reason},
                 "partitions": {

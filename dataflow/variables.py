@@ -318,7 +318,8 @@ PROCESS = (
         "APP_ENV",
         "app_env",
         kinds.matching("[a-zA-Z0-9._-]{1,64}", "1 to 64 letters, digits, '.', '_' or '-'"),
-        "Name of the environment, for logs and metrics; NODE_ENV is read when it is unset.",
+        "Name of the environment, in every log line, /health and `payments_build_info`; NODE_ENV "
+        "is read when it is unset.",
         default="production",
         synonym="NODE_ENV",
     ),

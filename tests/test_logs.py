@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -40,6 +41,19 @@ def stream() -> io.StringIO:
 
 def lines(stream: io.StringIO) -> list[dict[str, Any]]:
     return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_every_line_names_the_environment_from_every_thread() -> None:
+    stream = io.StringIO()
+    configure("info", environment="staging", stream=stream)
+    structlog.get_logger("dataflow.flow").info("one")
+    worker = threading.Thread(target=structlog.get_logger("dataflow.flow").info, args=["two"])
+    worker.start()
+    worker.join()
+    logging.getLogger("uvicorn").warning("three")
+
+    named = [(line["event"], line["environment"]) for line in lines(stream)]
+    assert named == [("one", "staging"), ("two", "staging"), ("three", "staging")]
 
 
 def test_one_event_is_one_line_of_json(stream: io.StringIO) -> None:

@@ -24,7 +24,13 @@ REQUESTED, PROCESSED, FAILED, AUDIT = "requested", "processed", "failed", "audit
 
 @pytest.fixture
 def status() -> Status:
-    return Status(version="1.2.3", liveness_timeout_s=60, wall=lambda: 1_700_000_000.0)
+    return Status(
+        version="1.2.3",
+        liveness_timeout_s=60,
+        gateway="http",
+        environment="staging",
+        wall=lambda: 1_700_000_000.0,
+    )
 
 
 @pytest.fixture
@@ -178,6 +184,8 @@ def test_the_build_and_the_process_are_described(metrics: Metrics) -> None:
     seen = samples(metrics)
     [build] = [name for name in seen if name.startswith("payments_build_info")]
     assert 'version="1.2.3"' in build
+    assert 'gateway="http"' in build
+    assert 'environment="staging"' in build
     assert 'bytewax="0.21' in build
     assert 'python="3.' in build
     assert seen["process_resident_memory_bytes"] > 0

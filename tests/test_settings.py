@@ -9,7 +9,7 @@ from required import REQUIRED
 
 from dataflow import gateways
 from dataflow.errors import SettingsError
-from dataflow.settings import Settings
+from dataflow.settings import Settings, environment
 from dataflow.variables import VARIABLES
 
 LOGIN = {"KAFKA_SASL_USERNAME": "payments", "KAFKA_SASL_PASSWORD": "hunter2-hunter2"}
@@ -261,6 +261,13 @@ def test_node_env_stands_in_for_app_env() -> None:
     assert settings(NODE_ENV="staging").app_env == "staging"
     assert settings(NODE_ENV="staging", APP_ENV="test").app_env == "test"
     assert problems(NODE_ENV="a b")[0].startswith("NODE_ENV: expected 1 to 64 letters")
+
+
+def test_the_environment_can_be_read_beside_wrong_settings() -> None:
+    assert environment({"APP_ENV": "staging", "LANES": "x"}) == "staging"
+    assert environment({"NODE_ENV": "test"}) == "test"
+    assert environment({}) == "production"
+    assert environment({"APP_ENV": "a b"}) == ""
 
 
 # --- Secrets ---

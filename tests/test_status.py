@@ -40,6 +40,8 @@ def status(clock: Clock) -> Status:
         liveness_timeout_s=LIVENESS_TIMEOUT_S,
         startup_grace_s=STARTUP_GRACE_S,
         recovery_dir=Path("/var/lib/payments/recovery"),
+        gateway="simulated",
+        environment="staging",
         monotonic=clock.monotonic,
         wall=clock.wall,
     )
@@ -312,6 +314,8 @@ class TestHealth:
                 "ready": True,
                 "draining": False,
                 "version": "1.2.3",
+                "gateway": "simulated",
+                "environment": "staging",
                 "uptime_seconds": 2.5,
                 "kafka": {"reachable": True, "reason": ""},
                 "partitions": {

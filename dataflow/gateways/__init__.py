@@ -22,8 +22,11 @@ def _simulated(settings: "GatewaySettings") -> Gateway:
     )
 
 
+SIMULATED = "simulated"
+"""The one that approves payments and charges nobody: wherever it is in use, that is shown."""
+
 _BUILDERS: dict[str, Callable[["GatewaySettings"], Gateway]] = {
-    "simulated": _simulated,
+    SIMULATED: _simulated,
 }
 
 NAMES = tuple(sorted(_BUILDERS))

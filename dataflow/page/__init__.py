@@ -13,6 +13,7 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
+from dataflow.gateways import SIMULATED
 from dataflow.metrics import Metrics
 from dataflow.page.chart import chart
 from dataflow.page.words import UNKNOWN, age, count, percent, rate
@@ -61,6 +62,7 @@ def render(status: Status, metrics: Metrics) -> str:
     _, health = status.health()
     parts = (
         _heading(health),
+        _banner(health),
         _tiles(status, metrics, health),
         _rates(metrics),
         _failures(metrics),
@@ -90,6 +92,15 @@ def _heading(health: dict[str, Any]) -> str:
         f'<p class="quiet">This process, version {escape(str(health["version"]))}, up for'
         f' {age(health["uptime_seconds"])}. As of <time datetime="{now:%Y-%m-%dT%H:%M:%SZ}">'
         f"{now:%H:%M:%S}</time> UTC.</p></header>"
+    )
+
+
+def _banner(health: dict[str, Any]) -> str:
+    if health["gateway"] != SIMULATED:
+        return ""
+    return (
+        '<p class="banner" role="alert"><strong>Simulated gateway:</strong> payments are approved,'
+        " and nobody is charged.</p>"
     )
 
 

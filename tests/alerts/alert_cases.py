@@ -55,6 +55,11 @@ def outcomes(
     ]
 
 
+def build(gateway: str, environment: str) -> dict[str, str]:
+    labels = f'gateway="{gateway}",environment="{environment}"'
+    return series("payments_build_info", "1x10", labels)
+
+
 def visible(good: str, all_of_them: str) -> list[dict[str, str]]:
     """Outcomes that were on time, and all."""
     return [
@@ -229,6 +234,16 @@ CASES = [
         [*outcomes(conflicts="0+1x30"), series("payments_audited_total", "0+2x30")],
         "20m",
     ),
+    Case(
+        "PaymentsGatewaySimulated",
+        "in production",
+        [build("simulated", "production")],
+        "1m",
+        "pod-0 approves payments in production that nobody charges",
+        INSTANCE | CRITICAL | {"gateway": "simulated", "environment": "production"},
+    ),
+    Case("PaymentsGatewaySimulated", "elsewhere", [build("simulated", "demo")], "5m"),
+    Case("PaymentsGatewaySimulated", "a real one", [build("http", "production")], "5m"),
     Case(
         "PaymentsDuplicateSpike",
         "every other request",

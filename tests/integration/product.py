@@ -88,6 +88,7 @@ class Flow:
             "KAFKA_BROKERS": kafka.bootstrap,
             "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
             "GATEWAY": "simulated",
+            "APP_ENV": "test",
             **topics.environ(),
             "LANES": "4",
             "PORT": str(self.port),

@@ -113,6 +113,16 @@ def test_snapshots_kept_in_epochs_without_a_length(
     assert problem.startswith("BYTEWAX_RECOVERY_BACKUP_INTERVAL: keeping snapshots for 60 s ")
 
 
+def test_the_simulated_gateway_is_a_warning_and_the_environment_in_every_line(
+    kafka: Cluster, nowhere: Topics, tmp_path: Path
+) -> None:
+    with Flow(kafka, nowhere, tmp_path, environ={"APP_ENV": "staging"}) as flow:
+        flow.refusal()
+    warnings = [entry["event"] for entry in flow.entries if entry["level"] == "warning"]
+    assert [text for text in warnings if text.startswith("the simulated gateway approves")]
+    assert {entry["environment"] for entry in flow.entries} == {"staging"}
+
+
 def test_a_variable_that_may_be_another_programs_is_a_warning(
     kafka: Cluster, nowhere: Topics, tmp_path: Path
 ) -> None:

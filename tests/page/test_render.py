@@ -56,6 +56,16 @@ def test_it_has_all_that_one_wants_to_know(process: Process) -> None:
     assert "Remembered ids 2,000 Recovery store none" in text
 
 
+@pytest.mark.parametrize(("gateway", "shown"), [("simulated", True), ("http", False)])
+def test_a_gateway_that_charges_nobody_is_a_banner(
+    process: Process, gateway: str, *, shown: bool
+) -> None:
+    process.flows()
+    process.status.gateway = gateway
+    banner = "Simulated gateway: payments are approved, and nobody is charged."
+    assert (banner in words(process)) is shown
+
+
 def test_what_is_the_matter_is_at_the_top(process: Process) -> None:
     process.flows()
     process.status.broker_down("all brokers are down")

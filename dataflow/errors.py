@@ -6,6 +6,7 @@
     ├── FencedError          a newer execution has taken over this transactional.id
     ├── CommitError          a lane's transaction could not be committed, or its end is unknown
     ├── ConsumeError         Kafka can no longer deliver the input from where we are
+    ├── FetchStalledError    the client delivers nothing of what Kafka has for it
     └── GatewayFaultError    the payment gateway gave no usable answer within its deadline
 
 The consequence decides the class: `StartRefusedError` is printed as it is, without a traceback,
@@ -39,6 +40,10 @@ class CommitError(Fault):
 
 class ConsumeError(Fault):
     """The input cannot be read on: an expired offset, a deleted topic, a fatal client error."""
+
+
+class FetchStalledError(Fault):
+    """The Kafka client has stopped fetching a partition, without an error; a new one reads on."""
 
 
 class GatewayFaultError(Fault):

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dataflow.core.silence import Silence, Stall
 from dataflow.restores import Restores, Restoring
 
 _REASON_MAX_CHARS = 300
@@ -34,11 +35,24 @@ class _Partition:
     position: int | None = None
     committed: int | None = None
     high_watermark: int | None = None
+    cached_watermark: int | None = None
+    """What the client said last: it repeats that for ever once it has stopped fetching."""
+    silence: Silence = field(default_factory=Silence)
     live: bool = False
     in_flight: deque[tuple[int, float]] = field(default_factory=deque)
     """What is read and not durable: end offset, and Unix time of the oldest record, by batch."""
     unread_since: float | None = None
     """Unix time when it was first seen that there is something to read; None if there is not."""
+
+    def client_saw_end(self, high_watermark: int) -> None:
+        """Of this and what Kafka itself has answered the later one counts.
+
+        As long as the client repeats itself it has seen nothing new, and Kafka's answer stands:
+        also a lower one, of a topic that was created anew.
+        """
+        if high_watermark != self.cached_watermark:
+            self.cached_watermark = high_watermark
+            self.high_watermark = max(high_watermark, self.high_watermark or 0)
 
     def look_for_unread(self, now: float) -> None:
         """Call it after each change of the position, the commit or the watermark."""
@@ -148,6 +162,8 @@ class Status:
     def partition_at(self, partition: int, next_offset: int, high_watermark: int) -> None:
         """Everything below `next_offset` is read; negative values (librdkafka: unknown) are not.
 
+        `high_watermark` is where the client last saw the partition end.
+
         The first call should give the offset the source resumes from, before it reads on.
         """
         with self._lock:
@@ -155,11 +171,12 @@ class Status:
             if next_offset >= 0:
                 if next_offset != entry.position:
                     entry.unread_since = None  # something was read; the rest is another record
+                    entry.silence.ended()
                 entry.position = next_offset
                 if entry.first is None:
                     entry.first = next_offset
             if high_watermark >= 0:
-                entry.high_watermark = high_watermark
+                entry.client_saw_end(high_watermark)
             entry.look_for_unread(self._wall())
 
     def in_flight(self, partition: int, end_offset: int, oldest_at: float) -> None:
@@ -167,12 +184,25 @@ class Status:
         with self._lock:
             self._partition(partition).in_flight.append((end_offset, oldest_at))
 
-    def partition_ends_at(self, partition: int, high_watermark: int) -> None:
-        """Where the partition ends at the broker; of no interest if it is another process's."""
+    def partition_ends_at(self, partition: int, high_watermark: int, stable_offset: int) -> None:
+        """Where the partition ends at the broker, for all readers and for `read_committed` ones.
+
+        Of no interest if it is another process's.
+        """
         with self._lock:
-            if partition in self._partitions:
-                self._partitions[partition].high_watermark = high_watermark
-                self._partitions[partition].look_for_unread(self._wall())
+            if entry := self._partitions.get(partition):
+                entry.high_watermark = high_watermark
+                entry.silence.stable_up_to(stable_offset, self._monotonic())
+                entry.look_for_unread(self._wall())
+
+    def nothing_came(self, partition: int, position: int) -> Stall | None:
+        """The source asked its client for what is at `position`, and got nothing.
+
+        Returns:
+            Why the client is at fault; None if it is not.
+        """
+        with self._lock:
+            return self._partition(partition).silence.nothing_came(position, self._monotonic())
 
     def committed_at(self, partition: int, next_offset: int) -> None:
         """Every outcome below `next_offset` is durable, in all lanes."""
@@ -444,6 +474,13 @@ class Status:
             missing.append(f"lanes without their remembered ids: {restoring}")
         if (restored := self._restores.so_far).under_way and restored.ids:
             missing.append(str(restored))
+        silent = [n for n, entry in sorted(self._partitions.items()) if entry.silence.is_suspect]
+        if silent:
+            longest_s = max(self._partitions[n].silence.seconds for n in silent)
+            missing.append(
+                f"partitions whose client delivers nothing, for {longest_s:.0f} s, though records"
+                f" wait: {', '.join(map(str, silent))}"
+            )
         if self._broker is False:
             missing.append(f"Kafka is unreachable: {self._broker_reason}")
         return not missing, "; ".join(missing) or "ready"
@@ -455,4 +492,7 @@ class Status:
             return "draining"
         if ready:
             return "ok"
-        return "kafka_unreachable" if self._broker is False else "starting"
+        if self._broker is False:
+            return "kafka_unreachable"
+        silent = any(entry.silence.is_suspect for entry in self._partitions.values())
+        return "not_reading" if silent else "starting"

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from dataflow.core.silence import STALLED_S, SUSPECT_S, Stall
 from dataflow.status import Status
 
 LIVENESS_TIMEOUT_S = 60.0
@@ -185,6 +186,43 @@ class TestReady:
         assert status.ready()[0]
 
 
+class TestSilence:
+    """A client that delivers nothing, though records wait; the rule itself: `core/silence.py`."""
+
+    @pytest.fixture
+    def silent(self, status: Status, clock: Clock) -> Status:
+        status.expect([4], lanes=0)
+        status.partition_live(4)
+        status.partition_at(4, 100, 100)
+        self.asks(status, clock, SUSPECT_S + 2)
+        return status
+
+    def asks(self, status: Status, clock: Clock, seconds: float) -> Stall | None:
+        stall = None
+        for _ in range(int(seconds)):
+            status.partition_ends_at(4, 3200, 3100)
+            stall = status.nothing_came(4, 100)
+            clock.passes(1)
+        return stall
+
+    def test_it_is_not_ready(self, silent: Status) -> None:
+        assert silent.ready() == (
+            False,
+            "partitions whose client delivers nothing, for 31 s, though records wait: 4",
+        )
+        assert silent.health()[1]["status"] == "not_reading"
+        assert silent.live()[0]
+
+    def test_the_source_learns_when_it_is_a_fault(self, silent: Status, clock: Clock) -> None:
+        stall = self.asks(silent, clock, STALLED_S)
+        assert stall is not None
+        assert stall[:2] == (100, 3100)
+
+    def test_records_make_it_ready_again(self, silent: Status) -> None:
+        silent.partition_at(4, 150, 3200)
+        assert silent.ready() == (True, "ready")
+
+
 class TestLag:
     def test_it_counts_what_is_not_committed_read_or_not(self, status: Status) -> None:
         status.partition_at(0, 0, 100)
@@ -203,6 +241,32 @@ class TestLag:
         status.partition_at(0, 10, 10)
         status.committed_at(0, 15)
         assert status.lags() == {0: 0}
+
+    def test_a_client_that_repeats_itself_does_not_hide_what_kafka_says(
+        self, status: Status
+    ) -> None:
+        """It has stopped fetching, and would report the end that it saw last for ever."""
+        status.partition_at(0, 100, 100)
+        status.committed_at(0, 100)
+        status.partition_ends_at(0, 3100, 3100)
+        status.partition_at(0, 100, 100)
+        assert status.lags() == {0: 3000}
+
+    def test_of_two_ends_the_later_one_counts(self, status: Status) -> None:
+        status.partition_at(0, 100, 100)
+        status.partition_ends_at(0, 300, 300)
+        status.partition_at(0, 200, 250)
+        assert status.lags() == {0: 200}, "Kafka has answered since then"
+        status.partition_at(0, 200, 400)
+        assert status.lags() == {0: 300}, "the client has seen more since then"
+
+    def test_a_topic_that_was_created_anew_has_the_end_that_kafka_says(
+        self, status: Status
+    ) -> None:
+        status.partition_at(0, 100, 3100)
+        status.partition_ends_at(0, 150, 150)
+        status.partition_at(0, 100, 3100)
+        assert status.lags() == {0: 50}
 
     def test_it_is_absent_while_it_is_unknown(self, status: Status) -> None:
         status.expect([0, 1], lanes=1)
@@ -237,10 +301,10 @@ class TestLagInSeconds:
         """Its own time is not known: it may be older, but it has been waiting for so long."""
         status.partition_at(3, 100, 100)
         clock.passes(50)
-        status.partition_ends_at(3, 140)
+        status.partition_ends_at(3, 140, 140)
         clock.passes(5)
         assert status.lag_seconds() == {3: 5.0}
-        status.partition_ends_at(3, 190)
+        status.partition_ends_at(3, 190, 190)
         clock.passes(5)
         assert status.lag_seconds() == {3: 10.0}, "more of it changes nothing"
 
@@ -260,7 +324,7 @@ class TestLagInSeconds:
         status.committed_at(3, 101)
         clock.passes(3600)
         assert status.lag_seconds() == {3: 0.0}
-        status.partition_ends_at(3, 102)
+        status.partition_ends_at(3, 102, 102)
         clock.passes(1)
         assert status.lag_seconds() == {3: 1.0}
 

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import structlog
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, ClusterMetadata, ConfigResource, OffsetSpec
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, ClusterMetadata, ConfigResource
 
 from dataflow.connectors import config
+from dataflow.connectors.bounds import LATEST
 from dataflow.errors import StartRefusedError
 from dataflow.lifecycle import Lifecycle
 from dataflow.settings import KafkaSettings
@@ -190,12 +191,22 @@ class Watcher(threading.Thread):
             )
 
     def _report_ends(self, partitions: list[int]) -> None:
-        """For the lag: the source does not hear of new records while it waits for the gateway."""
-        end: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-        latest = {TopicPartition(self._topic, each): end for each in partitions}
-        answers = self._admin.list_offsets(latest, request_timeout=_WATCH_EVERY_S)
+        """For the lag, and for clients that have stopped fetching: the source cannot see either."""
+        ends = self._latest(partitions, IsolationLevel.READ_UNCOMMITTED)
+        stable = self._latest(partitions, IsolationLevel.READ_COMMITTED)
+        for partition in ends.keys() & stable.keys():
+            self._status.partition_ends_at(partition, ends[partition], stable[partition])
+
+    def _latest(self, partitions: list[int], level: IsolationLevel) -> dict[int, int]:
+        """Where readers of this level stop; without the partitions that give no answer."""
+        wanted = {TopicPartition(self._topic, each): LATEST for each in partitions}
+        answers = self._admin.list_offsets(
+            wanted, isolation_level=level, request_timeout=_WATCH_EVERY_S
+        )
+        found = {}
         for where, answer in answers.items():
             try:
-                self._status.partition_ends_at(where.partition, answer.result().offset)
+                found[where.partition] = answer.result().offset
             except KafkaException as error:
-                _log.debug("end offsets", error=error.args[0].str())
+                _log.debug("end offsets", partition=where.partition, error=error.args[0].str())
+        return found

@@ -38,7 +38,7 @@ from dataflow.core.epochs import Epochs
 from dataflow.core.ledger import Ledger
 from dataflow.core.pace import EPOCH_MOST, Pace
 from dataflow.core.times import StreamTimes
-from dataflow.errors import ConsumeError
+from dataflow.errors import ConsumeError, FetchStalledError
 from dataflow.faults import reported
 from dataflow.lifecycle import Lifecycle
 from dataflow.settings import Settings
@@ -361,6 +361,8 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
             self._batch = (len(messages), time.monotonic())
             self._report_position()
             self._epoch_records += len(messages)
+        else:
+            self._expect_fetching()
         self._hurry = len(messages) > self._pace.limit // 2
         return items
 
@@ -441,6 +443,16 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
                 # The client tells us once, and reads no further.
                 self._failed = self._failed or error
         return good if good or self._failed is None else self._consume(at_most, timeout_s)
+
+    def _expect_fetching(self) -> None:
+        """Nothing came: that must not go on for long while Kafka has records for us."""
+        if stall := self._status.nothing_came(self._partition, self._position()):
+            raise FetchStalledError(
+                f"{self._topic}[{self._partition}]: for {stall.seconds:.0f} s the Kafka client has"
+                f" delivered nothing from {stall.position} on, though readers may have all below"
+                f" the last stable offset, {stall.stable_offset}. It has stopped fetching; a"
+                " restart reads on with a new client"
+            )
 
     def _explain(self, error: KafkaError) -> str:
         where = f"{self._topic}[{self._partition}] at {self._next_offset}"

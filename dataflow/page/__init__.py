@@ -52,6 +52,7 @@ _STATES = {
     "starting": ("busy", "Starting"),
     "draining": ("busy", "Stopping"),
     "kafka_unreachable": ("bad", "Kafka is away"),
+    "not_reading": ("bad", "Not reading"),
     "stuck": ("bad", "Stuck"),
 }
 """How each word of `/health` is shown, and said."""

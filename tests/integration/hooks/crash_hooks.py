@@ -10,7 +10,10 @@ from random import Random
 from typing import Any
 
 from breakages import BREAKAGES, DISPENSABLE
+from confluent_kafka import TopicPartition
 from crash_points import POINTS, Point
+
+from dataflow.connectors import source
 
 ARMED = os.environ.get("CRASH_ARMED")
 """Passes only count once this file exists, if it is given."""
@@ -20,7 +23,7 @@ _LONGEST_S = 0.004
 """How long after its beginning a crash *during* a call comes, at most."""
 
 
-def install(crash_at: str, broken: str, tune: str = "") -> None:
+def install(crash_at: str, broken: str, tune: str = "", stop_fetching: str = "") -> None:
     """Patch the flow's classes; the text after the colon says at which pass to crash."""
     for constant in filter(None, tune.split(",")):
         where, _, value = constant.partition("=")
@@ -28,11 +31,27 @@ def install(crash_at: str, broken: str, tune: str = "") -> None:
         setattr(importlib.import_module(module), name, float(value))
     if broken:
         {**BREAKAGES, **DISPENSABLE}[broken]()
+    if stop_fetching:
+        _stop_fetching_at(Path(stop_fetching))
     if crash_at:
         name, _, passes = crash_at.partition(":")
         point = POINTS[name]
         count = _Passes(name, int(passes or 1))
         (_crash_during if point.when == "during" else _crash_beside)(point, count)
+
+
+def _stop_fetching_at(signal_file: Path) -> None:
+    """Pause each consumer of the source for good: the client itself then fetches no more."""
+    consume = source.RequestPartition._consume
+
+    def pausing(self: Any, at_most: int, timeout_s: float) -> Any:
+        paused = signal_file.with_name(f"{signal_file.name}.{self._partition}")
+        if signal_file.exists() and not paused.exists():
+            self._consumer.pause([TopicPartition(self._topic, self._partition)])
+            paused.touch()
+        return consume(self, at_most, timeout_s)
+
+    setattr(source.RequestPartition, "_consume", pausing)  # noqa: B010  (to mypy, a method)
 
 
 class _Passes:

@@ -6,11 +6,13 @@ first, if there is one: proof that it was there.
 `BREAK=<name>` removes one guarantee, to prove that a test would notice.
 `TUNE=<module>:<name>=<number>` sets a constant, so that a test need not wait for long; several of
 them are separated by commas.
+`STOP_FETCHING=<file>` makes the clients of all partitions fetch nothing any more once the file
+exists, without an error; each has then made `<file>.<partition>`.
 """
 
 import os
 
-wanted = [os.environ.get(name, "") for name in ("CRASH_AT", "BREAK", "TUNE")]
+wanted = [os.environ.get(name, "") for name in ("CRASH_AT", "BREAK", "TUNE", "STOP_FETCHING")]
 if any(wanted):
     import crash_hooks
 

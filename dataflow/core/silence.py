@@ -1,0 +1,71 @@
+"""Whether a client has stopped delivering the records of its partition, without any error.
+
+Nobody else notices: the process closes its epochs, and the client repeats the end of the partition
+that it saw last. A new client, and so a restart, reads on.
+
+1. Only records below the last stable offset count. From there on a transaction of a sender is open,
+   for however long, and no reader may have its records.
+2. Only time in which the source asks for records counts. It does not ask while its epoch is full,
+   while it waits for the gateway or for a commit, and while it drains.
+3. Only time in which Kafka answers for the partition counts. After an outage the client has all of
+   its time again.
+4. A position that moves ends the silence, be it past records or past the end of a transaction.
+"""
+
+from typing import NamedTuple
+
+SUSPECT_S = 30.0
+"""So long a healthy client is never silent: it is an answer of half a second late, or it connects
+again, which takes some seconds."""
+STALLED_S = 180.0
+"""A request without an answer is given up after a minute, a connection after half of one (both
+are defaults of the client). Twice in a row that may happen to a client which recovers."""
+GAP_MOST_S = 5.0
+"""Between two questions that came to nothing at most so much counts: an idle source asks many times
+a second, and one that has not asked for longer was busy with something else."""
+FRESH_S = 30.0
+"""An answer of Kafka's is good for so long: several rounds of the watcher, with their timeouts."""
+
+
+class Stall(NamedTuple):
+    """A client that is not believed to recover."""
+
+    position: int
+    stable_offset: int
+    seconds: float
+
+
+class Silence:
+    """For how long the client of one partition has been asked in vain."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._position: int | None = None
+        self._asked_s: float | None = None
+        self._stable_offset = -1
+        self._answered_s = 0.0
+
+    def stable_up_to(self, offset: int, now_s: float) -> None:
+        """Kafka has answered that readers may read everything below `offset`."""
+        self._stable_offset, self._answered_s = offset, now_s
+
+    def ended(self) -> None:
+        """Records came."""
+        self.seconds, self._asked_s = 0.0, None
+
+    def nothing_came(self, position: int, now_s: float) -> Stall | None:
+        """The client was asked for what is at `position`, and gave nothing; is that a fault?"""
+        waits = position < self._stable_offset and now_s - self._answered_s <= FRESH_S
+        if not waits or position != self._position:
+            self.ended()
+        elif self._asked_s is not None:
+            self.seconds += min(now_s - self._asked_s, GAP_MOST_S)
+        self._position, self._asked_s = position, now_s if waits else None
+        if self.seconds < STALLED_S:
+            return None
+        return Stall(position, self._stable_offset, self.seconds)
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether it is longer than anything that a healthy client does."""
+        return self.seconds >= SUSPECT_S

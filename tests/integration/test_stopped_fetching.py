@@ -1,0 +1,128 @@
+"""A client that stops fetching without an error, and what looks like it but is none."""
+
+import re
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Producer
+from invariants import check
+from kafkatest import Broker, Cluster
+from product import Flow, Topics, mixed_requests, request, run_until_decided, send
+
+COUNT = 600
+STALLED_S = 5.0
+PARTITIONS = 3
+
+
+@pytest.fixture
+def topics(kafka: Cluster) -> Topics:
+    return Topics.fresh(kafka)
+
+
+def environ(directory: Path, stalled_s: float = STALLED_S, fresh_s: float = 20) -> dict[str, str]:
+    """Minutes are seconds, and clients stop fetching once `stop_fetching` wants it."""
+    constants = {
+        "dataflow.connectors.cluster:_WATCH_EVERY_S": 0.5,
+        "dataflow.core.silence:STALLED_S": stalled_s,
+        "dataflow.core.silence:SUSPECT_S": 1,
+        "dataflow.core.silence:FRESH_S": fresh_s,
+    }
+    return {
+        "TUNE": ",".join(f"{name}={value}" for name, value in constants.items()),
+        "STOP_FETCHING": str(directory / "stop"),
+    }
+
+
+def stop_fetching(flow: Flow, directory: Path) -> None:
+    (directory / "stop").touch()
+    flow.wait(lambda: len([*directory.glob("stop.*")]) == PARTITIONS, 20, "fetching nothing")
+    # The restart is to read again.
+    (directory / "stop").unlink()
+
+
+def lag(flow: Flow) -> int:
+    return sum(each["lag"] or 0 for each in flow.health().get("partitions", {}).values())
+
+
+def fault_of(flow: Flow) -> dict[str, str]:
+    [fault] = [entry for entry in flow.entries if entry["event"] == "fault"]
+    return fault
+
+
+def test_a_client_that_stops_fetching_is_seen_and_ends_the_process(
+    kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    """Its own idea of where the partitions end is as old as its last answer."""
+    with Flow(kafka, topics, tmp_path, environ=environ(tmp_path), snapshot_interval="1") as flow:
+        send(kafka, topics, mixed_requests(COUNT, seed=1))
+        flow.wait_until_decided(COUNT)
+        flow.wait_until_ready()
+        stop_fetching(flow, tmp_path)
+        send(kafka, topics, mixed_requests(COUNT, seed=2))
+        flow.wait(lambda: lag(flow) == COUNT, 20, "behind")
+        flow.wait(lambda: flow.get("/ready")[0] == 503, 20, "unready")
+        assert "partitions whose client delivers nothing" in flow.get("/ready")[1]
+        assert (lag(flow), flow.health()["status"]) == (COUNT, "not_reading")
+        assert flow.get("/live")[0] == 200
+        assert flow.wait_for_exit() == 1
+    fault = fault_of(flow)
+    assert fault["kind"] == "FetchStalledError"
+    assert f"{topics.requested}[" in fault["reason"]
+    assert f"delivered nothing from {COUNT // PARTITIONS} on" in fault["reason"]
+    assert f"the last stable offset, {2 * COUNT // PARTITIONS}." in fault["reason"]
+    assert re.search(r": for \d+ s the Kafka client", fault["reason"])
+
+    run_until_decided(kafka, topics, tmp_path, 2 * COUNT)
+    assert check(kafka, topics).problems == []
+
+
+def test_an_open_transaction_of_a_sender_is_no_fault(
+    kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    """Nobody may read past it while it is open; and in one that is aborted there is nothing."""
+    name = f"sender-{uuid.uuid4().hex}"
+    sender = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": name})
+    sender.init_transactions(10)
+    with Flow(kafka, topics, tmp_path, environ=environ(tmp_path), snapshot_interval="1") as flow:
+        flow.wait_until_ready()
+        for end in (sender.commit_transaction, sender.abort_transaction):
+            sender.begin_transaction()
+            for n in range(10):
+                sender.produce(topics.requested, request(f"{end.__name__}-{n}"), partition=1)
+            sender.flush(10)
+            # Records behind it that are complete wait for its end as well.
+            send(kafka, topics, (request(f"behind-{end.__name__}-{n}") for n in range(30)))
+            flow.wait(lambda: lag(flow) > 0, 20, "behind")
+            time.sleep(2 * STALLED_S)
+            assert lag(flow) > 0
+            assert flow.get("/ready")[0] == 200
+            end(10)
+            flow.wait(lambda: lag(flow) == 0, 20, "done")
+        time.sleep(2 * STALLED_S)
+        assert flow.get("/ready")[0] == 200, "behind the last transaction there is only its end"
+        assert flow.terminate() == 0
+    assert check(kafka, topics).problems == []
+
+
+def test_a_broker_outage_is_no_fault_of_the_client(
+    kafka_control: Broker, topics: Topics, tmp_path: Path
+) -> None:
+    """Although records wait: only while Kafka answers the client could have had them."""
+    stalled_s = 16.0
+    seconds = environ(tmp_path, stalled_s, fresh_s=stalled_s / 2)
+    with Flow(kafka_control, topics, tmp_path, environ=seconds, snapshot_interval="1") as flow:
+        flow.wait_until_ready()
+        stop_fetching(flow, tmp_path)
+        send(kafka_control, topics, mixed_requests(COUNT, seed=1))
+        flow.wait(lambda: lag(flow) > 0, 20, "behind")
+        kafka_control.pause()
+        time.sleep(1.5 * stalled_s)
+        assert flow.process.poll() is None
+        assert flow.get("/live")[0] == 200
+        kafka_control.resume()
+        assert flow.wait_for_exit() == 1
+        assert fault_of(flow)["kind"] == "FetchStalledError"
+    run_until_decided(kafka_control, topics, tmp_path, COUNT)
+    assert check(kafka_control, topics).problems == []

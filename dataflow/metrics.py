@@ -104,6 +104,7 @@ class Metrics(Collector):
         self._lock = threading.Lock()
         self._read = 0
         self._unreadable = 0
+        self._implausible = 0
         self._undelivered = dict.fromkeys(output_topics, 0)
         self._total = Tally(
             failed=dict.fromkeys(ErrorCode, 0),
@@ -118,7 +119,8 @@ class Metrics(Collector):
         )
         self._visible = BatchHistogram(
             "payment_visible_duration_seconds",
-            "Timestamp of the input record until its outcome was committed, for each record.",
+            "Timestamp of the input record until its outcome was committed, for each record whose "
+            "timestamp can be true.",
             _VISIBLE_BUCKETS_S,
         )
         self._commit = BatchHistogram(
@@ -164,6 +166,11 @@ class Metrics(Collector):
         """`count` outcomes were committed `seconds` after their input records' timestamp."""
         self._visible.observe(seconds, count)
 
+    def implausible(self, count: int) -> None:
+        """`count` outcomes were committed whose input records' timestamps cannot be true."""
+        with self._lock:
+            self._implausible += count
+
     def delivery_failed(self, topic: str, count: int = 1) -> None:
         """Kafka refused or lost `count` records for `topic`; their transaction is aborted.
 
@@ -189,6 +196,7 @@ class Metrics(Collector):
             total.add(self._total)
             undelivered = dict(self._undelivered)
             read, unreadable = self._read, self._unreadable
+            implausible = self._implausible
         yield from _payments(total, audited=total.produced[self._audit_topic])
         yield _amounts(total)
         yield _messages(self._input_topic, read, unreadable, total.produced, undelivered)
@@ -196,6 +204,12 @@ class Metrics(Collector):
             "kafka_delivery_errors_total",
             "Output records Kafka refused or lost; each aborts its transaction.",
             value=sum(undelivered.values()),
+        )
+        yield CounterMetricFamily(
+            "payments_implausible_timestamps_total",
+            "Input records whose timestamp is more than 30 days old or a minute ahead, committed; "
+            "left out of payment_visible_duration_seconds.",
+            value=implausible,
         )
         yield from _state(self._status, self._input_topic)
 

@@ -58,6 +58,7 @@ def test_every_counter_is_there_at_zero_before_anything_happens(metrics: Metrics
         "payments_duplicates_total",
         "payments_conflicts_total",
         "payments_replayed_records_total",
+        "payments_implausible_timestamps_total",
         "payments_remembered_ids",
         "payments_restored_ids",
         "payments_restore_ids",

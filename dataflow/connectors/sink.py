@@ -37,6 +37,7 @@ from dataflow.batches import Outgoing, Signal, Told
 from dataflow.connectors import config
 from dataflow.connectors.names import lane_group, metadata_of, transactional_id
 from dataflow.core.times import StreamTimes
+from dataflow.core.timestamps import plausible
 from dataflow.errors import CommitError, Fault, FencedError
 from dataflow.faults import reported
 from dataflow.lifecycle import Lifecycle
@@ -336,8 +337,10 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
     def _observe_latency(self) -> None:
         """From the records' timestamps to now, when their outcomes are visible."""
         times_ms = np.concatenate(self._times_ms)
+        believed_ms = times_ms[plausible(times_ms, int(time.time() * 1000))]
+        self._metrics.implausible(len(times_ms) - len(believed_ms))
         # Records of one instant share an observation: to the millisecond, there are not many.
-        for time_ms, count in zip(*np.unique(times_ms, return_counts=True), strict=True):
+        for time_ms, count in zip(*np.unique(believed_ms, return_counts=True), strict=True):
             self._metrics.visible(time.time() - int(time_ms) / 1000, int(count))
 
 

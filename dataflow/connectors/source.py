@@ -38,6 +38,7 @@ from dataflow.core.epochs import Epochs
 from dataflow.core.ledger import Ledger
 from dataflow.core.pace import EPOCH_MOST, Pace
 from dataflow.core.times import StreamTimes
+from dataflow.core.timestamps import oldest_plausible_ms
 from dataflow.errors import ConsumeError, FetchStalledError
 from dataflow.faults import reported
 from dataflow.lifecycle import Lifecycle
@@ -375,7 +376,8 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
         oldest_ms, now_ms = int(times_ms.min()), int(self._clock() * 1000)
         self._ledger.advance(oldest_ms, now_ms)
         end_offset = _offset(messages[-1]) + 1
-        self._status.in_flight(self._partition, end_offset, oldest_ms / 1000)
+        waiting_since_s = oldest_plausible_ms(times_ms, now_ms) / 1000
+        self._status.in_flight(self._partition, end_offset, waiting_since_s)
         newest_ms = min(int(times_ms.max()), now_ms)
         written = self._ledger.segments[-1:]
         segment = self._ledger.add(_offset(messages[0]), end_offset, len(messages), newest_ms)

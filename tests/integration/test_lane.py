@@ -1,8 +1,10 @@
 """One lane of the sink by itself, against a real Kafka."""
 
 import threading
+import time
 from typing import Any
 
+import numpy as np
 import pytest
 from confluent_kafka import KafkaException
 from kafkatest import Cluster
@@ -92,3 +94,23 @@ def test_a_fenced_lane_says_so_whichever_call_notices(kafka: Cluster) -> None:
         older._producer.commit_transaction(10)
     with pytest.raises(FencedError, match="Another execution of this flow has taken over"):
         older._produce(audit, b"a", b"2")
+
+
+def test_timestamps_that_cannot_be_true_are_counted_and_in_no_latency(kafka: Cluster) -> None:
+    """1970 would page those on call, the year 2500 would hide what is late."""
+    topics = Topics.fresh(kafka)
+    audit = topics.outputs[2]
+    lane = make_lane(kafka, topics)
+    now_ms = int(time.time() * 1000)
+    times_ms = np.array([0, 16_725_225_600_000, now_ms - 1000, now_ms - 500], np.int64)
+    keys: list[bytes | None] = [b"a"] * len(times_ms)
+    values = [b"1"] * len(times_ms)
+    lane.write_batch([Outgoing(audit, keys, values, positions={0: 4}, times_ms=times_ms)])
+    lane.snapshot()
+    registry = lane._metrics.registry
+    assert registry.get_sample_value("payments_implausible_timestamps_total") == 2
+    assert registry.get_sample_value("payment_visible_duration_seconds_count") == 2
+    # From the two good ones on, however long this took.
+    seconds = registry.get_sample_value("payment_visible_duration_seconds_sum")
+    assert seconds is not None
+    assert 1.5 <= seconds <= 2 * (time.time() - now_ms / 1000) + 1.6

@@ -3,6 +3,7 @@
 import re
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,14 @@ def lag(flow: Flow) -> int:
     return sum(each["lag"] or 0 for each in flow.health().get("partitions", {}).values())
 
 
+def moments(seconds: float) -> Iterator[float]:
+    """Pause between them, until so much time has passed."""
+    until_s = time.monotonic() + seconds
+    while (now_s := time.monotonic()) < until_s:
+        yield now_s
+        time.sleep(0.05)
+
+
 def fault_of(flow: Flow) -> dict[str, str]:
     [fault] = [entry for entry in flow.entries if entry["event"] == "fault"]
     return fault
@@ -55,13 +64,15 @@ def test_a_client_that_stops_fetching_is_seen_and_ends_the_process(
     kafka: Cluster, topics: Topics, tmp_path: Path
 ) -> None:
     """Its own idea of where the partitions end is as old as its last answer."""
-    with Flow(kafka, topics, tmp_path, environ=environ(tmp_path), snapshot_interval="1") as flow:
+    seconds = environ(tmp_path, 2 * STALLED_S)
+    with Flow(kafka, topics, tmp_path, environ=seconds, snapshot_interval="1") as flow:
         send(kafka, topics, mixed_requests(COUNT, seed=1))
         flow.wait_until_decided(COUNT)
         flow.wait_until_ready()
         stop_fetching(flow, tmp_path)
         send(kafka, topics, mixed_requests(COUNT, seed=2))
         flow.wait(lambda: lag(flow) == COUNT, 20, "behind")
+        assert {lag(flow) for _ in moments(2.5)} == {COUNT}, "in all epochs"
         flow.wait(lambda: flow.get("/ready")[0] == 503, 20, "unready")
         assert "partitions whose client delivers nothing" in flow.get("/ready")[1]
         assert (lag(flow), flow.health()["status"]) == (COUNT, "not_reading")

@@ -1,0 +1,34 @@
+"""Records with timestamps that cannot be true, as senders with a broken clock write them."""
+
+from pathlib import Path
+
+from confluent_kafka import Producer
+from invariants import check
+from kafkatest import Cluster
+from product import Flow, Topics, request
+
+SLOW = {"SIMULATED_LATENCY": "3s"}
+
+
+def lag_s(flow: Flow) -> float:
+    """The largest lag in seconds that it shows."""
+    samples = [line for line in flow.metrics().splitlines() if "lag_seconds{" in line]
+    return max((float(line.rpartition(" ")[2]) for line in samples), default=0.0)
+
+
+def test_a_record_of_1970_is_decided_and_pages_nobody(kafka: Cluster, tmp_path: Path) -> None:
+    """While it waits for the gateway, it has waited since it was read, not for half a century."""
+    topics = Topics.fresh(kafka)
+    with Flow(kafka, topics, tmp_path, environ=SLOW) as flow:
+        flow.wait_until_ready()
+        sender = Producer({"bootstrap.servers": kafka.bootstrap})
+        sender.produce(topics.requested, request("pay-1"), partition=0, timestamp=1000)
+        assert sender.flush(10) == 0
+        flow.wait(lambda: lag_s(flow) > 0, 20, "waiting")
+        assert lag_s(flow) < 3600
+        flow.wait_until_decided(1)
+        counted = [line for line in flow.metrics().splitlines() if "implausible" in line]
+        assert "payments_implausible_timestamps_total 1.0" in counted
+        assert "payment_visible_duration_seconds_count 0.0" in flow.metrics()
+        assert flow.terminate() == 0
+    assert check(kafka, topics).problems == []

@@ -10,13 +10,17 @@ from collections.abc import Mapping
 
 _TIMEOUT_S = 4.0
 _PORT = 3000
+_ALL = ("", "0.0.0.0", "::")  # noqa: S104  (the addresses that include 127.0.0.1)
 
 
 def alive(environ: Mapping[str, str]) -> bool:
-    """Ask `/live` on the `PORT` of the environment; no answer is a no."""
+    """Ask `/live` on the `HOST` and `PORT` of the environment; no answer is a no."""
     port = int(environ.get("PORT", "").strip() or _PORT)
+    host = environ.get("HOST", "").strip()
+    if host in _ALL:
+        host = "127.0.0.1"
     # http.client, not urllib: it does not go through a proxy named in the environment.
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_S)
+    connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
     try:
         connection.request("GET", "/live")
         return connection.getresponse().status == http.client.OK

@@ -1,5 +1,6 @@
 """The kinds of values an environment variable can hold: text in, value out, and back."""
 
+import ipaddress
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -138,6 +139,13 @@ def brokers() -> Kind:
         return ",".join(addresses)
 
     return Kind("host:port[,host:port...] with IPv6 addresses in brackets", parse)
+
+
+def address() -> Kind:
+    """An IP address of either version; not a name, which may stand for several."""
+    return Kind(
+        "an IP address, such as 127.0.0.1 or ::1", lambda text: str(ipaddress.ip_address(text))
+    )
 
 
 def readable_file() -> Kind:

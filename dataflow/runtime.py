@@ -176,7 +176,9 @@ def _start(running: Launch) -> Runtime:
         runtime.metrics.registry.register(StoreMetrics(running.recovery_dir))
         runtime.spool = Spool(running.recovery_dir / f".spool-{running.process_id}")
     runtime.lifecycle.handle_signals()
-    sidecar = Sidecar.start(runtime.status, runtime.metrics, settings.port, settings.metrics_port)
+    sidecar = Sidecar.start(
+        runtime.status, runtime.metrics, settings.port, settings.metrics_port, settings.host
+    )
     _log.info("sidecar listens", port=sidecar.port, metrics_port=sidecar.metrics_port)
     runtime.cluster = cluster.inspect(settings.kafka)
     runtime.status.broker_up()

@@ -64,6 +64,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     gateway: GatewaySettings
     lanes: int
     dedupe_window_ms: int
+    host: str | None
+    """None for all addresses."""
     port: int
     metrics_port: int
     liveness_timeout_s: float

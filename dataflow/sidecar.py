@@ -43,6 +43,8 @@ _HEADERS = [
 _POLICY = "default-src 'none'; frame-ancestors 'none'"
 """Of every answer but the status page, which has its own: a browser would apply both."""
 _BACKLOG = 256
+_NO_IPV6 = frozenset({errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.EADDRNOTAVAIL})
+"""How a machine says that it has none: not compiled in, switched off at boot, or switched off."""
 _REQUEST_HEAD_MAX_BYTES = 16 * 1024
 _Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -192,9 +194,12 @@ class Sidecar:
         metrics: Metrics,
         port: int,
         metrics_port: int,
-        host: str = "0.0.0.0",  # noqa: S104  (probes and scrapes come from outside the container)
+        host: str | None = None,
     ) -> Self:
         """Listen on both ports before this returns, then serve them from a thread.
+
+        Without `host` on every address, of IPv6 and IPv4 alike: which of them probes and scrapes
+        come by is the cluster's choice.
 
         Raises:
             StartRefusedError: A port is taken or not ours to use. Neither is then left open.
@@ -254,18 +259,35 @@ def _server(app: Starlette) -> Server:
     )
 
 
-def _listen(host: str, port: int, variable: str) -> socket.socket:
+def _listen(host: str | None, port: int, variable: str) -> socket.socket:
+    if host is None:
+        try:
+            return _listener("::", port)
+        except (OSError, OverflowError) as error:
+            if not isinstance(error, OSError) or error.errno not in _NO_IPV6:
+                raise StartRefusedError(_problem(error, "::", port, variable)) from error
+        host = "0.0.0.0"  # noqa: S104  (probes and scrapes come from outside the container)
+    try:
+        return _listener(host, port)
+    except (OSError, OverflowError) as error:
+        raise StartRefusedError(_problem(error, host, port, variable)) from error
+
+
+def _listener(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
+    if host == "::":
+        # IPv4 as well, whatever the machine's default is.
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     # A restart must not wait for the last run's connections to time out.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
         # Now, not in the thread: of two processes that bind, only one may listen.
         listener.listen(_BACKLOG)
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError):
         listener.close()
-        raise StartRefusedError(_problem(error, host, port, variable)) from error
+        raise
     return listener
 
 
@@ -278,4 +300,7 @@ def _problem(error: OSError | OverflowError, host: str, port: int, variable: str
         )
     if code == errno.EACCES:
         return f"{variable}: port {port} needs privileges; set {variable} to 1024 or above"
-    return f"{variable}: cannot listen on {host} port {port} ({error}); set {variable} to another"
+    return (
+        f"{variable}: cannot listen on {host} port {port} ({error}); "
+        f"set {variable} or HOST to another"
+    )

@@ -286,6 +286,13 @@ GATEWAY = (
 
 PROCESS = (
     Variable(
+        "HOST",
+        "host",
+        kinds.address(),
+        "Address that both ports listen on; every address, IPv6 and IPv4, when unset.",
+        example="127.0.0.1",
+    ),
+    Variable(
         "PORT",
         "port",
         kinds.whole_number(1, 65_535),

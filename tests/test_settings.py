@@ -47,6 +47,7 @@ def test_the_defaults() -> None:
     assert defaults.kafka.message_max_bytes == 1_048_576
     assert defaults.lanes == 8
     assert defaults.dedupe_window_ms == 7 * 24 * 60 * 60 * 1000
+    assert defaults.host is None
     assert (defaults.port, defaults.metrics_port) == (3000, 9090)
     assert defaults.liveness_timeout_s == 30
     assert defaults.log_level == "info"
@@ -254,6 +255,17 @@ def test_a_level_that_no_logger_has_is_refused() -> None:
     assert problem == (
         "LOG_LEVEL: expected one of debug, info, warning, error, got 'loud'; "
         "example: LOG_LEVEL=info"
+    )
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::", "::1", "fd00::7"])  # noqa: S104
+def test_the_address_to_listen_on_is_an_ip_address(host: str) -> None:
+    assert settings(HOST=host).host == host
+    (problem,) = problems(HOST="localhost")
+    assert problem.startswith("HOST: expected an IP address, ")
+    assert problem.endswith(
+        "got 'localhost' ('localhost' does not appear to be an IPv4 or IPv6 "
+        "address); example: HOST=127.0.0.1"
     )
 
 

@@ -1,5 +1,6 @@
 """The probes and the metrics over real sockets, as Kubernetes and Prometheus ask for them."""
 
+import errno
 import gzip
 import http.client
 import json
@@ -58,9 +59,14 @@ class Reply:
 
 
 def ask(
-    port: int, path: str, *, method: str = "GET", headers: dict[str, str] | None = None
+    port: int,
+    path: str,
+    *,
+    method: str = "GET",
+    headers: dict[str, str] | None = None,
+    host: str = LOOPBACK,
 ) -> Reply:
-    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=20)
+    connection = http.client.HTTPConnection(host, port, timeout=20)
     try:
         connection.request(method, path, headers=headers or {})
         response = connection.getresponse()
@@ -318,6 +324,58 @@ class TestStart:
             Sidecar.start(status, metrics, 0, 0, host="192.0.2.1")
         with pytest.raises(StartRefusedError, match="METRICS_PORT: cannot listen"):
             Sidecar.start(status, metrics, 0, 70_000, host=LOOPBACK)
+
+    def answers(self, sidecar: Sidecar) -> list[str]:
+        """The loopback addresses on which both ports answer; the sidecar is then stopped."""
+        found = []
+        for host in (LOOPBACK, "::1"):
+            try:
+                assert ask(sidecar.port, "/live", host=host).status == 200
+                assert ask(sidecar.metrics_port, "/metrics", host=host).status == 200
+                found.append(host)
+            except ConnectionRefusedError:
+                pass
+        sidecar.stop()
+        return found
+
+    @pytest.mark.parametrize(
+        ("host", "on"),
+        [
+            (None, [LOOPBACK, "::1"]),
+            ("::", [LOOPBACK, "::1"]),
+            ("0.0.0.0", [LOOPBACK]),  # noqa: S104
+            (LOOPBACK, [LOOPBACK]),
+            ("::1", ["::1"]),
+        ],
+    )
+    def test_it_listens_where_it_is_told_to_and_by_default_everywhere(
+        self, status: Status, metrics: Metrics, host: str | None, on: list[str]
+    ) -> None:
+        assert self.answers(Sidecar.start(status, metrics, 0, 0, host)) == on
+
+    @pytest.mark.parametrize("step", ["socket", "bind"])
+    def test_without_ipv6_it_listens_on_ipv4(
+        self, status: Status, metrics: Metrics, step: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Not compiled in, or switched off by `net.ipv6.conf.all.disable_ipv6`."""
+
+        class WithoutIPv6(socket.socket):
+            def __init__(self, family: int, *args: Any, **kwargs: Any) -> None:
+                if step == "socket" and family == socket.AF_INET6:
+                    raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+                super().__init__(family, *args, **kwargs)
+
+            def bind(self, address: Any) -> None:
+                if self.family == socket.AF_INET6:
+                    raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
+                super().bind(address)
+
+        with monkeypatch.context() as without:
+            without.setattr(socket, "socket", WithoutIPv6)
+            sidecar = Sidecar.start(status, metrics, 0, 0)
+            with pytest.raises(StartRefusedError, match="PORT: cannot listen on ::1 port 0"):
+                Sidecar.start(status, metrics, 0, 0, "::1")
+        assert self.answers(sidecar) == [LOOPBACK]
 
     def test_it_listens_before_it_returns(self, status: Status, metrics: Metrics) -> None:
         for _ in range(5):

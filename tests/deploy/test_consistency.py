@@ -45,6 +45,7 @@ OF_BYTEWAX = {
     "BYTEWAX_HOSTFILE_PATH",
 }
 NOT_SET = {
+    "HOST": "every address, whichever the cluster's probes and scrapes come by",
     "KAFKA_SASL_USERNAME": "its _FILE is",
     "KAFKA_SASL_PASSWORD": "its _FILE is",
     "KAFKA_SSL_CERTIFICATE_LOCATION": "only for mutual TLS, instead of SCRAM",
@@ -206,6 +207,19 @@ def test_the_image_asks_the_default_port() -> None:
     ):
         alive.alive({})
     assert connection.call_args.args == ("127.0.0.1", int(port))
+
+
+@pytest.mark.parametrize(
+    ("host", "asked"),
+    [("0.0.0.0", "127.0.0.1"), ("::", "127.0.0.1"), ("::1", "::1"), ("10.0.0.7", "10.0.0.7")],  # noqa: S104
+)
+def test_the_image_asks_where_the_service_listens(host: str, asked: str) -> None:
+    with (
+        patch("http.client.HTTPConnection", side_effect=AssertionError) as connection,
+        pytest.raises(AssertionError),
+    ):
+        alive.alive({"HOST": host, "PORT": "3999"})
+    assert connection.call_args.args == (asked, 3999)
 
 
 # ---- Kafka ----

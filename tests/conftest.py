@@ -15,9 +15,27 @@ import pytest
 from explore import load_profile
 from kafkatest import Broker, Cluster, SecureBroker, distribution
 
+from dataflow.variables import VARIABLES
+
+BROKERS = "KAFKA_TEST_BROKERS"
+
+
+def _forget_leftovers() -> None:
+    """Take from the environment what is there for the product, and would reach it in the tests."""
+    names = {name for each in VARIABLES for name in (each.name, f"{each.name}_FILE", each.synonym)}
+    for name in list(os.environ):
+        if (name in names or name.startswith(("KAFKA_", "BYTEWAX_"))) and name != BROKERS:
+            del os.environ[name]
+    # Nothing that a test starts is behind a proxy.
+    for name in ("no_proxy", "NO_PROXY"):
+        kept = os.environ.get(name)
+        os.environ[name] = ",".join([*([kept] if kept else []), "localhost", "127.0.0.1"])
+
+
+_forget_leftovers()
 load_profile()
 
-EXTERNAL = os.environ.get("KAFKA_TEST_BROKERS")
+EXTERNAL = os.environ.get(BROKERS)
 CI = os.environ.get("CI") == "true"
 FIXTURES = frozenset({"kafka", "kafka_control", "secure_kafka"})
 FORBIDDEN = "skipped, which CI does not allow: "

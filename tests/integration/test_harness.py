@@ -228,7 +228,13 @@ def run_without_java(
     return subprocess.run(
         [*command, "--numprocesses", workers, "test_it.py"],
         cwd=tmp_path,
-        env={**kept, "PYTHONPATH": str(TESTS), "PATH": "", "JAVA_HOME": "/nowhere", **env},
+        env={
+            **kept,
+            "PYTHONPATH": f"{TESTS}:{TESTS.parent}",
+            "PATH": "",
+            "JAVA_HOME": "/nowhere",
+            **env,
+        },
         capture_output=True,
         text=True,
         check=False,
@@ -254,6 +260,25 @@ def test_no_port_is_given_to_two_processes(tmp_path: Path) -> None:
 
 
 NEEDS_KAFKA = "def test_no_payment_is_lost(kafka): pass"
+
+
+LEFTOVERS = """
+import os, urllib.request
+def test_they_are_gone():
+    gone = {"KAFKA_BROKERS", "KAFKA_SASL_PASSWORD_FILE", "BYTEWAX_ADDRESSES", "LANES", "NODE_ENV"}
+    assert not gone & os.environ.keys()
+    assert urllib.request.proxy_bypass("127.0.0.1")
+    assert urllib.request.proxy_bypass("kept")
+"""
+
+
+def test_variables_that_the_shell_has_for_the_product_do_not_reach_the_tests(
+    tmp_path: Path,
+) -> None:
+    product = dict.fromkeys(("KAFKA_BROKERS", "KAFKA_SASL_PASSWORD_FILE", "LANES", "NODE_ENV"), "x")
+    shell = product | {"BYTEWAX_ADDRESSES": "x", "http_proxy": "http://127.0.0.1:9"}
+    done = run_without_java(tmp_path, LEFTOVERS, **shell, no_proxy="kept")
+    assert done.returncode == 0, done.stdout
 
 
 NEEDS_A_BROWSER = """

@@ -7,9 +7,9 @@ import json
 import signal
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -251,22 +251,31 @@ class TestMetrics:
         self, sidecar: Sidecar, metrics: Metrics
     ) -> None:
         renderings = 0
+        all_have_asked = threading.Event()
 
         def count() -> list[Metric]:
             nonlocal renderings
             renderings += 1
-            time.sleep(0.2)
+            all_have_asked.wait(60)
             return []
 
         metrics.registry.register(Collecting(count))
-        together = threading.Barrier(200)
+        asked = threading.Semaphore(0)
 
         def scrape(_: int) -> Reply:
-            together.wait(20)
-            return ask(sidecar.metrics_port, "/metrics")
+            connection = http.client.HTTPConnection(LOOPBACK, sidecar.metrics_port, timeout=90)
+            with closing(connection):
+                connection.request("GET", "/metrics")
+                asked.release()
+                response = connection.getresponse()
+                return Reply(response.status, response.headers, response.read())
 
         with ThreadPoolExecutor(200) as pool:
-            replies = list(pool.map(scrape, range(200)))
+            scrapes = pool.map(scrape, range(200))
+            for _ in range(200):
+                asked.acquire()
+            all_have_asked.set()
+            replies = list(scrapes)
         assert {reply.status for reply in replies} == {200}
         assert all(b"payments_processed_total" in reply.body for reply in replies)
         assert renderings < 20

@@ -20,7 +20,7 @@ from typing import Any
 
 Event = dict[str, Any]
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-DEADLINE_S = 30.0
+DEADLINE_S = 120.0
 _FREE_FD = 10
 
 

@@ -57,7 +57,7 @@ def inspect(kafka: KafkaSettings) -> Cluster:
         for name in wanted
         if _topic_problem(metadata, name)
     ]
-    problems = problems or list(_too_small(admin, kafka))
+    problems = problems or list(_unfit(admin, kafka))
     if problems:
         raise StartRefusedError("\n".join(problems))
     partitions = sorted(metadata.topics[kafka.topic_requested].partitions)
@@ -76,23 +76,32 @@ class _Said:
             self.hangup = text.rpartition("]: ")[2]
 
 
-def _too_small(admin: AdminClient, kafka: KafkaSettings) -> Iterator[str]:
-    """Output topics that would refuse our largest records, and so end the process each time."""
+def _unfit(admin: AdminClient, kafka: KafkaSettings) -> Iterator[str]:
+    """Output topics that would refuse some of our records, and so end the process each time."""
     outputs = [kafka.topic_processed, kafka.topic_failed, kafka.topic_audit]
     wanted = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in outputs]
     answers = admin.describe_configs(wanted, request_timeout=_CONFIG_TIMEOUT_S)
     for resource, answer in answers.items():
         try:
-            most = int(answer.result()["max.message.bytes"].value)
+            found = answer.result()
+            most, cleanup = int(found["max.message.bytes"].value), found["cleanup.policy"].value
         except (KafkaException, KeyError, TypeError, ValueError) as error:
             # Not everybody may read it.
-            _log.debug("max.message.bytes is not known", topic=resource.name, error=str(error))
+            _log.debug("topic settings are not known", topic=resource.name, error=str(error))
             continue
         if most < kafka.message_max_bytes:
             yield (
                 f"topic {resource.name}: takes records of at most {most} bytes"
                 f" (max.message.bytes), less than KAFKA_MESSAGE_MAX_BYTES"
                 f" ({kafka.message_max_bytes}); raise the one, or lower the other"
+            )
+        if "compact" in cleanup:
+            yield (
+                f"topic {resource.name}: is compacted (cleanup.policy={cleanup}), so it refuses"
+                " records without a key, as those of requests without a readable paymentId are; and"
+                " of a payment's events it would keep the last one only. Let it delete by age:\n "
+                f" kafka-configs.sh --entity-type topics --entity-name {resource.name} --alter"
+                f" --add-config cleanup.policy=delete --bootstrap-server {kafka.brokers}"
             )
 
 

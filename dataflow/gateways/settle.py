@@ -57,7 +57,8 @@ async def settle(
         if clock() + pause_s >= ends_s:
             raise GatewayFaultError(
                 f"no answer from the gateway for {len(waiting)} of {len(requests)} requests "
-                f"within {deadline_s:g} s; last reason: {reason}"
+                f"within {deadline_s:g} s; last reason: {reason}; one of them is paymentId "
+                f"{quoted(requests[waiting[-1]].payment_id)}"
             )
         if on_wait is not None:
             on_wait(len(waiting), pause_s, reason)

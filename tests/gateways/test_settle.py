@@ -166,6 +166,7 @@ def test_after_the_deadline_it_gives_up_with_the_number_and_the_last_reason() ->
     error = fault(gateway, make_requests(3), time=time)
     assert str(error) == (
         "no answer from the gateway for 2 of 3 requests within 30 s; last reason: HTTP 429"
+        "; one of them is paymentId pay_2"
     )
     assert sum(time.pauses_s) < 30
     assert len(gateway.asked) == len(time.pauses_s) + 1 == 12

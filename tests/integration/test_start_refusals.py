@@ -27,7 +27,10 @@ from dataflow.connectors.cluster import inspect
 from dataflow.errors import StartRefusedError
 from dataflow.settings import Settings
 
-GROUP_TOOL = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
+TOOLS = {
+    "kafka-consumer-groups.sh": "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
+    "kafka-configs.sh": "kafka.admin.ConfigCommand",
+}
 COUNT = 600
 
 
@@ -70,10 +73,9 @@ def crash(kafka: Cluster, topics: Topics, directory: Path, at: str) -> None:
 def execute_remedy(kafka: Cluster, refusal: str) -> None:
     """Run the command that the refusal tells to run."""
     script, *args = shlex.split(refusal.splitlines()[-1])
-    assert script == "kafka-consumer-groups.sh"
     at = args.index("--bootstrap-server")
     assert args[at + 1] == kafka.bootstrap
-    kafka.tool(GROUP_TOOL, *args[:at], *args[at + 2 :])
+    kafka.tool(TOOLS[script], *args[:at], *args[at + 2 :])
 
 
 # ---- settings and ports ----
@@ -193,6 +195,25 @@ def test_output_topics_that_take_smaller_records_than_we_may_write(kafka: Cluste
         f"topic {topic}" for topic in topics.outputs
     ]
     assert all("less than KAFKA_MESSAGE_MAX_BYTES (100001)" in line for line in lines)
+
+
+@pytest.mark.parametrize("policy", ["compact", "compact,delete"])
+def test_compacted_output_topics_and_the_remedy(
+    policy: str, kafka: Cluster, tmp_path: Path
+) -> None:
+    """They refuse records without a key, and some of ours have none."""
+    topics = Topics(f"t{uuid.uuid4().hex[:8]}")
+    processed, failed, audit = topics.outputs
+    kafka.create_topics({topics.requested: 1, processed: 1, audit: 1})
+    kafka.create_topics({failed: 1}, {"cleanup.policy": policy})
+    send(kafka, topics, iter([b"{", request("pay-1")]), partitions=1)
+    with Flow(kafka, topics, tmp_path) as flow:
+        refusal = flow.refusal()
+    assert refusal.startswith(f"topic {failed}: is compacted (cleanup.policy={policy})")
+
+    execute_remedy(kafka, refusal)
+    run_until_decided(kafka, topics, tmp_path, 2)
+    assert check(kafka, topics).problems == []
 
 
 def test_no_broker(kafka: Cluster, nowhere: Topics, tmp_path: Path) -> None:

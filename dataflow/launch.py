@@ -63,6 +63,13 @@ class Launch(Struct, frozen=True, kw_only=True):
         """As all workers of the cluster together close them."""
         return Epochs(self.snapshot_interval_s, shared=self.workers * self.processes > 1)
 
+    @property
+    def store_bytes(self) -> int:
+        """The size of the recovery store that this process is to load; 0 if it has none."""
+        if self.recovery_dir is None or self.process_id > 0:
+            return 0
+        return sum(path.stat().st_size for path in self.recovery_dir.glob("part-*.sqlite3"))
+
     @classmethod
     def read(cls, argv: Sequence[str], environ: Mapping[str, str]) -> "Launch":
         """From the arguments, which win, and the variables of `python -m bytewax.run`."""

@@ -349,8 +349,8 @@ def _state(status: Status, input_topic: str) -> Iterator[Metric]:
     )
     yield GaugeMetricFamily(
         "payments_kafka_reachable",
-        "1 unless no broker can be reached.",
-        value=int(status.kafka_reachable is not False),
+        "1 if a broker answered last time; 0 until one has.",
+        value=int(status.kafka_reachable is True),
     )
     yield GaugeMetricFamily(
         "payments_live", "1 when /live answers 200.", value=int(status.live()[0])

@@ -11,9 +11,10 @@ from dataflow import __version__, faults, gateways, heap, launch, logs
 from dataflow.batches import Outgoing
 from dataflow.certificates import CertificateMetrics
 from dataflow.connectors import cluster
+from dataflow.connectors.patience import Patience
 from dataflow.connectors.sink import KafkaSink
-from dataflow.connectors.source import KafkaSource
-from dataflow.connectors.trail import AuditTrail
+from dataflow.connectors.source import ASK_MOST_S, KafkaSource
+from dataflow.connectors.trail import LONGEST_S, AuditTrail
 from dataflow.core.epochs import Epochs
 from dataflow.core.memory import Trail, no_trail
 from dataflow.core.times import StreamTimes
@@ -43,6 +44,12 @@ _UNUSED = {
     "GATEWAY": "simulated",
 }
 """What is required, for a graph that is built to be drawn: neither is ever connected to."""
+_GRACE_S = 5.0
+"""How long after its deadline a wait may still end."""
+_STARTUP_GRACE_S = 120.0
+"""Until the first epoch has closed, with an empty recovery store."""
+_LOAD_BYTES_PER_S = 10e6
+"""How fast the engine loads the store, at the least."""
 
 
 class Runtime:
@@ -62,13 +69,7 @@ class Runtime:
         self.max_request_bytes = kafka.message_max_bytes - EVENT_OVERHEAD_BYTES
         # Each of them then has the whole deadline for itself.
         self.gateway_batch = settings.gateway.concurrency
-        self.status = Status(
-            version=__version__,
-            liveness_timeout_s=settings.liveness_timeout_s,
-            recovery_dir=running.recovery_dir if running else None,
-            gateway=settings.gateway.name,
-            environment=settings.app_env,
-        )
+        self.status = _status(settings, running)
         self.metrics = Metrics(
             self.status,
             input_topic=kafka.topic_requested,
@@ -121,7 +122,7 @@ class Runtime:
 
     def charge(self, requests: list[PaymentRequest]) -> list[Approved | Declined]:
         """Have the gateway settle a batch; blocks until every request has its final reply."""
-        with self.status.waiting("payment gateway"):
+        with self.status.waiting("payment gateway", self.settings.gateway.deadline_s + _GRACE_S):
             return self.gateway.settle(requests)
 
     def _close_engine_metrics(self) -> None:
@@ -164,25 +165,25 @@ def _start(running: Launch) -> Runtime:
             "the simulated gateway approves payments that nobody charges; GATEWAY selects another"
         )
     _refuse_misfits(settings, running)
+    runtime = Runtime(settings, running)
+    runtime.lifecycle.handle_signals()
     # The descriptor is never closed: the lock is held until the process ends.
     launch.prepare_recovery(running)
     if running.recovery_dir is not None:
         # The engine wants to write a file; here it leaves no trace elsewhere.
         os.environ.setdefault("BYTEWAX_DATAFLOW_API_CACHE_PATH", str(running.recovery_dir))
     api_port = prepare_engine_api(os.environ)
-    runtime = Runtime(settings, running)
     runtime.metrics.registry.register(CertificateMetrics(settings.kafka))
     if running.recovery_dir is not None:
         runtime.metrics.registry.register(StoreMetrics(running.recovery_dir))
         runtime.spool = Spool(running.recovery_dir / f".spool-{running.process_id}")
-    runtime.lifecycle.handle_signals()
     sidecar = Sidecar.start(
         runtime.status, runtime.metrics, settings.port, settings.metrics_port, settings.host
     )
     _log.info("sidecar listens", port=sidecar.port, metrics_port=sidecar.metrics_port)
-    runtime.cluster = cluster.inspect(settings.kafka)
-    runtime.status.broker_up()
-    runtime.trail = AuditTrail(settings.kafka, runtime.status).claims
+    patience = Patience(runtime.status, runtime.lifecycle)
+    runtime.cluster = _find_cluster(runtime, patience)
+    runtime.trail = AuditTrail(settings.kafka, runtime.status, patience).claims
     _refuse_idle_processes(runtime.cluster, settings, running)
     if api_port is not None:
         runtime.engine_metrics = EngineMetrics(api_port)
@@ -192,7 +193,51 @@ def _start(running: Launch) -> Runtime:
     ).start()
     faults.end_process_on_fault(lambda: launch.full_disk(running))
     launch.restart_when_asked(runtime.lifecycle)
+    if running.processes > 1:
+        runtime.status.await_peers()
     return runtime
+
+
+def _status(settings: Settings, running: Launch | None) -> Status:
+    running = running or Launch.read([], {})
+    return Status(
+        version=__version__,
+        liveness_timeout_s=settings.liveness_timeout_s,
+        startup_grace_s=_STARTUP_GRACE_S + running.store_bytes / _LOAD_BYTES_PER_S,
+        recovery_dir=running.recovery_dir,
+        gateway=settings.gateway.name,
+        environment=settings.app_env,
+        processes=running.processes,
+        peers_wait_s=_longest_wait_s(settings),
+    )
+
+
+def _find_cluster(runtime: Runtime, patience: Patience) -> cluster.Cluster:
+    """Look at the cluster; for as long as no broker answers, wait for one."""
+
+    def sit_out(reason: str) -> None:
+        runtime.status.broker_down(reason)
+        patience.sit_out(reason)
+
+    found = cluster.inspect(runtime.settings.kafka, sit_out)
+    patience.answered()
+    runtime.status.broker_up()
+    return found
+
+
+def _longest_wait_s(settings: Settings) -> float:
+    """The longest that any process may wait in one epoch; then all others wait for it.
+
+    That is, but for the restore of remembered ids, which has a bound of its own: a batch of charges
+    and its commit; at a start, the end of the previous run's transactions and the replay; or the
+    audit trail.
+    """
+    transaction_s = settings.kafka.transaction_timeout_ms / 1000
+    return max(
+        settings.gateway.deadline_s + transaction_s + _GRACE_S,
+        2 * transaction_s + ASK_MOST_S,
+        LONGEST_S,
+    )
 
 
 def _refuse_misfits(settings: Settings, running: Launch) -> None:

@@ -19,6 +19,7 @@ from dataflow.core.silence import Silence, Stall
 from dataflow.restores import Restores, Restoring
 
 _REASON_MAX_CHARS = 300
+_AWAITS_PEERS = "waiting for the other processes of the cluster to start"
 
 
 def _age_s(since: float | None, now: float) -> float | None:
@@ -143,6 +144,7 @@ class Status:
         self._peers_wait_s = peers_wait_s if processes > 1 else 0.0
         self._restores = Restores(processes, monotonic, self._on_restored)
         self._restored_at: float | None = None
+        self._awaits_peers = False
 
     # ---- written by the source and the sink ----
 
@@ -300,6 +302,16 @@ class Status:
         with self._lock:
             self._replayed += count
 
+    def await_peers(self) -> None:
+        """The engine waits for the other processes of the cluster, for as long as they need."""
+        self._awaits_peers = True
+
+    def flow_began(self) -> None:
+        """All processes are there: the engine runs the flow."""
+        with self._lock:
+            self._awaits_peers = False
+            self._progress_at = self._monotonic()
+
     def _on_restored(self) -> None:
         with self._lock:
             self._restored_at = self._progress_at = self._monotonic()
@@ -433,26 +445,27 @@ class Status:
         idle_s = now - self._progress_at
         if idle_s <= self._timeout_s:
             return True, "making progress"
-        if excuse := self._excuse(now, idle_s):
+        if excuse := next(self._excuses(now, idle_s), None):
             return True, excuse
         overdue = sorted({what for what, _ in self._waits.values()})
         stuck = f", still waiting for {', '.join(overdue)}" if overdue else ""
         return False, f"no epoch closed for {idle_s:.0f} s (limit {self._timeout_s:g} s){stuck}"
 
-    def _excuse(self, now: float, idle_s: float) -> str | None:
-        """Why no epoch has closed for so long, if a restart would not help."""
+    def _excuses(self, now: float, idle_s: float) -> Iterator[str]:
+        """Why no epoch has closed for so long, where a restart would not help."""
         if self._epoch_at is None and idle_s <= self._grace_s:
-            return "starting"
+            yield "starting"
+        if self._awaits_peers:
+            yield _AWAITS_PEERS
         pending = {what for what, until in self._waits.values() if now <= until}
         if pending:
-            return f"waiting for {', '.join(sorted(pending))}"
+            yield f"waiting for {', '.join(sorted(pending))}"
         if (restored := self._restores.so_far).under_way and idle_s <= self._restores.allowed_s:
-            return str(restored)
+            yield str(restored)
         if self._broker is False:
-            return f"Kafka is unreachable: {self._broker_reason}"
+            yield f"Kafka is unreachable: {self._broker_reason}"
         if self._peers_wait_s and idle_s <= self._timeout_s + self._peers_may_take_s():
-            return "waiting for the other processes of the cluster to close the epoch"
-        return None
+            yield "waiting for the other processes of the cluster to close the epoch"
 
     def _peers_may_take_s(self) -> float:
         """How long after its own work a process may wait for the others."""
@@ -463,6 +476,8 @@ class Status:
         missing = []
         if self._draining:
             missing.append("draining")
+        if self._awaits_peers:
+            missing.append(_AWAITS_PEERS)
         if not self._expected:
             missing.append("partitions not assigned yet")
         replaying = [str(n) for n, entry in sorted(self._partitions.items()) if not entry.live]

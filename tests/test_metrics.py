@@ -160,6 +160,8 @@ def test_what_the_status_knows_is_shown_as_it_is_now(metrics: Metrics, status: S
     status.replayed(9)
     with status.restoring(50) as restoring:
         restoring.advance(42)
+    assert samples(metrics)["payments_kafka_reachable"] == 0, "no broker has answered yet"
+    status.broker_up()
     seen = samples(metrics)
     assert seen['kafka_consumer_lag{partition="7",topic="requested"}'] == 5
     assert 'kafka_consumer_lag{partition="0",topic="requested"}' not in seen

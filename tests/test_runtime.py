@@ -1,12 +1,15 @@
 """What is refused though each setting is right in itself; that it is asked, the real flow shows."""
 
+from pathlib import Path
+
 import pytest
+from msgspec import structs
 from required import REQUIRED
 
 from dataflow.connectors.cluster import Cluster
 from dataflow.errors import SettingsError, StartRefusedError
 from dataflow.launch import Launch
-from dataflow.runtime import _refuse_idle_processes, _refuse_misfits
+from dataflow.runtime import _longest_wait_s, _refuse_idle_processes, _refuse_misfits, _status
 from dataflow.settings import Settings
 
 
@@ -101,3 +104,24 @@ def test_every_process_has_a_partition_to_read(processes: int, workers: int, eno
             _refuse_idle_processes(Cluster("c", list(range(enough - 1))), settings(), running)
         assert f"{processes} processes of {workers} workers are too many" in str(caught.value)
         assert f"the {enough - 1} partitions of payments.payment-requested" in str(caught.value)
+
+
+def test_a_process_may_wait_for_others_as_long_as_one_may_wait_by_the_settings() -> None:
+    """The gateway and a commit, or at a start the previous run's transactions and the replay."""
+    commit = {"KAFKA_TRANSACTION_TIMEOUT": "60s"}
+    assert _longest_wait_s(settings(GATEWAY_DEADLINE="30s", **commit)) == 180
+    assert _longest_wait_s(settings(GATEWAY_DEADLINE="10m", **commit)) == 665
+    assert _longest_wait_s(settings(GATEWAY_DEADLINE="30s", KAFKA_TRANSACTION_TIMEOUT="10s")) == 120
+
+
+def test_the_first_epoch_may_take_longer_with_a_large_store(tmp_path: Path) -> None:
+    def grace_s(running: Launch) -> float:
+        return _status(settings(), running)._grace_s
+
+    running = structs.replace(launch(), recovery_dir=tmp_path)
+    assert grace_s(running) == 120
+    with (tmp_path / "part-0.sqlite3").open("wb") as store:
+        store.truncate(5_000_000_000)
+    assert grace_s(running) == 620
+    assert grace_s(structs.replace(running, process_id=1)) == 120, "the store is process 0's"
+    assert grace_s(structs.replace(running, recovery_dir=None)) == 120

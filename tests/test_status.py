@@ -57,6 +57,15 @@ class TestLive:
         clock.passes(1)
         assert status.live() == (False, "no epoch closed for 121 s (limit 60 s)")
 
+    def test_its_grace_begins_when_kafka_answers(self, status: Status, clock: Clock) -> None:
+        status.broker_down("all brokers are down")
+        clock.passes(3600)
+        status.broker_up()
+        clock.passes(STARTUP_GRACE_S)
+        assert status.live() == (True, "starting")
+        clock.passes(1)
+        assert not status.live()[0]
+
     def test_closing_epochs_is_what_counts(self, status: Status, clock: Clock) -> None:
         status.epoch_closed()
         clock.passes(LIVENESS_TIMEOUT_S)
@@ -435,10 +444,10 @@ class TestRestoring:
         status.epoch_closed()
         with status.restoring(100_000_000) as restoring:
             restoring.advance(41_000_000)
-            clock.passes(560)
+            clock.passes(1060)
             assert status.live() == (True, "41,000,000 of 100,000,000 remembered ids restored")
             clock.passes(1)
-            assert status.live() == (False, "no epoch closed for 561 s (limit 60 s)")
+            assert status.live() == (False, "no epoch closed for 1061 s (limit 60 s)")
 
     def test_a_few_ids_excuse_no_hang(self, status: Status, clock: Clock) -> None:
         status.epoch_closed()
@@ -539,13 +548,33 @@ class TestPeers:
         member.epoch_closed()
         with member.restoring(10_000_000):
             clock.passes(LIVENESS_TIMEOUT_S + self.PEERS_WAIT_S - 1)
-        clock.passes(LIVENESS_TIMEOUT_S + 60 + 3 * 50)
+        clock.passes(LIVENESS_TIMEOUT_S + 60 + 3 * 100)
         assert member.live()[0]
         clock.passes(1)
         assert not member.live()[0]
         member.epoch_closed()
         clock.passes(LIVENESS_TIMEOUT_S + self.PEERS_WAIT_S + 1)
         assert not member.live()[0], "the restore is over"
+
+    def test_the_others_may_take_as_long_as_they_need_to_start(
+        self, member: Status, clock: Clock
+    ) -> None:
+        """To end this one would not bring them sooner."""
+        member.await_peers()
+        clock.passes(24 * 3600)
+        reason = "waiting for the other processes of the cluster to start"
+        assert member.live() == (True, reason)
+        assert member.ready()[1].startswith(reason)
+
+    def test_once_all_are_there_a_start_has_its_time(self, member: Status, clock: Clock) -> None:
+        member.await_peers()
+        clock.passes(24 * 3600)
+        member.flow_began()
+        assert "other processes" not in member.ready()[1]
+        clock.passes(LIVENESS_TIMEOUT_S + self.PEERS_WAIT_S)
+        assert member.live()[0]
+        clock.passes(1)
+        assert not member.live()[0]
 
     def test_alone_there_is_nobody_to_wait_for(self, clock: Clock) -> None:
         alone = Status(

@@ -7,7 +7,7 @@ from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from dataflow.connectors import config
-from dataflow.connectors.patience import patiently
+from dataflow.connectors.patience import Ask, patiently
 from dataflow.settings import KafkaSettings
 
 EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
@@ -45,7 +45,7 @@ def offsets_at(
     return {where.partition: each.result().offset for where, each in answers.items()}
 
 
-def wait_until_stable(kafka: KafkaSettings, patience_s: float) -> Behind:
+def wait_until_stable(kafka: KafkaSettings, patience_s: float, ask: Ask = patiently) -> Behind:
     """Wait until readers may pass all that is in the output topics now.
 
     Returns:
@@ -55,14 +55,15 @@ def wait_until_stable(kafka: KafkaSettings, patience_s: float) -> Behind:
     topics = (kafka.topic_processed, kafka.topic_failed, kafka.topic_audit)
 
     def latest(topic: str, level: IsolationLevel) -> dict[int, int]:
-        return patiently(
-            lambda: offsets_at(admin, topic, partitions_of(admin, topic), LATEST, level)
-        )
+        return ask(lambda: offsets_at(admin, topic, partitions_of(admin, topic), LATEST, level))
 
     ends = {topic: latest(topic, IsolationLevel.READ_UNCOMMITTED) for topic in topics}
     deadline_s = time.monotonic() + patience_s
     while True:
+        asked_s = time.monotonic()
         stable = {topic: latest(topic, IsolationLevel.READ_COMMITTED) for topic in topics}
+        # Without an answer, Kafka could not end a transaction either.
+        deadline_s += time.monotonic() - asked_s
         behind: Behind = {
             (topic, partition): (stable[topic][partition], end)
             for topic in topics

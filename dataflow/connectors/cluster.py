@@ -11,6 +11,7 @@ from confluent_kafka.admin import AdminClient, ClusterMetadata, ConfigResource
 
 from dataflow.connectors import config
 from dataflow.connectors.bounds import LATEST
+from dataflow.connectors.patience import Outage
 from dataflow.errors import StartRefusedError
 from dataflow.lifecycle import Lifecycle
 from dataflow.settings import KafkaSettings
@@ -19,6 +20,9 @@ from dataflow.status import Status
 _log = structlog.get_logger()
 
 _START_TIMEOUT_S = 15.0
+"""How long no broker may answer, where that is refused."""
+_HANGUPS_APART_S = 10.0
+"""Further apart, they are not the answer of a listener that wants something else of us."""
 _POLL_S = 0.1
 _CONFIG_TIMEOUT_S = 1.5
 _WATCH_EVERY_S = 5.0
@@ -32,25 +36,28 @@ class Cluster(NamedTuple):
     """Partitions of the request topic, ascending."""
 
 
-def inspect(kafka: KafkaSettings) -> Cluster:
+def inspect(kafka: KafkaSettings, sit_out: Callable[[str], None] | None = None) -> Cluster:
     """Look whether the cluster can be reached, lets us in, and has our topics.
 
+    Args:
+        kafka: Where, and as whom.
+        sit_out: Called about once a second with the reason, as long as no broker answers; without
+            it that is refused after a while.
+
     Raises:
-        StartRefusedError: it does not; the message names the variable that may be wrong.
+        StartRefusedError: a person must mend it; the message names the variable that may be wrong.
     """
-    errors: list[KafkaError] = []
-    # That a broker hangs up is no error to the client, only a line in its log.
-    said = _Said()
+    met = _Met()
     client = config.client(kafka, "start-check") | {
-        "error_cb": errors.append,
-        "logger": said,
+        "error_cb": met.on_error,
+        "logger": met,
         "log.connection.close": True,
     }
     try:
         admin = AdminClient(client)
     except KafkaException as error:
         raise StartRefusedError(f"Kafka client: {error.args[0].str()}") from error
-    metadata = _metadata(admin, kafka, errors, said)
+    metadata = _metadata(admin, kafka, met, sit_out)
     wanted = [kafka.topic_requested, kafka.topic_processed, kafka.topic_failed, kafka.topic_audit]
     problems = [
         f"topic {name}: {_topic_problem(metadata, name)}"
@@ -64,16 +71,38 @@ def inspect(kafka: KafkaSettings) -> Cluster:
     return Cluster(metadata.cluster_id or "", partitions)
 
 
-class _Said:
-    """A client's logger that only keeps the last hang-up."""
+class _Met:
+    """What a client has met on its way to a broker; it is the client's logger, too.
 
-    hangup: str | None = None
+    That a broker hangs up is no error to the client, only a line in its log.
+    """
+
+    def __init__(self) -> None:
+        self.errors: list[KafkaError] = []
+        self.last: KafkaError | None = None
+        self.hangup: str | None = None
+        self._hangups_s = (0.0, 0.0)  # when those without a long pause began, and the last one
+
+    def on_error(self, error: KafkaError) -> None:
+        """Take an error; that all brokers are down does not say why."""
+        self.errors.append(error)
+        if error.code() != KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001  (no public name)
+            self.last = error
 
     def log(self, _level: int, line: str, *args: object) -> None:
         """Take a line from the client."""
         text = line % args
         if "Disconnected" in text:
+            first_s, last_s = self._hangups_s
+            now_s = time.monotonic()
+            self._hangups_s = (first_s if now_s - last_s < _HANGUPS_APART_S else now_s, now_s)
             self.hangup = text.rpartition("]: ")[2]
+
+    def hangs_up_for_s(self) -> float:
+        """How long a broker has done nothing but hang up."""
+        first_s, last_s = self._hangups_s
+        is_past = time.monotonic() - last_s > _HANGUPS_APART_S
+        return 0.0 if self.hangup is None or is_past else time.monotonic() - first_s
 
 
 def _unfit(admin: AdminClient, kafka: KafkaSettings) -> Iterator[str]:
@@ -106,7 +135,7 @@ def _unfit(admin: AdminClient, kafka: KafkaSettings) -> Iterator[str]:
 
 
 def _metadata(
-    admin: AdminClient, kafka: KafkaSettings, errors: list[KafkaError], said: _Said
+    admin: AdminClient, kafka: KafkaSettings, met: _Met, sit_out: Callable[[str], None] | None
 ) -> ClusterMetadata:
     """Metadata of the cluster; an error that no retry can cure is not waited out."""
     deadline_s = time.monotonic() + _START_TIMEOUT_S
@@ -115,25 +144,38 @@ def _metadata(
             return admin.list_topics(timeout=1.0)
         except KafkaException as error:
             admin.poll(_POLL_S)
-            for found in errors:
+            for found in met.errors:
                 if hint := _hint(found, kafka):
                     raise StartRefusedError(hint) from error
-            if time.monotonic() > deadline_s:
-                if said.hangup:
-                    raise StartRefusedError(
-                        f"KAFKA_SECURITY_PROTOCOL ({kafka.security_protocol}): the broker hangs up"
-                        f" at the first request; does its listener want TLS or SASL? {said.hangup}"
-                    ) from error
-                last = errors[-1] if errors else error.args[0]
+            met.errors.clear()
+            last = _reason(met.last or error.args[0])
+            is_late = time.monotonic() > deadline_s and sit_out is None
+            # One that is just starting or stopping hangs up as well, but not for so long.
+            if met.hangs_up_for_s() > _START_TIMEOUT_S or (is_late and met.hangup):
+                raise StartRefusedError(
+                    f"KAFKA_SECURITY_PROTOCOL ({kafka.security_protocol}): the broker hangs up"
+                    f" at the first request; does its listener want TLS or SASL? {met.hangup}"
+                ) from error
+            if sit_out is not None:
+                sit_out(f"no broker of {kafka.brokers} (KAFKA_BROKERS) answers: {last}")
+            elif is_late:
                 raise StartRefusedError(
                     f"KAFKA_BROKERS: no broker of {kafka.brokers} answered within"
-                    f" {_START_TIMEOUT_S:g} s; last error: {last.str()}"
+                    f" {_START_TIMEOUT_S:g} s; last error: {last}"
                 ) from error
+
+
+def _reason(error: KafkaError) -> str:
+    if error.code() == KafkaError._RESOLVE:  # noqa: SLF001  (no public name)
+        return f"the name cannot be resolved: {error.str()}"
+    return error.str()
 
 
 def _hint(error: KafkaError, kafka: KafkaSettings) -> str | None:
     """What to look at for an error that stays; None for one that may pass."""
     text = error.str()
+    if "Disconnected" in text or "Local: " in text:
+        return None  # the connection broke while it was being made: see `_Met.hangs_up_for_s`
     if error.code() == KafkaError._AUTHENTICATION:  # noqa: SLF001  (no public name)
         return (
             f"KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD or KAFKA_SASL_MECHANISM"
@@ -174,6 +216,7 @@ class Watcher(threading.Thread):
         self._lifecycle = lifecycle
         self._wait = wait
         self._admin = AdminClient(config.client(kafka, "watcher") | {"log_level": 0})
+        self._outage = Outage("Kafka is unreachable")
 
     def run(self) -> None:
         """Look, until the process ends."""
@@ -187,10 +230,12 @@ class Watcher(threading.Thread):
             topic = self._admin.list_topics(timeout=_WATCH_EVERY_S).topics[self._topic]
         except KafkaException as error:
             self._status.broker_down(error.args[0].str())
+            self._outage.lasts(error.args[0].str())
             return
         except KeyError:
             return
         self._status.broker_up()
+        self._outage.is_over()
         self._report_ends(list(topic.partitions))
         found = len(topic.partitions)
         if found > self._partitions:

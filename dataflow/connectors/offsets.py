@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 from dataflow.connectors import config
 from dataflow.connectors.bounds import wait_until_stable
 from dataflow.connectors.names import lane_group, lanes_in, transactional_id
-from dataflow.connectors.patience import patiently
+from dataflow.connectors.patience import Ask, patiently
 from dataflow.errors import ConsumeError, Fault, StartRefusedError
 from dataflow.settings import KafkaSettings
 
@@ -41,9 +41,13 @@ class LaneOffsets:
         kafka: Where to read.
         lanes: How many lanes this run has.
         partitions: All partitions of the request topic.
+        ask: How long to wait for an answer.
     """
 
-    def __init__(self, kafka: KafkaSettings, lanes: int, partitions: Iterable[int]) -> None:
+    def __init__(
+        self, kafka: KafkaSettings, lanes: int, partitions: Iterable[int], ask: Ask = patiently
+    ) -> None:
+        self._ask = ask
         self._kafka = kafka
         self._lanes = lanes
         self._partitions = list(partitions)
@@ -102,7 +106,7 @@ class LaneOffsets:
     def _lane(self, lane: int) -> list[TopicPartition]:
         group = lane_group(self._kafka.group_id, lane)
         try:
-            found = patiently(lambda: committed_offsets(self._kafka, group, self._partitions))
+            found = self._ask(lambda: committed_offsets(self._kafka, group, self._partitions))
         except KafkaException as error:
             raise _unreadable(group, error.args[0]) from error
         return sorted(found, key=lambda each: each.partition)
@@ -116,7 +120,7 @@ class LaneOffsets:
         if self._settled:
             return
         patience_s = self._kafka.transaction_timeout_ms / 1000
-        behind = wait_until_stable(self._kafka, patience_s)
+        behind = wait_until_stable(self._kafka, patience_s, self._ask)
         if behind:
             (topic, partition), (stable, end) = min(behind.items())
             raise StartRefusedError(
@@ -130,7 +134,8 @@ class LaneOffsets:
     def _fence(self, lane: int) -> None:
         """End a lane that only the previous run had."""
         name = transactional_id(self._kafka.group_id, lane)
-        Producer(config.producer(self._kafka, name)).init_transactions(_TIMEOUT_S)
+        producer = Producer(config.producer(self._kafka, name))
+        self._ask(lambda: producer.init_transactions(_TIMEOUT_S))
 
 
 def committed_offsets(

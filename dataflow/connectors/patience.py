@@ -1,15 +1,60 @@
-"""At a start Kafka may be just coming back itself: coordinators move, leaders are elected."""
+"""At a start Kafka may be away, or just coming back: coordinators move, leaders are elected.
 
+A command that somebody waits for gives up soon (`patiently`). The flow itself waits as long as it
+takes (`Patience`): a process that ended would come back to the same outage, and its supervisor
+would start it later each time. Both are for calls that have not begun anything.
+"""
+
+import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
-from confluent_kafka import KafkaException
+import structlog
+from confluent_kafka import KafkaError, KafkaException
+
+from dataflow.lifecycle import Lifecycle
+from dataflow.status import Status
 
 _T = TypeVar("_T")
 
+_log = structlog.get_logger()
+
 _AT_MOST_S = 20.0
 _PAUSE_S = 0.3
+_LOG_EVERY_S = 30.0
+
+PASSING = {
+    KafkaError._TRANSPORT,  # noqa: SLF001  (local codes have no public names)
+    KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
+    KafkaError._TIMED_OUT,  # noqa: SLF001
+    KafkaError._RESOLVE,  # noqa: SLF001
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.REPLICA_NOT_AVAILABLE,
+    KafkaError.KAFKA_STORAGE_ERROR,
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.OFFSET_NOT_AVAILABLE,
+}
+"""Errors of brokers that are away or changing: they pass once enough brokers are back."""
+_ABSENT = PASSING | {
+    KafkaError._WAIT_COORD,  # noqa: SLF001
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.BROKER_NOT_AVAILABLE,
+    KafkaError.NETWORK_EXCEPTION,
+    KafkaError.REQUEST_TIMED_OUT,
+}
+"""The same of calls, which also need a coordinator."""
+
+
+class Ask(Protocol):
+    """How to make a call that Kafka may not be able to answer yet."""
+
+    def __call__(self, call: Callable[[], _T]) -> _T:
+        """Return what `call` returns; raise the `KafkaException` that it ends with."""
 
 
 def patiently(call: Callable[[], _T]) -> _T:
@@ -26,3 +71,89 @@ def patiently(call: Callable[[], _T]) -> _T:
             if time.monotonic() > deadline_s:
                 raise
             time.sleep(_PAUSE_S)
+
+
+class Outage:
+    """The log of an outage: at once, then at a calm rhythm, and when it is over.
+
+    Safe to use from any thread.
+    """
+
+    def __init__(self, event: str) -> None:
+        self._event = event
+        self._lock = threading.Lock()
+        self._since_s: float | None = None
+        self._logged_s = 0.0
+
+    def lasts(self, reason: str) -> None:
+        """Kafka is away at this moment."""
+        now_s = time.monotonic()
+        with self._lock:
+            if self._since_s is None:
+                self._since_s = now_s
+            elif now_s - self._logged_s < _LOG_EVERY_S:
+                return
+            self._logged_s = now_s
+            waited_s = now_s - self._since_s
+        _log.warning(self._event, reason=reason, waited_s=round(waited_s))
+
+    def is_over(self) -> None:
+        """Kafka is there."""
+        with self._lock:
+            since_s, self._since_s = self._since_s, None
+        if since_s is not None:
+            _log.info("Kafka answers", waited_s=round(time.monotonic() - since_s, 3))
+
+
+class Patience:
+    """Waits out an outage at a start: alive, not ready, with the reason in the log.
+
+    A signal ends the wait, and the process: nothing has been decided yet. Safe to use from any
+    thread.
+    """
+
+    def __init__(self, status: Status, lifecycle: Lifecycle) -> None:
+        self._status = status
+        self._lifecycle = lifecycle
+        self._outage = Outage("waiting for Kafka")
+
+    def __call__(self, call: Callable[[], _T]) -> _T:
+        """What `call` returns, tried again for as long as brokers or coordinators are away.
+
+        Raises:
+            KafkaException: another error, which has not passed for a while.
+        """
+        with self._status.waiting("Kafka"):
+            while True:
+                try:
+                    answer = patiently(lambda: self._once(call))
+                except _AbsentError as absent:
+                    self.sit_out(absent.reason)
+                    time.sleep(_PAUSE_S)
+                else:
+                    self.answered()
+                    return answer
+
+    def _once(self, call: Callable[[], _T]) -> _T:
+        try:
+            return call()
+        except KafkaException as error:
+            reason: KafkaError = error.args[0]
+            if reason.code() in _ABSENT or reason.retriable():
+                raise _AbsentError(reason.str()) from error
+            raise
+
+    def sit_out(self, reason: str) -> None:
+        """Kafka is away at this moment; does not return if a signal asks for a stop."""
+        self._lifecycle.end_if_signalled()
+        self._outage.lasts(reason)
+
+    def answered(self) -> None:
+        """Kafka is there."""
+        self._outage.is_over()
+
+
+class _AbsentError(Exception):
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)

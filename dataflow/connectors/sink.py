@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 from dataflow.batches import Outgoing, Signal, Told
 from dataflow.connectors import config
 from dataflow.connectors.names import lane_group, metadata_of, transactional_id
+from dataflow.connectors.patience import Patience
 from dataflow.core.times import StreamTimes
 from dataflow.core.timestamps import plausible
 from dataflow.errors import CommitError, Fault, FencedError
@@ -57,6 +58,7 @@ _FENCED = {
     KafkaError.INVALID_PRODUCER_EPOCH,
 }
 _SLICE_S = 1.0
+_OPENING_SLICE_S = 5.0
 _GRACE_S = 2.0
 """How long a commit may be late before the client is given up."""
 _COMMITS_AT_ONCE = 16
@@ -129,6 +131,7 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
         on_close: Callable[[], None],
     ) -> None:
         self._lifecycle = lifecycle
+        self._patience = Patience(status, lifecycle)
         self._on_close = on_close
         self._times = times
         self._commits = commits
@@ -148,7 +151,20 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
         self._opening: Future[None] | None = commits.submit(self._initialise)
 
     def _initialise(self) -> None:
-        self._retry("be initialised", self._producer.init_transactions)
+        """Fence the previous run, however long Kafka is away: nothing is open yet."""
+        self._patience(self._try_to_initialise)
+
+    def _try_to_initialise(self) -> None:
+        what = "be initialised"
+        try:
+            # The client goes on with it in the next call.
+            self._producer.init_transactions(_OPENING_SLICE_S)
+        except KafkaException as error:
+            if error.args[0].retriable():
+                raise
+            raise self._fault(what, error) from error
+        except SystemError as error:
+            raise self._lost(what, error) from error
 
     def _clear(self) -> None:
         self._open = False
@@ -201,7 +217,7 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
     def _finish_opening(self) -> None:
         """From here on the previous run is fenced."""
         if self._opening is not None:
-            with self._status.waiting("Kafka lanes", self._timeout_s):
+            with self._status.waiting("Kafka lanes"):
                 self._opening.result()
             self._opening = None
             self._status.lane_open(self._lane)
@@ -264,11 +280,8 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
             else:
                 return
 
-    def _retry(
-        self, what: str, call: Callable[[float], Any], deadline_s: float | None = None
-    ) -> None:
+    def _retry(self, what: str, call: Callable[[float], Any], deadline_s: float) -> None:
         """Make a transactional call until it succeeds, fails for good, or time is up."""
-        deadline_s = deadline_s or time.monotonic() + self._timeout_s
         while True:
             try:
                 call(max(_SLICE_S, deadline_s - time.monotonic()))

@@ -32,6 +32,7 @@ from dataflow.connectors import config
 from dataflow.connectors.cluster import Cluster
 from dataflow.connectors.names import metadata_of
 from dataflow.connectors.offsets import LaneOffsets
+from dataflow.connectors.patience import PASSING, Patience
 from dataflow.connectors.start import Start, find_start
 from dataflow.core.closing import Closing
 from dataflow.core.epochs import Epochs
@@ -60,26 +61,10 @@ _RECALLED = "recalled"
 _TELLS = 64
 """The lanes hear of the stream time at least so often in a window."""
 _ASK_S = 2.0
-_ASK_MOST_S = 60.0
+ASK_MOST_S = 60.0
 """Until a Kafka that is just coming back has answered everything a start asks."""
 _SETTLED_MS = 60_000
 """Once a partition is read to its end, its stream time follows the clock at this distance."""
-
-
-_PASSING = {
-    KafkaError._TRANSPORT,  # noqa: SLF001  (local codes have no public names)
-    KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
-    KafkaError._TIMED_OUT,  # noqa: SLF001
-    KafkaError._RESOLVE,  # noqa: SLF001
-    KafkaError.NOT_LEADER_FOR_PARTITION,
-    KafkaError.LEADER_NOT_AVAILABLE,
-    KafkaError.REPLICA_NOT_AVAILABLE,
-    KafkaError.KAFKA_STORAGE_ERROR,
-    KafkaError.FENCED_LEADER_EPOCH,
-    KafkaError.UNKNOWN_LEADER_EPOCH,
-    KafkaError.OFFSET_NOT_AVAILABLE,
-}
-"""The client itself goes on after these. `retriable()` only speaks of transactional calls."""
 
 
 class Phase(Enum):
@@ -112,11 +97,15 @@ class KafkaSource(FixedPartitionedSource[Item, bytes]):
         self._status = status
         self._lifecycle = lifecycle
         self._on_close = on_close
-        self._offsets = LaneOffsets(settings.kafka, settings.lanes, cluster.partitions)
+        self._patience = Patience(status, lifecycle)
+        self._offsets = LaneOffsets(
+            settings.kafka, settings.lanes, cluster.partitions, self._patience
+        )
 
     @reported
     def list_parts(self) -> list[str]:
-        """The partitions of the topic."""
+        """The partitions of the topic. Asked for once all processes of the cluster are there."""
+        self._lifecycle.begin()
         return [f"{partition:05d}" for partition in self._cluster.partitions]
 
     @reported
@@ -137,7 +126,8 @@ class KafkaSource(FixedPartitionedSource[Item, bytes]):
             )
             | {"error_cb": self._on_error}
         )
-        start = find_start(consumer, self._settings.kafka, self._cluster, partition, state)
+        kafka = self._settings.kafka
+        start = find_start(consumer, kafka, self._cluster, partition, state, self._patience)
         consumer.assign([TopicPartition(topic, partition, start.offset)])
         _log.info(
             "source partition resumes",
@@ -314,7 +304,7 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
         return [self._tell(Signal.OPEN), *restores]
 
     def _recall(self) -> list[Item]:
-        at_most_s = self._patience_s + _ASK_MOST_S
+        at_most_s = self._patience_s + ASK_MOST_S
         with self._status.waiting("the previous run's transactions", at_most_s):
             committed = self._offsets.of(self._partition, self._next_offset, self._start.lanes)
         self._start.check(committed, self._settings.kafka, self._partition)
@@ -416,8 +406,12 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
                         f" {end_offset} came within {self._patience_s:g} s, though a lane has"
                         " committed them; were they deleted?"
                     )
-                if batch := self._consume(10_000, 0.2):
-                    messages += batch
+                batch = self._consume(10_000, 0.2)
+                messages += batch
+                is_away = self._status.kafka_reachable is False
+                if is_away:
+                    self._lifecycle.end_if_signalled()
+                if batch or is_away:
                     deadline_s = time.monotonic() + self._patience_s
                 # The consumer also passes the markers of transactions, which are no records.
                 position = self._position()
@@ -439,7 +433,7 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
             return messages
         good = [message for message in messages if message.error() is None]
         for error in errors:
-            if error.code() in _PASSING:
+            if error.code() in PASSING:  # the client itself goes on after these
                 _log.warning("consumer", partition=self._partition, error=error.str())
             else:
                 # The client tells us once, and reads no further.

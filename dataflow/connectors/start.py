@@ -11,12 +11,12 @@ from dataflow.connectors import config
 from dataflow.connectors.cluster import Cluster
 from dataflow.connectors.names import lane_group, lanes_in
 from dataflow.connectors.offsets import Committed
-from dataflow.connectors.patience import patiently
+from dataflow.connectors.patience import Ask, patiently
 from dataflow.errors import ConsumeError, StartRefusedError
 from dataflow.settings import KafkaSettings
 from schemas.state import SourceState
 
-_TIMEOUT_S = 30.0
+_TIMEOUT_S = 10.0
 _NO_MEMBERS = {
     KafkaError.GROUP_ID_NOT_FOUND,
     # Of a Kafka too old or too small to say: then it is left to the operator.
@@ -58,6 +58,7 @@ def find_start(
     cluster: Cluster,
     partition: int,
     state: SourceState | None,
+    ask: Ask = patiently,
 ) -> Start:
     """Where to start, with or without a snapshot.
 
@@ -68,10 +69,10 @@ def find_start(
     """
     where = TopicPartition(kafka.topic_requested, partition)
     try:
-        low, high = patiently(lambda: consumer.get_watermark_offsets(where, timeout=_TIMEOUT_S))
+        low, high = ask(lambda: consumer.get_watermark_offsets(where, timeout=_TIMEOUT_S))
         # In this order: a member that has left commits no more.
-        members = [] if state else patiently(lambda: _members(kafka))
-        plain = patiently(lambda: consumer.committed([where], timeout=_TIMEOUT_S))[0]
+        members = [] if state else ask(lambda: _members(kafka))
+        plain = ask(lambda: consumer.committed([where], timeout=_TIMEOUT_S))[0]
     except KafkaException as error:
         raise ConsumeError(
             f"{kafka.topic_requested}[{partition}]: cannot find out where to start:"

@@ -15,14 +15,14 @@ from typing import Annotated
 import msgspec
 import numpy as np
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
 from dataflow.connectors import config
 from dataflow.connectors.bounds import LATEST, offsets_at, partitions_of
-from dataflow.connectors.patience import patiently
+from dataflow.connectors.patience import PASSING, Ask, patiently
 from dataflow.core.memory import Claims, Contested, Keys, Words
 from dataflow.core.segments import origin
 from dataflow.settings import KafkaSettings
@@ -35,7 +35,7 @@ _log = structlog.get_logger()
 _MINUTE_MS = 60_000
 _MOST_EVENTS = 5_000_000
 """Of which each takes 24 bytes until the start is over."""
-_LONGEST_S = 120.0
+LONGEST_S = 120.0
 """A start is not held up for longer: what is not found by then stays in doubt."""
 _CLOCKS_MS = 60_000
 """Clocks of different machines differ by less."""
@@ -72,7 +72,8 @@ _decode = msgspec.json.Decoder(_Audited).decode
 class AuditTrail:
     """The audit topic of one process; what its lanes have read of it they share."""
 
-    def __init__(self, kafka: KafkaSettings, status: Status) -> None:
+    def __init__(self, kafka: KafkaSettings, status: Status, ask: Ask = patiently) -> None:
+        self._ask = ask
         self._kafka = kafka
         self._status = status
         self._lock = threading.Lock()
@@ -83,7 +84,7 @@ class AuditTrail:
 
     def claims(self, contested: Contested) -> Claims:
         """Who has claimed the contested ids, as far as can be found out."""
-        with self._lock, self._status.waiting("audit trail", _LONGEST_S):
+        with self._lock, self._status.waiting("audit trail", LONGEST_S):
             try:
                 found = self._claims(contested)
             except KafkaException as error:
@@ -134,7 +135,7 @@ class AuditTrail:
 
     def _read_span(self, since_ms: int, until_ms: int) -> None:
         """Read the events that Kafka has dated so."""
-        starts, ends = patiently(lambda: self._offsets(since_ms, until_ms))
+        starts, ends = self._ask(lambda: self._offsets(since_ms, until_ms))
         ends = {partition: end for partition, end in ends.items() if starts[partition] < end}
         consumer = Consumer(config.consumer(self._kafka, "audit-trail", len(ends)))
         try:
@@ -168,16 +169,18 @@ class AuditTrail:
 
     def _until(self, consumer: Consumer, ends: dict[int, int]) -> Iterator[list[Message]]:
         """Batches of records until each partition is read to its end, or it takes too long."""
-        self._deadline_s = self._deadline_s or time.monotonic() + _LONGEST_S / 2
+        self._deadline_s = self._deadline_s or time.monotonic() + LONGEST_S / 2
         where = [TopicPartition(self._kafka.topic_audit, partition) for partition in ends]
         while any(at.offset < ends[at.partition] for at in consumer.position(where)):
-            if time.monotonic() > self._deadline_s or self._events > _MOST_EVENTS:
+            is_away = self._status.kafka_reachable is False  # its return is waited for
+            is_late = time.monotonic() > self._deadline_s and not is_away
+            if is_late or self._events > _MOST_EVENTS:
                 _log.warning("audit trail: too much to read it all", events=self._events)
                 return
             messages = consumer.consume(10_000, 0.2)
             for message in messages:
                 error = message.error()
-                if error is not None and error.code() != KafkaError._TRANSPORT:  # noqa: SLF001
+                if error is not None and error.code() not in PASSING:
                     raise KafkaException(error)
             yield [message for message in messages if message.error() is None]
 

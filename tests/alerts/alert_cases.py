@@ -295,6 +295,28 @@ CASES = [
     ),
     Case(
         "PaymentsKafkaUnreachable",
+        "a transaction is lost with it: the process ends, and its next run waits",
+        [series("payments_kafka_reachable", "1 0 0 stale 0x10")],
+        "4m",
+        "pod-0 reaches no broker",
+        INSTANCE | CRITICAL,
+    ),
+    Case(
+        "PaymentsKafkaUnreachable",
+        "it is not there at the first start",
+        [series("payments_kafka_reachable", "_ 0x10")],
+        "4m",
+        "pod-0 reaches no broker",
+        INSTANCE | CRITICAL,
+    ),
+    Case(
+        "PaymentsKafkaUnreachable",
+        "starts: 0 until a broker has answered",
+        [series("payments_kafka_reachable", "1 stale 0 1 stale 0 1x10")],
+        "5m",
+    ),
+    Case(
+        "PaymentsKafkaUnreachable",
         "a broker restarts",
         [series("payments_kafka_reachable", "1 0 0 1x10")],
         "4m",

@@ -2,17 +2,20 @@
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
 from confluent_kafka import Producer
-from kafkatest import Cluster
+from kafkatest import Broker, Cluster
 from product import Topics
 
+from dataflow.connectors.patience import Patience
 from dataflow.connectors.trail import AuditTrail
 from dataflow.core.memory import RECALLED_MS, Contested
 from dataflow.core.segments import place
+from dataflow.lifecycle import Lifecycle
 from dataflow.settings import Settings
 from dataflow.status import Status
 from schemas.requests import key_of
@@ -197,9 +200,26 @@ def test_a_trail_that_cannot_be_read_leaves_the_doubt(
     assert claims(trail, "pay_1") == set()
 
 
+def test_an_outage_leaves_no_doubt(
+    kafka_control: Broker, topics: Topics, trail: AuditTrail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As at any other step of a start, Kafka is waited for."""
+    monkeypatch.setattr("dataflow.connectors.patience._AT_MOST_S", 0.0)
+    monkeypatch.setattr("dataflow.connectors.bounds._TIMEOUT_S", 1.0)
+    trail._ask = Patience(trail._status, Lifecycle(trail._status))
+    publish(kafka_control, topics, event("pay_1", 1))
+    kafka_control.stop()
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(claims, trail, "pay_1", since_ms=now_ms())
+        with pytest.raises(TimeoutError):
+            found.result(5)
+        kafka_control.restart()
+        assert found.result(90) == {("pay_1", 1, 1)}
+
+
 def test_a_start_is_not_held_up_for_ever(
     kafka: Cluster, topics: Topics, trail: AuditTrail, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dataflow.connectors.trail._LONGEST_S", 1e-9)
+    monkeypatch.setattr("dataflow.connectors.trail.LONGEST_S", 1e-9)
     publish(kafka, topics, event("pay_1", 1))
     assert claims(trail, "pay_1") == set()

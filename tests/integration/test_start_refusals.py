@@ -216,17 +216,6 @@ def test_compacted_output_topics_and_the_remedy(
     assert check(kafka, topics).problems == []
 
 
-def test_no_broker(kafka: Cluster, nowhere: Topics, tmp_path: Path) -> None:
-    environ = {
-        "KAFKA_BROKERS": "127.0.0.1:1",
-        "TUNE": "dataflow.connectors.cluster:_START_TIMEOUT_S=1",
-    }
-    with Flow(kafka, nowhere, tmp_path, environ=environ) as flow:
-        refusal = flow.refusal()
-    assert refusal.startswith("KAFKA_BROKERS: no broker of 127.0.0.1:1 answered within 1 s")
-    assert "Connection refused" in refusal
-
-
 # ---- the recovery directory ----
 
 

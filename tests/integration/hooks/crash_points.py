@@ -46,12 +46,19 @@ def _records_too(_args: tuple[Any, ...], result: Any) -> bool:
     return bool(result)
 
 
+def _some_to_read(args: tuple[Any, ...], _result: Any) -> bool:
+    partition, end_offset = args
+    return bool(partition._next_offset < end_offset)
+
+
 def _epoch_is_durable(args: tuple[Any, ...], _result: Any) -> bool:
     partition = args[0]
     return partition._durable is not None and partition._phase is source.Phase.LIVE
 
 
 POINTS: dict[str, Point] = {
+    # a partition is about to look where it starts
+    "building": Point(source.KafkaSource, "build_part", "before"),
     # a lane of the run is open, others perhaps not: the previous run is fenced in part
     "opening": Point(sink.Lane, "__init__", "after"),
     # after the gateway has decided, before anything is written
@@ -76,6 +83,10 @@ POINTS: dict[str, Point] = {
     "durable": Point(source.RequestPartition, "_commit_plain", "before", _epoch_is_durable),
     # while what is remembered is handed out
     "open": Point(remember.Remember, "_restore", "after", _something),
+    # the lanes are about to be asked how far they have committed
+    "asking": Point(source.RequestPartition, "_recall", "before"),
+    # the records of the replay are about to be read
+    "replaying": Point(source.RequestPartition, "_read_up_to", "before", _some_to_read),
     # when the records of the replay are on their way
     "recall": Point(source.RequestPartition, "_recall", "after", _records_too),
     # asked to stop, the last epoch not closed

@@ -1,0 +1,96 @@
+"""How a command looks for Kafka, and how the flow does, where there is none; on real sockets."""
+
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+from confluent_kafka import KafkaError
+from required import REQUIRED
+
+from dataflow.connectors import cluster
+from dataflow.connectors.cluster import _hint, inspect
+from dataflow.errors import StartRefusedError
+from dataflow.settings import KafkaSettings, Settings
+
+
+def at(brokers: str) -> KafkaSettings:
+    return Settings.from_env(REQUIRED | {"KAFKA_BROKERS": brokers}).kafka
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "_START_TIMEOUT_S", 1.0)
+
+
+@pytest.fixture
+def hanging_up() -> Iterator[str]:
+    """The address of a listener that closes every connection."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            while True:
+                try:
+                    server.accept()[0].close()
+                except OSError:
+                    return
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+        server.shutdown(socket.SHUT_RDWR)
+
+
+class EnoughError(Exception):
+    """The flow would wait on."""
+
+
+class SitOut:
+    """Keeps why the flow waits; does not for ever."""
+
+    def __init__(self, times: int) -> None:
+        self.reasons: list[str] = []
+        self._times = times
+
+    def __call__(self, reason: str) -> None:
+        self.reasons.append(reason)
+        if len(self.reasons) == self._times:
+            raise EnoughError
+
+
+def test_a_command_gives_up_soon() -> None:
+    with pytest.raises(StartRefusedError) as caught:
+        inspect(at("127.0.0.1:1"))
+    message = str(caught.value)
+    assert message.startswith("KAFKA_BROKERS: no broker of 127.0.0.1:1 answered within 1 s")
+    assert "Connection refused" in message
+
+
+def test_the_flow_does_not_and_has_the_reason_each_time() -> None:
+    sit_out = SitOut(4)
+    with pytest.raises(EnoughError):
+        inspect(at("127.0.0.1:1"), sit_out)
+    assert all("127.0.0.1:1 (KAFKA_BROKERS) answers: " in reason for reason in sit_out.reasons)
+    assert all("Connection refused" in reason for reason in sit_out.reasons)
+
+
+@pytest.mark.parametrize("sit_out", [None, SitOut(60)])
+def test_a_listener_that_only_hangs_up_is_refused(sit_out: SitOut | None, hanging_up: str) -> None:
+    """It wants something else of us; a broker that is starting hangs up for a moment only."""
+    with pytest.raises(StartRefusedError, match="does its listener want TLS or SASL"):
+        inspect(at(hanging_up), sit_out)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SSL handshake failed: Disconnected: connecting to a PLAINTEXT broker listener?",
+        "SASL SCRAM-SHA-512 mechanism handshake failed: Local: Broker transport failure",
+        "SaslAuthenticateRequest failed: Local: Timed out",
+    ],
+)
+@pytest.mark.parametrize(
+    "code", [KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError._TRANSPORT]
+)
+def test_a_connection_that_breaks_during_the_login_is_no_refusal(text: str, code: int) -> None:
+    """As when a broker ends just then."""
+    assert _hint(KafkaError(code, text), at("127.0.0.1:1")) is None

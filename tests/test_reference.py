@@ -1,5 +1,6 @@
 """`.env.example` and the README's table say what the table of variables says."""
 
+import os
 import re
 import subprocess
 import sys
@@ -73,8 +74,13 @@ def test_the_example_leaves_the_image_its_recovery_directory() -> None:
 
 
 def test_bytewax_knows_the_variables_that_are_said_to_be_its_own() -> None:
+    wide = os.environ | {"COLUMNS": "1000"}  # whatever terminal this is, no name is broken in two
     run_help = subprocess.run(
-        [sys.executable, "-m", "bytewax.run", "--help"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "bytewax.run", "--help"],
+        env=wide,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     assert all(f"[env: {name}]" in " ".join(run_help.split()) for name in BYTEWAX)
 

@@ -46,11 +46,6 @@ def _records_too(_args: tuple[Any, ...], result: Any) -> bool:
     return bool(result)
 
 
-def _some_to_read(args: tuple[Any, ...], _result: Any) -> bool:
-    partition, end_offset = args
-    return bool(partition._next_offset < end_offset)
-
-
 def _epoch_is_durable(args: tuple[Any, ...], _result: Any) -> bool:
     partition = args[0]
     return partition._durable is not None and partition._phase is source.Phase.LIVE
@@ -85,8 +80,6 @@ POINTS: dict[str, Point] = {
     "open": Point(remember.Remember, "_restore", "after", _something),
     # the lanes are about to be asked how far they have committed
     "asking": Point(source.RequestPartition, "_recall", "before"),
-    # the records of the replay are about to be read
-    "replaying": Point(source.RequestPartition, "_read_up_to", "before", _some_to_read),
     # when the records of the replay are on their way
     "recall": Point(source.RequestPartition, "_recall", "after", _records_too),
     # asked to stop, the last epoch not closed

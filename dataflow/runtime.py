@@ -7,7 +7,7 @@ import structlog
 from bytewax.inputs import Source
 from bytewax.outputs import Sink
 
-from dataflow import __version__, faults, gateways, heap, launch, logs
+from dataflow import __version__, faults, gateways, heap, launch, logs, loopback
 from dataflow.batches import Outgoing
 from dataflow.certificates import CertificateMetrics
 from dataflow.connectors import cluster
@@ -188,6 +188,7 @@ def _start(running: Launch) -> Runtime:
     if api_port is not None:
         runtime.engine_metrics = EngineMetrics(api_port)
         runtime.metrics.registry.register(runtime.engine_metrics)
+        loopback.confine_when_it_listens(api_port)
     cluster.Watcher(
         settings.kafka, len(runtime.cluster.partitions), runtime.status, runtime.lifecycle
     ).start()

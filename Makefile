@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
 	$$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint kafka bench monitoring lock tools clean soak chaos mutants explore pictures bench-quick
+.PHONY: help demo test lint kafka bench monitoring contract lock tools clean soak chaos mutants explore pictures bench-quick
 
 # What the tests of the manifests need beside Python, built by Go from its module proxy.
 TOOLS := $(CURDIR)/.tools
@@ -56,6 +56,9 @@ bench-quick: $(VENV)/.complete ## The same in three minutes, into .bench/report
 monitoring: $(VENV)/.complete ## Make the rules and the dashboard again, from what they are made of
 	@$(RUN) -m grafana.rules > grafana/prometheus/rules.yaml
 	@$(RUN) -m grafana.dashboard > grafana/dashboard.json
+
+contract: $(VENV)/.complete ## Make the schema files again, and the generated parts of docs/events.md
+	@PYTHONPATH=tests:. $(RUN) -m published
 
 soak: $(VENV)/.complete ## Run for half an hour at a steady rate, and see that nothing grows
 	@PYTHONPATH=tests:tests/integration:. $(RUN) -m soak $(ARGS)

@@ -56,6 +56,29 @@ def kafkajs(say: Callable[[str], None]) -> Path:
     return KAFKAJS
 
 
+def packages(name: str, lock: Path, say: Callable[[str], None]) -> Path:
+    """Install the packages of an npm lock if they are not there yet; where `node_modules` is.
+
+    Args:
+        name: Of the directory in `.bench`.
+        lock: A directory with `package.json` and `package-lock.json`.
+        say: Receives a line if something is to be installed.
+
+    Raises:
+        BuildError: npm could not bring them.
+    """
+    files = [lock / "package.json", lock / "package-lock.json"]
+
+    def make() -> None:
+        (STORE / name).mkdir()
+        for file in files:
+            shutil.copy(file, STORE / name)
+        _npm_ci(STORE / name)
+
+    _once(name, files, make, say)
+    return STORE / name
+
+
 def _once(
     name: str, sources: list[Path], make: Callable[[], None], say: Callable[[str], None]
 ) -> None:
@@ -86,7 +109,12 @@ def _make_streams() -> None:
 
 def _make_kafkajs() -> None:
     shutil.copytree(RIVALS / "kafkajs", KAFKAJS)
-    _run("npm", "ci", "--silent", "--no-audit", "--no-fund", "--prefix", str(KAFKAJS))
+    _npm_ci(KAFKAJS)
+
+
+def _npm_ci(directory: Path) -> None:
+    options = ("--silent", "--no-audit", "--no-fund", "--ignore-scripts")
+    _run("npm", "ci", *options, "--prefix", str(directory))
 
 
 def _run(*command: str) -> None:

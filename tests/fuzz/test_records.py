@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
+import published
 import pytest
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.testing import TestingSink, run_main
@@ -287,12 +288,21 @@ def run(sent: list[Any], runtime: Runtime) -> tuple[Kafka, Report]:
 def test_any_record_is_decided_once(sent: list[Any], runtime: Runtime) -> None:
     kafka, report = run(sent, runtime)
     assert report.findings.examples == []
-    audits = kafka.outputs[runtime.settings.kafka.topic_audit]
+    made = runtime.settings.kafka
+    topics = {
+        published.PROCESSED: made.topic_processed,
+        published.FAILED: made.topic_failed,
+        published.AUDIT: made.topic_audit,
+    }
+    audits = kafka.outputs[made.topic_audit]
     assert report.tally.audits == len(audits) == len(sent)
     largest = max(
         sum(map(len, (key or b"", value))) for log in kafka.outputs.values() for key, value in log
     )
-    assert largest <= runtime.settings.kafka.message_max_bytes
+    assert largest <= made.message_max_bytes
+    for name, topic in topics.items():
+        for _, value in kafka.outputs[topic]:
+            published.assert_valid(name, value)
 
 
 def test_the_test_would_notice(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:

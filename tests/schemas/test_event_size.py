@@ -4,13 +4,22 @@ Kafka compares `max.message.bytes` with a batch, which has a frame of its own ar
 """
 
 import msgspec
+import published
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from json_requests import any_values, texts, written
 
 from schemas import events
-from schemas.events import EVENT_OVERHEAD_BYTES, AuditEvent, Records, encode, instant
+from schemas.events import (
+    EVENT_OVERHEAD_BYTES,
+    AuditEvent,
+    FailedEvent,
+    ProcessedEvent,
+    Records,
+    encode,
+    instant,
+)
 from schemas.outcomes import ErrorCode, EventType
 from schemas.parsing import parse
 from schemas.replies import Declined
@@ -35,13 +44,17 @@ def sizes(value: bytes | None) -> list[int]:
     parsed = parse(value, REQUEST_MAX_BYTES)
     reason = WORST_DECLINE if isinstance(parsed, PaymentRequest) else parsed
     error = events.error_of(reason)
+    outcomes: dict[str, ProcessedEvent | FailedEvent] = {}
     if isinstance(parsed, PaymentRequest):
-        outcomes = [
-            encode(events.processed(event_id, source, parsed, WORST_REFERENCE, AT)),
-            encode(events.declined(event_id, source, parsed, error, AT)),
-        ]
+        outcomes = {
+            published.PROCESSED: events.processed(event_id, source, parsed, WORST_REFERENCE, AT),
+            published.FAILED: events.declined(event_id, source, parsed, error, AT),
+        }
     else:
-        outcomes = [encode(events.rejected(event_id, source, parsed, AT, REQUEST_MAX_BYTES))]
+        rejected = events.rejected(event_id, source, parsed, AT, REQUEST_MAX_BYTES)
+        outcomes = {published.FAILED: rejected}
+    for name, outcome in outcomes.items():
+        published.assert_valid(name, encode(outcome))
     audit = AuditEvent(
         event_id=event_id,
         event_type=EventType.PROCESSED,
@@ -53,7 +66,8 @@ def sizes(value: bytes | None) -> list[int]:
         error=error,
     )
     key = (parsed.payment_id or "").encode()
-    return [len(event) + len(key) + FRAME_BYTES for event in (*outcomes, encode(audit))]
+    values = map(encode, (*outcomes.values(), audit))
+    return [len(value) + len(key) + FRAME_BYTES for value in values]
 
 
 def assert_fits(value: bytes | None) -> None:

@@ -7,6 +7,7 @@ import base64
 import json
 import uuid
 
+import published
 import pytest
 from card_numbers import card_numbers
 from hypothesis import example, given
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from json_requests import MAX_BYTES, accepted, refused, written
 
 from schemas import events
-from schemas.events import Error, Records, encode, instant
+from schemas.events import Error, FailedEvent, ProcessedEvent, Records, encode, instant
 from schemas.outcomes import ErrorCode
 from schemas.replies import Declined
 from schemas.requests import PaymentRequest
@@ -29,20 +30,29 @@ def one_line(text: str) -> bytes:
     return "".join(line.strip() for line in text.splitlines()).encode()
 
 
+def valid(name: str, event: ProcessedEvent | FailedEvent) -> bytes:
+    """Return the bytes of an event, once they have passed its published schemas."""
+    value = encode(event)
+    published.assert_valid(name, value)
+    return value
+
+
 def processed(request: PaymentRequest) -> bytes:
-    return encode(events.processed(RECORDS.event_id(42), RECORDS.source(42), request, "ch_1", AT))
+    event_id, source = RECORDS.event_id(42), RECORDS.source(42)
+    return valid(published.PROCESSED, events.processed(event_id, source, request, "ch_1", AT))
 
 
 def declined(request: PaymentRequest) -> bytes:
     reply = Declined(ErrorCode.INSUFFICIENT_FUNDS, "The balance is too low.", retryable=True)
     error = events.error_of(reply)
-    return encode(events.declined(RECORDS.event_id(42), RECORDS.source(42), request, error, AT))
+    event_id, source = RECORDS.event_id(42), RECORDS.source(42)
+    return valid(published.FAILED, events.declined(event_id, source, request, error, AT))
 
 
 def rejected(value: bytes | None, max_bytes: int = MAX_BYTES) -> bytes:
     reason = refused(value, max_bytes)
     event = events.rejected(RECORDS.event_id(42), RECORDS.source(42), reason, AT, max_bytes)
-    return encode(event)
+    return valid(published.FAILED, event)
 
 
 class TestProcessed:

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 import numpy as np
+import published as contract
 import pytest
 from step_samples import MAX_BYTES, READ_AT, rejected, request
 from structlog.testing import capture_logs
@@ -63,6 +64,8 @@ def published(branch: Branch, content: Decided | Told) -> Outgoing:
     lane, outgoing = result
     assert lane == "005"
     assert outgoing.topic == branch.topic
+    for value in outgoing.values:
+        contract.assert_valid(contract.OF_TOPIC[branch.topic], value)
     return outgoing
 
 

@@ -1,0 +1,7 @@
+"""python -m published: write the schema files and the generated parts of docs/events.md again."""
+
+from published import FILES
+from schemas import contract
+
+for name, content in contract.files().items():
+    (FILES / name).write_bytes(content)

@@ -1,0 +1,257 @@
+"""The schema files: as the code has them, never stricter than it, and laxer only where listed."""
+
+import json
+import re
+from collections.abc import Callable
+from decimal import Decimal, localcontext
+from typing import Any
+
+import msgspec
+import published
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from json_requests import (
+    FIELDS,
+    MAX_BYTES,
+    any_values,
+    currencies,
+    nearly_requests,
+    valid_requests,
+    written,
+)
+from jsonschema import Draft7Validator, Draft202012Validator
+from msgspec import UNSET, Struct, UnsetType
+
+from schemas import contract, money
+from schemas.contract import NOT_IN_THE_SCHEMA, Field, Message
+from schemas.events import ProcessedEvent
+from schemas.parsing import MAX_DEPTH, parse
+from schemas.requests import PaymentRequest
+
+SCHEMA = published.current()[published.REQUESTED]
+DIALECTS = [Draft202012Validator, Draft7Validator]
+NUMBER = re.compile(rb'"?(-?[0-9]+)(?:\.([0-9]+))?(?:[eE][+-]?([0-9]+))?"?')
+
+
+@st.composite
+def priced_requests(draw: st.DrawFn) -> bytes:
+    """Valid requests but for their amount, which is some JSON number or a string of its kind."""
+    whole = draw(st.from_regex(r"-?(0|[1-9][0-9]{0,14})|[1-9][0-9]{38,41}", fullmatch=True))
+    fraction = draw(st.just("") | st.from_regex(r"\.([0-9]{1,6}|0{38,40})", fullmatch=True))
+    exponent = draw(st.just("") | st.from_regex(r"[eE][+-]?[0-9]{1,3}", fullmatch=True))
+    odd = draw(st.just("") | st.sampled_from(["\\n", " ", "0", "+", "x"]))
+    digits = f"{whole}{fraction}{exponent}"
+    amount = draw(st.sampled_from([digits, f'"{digits}"', f'"{digits}{odd}"', f'"{odd}{digits}"']))
+    return written(amount=amount.encode(), currency=draw(currencies))
+
+
+def document(value: bytes, number: Callable[[str], Any]) -> object:
+    """What a sender may take a record for; a lenient parser guesses the encoding, too.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+
+    def no_constant(name: str) -> None:
+        raise ValueError(name)
+
+    return json.loads(value, parse_float=number, parse_int=number, parse_constant=no_constant)
+
+
+def is_valid(value: bytes, number: Callable[[str], Any], dialect: type[Any]) -> bool:
+    try:
+        parsed = document(value, number)
+    except ValueError:
+        return False
+    with localcontext(prec=300):
+        return bool(dialect(SCHEMA).is_valid(parsed))
+
+
+def unlisted(value: bytes) -> set[str]:
+    """Return the names of the rules in `NOT_IN_THE_SCHEMA` that a record may break."""
+    found = set()
+    try:
+        value.decode()
+        fields = msgspec.json.decode(value, type=dict[str, msgspec.Raw])
+    except UnicodeDecodeError:
+        return {"encoding"}
+    except msgspec.DecodeError:
+        return {"encoding"} if value.startswith(b"\xef\xbb\xbf") else {"text"}
+    if re.search(rb"\\u[dD][89a-fA-F]", value):
+        found.add("text")
+    if len(value) > MAX_BYTES:
+        found.add("size")
+    if depth(document(value, float)) > MAX_DEPTH:
+        found.add("depth")
+    amount = bytes(fields["amount"])
+    match = NUMBER.fullmatch(amount)
+    assert match
+    whole, fraction, exponent = (part or b"" for part in match.groups())
+    if len(whole) > 40 or len(fraction) > 39 or len(exponent) > 2:
+        found.add("digits")
+    if exponent and amount.startswith(b'"'):
+        found.add("exponent")
+    elif not amount.startswith(b'"'):
+        currency = msgspec.json.decode(fields["currency"])
+        with localcontext(prec=300):
+            minor_units = Decimal(amount.decode()).scaleb(money.EXPONENTS[currency])
+            if minor_units != minor_units.to_integral_value():
+                found.add("decimals")
+    return found
+
+
+def depth(parsed: object) -> int:
+    inner = parsed.values() if isinstance(parsed, dict) else parsed
+    if not isinstance(parsed, dict | list):
+        return 0
+    return 1 + max(map(depth, inner), default=0)  # type: ignore[call-overload]
+
+
+class TestFiles:
+    def test_they_are_what_the_code_says(self) -> None:
+        files = {path.name: path.read_bytes() for path in published.FILES.iterdir()}
+        assert files == contract.files(), "make contract"
+
+    @pytest.mark.parametrize("name", published.current())
+    @pytest.mark.parametrize("dialect", DIALECTS)
+    def test_they_are_json_schemas_of_both_drafts(self, name: str, dialect: type[Any]) -> None:
+        dialect.check_schema(published.current()[name])
+        assert '"$ref"' not in json.dumps(published.current()[name])
+
+    def test_a_field_that_is_not_described_stops_them(self) -> None:
+        class Longer(ProcessedEvent, rename="camel", frozen=True, kw_only=True):
+            settled_on: str
+
+        message = Message("x", Longer, "", {}, {"metadata": "sometimes"})
+        with pytest.raises(KeyError, match="settledOn"):
+            contract.schema_of(message)
+
+    def test_a_field_that_becomes_optional_stops_them(self) -> None:
+        class Laxer(Struct, rename="camel"):
+            user_id: str
+            processed_at: str | UnsetType = UNSET
+
+        message = Message("x", Laxer, "", {})
+        with pytest.raises(ValueError, match="processedAt"):
+            contract.schema_of(message)
+
+    def test_a_later_field_shows_since_when(self) -> None:
+        own = {"userId": Field("Who pays.", since="9.0.0")}
+        message = Message("x", ProcessedEvent, "", own, {"metadata": "sometimes"})
+        assert contract.schema_of(message)["properties"]["userId"]["x-since"] == "9.0.0"
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("number", [float, Decimal])
+class TestRequests:
+    @given(value=valid_requests().map(lambda each: each[0]) | nearly_requests() | priced_requests())
+    def test_what_is_accepted_is_valid(
+        self, number: Callable[[str], Any], dialect: type[Any], value: bytes
+    ) -> None:
+        if isinstance(parse(value, MAX_BYTES), PaymentRequest):
+            assert is_valid(value, number, dialect)
+
+    @given(value=any_values | priced_requests())
+    def test_what_is_valid_is_accepted_but_for_what_is_listed(
+        self, number: Callable[[str], Any], dialect: type[Any], value: bytes | None
+    ) -> None:
+        if value is not None and is_valid(value, number, dialect):
+            accepted = isinstance(parse(value, MAX_BYTES), PaymentRequest)
+            assert accepted or unlisted(value)
+
+
+EXCEPTIONS = {
+    "encoding": b"\xef\xbb\xbf" + written(),
+    "text": written(userId=b'"\\ud800"'),
+    "size": written(metadata={"note": "x" * MAX_BYTES}),
+    "depth": written(metadata=b'{"a":' * MAX_DEPTH + b"1" + b"}" * MAX_DEPTH),
+    "digits": written(amount=b"1." + b"0" * 40),
+    "decimals": written(amount=b"1.001"),
+    "exponent": written(amount=b'"1e-3"'),
+}
+
+
+def test_every_exception_that_is_listed_has_an_example() -> None:
+    assert EXCEPTIONS.keys() == NOT_IN_THE_SCHEMA.keys()
+
+
+@pytest.mark.parametrize("name", EXCEPTIONS)
+def test_every_exception_that_is_listed_is_one(name: str) -> None:
+    value = EXCEPTIONS[name]
+    assert is_valid(value, float, Draft202012Validator)
+    assert not isinstance(parse(value, MAX_BYTES), PaymentRequest)
+    assert unlisted(value) == {name}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({name: UNSET} for name in FIELDS),
+        *({name: None} for name in FIELDS),
+        *({name: "x" * 256} for name in FIELDS),
+        {"currency": "usd"},
+        {"currency": "XAU"},
+        *({"amount": amount} for amount in (0, -1, 10**12, "0.00", "-1", "01", " 1", "1\n", "1.")),
+        *({"amount": amount} for amount in ("1.001", "1000000000000", "1000000000000.00", "")),
+        *({"amount": amount, "currency": "JPY"} for amount in (1.5, "1.5")),
+        {"metadata": []},
+    ],
+)
+def test_the_schema_refuses_what_breaks_a_rule(change: dict[str, object]) -> None:
+    value = written(**change)
+    assert not is_valid(value, float, Draft202012Validator)
+    assert not isinstance(parse(value, MAX_BYTES), PaymentRequest)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("number", [float, Decimal])
+@pytest.mark.parametrize("quote", ["", '"'])
+@pytest.mark.parametrize(
+    ("amount", "currency"),
+    [
+        *[("999999999999", each) for each in ("JPY", "USD", "KWD", "UYW")],
+        *[("999999999999.00", "JPY"), ("999999999999.99", "USD"), ("999999999999.999", "KWD")],
+        *[("999999999999.9999", "UYW"), ("0.0001", "UYW"), ("0.001", "KWD"), ("0.01", "USD")],
+        *[("1", "JPY"), ("19.99", "USD"), ("0.29", "USD"), ("1.10", "EUR"), ("4.350", "KWD")],
+        *[("1." + "0" * 39, "JPY"), ("1" + "0" * 39 + "e-30", "USD"), ("1e2", "JPY")],
+        *[("99999999999999E-2", "USD"), ("0.000000001e+11", "JPY"), ("100e-02", "JPY")],
+    ],
+)
+def test_the_schema_accepts_what_is_just_within_the_rules(
+    amount: str, currency: str, quote: str, number: Callable[[str], Any], dialect: type[Any]
+) -> None:
+    value = written(amount=f"{quote}{amount}{quote}".encode(), currency=currency)
+    assert isinstance(parse(value, MAX_BYTES), PaymentRequest)
+    assert is_valid(value, number, dialect)
+
+
+@pytest.mark.parametrize(
+    ("name", "event"),
+    [
+        ("payment-failed", {"original": ""}),
+        ("payment-failed", {"originalTruncated": True}),
+        ("payment-failed", {"error": {"code": "declined", "message": "x", "retryable": True}}),
+        ("payment-failed", {"unknown": 1}),
+        ("payment-failed", {"eventId": "1"}),
+        ("payment-failed", {"failedAt": "2026-01-01T00:00:00Z"}),
+        ("payment-failed", {"source": {"topic": "t", "partition": 0}}),
+        ("audit-event", {"eventType": "payment.processed"}),
+        ("audit-event", {"eventType": "payment.duplicate"}),
+        ("audit-event", {"eventType": "payment.unheard-of"}),
+    ],
+)
+def test_the_check_of_events_notices(name: str, event: dict[str, object]) -> None:
+    """Every other test that calls `assert_valid` could pass if it saw nothing."""
+    failed = {
+        "eventId": "64746a08-39ac-88b8-83c5-00000000002a",
+        "eventType": "payment.failed",
+        "paymentId": "pay_1",
+        "error": {"code": "invalid", "message": "amount: is required", "retryable": False},
+        "source": {"topic": "t", "partition": 0, "offset": 42},
+    }
+    at = "failedAt" if name == "payment-failed" else "occurredAt"
+    event = {**failed, at: "2026-01-01T00:00:00.123Z", **event}
+    published.assert_valid(name, json.dumps({**failed, at: "2026-01-01T00:00:00.123Z"}).encode())
+    with pytest.raises(AssertionError):
+        published.assert_valid(name, json.dumps(event).encode())

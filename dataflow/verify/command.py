@@ -65,7 +65,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     args = _arguments(argv)
     logs.configure("error")
     try:
-        settings = Settings.from_env(environ)
+        # It charges nobody, so the choice that only the user can make is not asked for here.
+        settings = Settings.from_env({"GATEWAY": "simulated", **environ})
     except SettingsError as error:
         for problem in error.problems:
             print(problem, file=sys.stderr)

@@ -106,13 +106,22 @@ def each_alert_reads_metrics_that_there_are(prometheus: Prometheus) -> None:
 def only_what_is_so_raises_an_alert(prometheus: Prometheus) -> None:
     """The test's broker has made its certificate for two days; the load has conflicts.
 
-    And what becomes of the disk of this machine is not for this test to judge.
+    And what becomes of the disk of this machine is not for this test to judge. On a busy machine
+    the flow may stand still for a moment, between two scrapes: such an alert is withdrawn at the
+    next one, before its `for` has passed. An alert that is wrong is not.
     """
     wait_for(prometheus, "payments_audited_total > 500")
     rules = [rule for group in prometheus.get("rules")["groups"] for rule in group["rules"]]
     assert [rule["name"] for rule in rules if rule["health"] == "err"] == []
-    raised = {alert["labels"]["alertname"] for alert in prometheus.get("alerts")["alerts"]}
     certificate = {"PaymentsCertificateExpiring", "PaymentsCertificateExpiresSoon"}
     others = {"PaymentsConflicts", "PaymentsConflictSpike"}
     disk = {"PaymentsRecoveryVolumeFilling", "PaymentsRecoveryVolumeFull"}
-    assert certificate <= raised <= certificate | others | disk
+    give_up_at = time.monotonic() + DEADLINE_S
+    while not certificate <= (raised := _raised(prometheus)) <= certificate | others | disk:
+        assert time.monotonic() < give_up_at, raised
+        time.sleep(0.3)
+
+
+def _raised(prometheus: Prometheus) -> set[str]:
+    """The names of the alerts that are pending or fire."""
+    return {alert["labels"]["alertname"] for alert in prometheus.get("alerts")["alerts"]}

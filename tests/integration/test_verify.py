@@ -33,7 +33,6 @@ def verifying(
         env={
             "KAFKA_BROKERS": kafka.bootstrap,
             "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
-            "GATEWAY": "simulated",
             "LANES": "4",
             **topics.environ(),
             **environ,

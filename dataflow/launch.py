@@ -19,7 +19,6 @@ import structlog
 from bytewax.recovery import init_db_dir
 from msgspec import Struct
 
-from dataflow.core.epochs import Epochs
 from dataflow.errors import StartRefusedError
 from dataflow.lifecycle import Lifecycle
 
@@ -54,14 +53,9 @@ class Launch(Struct, frozen=True, kw_only=True):
     workers: int
     """In each process."""
     snapshot_interval_s: int
-    """How long an epoch takes."""
+    """How long an epoch takes at least; 0 is an epoch for every batch."""
     backup_interval_s: int
     """How long the recovery store keeps snapshots that are no longer needed to resume."""
-
-    @property
-    def epochs(self) -> Epochs:
-        """As all workers of the cluster together close them."""
-        return Epochs(self.snapshot_interval_s, shared=self.workers * self.processes > 1)
 
     @property
     def store_bytes(self) -> int:
@@ -122,6 +116,22 @@ def launched_by_bytewax() -> bool:
     """Whether this process is `python -m bytewax.run`, and so is about to run the flow."""
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     return spec is not None and spec.name == "bytewax.run"
+
+
+def make_every_batch_an_epoch(launch: Launch) -> None:
+    """Run the same command again with a snapshot interval of 0, unless that is what it has.
+
+    The engine knows whole seconds only, 10 of them by default, and has read its command line before
+    any of our code runs. `COMMIT_INTERVAL` paces the batches instead.
+    """
+    if launch.snapshot_interval_s == 0:
+        return
+    _log.info(
+        "COMMIT_INTERVAL paces the epochs: the process runs itself again with `-s 0`, which"
+        " BYTEWAX_SNAPSHOT_INTERVAL=0 would save",
+        snapshot_interval_s=launch.snapshot_interval_s,
+    )
+    _run_again("-s", "0")
 
 
 def prepare_recovery(launch: Launch) -> int | None:
@@ -225,8 +235,13 @@ def restart_when_asked(lifecycle: Lifecycle) -> None:
 
     def again() -> None:
         if lifecycle.restart_wanted:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
+            _run_again()
 
     atexit.register(again)
+
+
+def _run_again(*more: str) -> None:
+    """Become the same command, with more arguments; of an argument given twice the last counts."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:], *more])  # noqa: S606

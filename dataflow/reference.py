@@ -15,12 +15,11 @@ BYTEWAX = """\
 # all paymentIds. The image sets it to its volume: set it only where the service runs without one.
 #BYTEWAX_RECOVERY_DIRECTORY=recovery
 
-# Whole seconds between two epochs, so also how long outputs wait to be committed.
-# Bytewax's own default is 10.
-BYTEWAX_SNAPSHOT_INTERVAL=1
+# 0: every batch is an epoch, and COMMIT_INTERVAL paces them. Bytewax asks for a number; with any
+# other one the service runs itself again with 0.
+BYTEWAX_SNAPSHOT_INTERVAL=0
 
-# Seconds for which old snapshots are kept, for copies of the store that are not taken at once.
-# Only 0 goes with a BYTEWAX_SNAPSHOT_INTERVAL of 0.
+# Seconds for which old snapshots are kept: only 0 goes with that.
 BYTEWAX_RECOVERY_BACKUP_INTERVAL=0
 
 # Worker threads in each process.

@@ -81,7 +81,8 @@ class Runtime:
             settings.gateway.deadline_s,
             on_wait=_log_wait,
         )
-        self._epochs = running.epochs if running else Epochs(0)
+        shared = running is not None and running.processes * running.workers > 1
+        self._epochs = Epochs(settings.commit_interval_s, shared)
         self.cluster = cluster.Cluster("", [])
         self.times = StreamTimes()
         self.trail: Trail = no_trail
@@ -144,7 +145,9 @@ def start() -> Runtime:
     logs.configure("info", environment=environment(os.environ))
     heap.tune()
     try:
-        return _start(Launch.read(sys.argv[1:], os.environ))
+        running = Launch.read(sys.argv[1:], os.environ)
+        launch.make_every_batch_an_epoch(running)
+        return _start(running)
     except SettingsError as error:
         for problem in error.problems:
             _log.critical("wrong setting", problem=problem)
@@ -255,23 +258,11 @@ def _refuse_misfits(settings: Settings, running: Launch) -> None:
             f"LANES: {settings.lanes} lanes are not enough for {workers} workers;"
             f" example: LANES={max(16, workers)}"
         )
-    timeout_s = settings.kafka.transaction_timeout_ms / 1000
-    if running.snapshot_interval_s < 0:
-        problems.append(
-            f"BYTEWAX_SNAPSHOT_INTERVAL: an epoch cannot take {running.snapshot_interval_s} s;"
-            " 0 closes it as soon as it has anything; example: BYTEWAX_SNAPSHOT_INTERVAL=1"
-        )
-    if running.snapshot_interval_s > timeout_s / 3:
-        problems.append(
-            f"BYTEWAX_SNAPSHOT_INTERVAL: a transaction is open for an epoch, so"
-            f" {running.snapshot_interval_s} s is too long for a KAFKA_TRANSACTION_TIMEOUT of"
-            f" {timeout_s:g} s; at most a third of it; example: BYTEWAX_SNAPSHOT_INTERVAL=1"
-        )
-    if running.snapshot_interval_s == 0 and running.backup_interval_s > 0:
+    if running.backup_interval_s > 0:
         problems.append(
             f"BYTEWAX_RECOVERY_BACKUP_INTERVAL: keeping snapshots for {running.backup_interval_s} s"
-            " works only with epochs of a second or more; with BYTEWAX_SNAPSHOT_INTERVAL=0 the"
-            " engine would never delete any, until the disk is full;"
+            " needs epochs of a second or more; here every batch is an epoch, of which the engine"
+            " would never delete a snapshot, until the disk is full;"
             " example: BYTEWAX_RECOVERY_BACKUP_INTERVAL=0"
         )
     if problems:

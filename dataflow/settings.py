@@ -63,6 +63,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     kafka: KafkaSettings
     gateway: GatewaySettings
     lanes: int
+    commit_interval_s: float
+    """Between two commits of what has been read meanwhile."""
     dedupe_window_ms: int
     host: str | None
     """None for all addresses."""

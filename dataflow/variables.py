@@ -237,6 +237,15 @@ FLOW = (
         default="8",
     ),
     Variable(
+        "COMMIT_INTERVAL",
+        "commit_interval_s",
+        # Below, an epoch is not closed before the next is due; above, nothing more is saved, and in
+        # a cluster a process without a backlog would hold up one that has one for so long.
+        kinds.duration_s("10ms", "1s"),
+        "How often outcomes become visible: 10ms to 1s. Longer costs fewer transactions.",
+        default="100ms",
+    ),
+    Variable(
         "DEDUPE_WINDOW",
         "dedupe_window_ms",
         kinds.duration_ms("1s", "366d"),

@@ -1,12 +1,13 @@
-"""What is said of the recovery directory when it fails; the rest needs a real Kafka."""
+"""The command line, and the recovery directory when it fails; the rest needs a real Kafka."""
 
 import os
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from dataflow.launch import Launch, full_disk
+from dataflow.launch import Launch, full_disk, make_every_batch_an_epoch
 
 
 @pytest.mark.parametrize(
@@ -22,6 +23,45 @@ def test_the_backup_interval_is_read_as_bytewax_reads_it(
     argv: list[str], environ: dict[str, str], kept_s: int
 ) -> None:
     assert Launch.read(argv, environ).backup_interval_s == kept_s
+
+
+def command_run_again(
+    argv: list[str], environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> list[str] | None:
+    """The arguments with which the process replaces itself, if it does."""
+    ran: list[str] = []
+    monkeypatch.setattr(os, "execv", lambda _, arguments: ran.extend(arguments))
+    monkeypatch.setattr(sys, "orig_argv", ["python3", "-m", "bytewax.run", "x", *argv])
+    make_every_batch_an_epoch(Launch.read(argv, environ))
+    return ran or None
+
+
+@pytest.mark.parametrize(
+    ("argv", "environ"),
+    [
+        ([], {}),
+        ([], {"BYTEWAX_SNAPSHOT_INTERVAL": "1"}),
+        (["-s", "30"], {"BYTEWAX_SNAPSHOT_INTERVAL": "0"}),
+        (["--snapshot-interval", "-1"], {}),
+    ],
+)
+def test_a_snapshot_interval_makes_the_process_run_itself_again_without(
+    argv: list[str], environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again = command_run_again(argv, environ, monkeypatch)
+    assert again == [sys.executable, "-m", "bytewax.run", "x", *argv, "-s", "0"]
+    # Once: then it is as wanted, whatever the variable is.
+    assert command_run_again(again[4:], environ, monkeypatch) is None
+
+
+@pytest.mark.parametrize(
+    ("argv", "environ"),
+    [([], {"BYTEWAX_SNAPSHOT_INTERVAL": "0"}), (["-s", "0"], {"BYTEWAX_SNAPSHOT_INTERVAL": "9"})],
+)
+def test_an_epoch_for_every_batch_is_what_it_runs_with(
+    argv: list[str], environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert command_run_again(argv, environ, monkeypatch) is None
 
 
 def hint_with_free(blocks: int, directory: Path, monkeypatch: pytest.MonkeyPatch) -> str | None:

@@ -17,11 +17,9 @@ def settings(**environ: str) -> Settings:
     return Settings.from_env(REQUIRED | environ)
 
 
-def launch(
-    *, processes: int = 1, workers: int = 1, interval_s: int = 1, backup_s: int = 0
-) -> Launch:
+def launch(*, processes: int = 1, workers: int = 1, backup_s: int = 0) -> Launch:
     addresses = ";".join(f"127.0.0.1:{port}" for port in range(9000, 9000 + processes))
-    argv = ["-w", str(workers), "-s", str(interval_s), "-b", str(backup_s)]
+    argv = ["-w", str(workers), "-s", "0", "-b", str(backup_s)]
     return Launch.read([*argv, "-i", "0", "-a", addresses] if processes > 1 else argv, {})
 
 
@@ -46,37 +44,20 @@ def test_the_example_has_lanes_enough() -> None:
     assert problem.endswith("example: LANES=40")
 
 
-@pytest.mark.parametrize(("timeout", "most_s"), [("60s", 20), ("10s", 3)])
-def test_an_epoch_takes_at_most_a_third_of_the_transaction_timeout(
-    timeout: str, most_s: int
-) -> None:
-    environ = {"KAFKA_TRANSACTION_TIMEOUT": timeout}
-    assert misfits(launch(interval_s=most_s), **environ) == []
-    (problem,) = misfits(launch(interval_s=most_s + 1), **environ)
-    assert problem.startswith("BYTEWAX_SNAPSHOT_INTERVAL: ")
-    assert f"{most_s + 1} s is too long for a KAFKA_TRANSACTION_TIMEOUT of {timeout[:-1]} s" in (
-        problem
-    )
-    assert problem.endswith("example: BYTEWAX_SNAPSHOT_INTERVAL=1")
+def test_an_interval_is_over_long_before_a_transaction_is() -> None:
+    """A process that waits for the next instant may keep the others' transactions open."""
+    slowest = settings(COMMIT_INTERVAL="1s", KAFKA_TRANSACTION_TIMEOUT="10s")
+    assert slowest.commit_interval_s * 1000 < slowest.kafka.transaction_timeout_ms / 3
+    for environ in ({"COMMIT_INTERVAL": "1001ms"}, {"KAFKA_TRANSACTION_TIMEOUT": "9999ms"}):
+        with pytest.raises(SettingsError):
+            settings(**environ)
 
 
-def test_the_engines_own_interval_counts_when_none_is_given() -> None:
-    (problem,) = misfits(Launch.read([], {}), KAFKA_TRANSACTION_TIMEOUT="29s")
-    assert "10 s is too long" in problem
-
-
-def test_time_does_not_go_back() -> None:
-    assert misfits(launch(interval_s=0)) == []
-    (problem,) = misfits(launch(interval_s=-1))
-    assert problem.startswith("BYTEWAX_SNAPSHOT_INTERVAL: an epoch cannot take -1 s")
-
-
-def test_old_snapshots_are_kept_only_where_epochs_have_a_length() -> None:
-    """The engine divides by that length; with 0 it never deletes one, and the disk fills up."""
-    assert misfits(launch(interval_s=1, backup_s=60)) == []
-    (problem,) = misfits(launch(interval_s=0, backup_s=60))
+def test_old_snapshots_are_not_kept() -> None:
+    """The engine divides by the epochs' length; it never deletes one at 0, and the disk fills."""
+    assert misfits(launch(backup_s=0)) == []
+    (problem,) = misfits(launch(backup_s=60))
     assert problem.startswith("BYTEWAX_RECOVERY_BACKUP_INTERVAL: keeping snapshots for 60 s ")
-    assert "BYTEWAX_SNAPSHOT_INTERVAL=0" in problem
     assert problem.endswith("example: BYTEWAX_RECOVERY_BACKUP_INTERVAL=0")
 
 
@@ -86,10 +67,10 @@ def test_somebody_must_work() -> None:
 
 
 def test_all_misfits_come_at_once() -> None:
-    found = misfits(launch(workers=2, interval_s=60), LANES="1")
+    found = misfits(launch(workers=2, backup_s=60), LANES="1")
     assert [problem.partition(":")[0] for problem in found] == [
         "LANES",
-        "BYTEWAX_SNAPSHOT_INTERVAL",
+        "BYTEWAX_RECOVERY_BACKUP_INTERVAL",
     ]
 
 

@@ -51,7 +51,6 @@ Item = Fetched | Restore | Seal | Forget | Told
 
 _log = structlog.get_logger()
 
-_IDLE_TICK_S = 0.06
 _IDLE_AFTER_S = 1.0
 """A partition without records for so long polls less often: to wait must cost next to nothing."""
 _BEAT_EVERY_S = 3600.0
@@ -176,8 +175,8 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
         epochs: Epochs,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._closing = Closing() if epochs.shared and epochs.least_s == 0 else None
-        self._tick_s = epochs.tick_s
+        self._epochs = epochs
+        self._closing = Closing() if epochs.shared else None
         self._on_close = on_close
         self._furthest_behind = furthest_behind
         self._consumer = consumer
@@ -233,14 +232,12 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
         return [self._tell(Signal.RESTART if self._lifecycle.restart_wanted else Signal.DRAIN)]
 
     def next_awake(self) -> datetime | None:
-        """At the next tick, or at once when there is more to read; later while an epoch closes."""
+        """At the next instant of all, or at once if there is more; later while an epoch closes."""
         now = time.time()
         awake_at = now
         if not self._hurry:
             is_idle = time.monotonic() - self._batch[1] > _IDLE_AFTER_S
-            # All partitions poll in step: the next multiple is the same for all.
-            tick = max(self._tick_s, _IDLE_TICK_S) if is_idle else self._tick_s
-            awake_at = (now // tick + 1) * tick
+            awake_at = self._epochs.next_s(now, idle=is_idle)
         if self._closing and self._phase is Phase.LIVE:
             awake_at = max(awake_at, now + self._closing.pause_s)
         return datetime.fromtimestamp(awake_at, UTC) if awake_at > now else None

@@ -2,9 +2,8 @@
 
 A source partition emits nothing until every worker has committed the epoch before. If its time has
 come and that epoch is still open, the engine asks again and again, and burns a core which the
-others need. Where every batch is an epoch that is most of the time, so with several workers the
-next batch is put off by a little less than the last epochs took to close. In long epochs there is
-nothing to gain: closing is a small part of them.
+others need. With a backlog that is most of the time, so with several workers the next batch is put
+off by a little less than the last epochs took to close.
 """
 
 from collections import deque

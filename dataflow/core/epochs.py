@@ -1,44 +1,37 @@
-"""How long the engine's epochs are, and how often a source that has caught up asks for more.
+"""When the sources ask for more: each batch is an epoch, and `COMMIT_INTERVAL` paces the batches.
 
-Each pass through the flow costs about the same, however few records are in it; records that arrive
-one by one share it. What is emitted becomes visible when its epoch ends, so in long epochs nobody
-gains by short ticks.
+1. What is in an epoch becomes visible when it ends, in a transaction for each lane that has some of
+   it. A transaction costs the same with one record or a thousand, so records that arrive one by one
+   share it: a source that has caught up asks for more once in an interval.
+2. All partitions, also those of other processes, ask at the same instants, and so share an epoch.
+3. A partition without records for a while may ask less often, but only at instants of the others.
+
+A source with a backlog does not wait for an instant at all.
 """
 
+import math
 from typing import NamedTuple
 
-_SHORT_TICK_S = 0.02
-"""Where every batch is an epoch, a tick delays an outcome."""
-_TICKS_IN_A_SECOND = 10
+_IDLE_S = 0.06
+"""To wait for records must cost next to nothing, whatever the interval."""
+_NOW = 1e-4
+"""Part of an interval. An instant that is so near is now, whatever is lost in rounding."""
 
 
 class Epochs(NamedTuple):
     """The epochs of a run.
 
     Attributes:
-        least_s: How long one takes at least, in seconds; 0 is an epoch for every batch.
+        interval_s: Seconds between two instants at which sources ask for more.
         shared: Whether other workers have to close them, too.
     """
 
-    least_s: float
+    interval_s: float
     shared: bool = False
 
-    @property
-    def tick_s(self) -> float:
-        """Seconds between two ticks.
-
-        Half a tick is left over at the end of an epoch: then a little jitter does not move its end
-        by a whole tick, and those of several partitions and processes, whose ticks are the same
-        instants, end together.
-        """
-        ticks = self._whole_ticks
-        return self.least_s / (ticks - 0.5) if ticks > 1 else _SHORT_TICK_S
-
-    @property
-    def collecting_s(self) -> float:
-        """Seconds until the tick that ends an epoch."""
-        return self._whole_ticks * self.tick_s
-
-    @property
-    def _whole_ticks(self) -> int:
-        return max(1, round(self.least_s * _TICKS_IN_A_SECOND))
+    def next_s(self, now_s: float, *, idle: bool) -> float:
+        """When to ask again, in seconds since 1970, of a source that has nothing more now."""
+        every_s = self.interval_s
+        if idle:
+            every_s *= math.ceil(_IDLE_S / self.interval_s)
+        return (math.floor(now_s / every_s + _NOW) + 1) * every_s

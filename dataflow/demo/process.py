@@ -50,7 +50,7 @@ class FlowProcess:
                 | ports
                 | {
                     "BYTEWAX_RECOVERY_DIRECTORY": str(self._directory / "recovery"),
-                    "BYTEWAX_SNAPSHOT_INTERVAL": "1",
+                    "BYTEWAX_SNAPSHOT_INTERVAL": "0",
                     "BYTEWAX_RECOVERY_BACKUP_INTERVAL": "0",
                     "TMPDIR": str(self._directory),
                 },

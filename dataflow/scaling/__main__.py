@@ -23,7 +23,6 @@ def main() -> int:
 
 def lines(wish: Wish, found: Plan) -> list[str]:
     """The answer, in words."""
-    epoch = f"{found.epoch_s:g} (s)" if found.epoch_s else "0 (an epoch for every batch)"
     waits = found.waits
     kept = "" if found.meets else f"   NOT the wished {wish.latency_s:g} s"
     cells = [f"cells                        {found.cells}"]
@@ -38,7 +37,7 @@ def lines(wish: Wish, found: Plan) -> list[str]:
         f"processes (-i, -a)           {found.processes} {of}".rstrip(),
         f"input partitions             {found.partitions} {of}".rstrip(),
         f"LANES                        {found.lanes}",
-        f"BYTEWAX_SNAPSHOT_INTERVAL    {epoch}",
+        f"COMMIT_INTERVAL              {found.interval_s * 1000:g}ms",
         "",
         f"request to visible           p50 {waits.p50_s:.2g} s, p99 {waits.p99_s:.2g} s{kept}",
         f"a worker is busy             {found.busy:.0%} of its time",

@@ -7,8 +7,9 @@ In this order, each being bounded by what comes before it:
 2. *cells*: processes of one cluster close their epochs together and share one store, so a cluster
    has at most `processes_in_cell` of them. Beyond that, the requests are split by paymentId into
    topics of their own, each with a cluster, a group and a store of its own: a cell;
-3. *epochs*: whole seconds, as long as the wished latency allows; else one for every batch;
-4. *lanes*: as many as commit at once; few when every batch is an epoch, since each epoch waits for
+3. *interval*: the longest `COMMIT_INTERVAL` that the wished latency allows, since each commit has
+   its price;
+4. *lanes*: as many as commit at once; few when the interval is short, since each epoch waits for
    the slowest of its commits;
 5. *partitions*: some for each process, so that its load is even.
 """
@@ -29,13 +30,14 @@ from dataflow.scaling.simulate import Setup, Waits, payment_us, simulate, utilis
 BUSY = 0.6
 """Of a worker's time at the given rate: the rest is for backlogs and bad days."""
 LANES_EACH, LANES_EACH_FAST = 8, 2
-"""Lanes of a process, with epochs of a second or more, and without."""
+"""Lanes of a process, and where the interval is less than `FAST_S`."""
+FAST_S = 0.1
 PARTITIONS_EACH = 3
 FIXED_BYTES = FETCH_TOTAL_BYTES
 """Memory that a process must have for what it has fetched, when there is a backlog."""
 MOST_LANES, MOST_PARTITIONS = 256, 65_536
-EPOCHS_S = (10.0, 5.0, 2.0, 1.0, 0.0)
-"""Longest first: a longer epoch costs less. More than 10 s only delays a restart."""
+INTERVALS_S = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02)
+"""Longest first, which costs least."""
 
 
 class Wish(Struct, frozen=True, kw_only=True):
@@ -61,7 +63,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     processes: int
     lanes: int
     partitions: int
-    epoch_s: float
+    interval_s: float
     busy: float
     waits: Waits
     meets: bool
@@ -86,7 +88,7 @@ def plan(wish: Wish) -> Plan:
     costs = wish.costs
     cells, processes = _sizes(wish)
     rate = wish.rate / cells
-    setup, waits = _epochs(wish, rate, processes)
+    setup, waits = _interval(wish, rate, processes)
     partitions = min(MOST_PARTITIONS, max(3, PARTITIONS_EACH * processes))
     average = wish.average / cells
     ids = average * wish.window_s / processes
@@ -100,7 +102,7 @@ def plan(wish: Wish) -> Plan:
         processes=processes,
         lanes=setup.lanes,
         partitions=partitions,
-        epoch_s=setup.epoch_s,
+        interval_s=setup.interval_s,
         busy=utilisation(costs, setup),
         waits=waits,
         meets=waits.p99_s <= wish.latency_s,
@@ -133,13 +135,13 @@ def _sizes(wish: Wish) -> tuple[int, int]:
     return math.ceil(needed(most) / most), most
 
 
-def _epochs(wish: Wish, rate: float, processes: int) -> tuple[Setup, Waits]:
-    """The longest epochs that are short enough, or the shortest."""
+def _interval(wish: Wish, rate: float, processes: int) -> tuple[Setup, Waits]:
+    """The longest interval that is short enough, or the fastest."""
     tried = []
-    for epoch_s in EPOCHS_S:
-        each = LANES_EACH if epoch_s else LANES_EACH_FAST
+    for interval_s in INTERVALS_S:
+        each = LANES_EACH if interval_s >= FAST_S else LANES_EACH_FAST
         lanes = min(MOST_LANES, each * processes)
-        setup = Setup(rate, processes, lanes, epoch_s)
+        setup = Setup(rate, processes, lanes, interval_s)
         tried.append((setup, simulate(wish.costs, setup)))
         if tried[-1][1].p99_s <= wish.latency_s:
             return tried[-1]

@@ -1,8 +1,9 @@
 """Epochs on a model of the flow: how long a request waits until its outcome is visible.
 
-A worker collects for an epoch's time and works off what it has collected; then its lanes commit,
-some at once; when all workers are done, the epoch is stored, and the next one begins. What arrives
-meanwhile waits for it. All of that is drawn from a seed: equal questions have equal answers.
+At each instant of `COMMIT_INTERVAL` a worker takes what has arrived and works it off; then its
+lanes commit, some at once; when all workers are done, the epoch is stored. If the next instant has
+passed by then, the next epoch begins at once. All of it is drawn from a seed: equal questions have
+equal answers.
 """
 
 import math
@@ -26,13 +27,13 @@ class Setup(NamedTuple):
         rate: Requests a second, of all workers.
         workers: Processes of a cluster, one worker each.
         lanes: Of all workers.
-        epoch_s: The snapshot interval; 0 is an epoch for every batch.
+        interval_s: The commit interval.
     """
 
     rate: float
     workers: int
     lanes: int
-    epoch_s: float
+    interval_s: float
 
 
 class Waits(NamedTuple):
@@ -61,29 +62,26 @@ def simulate(costs: Costs, setup: Setup, seed: int = 1) -> Waits:
         return Waits(math.inf, math.inf, math.inf)
     random = np.random.default_rng(seed)
     work_s = utilisation(costs, setup) / setup.rate  # of the cluster, for each payment
-    epochs = Epochs(setup.epoch_s)
+    epochs = Epochs(setup.interval_s)
     turns = math.ceil(setup.lanes / setup.workers / COMMITS_AT_ONCE)
     waits = []
-    begin = collected = cycle_sum = 0.0
+    taken = end = cycle_sum = 0.0
     for epoch in range(_EPOCHS):
-        # Without an interval, an epoch is one batch: what was there when it began.
-        waited = epochs.collecting_s * (1.0 if epochs.least_s else random.random())
-        until = begin + waited
-        busy_s = (until - collected) * setup.rate * work_s
-        # In an epoch of some length, most of it is worked off while the rest still arrives.
-        closed = until + (busy_s if setup.epoch_s == 0 else max(0.0, busy_s - waited))
+        # An instant that has passed while the last epoch was closing counts at once.
+        now = max(end, epochs.next_s(taken, idle=False))
+        closed = now + (now - taken) * setup.rate * work_s
         draws = random.lognormal(
             math.log(costs.commit_s), costs.commit_spread, (turns, setup.lanes)
         )
         commits = np.cumsum(draws, axis=0)[-1]
         end = closed + float(commits.max()) + costs.store_s
         if epoch >= _WARM_UP:
-            arrivals = random.uniform(collected, until, _SAMPLES)
+            arrivals = random.uniform(taken, now, _SAMPLES)
             own = random.choice(commits, _SAMPLES)
             waits.append(closed + own - arrivals)
-            cycle_sum += end - begin
-        collected, begin = until, end
-        if begin - collected > _HOPELESS_S:
+            cycle_sum += now - taken
+        taken = now
+        if end - taken > _HOPELESS_S:
             return Waits(math.inf, math.inf, math.inf)
     p50, p99 = np.quantile(np.concatenate(waits), [0.5, 0.99]).tolist()
     return Waits(p50, p99, cycle_sum / (_EPOCHS - _WARM_UP))

@@ -74,7 +74,7 @@ class Ensemble:
         shape: Shape,
         environ: Mapping[str, str],
         *,
-        snapshot_interval: str = "0",
+        commit_interval: str = "20ms",
         prefix: Sequence[str] = (),
     ) -> None:
         if _halted.is_set():
@@ -91,7 +91,7 @@ class Ensemble:
                 *workers,
                 *(["-i", str(number), "-a", addresses] if shape.processes > 1 else []),
                 environ=environ,
-                snapshot_interval=snapshot_interval,
+                commit_interval=commit_interval,
                 prefix=[*_WITH_US, *prefix],
             )
             for number in range(shape.processes)

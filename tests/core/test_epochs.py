@@ -1,28 +1,65 @@
+"""When a source that has nothing more asks again."""
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dataflow.core.epochs import Epochs
 
-LONG = pytest.mark.parametrize("epochs", [Epochs(s) for s in (1, 2, 5, 10, 60)])
+INTERVALS_MS = st.integers(10, 1000)
+INSTANTS = st.floats(1.7e9, 1.9e9)
+EVERY_MS = pytest.mark.parametrize(
+    ("interval_ms", "idle_ms"), [(10, 60), (20, 60), (50, 100), (60, 60), (100, 100), (1000, 1000)]
+)
 
 
-def test_where_every_batch_is_an_epoch_ticks_are_short() -> None:
-    assert Epochs(0).tick_s == 0.02
+@given(INTERVALS_MS, INSTANTS, st.booleans())
+def test_it_asks_later_but_not_much(interval_ms: int, now_s: float, idle: bool) -> None:  # noqa: FBT001
+    wait_s = Epochs(interval_ms / 1000).next_s(now_s, idle=idle) - now_s
+    assert 0 < wait_s < (interval_ms + (60 if idle else 0) + 1) / 1000
 
 
-@LONG
-def test_in_long_epochs_there_are_about_ten_ticks_a_second(epochs: Epochs) -> None:
-    assert epochs.tick_s == pytest.approx(0.1, rel=0.06)
+@given(INTERVALS_MS, st.integers(0, 10**11))
+def test_at_an_instant_it_asks_at_the_next_one(interval_ms: int, number: int) -> None:
+    interval_s = interval_ms / 1000
+    instant_s = number * interval_s % 1.9e9 // interval_s * interval_s
+    after_s = Epochs(interval_s).next_s(instant_s, idle=False) - instant_s
+    assert after_s == pytest.approx(interval_s, abs=1e-5)
 
 
-@LONG
-def test_an_epoch_ends_half_way_between_two_ticks(epochs: Epochs) -> None:
-    assert epochs.least_s / epochs.tick_s % 1 == pytest.approx(0.5)
+@EVERY_MS
+def test_without_records_it_asks_less_often(interval_ms: int, idle_ms: int) -> None:
+    epochs = Epochs(interval_ms / 1000)
+    first = epochs.next_s(1.75e9, idle=True)
+    assert epochs.next_s(first + 1e-3, idle=True) - first == pytest.approx(idle_ms / 1000, abs=1e-5)
 
 
-@LONG
-def test_it_collects_until_the_tick_after_its_end(epochs: Epochs) -> None:
-    assert epochs.collecting_s == pytest.approx(epochs.least_s + epochs.tick_s / 2)
+@EVERY_MS
+def test_it_asks_once_in_an_interval(interval_ms: int, idle_ms: int) -> None:
+    del idle_ms
+    epochs = Epochs(interval_ms / 1000)
+    first = epochs.next_s(1.75e9, idle=False)
+    asked_s = epochs.next_s(first + 1e-3, idle=False) - first
+    assert asked_s == pytest.approx(interval_ms / 1000, abs=1e-5)
 
 
-def test_an_epoch_for_every_batch_collects_for_one_tick() -> None:
-    assert Epochs(0).collecting_s == Epochs(0).tick_s
+@given(INTERVALS_MS, INSTANTS, st.floats(0, 0.999))
+def test_all_partitions_ask_at_the_same_instants(
+    interval_ms: int, now_s: float, later: float
+) -> None:
+    """Of two that have asked at different times within an interval, both ask at its end."""
+    epochs = Epochs(interval_ms / 1000)
+    end_s = epochs.next_s(now_s, idle=False)
+    other_s = now_s + later * (end_s - now_s)
+    assert epochs.next_s(other_s, idle=False) == end_s
+
+
+@given(INTERVALS_MS, INSTANTS)
+def test_who_asks_less_often_does_so_at_an_instant_of_the_others(
+    interval_ms: int, now_s: float
+) -> None:
+    """Otherwise it would end an epoch of its own, and the others' would be open for longer."""
+    epochs = Epochs(interval_ms / 1000)
+    at_s = epochs.next_s(now_s, idle=True)
+    others_s = epochs.next_s(at_s - interval_ms / 2000, idle=False)
+    assert others_s == pytest.approx(at_s, abs=1e-5)

@@ -141,7 +141,7 @@ def watched(
     """The flow, its load and its Prometheus."""
     topics = Topics.fresh(kafka, PARTITIONS)
     environ = login(kafka)
-    with Flow(kafka, topics, directory, environ=environ, snapshot_interval="1") as flow:
+    with Flow(kafka, topics, directory, environ=environ, commit_interval="") as flow:
         flow.wait_until_ready()
         with (
             load(kafka, topics, rate),

@@ -260,7 +260,7 @@ class MemorySource(FixedPartitionedSource[Item, bytes]):
             lifecycle=self._lifecycle,
             furthest_behind=lambda: 0,
             on_close=lambda: None,
-            epochs=Epochs(0),
+            epochs=Epochs(0.1),
         )
 
 

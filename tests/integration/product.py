@@ -76,7 +76,7 @@ class Flow:
         directory: Path,
         *args: str,
         environ: Mapping[str, str] | None = None,
-        snapshot_interval: str = "0",
+        commit_interval: str = "20ms",
         prefix: Sequence[str] = (),
         command: Sequence[str] = COMMAND,
     ) -> None:
@@ -94,7 +94,8 @@ class Flow:
             "PORT": str(self.port),
             "METRICS_PORT": str(self.metrics_port),
             "BYTEWAX_RECOVERY_DIRECTORY": str(recovery),
-            "BYTEWAX_SNAPSHOT_INTERVAL": snapshot_interval,
+            "COMMIT_INTERVAL": commit_interval,
+            "BYTEWAX_SNAPSHOT_INTERVAL": "0",
             "BYTEWAX_RECOVERY_BACKUP_INTERVAL": "0",
             "PYTHONPATH": f"{CRASH_HOOKS}{os.pathsep}{ROOT}",
             **(environ or {}),

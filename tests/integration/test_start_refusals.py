@@ -92,22 +92,23 @@ def test_all_wrong_settings_are_named_at_once(
     assert all("; example: " in problem for problem in problems)
 
 
-def test_fewer_lanes_than_workers_and_too_long_an_epoch(
+def test_fewer_lanes_than_workers_and_an_interval_that_is_too_long(
     kafka: Cluster, nowhere: Topics, tmp_path: Path
 ) -> None:
-    with Flow(kafka, nowhere, tmp_path, "-w", "5", "-s", "21") as flow:
+    with Flow(kafka, nowhere, tmp_path, "-w", "5") as flow:
         assert flow.wait_for_exit() == 1
-    lanes, interval = [entry["problem"] for entry in flow.entries if "problem" in entry]
+    [lanes] = [entry["problem"] for entry in flow.entries if "problem" in entry]
     assert lanes.startswith("LANES: 4 lanes are not enough for 5 workers")
-    assert interval.startswith("BYTEWAX_SNAPSHOT_INTERVAL: ")
+    with Flow(kafka, nowhere, tmp_path, commit_interval="2s") as flow:
+        assert flow.wait_for_exit() == 1
+    [interval] = [entry["problem"] for entry in flow.entries if "problem" in entry]
+    assert interval.startswith("COMMIT_INTERVAL: expected a duration from 10ms to 1s")
 
 
 @pytest.mark.parametrize("by", ["flags", "variables"])
-def test_snapshots_kept_in_epochs_without_a_length(
-    by: str, kafka: Cluster, nowhere: Topics, tmp_path: Path
-) -> None:
+def test_snapshots_that_are_kept(by: str, kafka: Cluster, nowhere: Topics, tmp_path: Path) -> None:
     """The engine would keep them all, until the disk is full."""
-    flags = ["-s", "0", "-b", "60"] if by == "flags" else []
+    flags = ["-s", "30", "-b", "60"] if by == "flags" else []
     environ = {} if by == "flags" else {"BYTEWAX_RECOVERY_BACKUP_INTERVAL": "60"}
     with Flow(kafka, nowhere, tmp_path, *flags, environ=environ) as flow:
         assert flow.wait_for_exit() == 1
@@ -460,7 +461,7 @@ def test_a_lost_recovery_directory_repeats_nothing_committed(
 def test_without_a_recovery_directory_nothing_committed_is_repeated(
     kafka: Cluster, topics: Topics, tmp_path: Path
 ) -> None:
-    environ = {"BYTEWAX_RECOVERY_DIRECTORY": "", "BYTEWAX_SNAPSHOT_INTERVAL": "1"}
+    environ = {"BYTEWAX_RECOVERY_DIRECTORY": ""}
     send(kafka, topics, mixed_requests(COUNT, seed=1))
     with Flow(kafka, topics, tmp_path, environ={**environ, "CRASH_AT": "after-commit:2"}) as flow:
         assert flow.wait_for_exit() == -9

@@ -82,7 +82,7 @@ def test_what_was_read_before_the_signal_is_settled(
 
 def test_ctrl_c_leaves_no_lag(kafka: Cluster, topics: Topics, tmp_path: Path) -> None:
     """What was read in the epoch that was open then is committed; and the plain group told so."""
-    with Flow(kafka, topics, tmp_path, snapshot_interval="1") as flow:
+    with Flow(kafka, topics, tmp_path, commit_interval="1s") as flow:
         flow.wait_until_ready()
         send(kafka, topics, mixed_requests(COUNT, seed=1))
         flow.wait(lambda: positions(flow) == [COUNT // 3] * 3, 20, "at the end of the topic")

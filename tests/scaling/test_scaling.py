@@ -9,15 +9,16 @@ from explore import examples
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
+from required import REQUIRED
 
 from dataflow.connectors import sink
 from dataflow.core import ledger
-from dataflow.core.epochs import Epochs
 from dataflow.scaling import costs as figures
 from dataflow.scaling.__main__ import lines
 from dataflow.scaling.costs import Costs
 from dataflow.scaling.plan import BUSY, MOST_LANES, Wish, plan
 from dataflow.scaling.simulate import Setup, simulate, utilisation
+from dataflow.settings import Settings
 
 
 def wish(rate: float = 1_000, **changes: float) -> Wish:
@@ -30,27 +31,30 @@ class TestSimulation:
         setup = Setup(1_000, 1, 8, 1.0)
         assert simulate(Costs(), setup) == simulate(Costs(), setup)
 
-    def test_with_epochs_a_request_waits_for_half_of_one(self) -> None:
+    def test_a_request_waits_for_half_of_an_interval(self) -> None:
         waits = simulate(Costs(), Setup(1_000, 1, 8, 1.0))
         assert 0.5 < waits.p50_s < 0.65
         assert 1.0 < waits.p99_s < 1.3
-        assert 1.0 < waits.cycle_s < 1.2
+        assert waits.cycle_s == pytest.approx(1.0, abs=0.001)
 
-    def test_an_epoch_for_every_batch_takes_as_long_as_a_commit(self) -> None:
-        waits = simulate(Costs(), Setup(1_000, 1, 2, 0.0))
+    def test_in_a_short_interval_it_waits_for_a_commit(self) -> None:
+        waits = simulate(Costs(), Setup(1_000, 1, 2, 0.01))
         assert waits.p50_s < 4 * (Costs().commit_s + Costs().store_s)
 
-    def test_free_commits_leave_only_the_epoch(self) -> None:
-        """Then the wait is uniform over the epoch, which can be said exactly."""
-        free = Costs(commit_s=1e-9, store_s=0, commit_spread=0)
-        waits = simulate(free, Setup(1_000, 1, 8, 2.0))
-        collecting_s = Epochs(2).collecting_s
-        assert waits.cycle_s == pytest.approx(collecting_s, abs=0.001)
-        assert waits.p50_s == pytest.approx(collecting_s / 2, abs=0.05)
-        assert waits.p99_s == pytest.approx(0.99 * collecting_s, abs=0.03)
+    def test_free_commits_leave_only_the_interval(self) -> None:
+        """Then the wait is uniform over the interval, which can be said exactly."""
+        free = Costs(commit_s=1e-9, store_s=0, commit_spread=0, cpu_us=1e-9)
+        waits = simulate(free, Setup(1_000, 1, 8, 0.5))
+        assert waits.cycle_s == pytest.approx(0.5, abs=0.001)
+        assert waits.p50_s == pytest.approx(0.25, abs=0.01)
+        assert waits.p99_s == pytest.approx(0.495, abs=0.01)
+
+    def test_epochs_that_close_late_follow_each_other_at_once(self) -> None:
+        late = Costs(commit_s=0.3, store_s=0.05, commit_spread=1e-9)
+        assert simulate(late, Setup(100, 1, 8, 0.1)).cycle_s == pytest.approx(0.35, abs=0.01)
 
     def test_more_lanes_than_commit_at_once_take_turns(self) -> None:
-        one, two = (simulate(Costs(), Setup(100, 1, lanes, 0.0)).cycle_s for lanes in (16, 64))
+        one, two = (simulate(Costs(), Setup(100, 1, lanes, 0.01)).cycle_s for lanes in (16, 64))
         assert two > 1.5 * one
 
     def test_a_worker_that_is_too_slow_never_answers(self) -> None:
@@ -61,14 +65,18 @@ class TestPlan:
     def test_a_small_rate_needs_one_process(self) -> None:
         found = plan(wish(1_000))
         assert (found.cells, found.processes, found.partitions, found.lanes) == (1, 1, 3, 8)
-        assert found.epoch_s == 1.0
+        assert found.interval_s == 1.0
 
-    def test_a_patient_reader_gets_longer_epochs(self) -> None:
-        assert plan(wish(latency_s=30)).epoch_s == 10.0
+    def test_who_wants_it_as_fast_as_it_is_by_default_gets_the_defaults(self) -> None:
+        found = plan(wish(5_000, latency_s=0.2))
+        given = Settings.from_env(REQUIRED)
+        assert (found.interval_s, found.lanes) == (given.commit_interval_s, given.lanes)
+        assert found.meets
 
-    def test_a_hurried_one_gets_none_and_few_lanes(self) -> None:
-        found = plan(wish(latency_s=0.3))
-        assert (found.epoch_s, found.lanes, found.meets) == (0.0, 2, True)
+    def test_a_hurried_reader_gets_a_short_interval_and_few_lanes(self) -> None:
+        found = plan(wish(latency_s=0.12))
+        assert (found.lanes, found.meets) == (2, True)
+        assert found.interval_s < 0.1
 
     def test_what_cannot_be_kept_is_said(self) -> None:
         asked = wish(latency_s=0.001)
@@ -101,7 +109,8 @@ class TestPlan:
         assert found.processes <= found.lanes <= MOST_LANES
         assert found.partitions >= found.processes
         assert found.busy <= BUSY
-        assert found.epoch_s == int(found.epoch_s)
+        interval = f"{found.interval_s * 1000:g}ms"
+        assert Settings.from_env({**REQUIRED, "COMMIT_INTERVAL": interval}).lanes
         assert found.memory_bytes <= 64e9 * 1.01
         all_of_it = utilisation(Costs(), Setup(rate, 1, 1, 1.0))
         assert all_of_it <= found.busy * found.cells * most * (1 + 1e-9)

@@ -68,7 +68,7 @@ def _run(
     window_s = kinds.duration_s("1s", "366d").parse(args.window)
     environ = {"DEDUPE_WINDOW": args.window, "LANES": ""}
     traffic = Traffic(kafka, topics, args.rate, window_s, args.seed)
-    with Flow(kafka, topics, directory, environ=environ, snapshot_interval="1") as flow:
+    with Flow(kafka, topics, directory, environ=environ, commit_interval="") as flow:
         flow.wait_until_ready()
         traffic.start()
         taken = _sample(Sampler(flow, directory / "recovery", traffic), flow, traffic, args.minutes)

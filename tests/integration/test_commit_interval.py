@@ -1,0 +1,69 @@
+"""`COMMIT_INTERVAL` paces the commits, whatever snapshot interval the engine is given."""
+
+import time
+from pathlib import Path
+
+import pytest
+from invariants import check
+from kafkatest import Cluster
+from product import Flow, Topics, mixed_requests, request, send
+
+COUNT = 300
+
+
+@pytest.fixture
+def topics(kafka: Cluster) -> Topics:
+    return Topics.fresh(kafka)
+
+
+def commits(flow: Flow) -> int:
+    """How many transactions it has committed."""
+    name = "kafka_commit_duration_seconds_count "
+    [line] = [line for line in flow.metrics().splitlines() if line.startswith(name)]
+    return round(float(line.removeprefix(name)))
+
+
+def command_line(flow: Flow) -> list[str]:
+    return Path(f"/proc/{flow.process.pid}/cmdline").read_text().split("\0")[:-1]
+
+
+NOTHING = {
+    "COMMIT_INTERVAL": "",
+    "BYTEWAX_RECOVERY_DIRECTORY": "",
+    "BYTEWAX_SNAPSHOT_INTERVAL": "",
+    "BYTEWAX_RECOVERY_BACKUP_INTERVAL": "",
+}
+
+
+@pytest.mark.parametrize(
+    ("args", "environ"), [([], NOTHING), (["-s", "10"], {}), (["-s", "0"], {})]
+)
+def test_every_batch_is_an_epoch_whatever_the_engine_is_given(
+    args: list[str], environ: dict[str, str], kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    """Nothing at all, the engine's own default, or what is right already."""
+    with Flow(kafka, topics, tmp_path, *args, environ=environ) as flow:
+        send(kafka, topics, mixed_requests(COUNT, seed=1))
+        flow.wait_until_decided(COUNT)
+        assert command_line(flow)[-2:] == ["-s", "0"]
+        assert flow.terminate() == 0
+    again = [entry for entry in flow.entries if "runs itself again" in entry["event"]]
+    assert [entry["snapshot_interval_s"] for entry in again] == ([] if "0" in args else [10])
+    assert check(kafka, topics).problems == []
+
+
+def test_records_that_come_one_by_one_share_a_transaction(
+    kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    """There are no more transactions than intervals, however long all of it takes."""
+    environ = {"LANES": "1"}
+    with Flow(kafka, topics, tmp_path, environ=environ, commit_interval="1s") as flow:
+        flow.wait_until_ready()
+        began_s = time.monotonic()
+        for n in range(60):
+            send(kafka, topics, iter([request(f"pay-{n}")]))
+            time.sleep(0.02)
+        flow.wait_until_decided(60)
+        assert 1 <= commits(flow) <= time.monotonic() - began_s + 2
+        assert flow.terminate() == 0
+    assert check(kafka, topics).problems == []

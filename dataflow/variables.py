@@ -234,7 +234,7 @@ FLOW = (
         "lanes",
         kinds.whole_number(1, 256),
         "Transactional producers that share the payments, 1 to 256. Change it after a clean stop.",
-        default="8",
+        default="4",
     ),
     Variable(
         "COMMIT_INTERVAL",

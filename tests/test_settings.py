@@ -45,7 +45,8 @@ def test_the_defaults() -> None:
     assert defaults.kafka.topic_audit == "audit.payment-events"
     assert defaults.kafka.transaction_timeout_ms == 60_000
     assert defaults.kafka.message_max_bytes == 1_048_576
-    assert defaults.lanes == 8
+    assert defaults.lanes == 4
+    assert defaults.commit_interval_s == 0.1
     assert defaults.dedupe_window_ms == 7 * 24 * 60 * 60 * 1000
     assert defaults.host is None
     assert (defaults.port, defaults.metrics_port) == (3000, 9090)
@@ -108,7 +109,7 @@ def test_only_the_brokers_and_the_gateway_are_always_required() -> None:
 
 def test_a_problem_names_the_variable_the_value_and_an_example() -> None:
     assert problems(LANES="eight") == [
-        "LANES: expected a whole number from 1 to 256, got 'eight'; example: LANES=8"
+        "LANES: expected a whole number from 1 to 256, got 'eight'; example: LANES=4"
     ]
 
 
@@ -147,6 +148,7 @@ LIMITS = {
     "KAFKA_MESSAGE_MAX_BYTES": (["65535", "104857601"], ["65536", "104857600"]),
     "KAFKA_GROUP_ID": (["g" * 201], ["g", "g" * 200]),
     "LANES": (["0", "257"], ["1", "256"]),
+    "COMMIT_INTERVAL": (["9ms", "1001ms"], ["10ms", "1s"]),
     "DEDUPE_WINDOW": (["999ms", "8785h"], ["1s", "366d"]),
     "GATEWAY_CONCURRENCY": (["0", "10001"], ["1", "10000"]),
     "GATEWAY_DEADLINE": (["999ms", "901s"], ["1s", "15m"]),

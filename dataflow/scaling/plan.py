@@ -29,7 +29,7 @@ from dataflow.scaling.simulate import Setup, Waits, payment_us, simulate, utilis
 
 BUSY = 0.6
 """Of a worker's time at the given rate: the rest is for backlogs and bad days."""
-LANES_EACH, LANES_EACH_FAST = 8, 2
+LANES_EACH, LANES_EACH_FAST = 4, 2
 """Lanes of a process, and where the interval is less than `FAST_S`."""
 FAST_S = 0.1
 PARTITIONS_EACH = 3

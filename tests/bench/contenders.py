@@ -197,7 +197,7 @@ CONTENDERS = (
     Contender(
         "product",
         "this product",
-        "one process, the defaults: `COMMIT_INTERVAL=100ms`, 8 lanes; but `KAFKA_COMPRESSION=lz4`",
+        "one process, the defaults: `COMMIT_INTERVAL=100ms`, 4 lanes; but `KAFKA_COMPRESSION=lz4`",
         product(),
         burst=300_000,
         rates=RATES,

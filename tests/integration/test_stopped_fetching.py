@@ -65,7 +65,7 @@ def test_a_client_that_stops_fetching_is_seen_and_ends_the_process(
 ) -> None:
     """Its own idea of where the partitions end is as old as its last answer."""
     seconds = environ(tmp_path, 2 * STALLED_S)
-    with Flow(kafka, topics, tmp_path, environ=seconds, snapshot_interval="1") as flow:
+    with Flow(kafka, topics, tmp_path, environ=seconds, commit_interval="") as flow:
         send(kafka, topics, mixed_requests(COUNT, seed=1))
         flow.wait_until_decided(COUNT)
         flow.wait_until_ready()
@@ -96,7 +96,7 @@ def test_an_open_transaction_of_a_sender_is_no_fault(
     name = f"sender-{uuid.uuid4().hex}"
     sender = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": name})
     sender.init_transactions(10)
-    with Flow(kafka, topics, tmp_path, environ=environ(tmp_path), snapshot_interval="1") as flow:
+    with Flow(kafka, topics, tmp_path, environ=environ(tmp_path), commit_interval="") as flow:
         flow.wait_until_ready()
         for end in (sender.commit_transaction, sender.abort_transaction):
             sender.begin_transaction()
@@ -123,7 +123,7 @@ def test_a_broker_outage_is_no_fault_of_the_client(
     """Although records wait: only while Kafka answers the client could have had them."""
     stalled_s = 16.0
     seconds = environ(tmp_path, stalled_s, fresh_s=stalled_s / 2)
-    with Flow(kafka_control, topics, tmp_path, environ=seconds, snapshot_interval="1") as flow:
+    with Flow(kafka_control, topics, tmp_path, environ=seconds, commit_interval="") as flow:
         flow.wait_until_ready()
         stop_fetching(flow, tmp_path)
         send(kafka_control, topics, mixed_requests(COUNT, seed=1))

@@ -64,7 +64,7 @@ class TestSimulation:
 class TestPlan:
     def test_a_small_rate_needs_one_process(self) -> None:
         found = plan(wish(1_000))
-        assert (found.cells, found.processes, found.partitions, found.lanes) == (1, 1, 3, 8)
+        assert (found.cells, found.processes, found.partitions, found.lanes) == (1, 1, 3, 4)
         assert found.interval_s == 1.0
 
     def test_who_wants_it_as_fast_as_it_is_by_default_gets_the_defaults(self) -> None:
@@ -127,7 +127,7 @@ def test_the_limits_are_those_of_the_product() -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        ("--rate 5000 --window 1d --latency 2s", 0, "LANES                        8"),
+        ("--rate 5000 --window 1d --latency 2s", 0, "LANES                        4"),
         ("--rate 5000 --latency 1ms", 1, "NOT the wished 0.001 s"),
         ("--rate 5000 --window 7", 2, "expected a duration"),
         ("--rate 0", 2, "not a number above 0"),

@@ -38,10 +38,10 @@ _DECIDE_BUCKETS_S = (
 )
 """From a batch with an instant gateway to a gateway at its deadline."""
 _VISIBLE_BUCKETS_S = (
-    *(0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0),
+    *(0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0),
     *(300.0, 1800.0, 7200.0),
 )
-"""From well inside one epoch to catching up after a long stop."""
+"""From a part of one `COMMIT_INTERVAL` to catching up after a long stop."""
 _COMMIT_BUCKETS_S = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0)
 
 

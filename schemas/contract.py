@@ -167,7 +167,9 @@ def _has(name: str, values: Sequence[StrEnum]) -> Schema:
 
 _A_STRING = {"paymentId": {"type": "string"}}
 _OF_THE_REQUEST = ["userId", "amount", "currency", "paymentMethod"]
-_WHERE_READ = dict.fromkeys(_OF_THE_REQUEST, "of a declined payment always; else if it is valid")
+_WHERE_READ = dict.fromkeys(
+    _OF_THE_REQUEST, "of a declined payment always; of an invalid record if it can be read"
+)
 
 MESSAGES = (
     Message(

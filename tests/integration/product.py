@@ -199,6 +199,15 @@ def run_until_decided(
     return flow
 
 
+def end_badly(
+    kafka: Cluster, topics: Topics, directory: Path, environ: Mapping[str, str] | None = None
+) -> None:
+    """Kill the flow with records of open transactions in Kafka; the next run aborts them."""
+    environ = {**(environ or {}), "CRASH_AT": "flushed:1"}
+    with Flow(kafka, topics, directory, environ=environ) as flow:
+        assert flow.wait_for_exit() == -9
+
+
 def request(payment_id: str, amount: str = "10.00", currency: str = "USD", **more: object) -> bytes:
     fields = {
         "paymentId": payment_id,

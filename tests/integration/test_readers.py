@@ -18,7 +18,15 @@ import pytest
 from bench import prepare
 from confluent_kafka import Producer
 from kafkatest import Broker, Cluster, distribution
-from product import Flow, Topics, mixed_requests, read_all, request, run_until_decided, send
+from product import (
+    Topics,
+    end_badly,
+    mixed_requests,
+    read_all,
+    request,
+    run_until_decided,
+    send,
+)
 
 from dataflow.variables import KAFKA
 
@@ -127,13 +135,6 @@ def test_who_reads_which_codec(
     else:
         with pytest.raises(RefusedError, match=rf"(?i)KafkaJSNotImplemented: {codec} compression"):
             by_kafkajs(kafka, topics, kafkajs)
-
-
-def end_badly(kafka: Cluster, topics: Topics, directory: Path, environ: dict[str, str]) -> None:
-    """Kill the flow with records of open transactions in Kafka; the next run aborts them."""
-    environ = {**environ, "CRASH_AT": "flushed:1"}
-    with Flow(kafka, topics, directory, environ=environ) as flow:
-        assert flow.wait_for_exit() == -9
 
 
 def ours(kafka: Cluster, topics: Topics, number: Any) -> dict[Place, Seen]:

@@ -1,21 +1,17 @@
 """schemas/asyncapi.yaml: valid for the official parser, and about our topics and schemas."""
 
-import json
-import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import published
 import pytest
 import yaml
-from bench import prepare
+from published import node
 
 from dataflow import __version__
 from dataflow.variables import KAFKA
 
 DOCUMENT = published.ROOT / "schemas" / "asyncapi.yaml"
-HERE = Path(__file__).parent / "asyncapi"
 INFORMATION = 2
 """Severity of a diagnostic that is neither an error nor a warning."""
 TOPICS = {
@@ -23,37 +19,13 @@ TOPICS = {
 }
 
 
-@pytest.fixture(scope="module")
-def parser() -> Path:
-    """Where the official parser is installed."""
-    if lacking := prepare.missing("node", "npm"):
-        pytest.skip(f"AsyncAPI's parser needs {lacking}")
-    try:
-        return prepare.packages("asyncapi", HERE, print)
-    except prepare.BuildError as error:
-        pytest.skip(f"npm could not bring AsyncAPI's parser: {error}")
-
-
-def parsed(document: Path, parser: Path) -> dict[str, Any]:
-    done = subprocess.run(
-        ["node", str(HERE / "check.js"), str(document)],
-        env={"PATH": os.environ.get("PATH", ""), "NODE_PATH": str(parser / "node_modules")},
-        capture_output=True,
-        text=True,
-        check=True,
-        stdin=subprocess.DEVNULL,
-        timeout=120,
-    )
-    return dict(json.loads(done.stdout))
-
-
 def faults(found: dict[str, Any]) -> list[str]:
     """Return the parser's errors and warnings."""
     return [each["message"] for each in found["diagnostics"] if each["severity"] < INFORMATION]
 
 
-def test_the_official_parser_finds_all_messages_and_no_fault(parser: Path) -> None:
-    found = parsed(DOCUMENT, parser)
+def test_the_official_parser_finds_all_messages_and_no_fault() -> None:
+    found = node.run("check.js", str(DOCUMENT))
     assert faults(found) == []
     assert found["messages"] == {
         "payments.payment-requested": ["payment-requested"],
@@ -71,13 +43,11 @@ def test_the_official_parser_finds_all_messages_and_no_fault(parser: Path) -> No
         ("./json/audit-event", "./json/none"),
     ],
 )
-def test_the_official_parser_finds_a_fault(
-    right: str, wrong: str, parser: Path, tmp_path: Path
-) -> None:
+def test_the_official_parser_finds_a_fault(right: str, wrong: str, tmp_path: Path) -> None:
     (tmp_path / "json").symlink_to(published.FILES)
     broken = tmp_path / "asyncapi.yaml"
     broken.write_text(DOCUMENT.read_text().replace(right, wrong))
-    assert faults(parsed(broken, parser)) != []
+    assert faults(node.run("check.js", str(broken))) != []
 
 
 def test_its_addresses_are_the_default_topics() -> None:

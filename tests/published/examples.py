@@ -1,0 +1,75 @@
+"""One request and event of each kind, as the whole flow makes them, in memory."""
+
+from contextlib import closing
+from datetime import timedelta
+from types import SimpleNamespace
+from unittest.mock import patch
+
+import msgspec
+import numpy as np
+from bytewax.testing import TestingSink, TestingSource, run_main
+from required import REQUIRED
+
+from dataflow.batches import Fetched, Outgoing
+from dataflow.flow import flow
+from dataflow.runtime import Runtime
+from dataflow.settings import Settings
+
+DECIDED_AT = 1_769_851_800.123
+PARTITION, FIRST_OFFSET = 3, 42
+REQUEST = (
+    b'{"paymentId":"pay_123","userId":"user_456","amount":99.990,"currency":"USD",'
+    b'"paymentMethod":"credit_card","metadata":{"orderId":"order_789"}}'
+)
+
+
+def _other(old: bytes, new: bytes) -> bytes:
+    assert REQUEST.count(old) == 1
+    return REQUEST.replace(old, new)
+
+
+RECORDS: dict[str, bytes | None] = {
+    "approved": REQUEST,
+    "duplicate": REQUEST,
+    "conflict": _other(b"99.990", b"99.95"),
+    "declined": _other(b"pay_123", b"pay_124:decline:insufficient_funds"),
+    "invalid": _other(b"pay_123", b"pay_125").replace(b"99.990", b"99.995"),
+    "unreadable": b"pay_126;99.99;USD",
+    "tombstone": None,
+}
+"""The records of the request topic, by what they are examples of."""
+
+
+def events() -> dict[str, dict[str, bytes]]:
+    """Return the events of each record: by its name, and by the topic's setting."""
+    offsets = np.arange(FIRST_OFFSET, FIRST_OFFSET + len(RECORDS))
+    batch = Fetched(
+        partition=PARTITION,
+        segment=f"{PARTITION:05}/000000000",
+        dated_ms=0,
+        offsets=offsets,
+        times_ms=offsets,
+        values=[*RECORDS.values()],
+        next_offset=FIRST_OFFSET + len(RECORDS),
+        read_at=DECIDED_AT,
+    )
+    runtime = Runtime(Settings.from_env(REQUIRED | {"SIMULATED_DECLINE_RATE": "0"}))
+    sink: list[tuple[str, Outgoing]] = []
+    clock = SimpleNamespace(time=lambda: DECIDED_AT)
+    with closing(runtime.gateway), patch("dataflow.steps.process.time", clock):
+        graph = flow(TestingSource([batch]), TestingSink(sink), runtime)
+        run_main(graph, epoch_interval=timedelta(0))  # type: ignore[no-untyped-call]
+    kafka = runtime.settings.kafka
+    names = {kafka.topic_processed: "outcome", kafka.topic_failed: "outcome"}
+    found: dict[str, dict[str, bytes]] = {name: {} for name in RECORDS}
+    for _, outgoing in sink:
+        for value in outgoing.values:
+            offset = msgspec.json.decode(value)["source"]["offset"]
+            record = [*RECORDS][offset - FIRST_OFFSET]
+            found[record][names.get(outgoing.topic, "audit")] = value
+    return found
+
+
+def readable(value: bytes) -> str:
+    """Return the same JSON, digit by digit, on lines that can be read."""
+    return msgspec.json.format(value, indent=2).decode()

@@ -21,6 +21,7 @@ from msgspec import Struct, UnsetType
 
 from schemas import money
 from schemas.events import (
+    EVENT_OVERHEAD_BYTES,
     MAX_MESSAGE,
     MAX_REFERENCE,
     AuditEvent,
@@ -30,6 +31,7 @@ from schemas.events import (
     Source,
 )
 from schemas.outcomes import DECLINE_CODES, ErrorCode, EventType
+from schemas.parsing import MAX_DEPTH
 from schemas.requests import MAX_TEXT, PaymentRequest
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -144,16 +146,17 @@ def _decimals(exponent: int) -> Schema:
 
 
 NOT_IN_THE_SCHEMA = {
-    "encoding": "The record is UTF-8 without a byte order mark, and one JSON document.",
-    "text": "`\\ud800` and its like, half of a surrogate pair, is JSON, but no text.",
-    "size": "The record has at most `KAFKA_MESSAGE_MAX_BYTES` less 8,192 bytes.",
-    "depth": "It is nested at most 100 levels deep.",
-    "digits": "An amount is written with at most 40 digits before the point, 39 after it, and two"
-    " in its exponent. A parser has forgotten how a number was written.",
-    "decimals": "A number as amount has at most the currency's decimals, zeros beyond them not"
-    " counted. (The schema has this rule for currencies without decimals, and for strings.)",
-    "exponent": "A string with an exponent (`1e2`) is in range, and has at most the currency's"
-    " decimals, too.",
+    "encoding": "a record in another encoding than UTF-8, or with a byte order mark;",
+    "text": "half of a surrogate pair in a string (`\\ud800`): it is JSON, but no text;",
+    "size": "a record with more bytes than `KAFKA_MESSAGE_MAX_BYTES` less"
+    f" {EVENT_OVERHEAD_BYTES:,};",
+    "depth": f"more than {MAX_DEPTH} levels of nesting;",
+    "digits": "an amount written with more than 40 digits before the point, 39 after it, or two in"
+    " its exponent: a parser does not keep how a number was written;",
+    "decimals": "a number as amount with more than the currency's decimals, zeros at its end not"
+    " counted; the schema has this rule for currencies without decimals, and for strings;",
+    "exponent": "a string as amount with an exponent (`1e2`) that is out of range, or has more than"
+    " the currency's decimals.",
 }
 """What the service refuses, and the schema of the request does not."""
 

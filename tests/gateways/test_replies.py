@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 import msgspec
+import published
 import pytest
 from card_numbers import card_numbers
 from hypothesis import example, given
@@ -19,7 +20,8 @@ from schemas.events import EVENT_OVERHEAD_BYTES, Records
 from schemas.outcomes import DECLINE_CODES, INVALID_RECORD, ErrorCode
 
 VISA = "4111111111111111"
-SOURCE = Records("t" * 249, 2**31 - 1).source(2**48 - 1)
+RECORDS, OFFSET = Records("t" * 249, 2**31 - 1), 2**48 - 1
+EVENT_ID, SOURCE = RECORDS.event_id(OFFSET), RECORDS.source(OFFSET)
 AT = events.instant(1767225600)
 
 any_text = st.text(
@@ -60,9 +62,14 @@ def event_of(reply: Reply) -> bytes:
     """Return what is published, without what the request brings."""
     request = make_request()
     if isinstance(reply, Approved):
-        return events.encode(events.processed("", SOURCE, request, reply.reference, AT))
+        event = events.encode(events.processed(EVENT_ID, SOURCE, request, reply.reference, AT))
+        published.assert_valid(published.PROCESSED, event)
+        return event
     assert isinstance(reply, Declined)
-    return events.encode(events.declined("", SOURCE, request, events.error_of(reply), AT))
+    error = events.error_of(reply)
+    event = events.encode(events.declined(EVENT_ID, SOURCE, request, error, AT))
+    published.assert_valid(published.FAILED, event)
+    return event
 
 
 @given(st.lists(replies, min_size=1, max_size=5))

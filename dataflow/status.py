@@ -206,6 +206,17 @@ class Status:
         with self._lock:
             return self._partition(partition).silence.nothing_came(position, self._monotonic())
 
+    def to_be_witnessed(self) -> dict[int, int]:
+        """From where a second client should read, by partition: is there really something?"""
+        with self._lock:
+            found = {n: entry.silence.to_be_witnessed for n, entry in self._partitions.items()}
+        return {number: position for number, position in found.items() if position is not None}
+
+    def witnessed(self, partition: int, position: int) -> None:
+        """A second client has had a record of the partition from `position` on."""
+        with self._lock:
+            self._partition(partition).silence.witnessed(position)
+
     def committed_at(self, partition: int, next_offset: int) -> None:
         """Every outcome below `next_offset` is durable, in all lanes."""
         if next_offset >= 0:

@@ -211,6 +211,8 @@ class TestSilence:
         for _ in range(int(seconds)):
             status.partition_ends_at(4, 3200, 3100)
             stall = status.nothing_came(4, 100)
+            for partition, position in status.to_be_witnessed().items():
+                status.witnessed(partition, position)
             clock.passes(1)
         return stall
 
@@ -226,6 +228,18 @@ class TestSilence:
         stall = self.asks(silent, clock, STALLED_S)
         assert stall is not None
         assert stall[:2] == (100, 3100)
+
+    def test_it_stays_ready_if_a_second_client_gets_nothing_either(
+        self, status: Status, clock: Clock
+    ) -> None:
+        status.expect([4], lanes=0)
+        status.partition_live(4)
+        for _ in range(int(2 * STALLED_S)):
+            status.partition_ends_at(4, 3200, 3100)
+            assert status.nothing_came(4, 100) is None
+            clock.passes(1)
+        assert status.to_be_witnessed() == {4: 100}
+        assert status.ready()[0]
 
     def test_records_make_it_ready_again(self, silent: Status) -> None:
         silent.partition_at(4, 150, 3200)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import structlog
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ClusterMetadata, ConfigResource
 
 from dataflow.connectors import config
@@ -26,6 +26,8 @@ _HANGUPS_APART_S = 10.0
 _POLL_S = 0.1
 _CONFIG_TIMEOUT_S = 1.5
 _WATCH_EVERY_S = 5.0
+_WITNESS_S = 5.0
+"""So long a second client may take to be given a record: it has to connect first."""
 
 
 class Cluster(NamedTuple):
@@ -210,6 +212,7 @@ class Watcher(threading.Thread):
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
         super().__init__(name="kafka-watcher", daemon=True)
+        self._kafka = kafka
         self._topic = kafka.topic_requested
         self._partitions = partitions
         self._status = status
@@ -237,6 +240,9 @@ class Watcher(threading.Thread):
         self._status.broker_up()
         self._outage.is_over()
         self._report_ends(list(topic.partitions))
+        if positions := self._status.to_be_witnessed():
+            for partition in self._with_records(positions):
+                self._status.witnessed(partition, positions[partition])
         found = len(topic.partitions)
         if found > self._partitions:
             # Their records are kept by Kafka until then; the engine's partitions are fixed.
@@ -250,6 +256,24 @@ class Watcher(threading.Thread):
         stable = self._latest(partitions, IsolationLevel.READ_COMMITTED)
         for partition in ends.keys() & stable.keys():
             self._status.partition_ends_at(partition, ends[partition], stable[partition])
+
+    def _with_records(self, positions: dict[int, int]) -> set[int]:
+        """Partitions of which a second client is given a record from the position on."""
+        found: set[int] = set()
+        small = {"queued.min.messages": 1}
+        witness = Consumer(config.consumer(self._kafka, "witness", len(positions)) | small)
+        try:
+            witness.assign([TopicPartition(self._topic, *each) for each in positions.items()])
+            deadline_s = time.monotonic() + _WITNESS_S
+            while found != positions.keys() and time.monotonic() < deadline_s:
+                messages = witness.consume(100, _POLL_S)
+                records = [each for each in messages if each.error() is None]
+                found |= {at for each in records if (at := each.partition()) is not None}
+        except KafkaException as error:
+            _log.debug("witness", error=error.args[0].str())
+        finally:
+            witness.close()
+        return found
 
     def _latest(self, partitions: list[int], level: IsolationLevel) -> dict[int, int]:
         """Where readers of this level stop; without the partitions that give no answer."""

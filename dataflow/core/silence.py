@@ -10,6 +10,8 @@ that it saw last. A new client, and so a restart, reads on.
 3. Only time in which Kafka answers for the partition counts. After an outage the client has all of
    its time again.
 4. A position that moves ends the silence, be it past records or past the end of a transaction.
+5. Only a position counts from which a second client has had a record. Below the last stable offset
+   there may be none for readers: those of a transaction that was aborted, if its end is above.
 """
 
 from typing import NamedTuple
@@ -44,10 +46,21 @@ class Silence:
         self._asked_s: float | None = None
         self._stable_offset = -1
         self._answered_s = 0.0
+        self._witnessed: int | None = None
 
     def stable_up_to(self, offset: int, now_s: float) -> None:
         """Kafka has answered that readers may read everything below `offset`."""
         self._stable_offset, self._answered_s = offset, now_s
+
+    def witnessed(self, position: int) -> None:
+        """A second client has had a record from `position` on."""
+        self._witnessed = position
+
+    @property
+    def to_be_witnessed(self) -> int | None:
+        """From where a second client should try to read, if it matters."""
+        too_long = self.seconds >= SUSPECT_S
+        return self._position if too_long and self._position != self._witnessed else None
 
     def ended(self) -> None:
         """Records came."""
@@ -61,11 +74,11 @@ class Silence:
         elif self._asked_s is not None:
             self.seconds += min(now_s - self._asked_s, GAP_MOST_S)
         self._position, self._asked_s = position, now_s if waits else None
-        if self.seconds < STALLED_S:
+        if self.seconds < STALLED_S or position != self._witnessed:
             return None
         return Stall(position, self._stable_offset, self.seconds)
 
     @property
     def is_suspect(self) -> bool:
-        """Whether it is longer than anything that a healthy client does."""
-        return self.seconds >= SUSPECT_S
+        """Whether it is longer than anything that a healthy client does, and there are records."""
+        return self.seconds >= SUSPECT_S and self._position == self._witnessed

@@ -20,10 +20,18 @@ class World:
     def passes(
         self, seconds: float, position: int, stable_offset: int | None, tick_s: float = TICK_S
     ) -> Stall | None:
-        """Ask until so much time has passed, or the client is at fault."""
-        return next(filter(None, self._asked(seconds, position, stable_offset, tick_s)), None)
+        """Ask until so much time has passed, or the client is at fault.
 
-    def _asked(
+        A second client is given a record wherever there is one.
+        """
+        for stall in self.asked(seconds, position, stable_offset, tick_s):
+            if stall:
+                return stall
+            if (asked_at := self.silence.to_be_witnessed) is not None:
+                self.silence.witnessed(asked_at)
+        return None
+
+    def asked(
         self, seconds: float, position: int, stable_offset: int | None, tick_s: float
     ) -> Iterator[Stall | None]:
         until_s = self.now_s + seconds
@@ -61,6 +69,30 @@ def test_an_open_transaction_of_a_sender_is_no_fault(world: World) -> None:
     """However much there is behind it: readers may come as far as its first record."""
     assert world.passes(MINUTES_S, 100, 100) is None
     assert world.passes(STALLED_S / 2, 100, 200) is None, "it ended a moment ago"
+
+
+def test_an_aborted_transaction_below_an_open_one_is_no_fault(world: World) -> None:
+    """Its records are for nobody, so that a second client is given nothing either.
+
+    A position moves only past its end, which is above the open one.
+    """
+    assert list(filter(None, world.asked(MINUTES_S, 100, 110, TICK_S))) == []
+    assert world.silence.to_be_witnessed == 100
+    assert not world.silence.is_suspect
+
+
+def test_what_a_second_client_had_elsewhere_proves_nothing(world: World) -> None:
+    world.silence.witnessed(90)
+    assert list(filter(None, world.asked(MINUTES_S, 100, 110, TICK_S))) == []
+
+
+def test_a_second_client_is_notasked_while_the_first_may_be_fine(world: World) -> None:
+    world.passes(SUSPECT_S, 100, 3100)
+    assert world.silence.to_be_witnessed is None
+    world.passes(TICK_S, 100, 3100)
+    assert world.silence.to_be_witnessed is None, "it was asked, and that is enough"
+    world.passes(SUSPECT_S, 200, 3100)
+    assert world.silence.to_be_witnessed is None, "elsewhere all begins again"
 
 
 def test_a_topic_that_was_cut_short_is_no_silence(world: World) -> None:

@@ -55,6 +55,14 @@ def moments(seconds: float) -> Iterator[float]:
         time.sleep(0.05)
 
 
+def sender(kafka: Cluster) -> Producer:
+    """A sender of transactions."""
+    name = f"sender-{uuid.uuid4().hex}"
+    producer = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": name})
+    producer.init_transactions(10)
+    return producer
+
+
 def fault_of(flow: Flow) -> dict[str, str]:
     [fault] = [entry for entry in flow.entries if entry["event"] == "fault"]
     return fault
@@ -93,16 +101,14 @@ def test_an_open_transaction_of_a_sender_is_no_fault(
     kafka: Cluster, topics: Topics, tmp_path: Path
 ) -> None:
     """Nobody may read past it while it is open; and in one that is aborted there is nothing."""
-    name = f"sender-{uuid.uuid4().hex}"
-    sender = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": name})
-    sender.init_transactions(10)
+    producer = sender(kafka)
     with Flow(kafka, topics, tmp_path, environ=environ(tmp_path), commit_interval="") as flow:
         flow.wait_until_ready()
-        for end in (sender.commit_transaction, sender.abort_transaction):
-            sender.begin_transaction()
+        for end in (producer.commit_transaction, producer.abort_transaction):
+            producer.begin_transaction()
             for n in range(10):
-                sender.produce(topics.requested, request(f"{end.__name__}-{n}"), partition=1)
-            sender.flush(10)
+                producer.produce(topics.requested, request(f"{end.__name__}-{n}"), partition=1)
+            producer.flush(10)
             # Records behind it that are complete wait for its end as well.
             send(kafka, topics, (request(f"behind-{end.__name__}-{n}") for n in range(30)))
             flow.wait(lambda: lag(flow) > 0, 20, "behind")
@@ -113,6 +119,30 @@ def test_an_open_transaction_of_a_sender_is_no_fault(
             flow.wait(lambda: lag(flow) == 0, 20, "done")
         time.sleep(2 * STALLED_S)
         assert flow.get("/ready")[0] == 200, "behind the last transaction there is only its end"
+        assert flow.terminate() == 0
+    assert check(kafka, topics).problems == []
+
+
+def test_an_aborted_transaction_below_an_open_one_is_no_fault(
+    kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    """Kafka has records there that readers may have, and none for them: its end is not below."""
+    aborting, open_one = (sender(kafka) for _ in range(2))
+    with Flow(kafka, topics, tmp_path, environ=environ(tmp_path), commit_interval="") as flow:
+        flow.wait_until_ready()
+        for producer in (aborting, open_one):
+            producer.begin_transaction()
+            for n in range(10):
+                producer.produce(topics.requested, request(f"{id(producer)}-{n}"), partition=1)
+            producer.flush(10)
+        aborting.abort_transaction(10)
+        flow.wait(lambda: lag(flow) > 0, 20, "behind")
+        time.sleep(3 * STALLED_S)
+        assert flow.process.poll() is None
+        assert lag(flow) > 0
+        assert flow.get("/ready")[0] == 200
+        open_one.commit_transaction(10)
+        flow.wait(lambda: lag(flow) == 0, 20, "done")
         assert flow.terminate() == 0
     assert check(kafka, topics).problems == []
 

@@ -173,7 +173,7 @@ _row(
     stat(
         "State",
         "The worst of the processes. Stuck: no epoch is closed, /live says 503. Not ready: it "
-        "starts, drains or has lost Kafka, /ready says 503.",
+        "starts, drains, has lost Kafka or is delivered nothing by its client, /ready says 503.",
         q("min(payments_live{} + payments_live{} * payments_ready{})"),
         unit="none",
         steps=[(None, _BAD), (1, _WARN), (2, _GOOD)],
@@ -255,7 +255,8 @@ _row(
     ),
     curves(
         "Success ratio",
-        "Processed, of all processed and failed payments. The alert is at 90 % for 15 minutes.",
+        "Processed, of all processed and failed payments. The alert is below 90 % of ten minutes, "
+        "for five.",
         q(f"{_PROCESSED} / ({_PROCESSED} + {_FAILED})", "success"),
         unit="percentunit",
         max=1,
@@ -344,7 +345,7 @@ _row(
     ),
     stat(
         "Remembered ids",
-        "Payment ids that are known, over all lanes; about 50 bytes of memory each.",
+        "Payment ids that are known, over all lanes; about 60 bytes of memory each.",
         q("sum(payments_remembered_ids{})"),
         height=8,
     ),
@@ -365,10 +366,15 @@ _row(
     ),
     curves(
         "Records, by topic",
-        "Read from the request topic, committed to the output topics.",
+        "Read from the request topic, committed to the output topics. Records with a timestamp "
+        "that cannot be true are in no latency: a sender's clock is wrong.",
         q(
             "sum by (topic, status) (rate(kafka_messages_total{}[$__rate_interval]))",
             "{{topic}} {{status}}",
+        ),
+        q(
+            "sum(rate(payments_implausible_timestamps_total{}[$__rate_interval]))",
+            "timestamps that cannot be true",
         ),
         unit="cps",
     ),

@@ -242,7 +242,21 @@ CASES = [
         "pod-0 approves payments in production that nobody charges",
         INSTANCE | CRITICAL | {"gateway": "simulated", "environment": "production"},
     ),
-    Case("PaymentsGatewaySimulated", "elsewhere", [build("simulated", "demo")], "5m"),
+    *(
+        Case(
+            "PaymentsGatewaySimulated",
+            f"in production, as {environment}",
+            [build("simulated", environment)],
+            "1m",
+            "pod-0 approves payments in production that nobody charges",
+            INSTANCE | CRITICAL | {"gateway": "simulated", "environment": environment},
+        )
+        for environment in ("prod", "Production", "eu-prod", "prod.eu-1", "live")
+    ),
+    *(
+        Case("PaymentsGatewaySimulated", f"in {elsewhere}", [build("simulated", elsewhere)], "5m")
+        for elsewhere in ("demo", "staging", "pre-prod", "non-production", "productivity")
+    ),
     Case("PaymentsGatewaySimulated", "a real one", [build("http", "production")], "5m"),
     Case(
         "PaymentsDuplicateSpike",

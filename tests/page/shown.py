@@ -1,7 +1,5 @@
 """A process with a past, for the status page to show."""
 
-import time
-
 from dataflow.metrics import Metrics
 from dataflow.recent import Recent
 from dataflow.status import Status
@@ -34,7 +32,7 @@ class Process:
             self.status.partition_at(partition, 5000 + partition + lag, 5000 + partition + lag)
             self.status.committed_at(partition, 5000 + partition)
             if lag:
-                self.status.in_flight(partition, 5000 + partition + lag, time.time() - 7)
+                self.status.in_flight(partition, 5000 + partition + lag, self.status._wall() - 7)
             self.status.partition_live(partition)
         for lane in range(lanes):
             self.status.lane_open(lane)

@@ -2,6 +2,7 @@
 
 import html
 import re
+import time
 
 import pytest
 from shown import Process
@@ -39,6 +40,8 @@ def test_before_anything_is_known_it_says_so(process: Process) -> None:
 
 
 def test_it_has_all_that_one_wants_to_know(process: Process) -> None:
+    at = time.time()
+    process.status._wall = lambda: at
     process.flows(partitions=3, lanes=2)
     text = words(process)
     assert text.startswith("Payments flow This process")
@@ -78,6 +81,18 @@ def test_what_is_the_matter_is_at_the_top(process: Process) -> None:
         text = words(process)
     assert text.startswith("Stopping draining This process")
     assert "Waiting for Kafka commit" in text
+
+
+def test_a_client_that_delivers_nothing_is_at_the_top(process: Process) -> None:
+    process.flows()
+    seconds = iter(range(10_000))
+    process.status._monotonic = lambda: next(seconds)
+    while process.status.ready()[0]:
+        process.status.partition_ends_at(1, 9000, 9000)
+        process.status.nothing_came(1, 5041)
+        for partition, position in process.status.to_be_witnessed().items():
+            process.status.witnessed(partition, position)
+    assert words(process).startswith("Not reading partitions whose client delivers nothing, for ")
 
 
 def test_a_process_that_is_stuck_says_since_when(process: Process) -> None:

@@ -2,8 +2,8 @@
 
 1. A name that can only be a slip is refused: ours in another case, with a unit appended to a
    duration, or with a character or two wrong. Not in names of up to four characters.
-2. Another program's name for one of ours is refused if ours is not set. If ours is set, the
-   environment is shared with that program: a warning.
+2. Another program's name for one of ours is refused if ours is not set. If ours is set, or of no
+   use with this KAFKA_SECURITY_PROTOCOL, the environment is shared with that program: a warning.
 3. A slip in a name that many programs use may be another program's variable: a warning.
 4. A name that Kafka clients use, and that has no counterpart here: a warning.
 
@@ -74,6 +74,7 @@ _ALIASES = {
 """What other programs, or a hasty reader of ours, call them."""
 _WITHOUT_COUNTERPART = {"KAFKA_CLIENT_ID": "each client is named after what it does"}
 _UNITS = "MS|MILLIS|MILLISECONDS|S|SEC|SECS|SECONDS|M|MIN|MINS|MINUTES|H|HOURS|D|DAYS"
+_PROTOCOL = "KAFKA_SECURITY_PROTOCOL"
 _SERVICE_LINK = re.compile("(?:tcp|udp|sctp)://")
 """What Kubernetes puts into the `…_PORT` of each service in the namespace."""
 
@@ -110,11 +111,24 @@ def _suspect(name: str, environ: Mapping[str, str]) -> Suspect | None:
     if meant is not None:
         if environ.get(meant) or environ.get(f"{meant}_FILE"):
             return Suspect(f"{name}: ignored: {meant} is read instead", refused=False)
+        if not _is_of_use(meant, environ):
+            problem = f"{name}: ignored: nothing to use it for with this {_PROTOCOL}"
+            return Suspect(problem, refused=False)
         return Suspect(_problem(name, meant), refused=True)
     meant = _slip(name)
     if meant is None:
         return None
     return Suspect(_problem(name, meant), refused=meant not in _SHARED)
+
+
+def _is_of_use(name: str, environ: Mapping[str, str]) -> bool:
+    """Whether the security protocol makes use of it."""
+    protocol = environ.get(_PROTOCOL, "").strip() or _VARIABLES[_PROTOCOL].default
+    return all(
+        needed in protocol.upper()
+        for needed in ("SASL", "SSL")
+        if name.startswith(f"KAFKA_{needed}_")
+    )
 
 
 def _problem(name: str, meant: str) -> str:

@@ -9,9 +9,11 @@ from confluent_kafka import KafkaError
 from required import REQUIRED
 
 from dataflow.connectors import cluster
-from dataflow.connectors.cluster import _hint, inspect
+from dataflow.connectors.cluster import Watcher, _hint, inspect
 from dataflow.errors import StartRefusedError
+from dataflow.lifecycle import Lifecycle
 from dataflow.settings import KafkaSettings, Settings
+from dataflow.status import Status
 
 
 def at(brokers: str) -> KafkaSettings:
@@ -94,3 +96,24 @@ def test_a_listener_that_only_hangs_up_is_refused(sit_out: SitOut | None, hangin
 def test_a_connection_that_breaks_during_the_login_is_no_refusal(text: str, code: int) -> None:
     """As when a broker ends just then."""
     assert _hint(KafkaError(code, text), at("127.0.0.1:1")) is None
+
+
+def test_a_watcher_that_meets_what_nobody_expected_goes_on_looking(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without it the probes would say for ever what it has seen last."""
+    looks = []
+
+    def look(self: Watcher) -> None:
+        looks.append(self)
+        raise ZeroDivisionError
+
+    def wait(_: float) -> None:
+        if len(looks) == 3:
+            raise EnoughError
+
+    monkeypatch.setattr(Watcher, "look", look)
+    status = Status(version="1", liveness_timeout_s=30)
+    watcher = Watcher(at("127.0.0.1:1"), 1, status, Lifecycle(status), wait)
+    with pytest.raises(EnoughError):
+        watcher.run()

@@ -118,6 +118,24 @@ def test_another_programs_name_is_refused_only_where_ours_is_missing(
 
 
 @pytest.mark.parametrize(
+    ("protocol", "refused"),
+    [
+        ("", ["KAFKA_CA_CERT", "KAFKA_USERNAME"]),
+        ("SASL_SSL", ["KAFKA_CA_CERT", "KAFKA_USERNAME"]),
+        ("sasl_plaintext", ["KAFKA_USERNAME"]),
+        (" SSL ", ["KAFKA_CA_CERT"]),
+        ("PLAINTEXT", []),
+    ],
+)
+def test_what_the_protocol_has_no_use_for_is_a_warning(protocol: str, refused: list[str]) -> None:
+    """It is no default that matters: the variable is there for another program."""
+    names = dict.fromkeys(["KAFKA_CA_CERT", "KAFKA_USERNAME"], "x")
+    problems = found(KAFKA_SECURITY_PROTOCOL=protocol, **names)
+    assert [text.partition(":")[0] for text, _ in problems] == [*names]
+    assert [text.partition(":")[0] for text, is_refused in problems if is_refused] == refused
+
+
+@pytest.mark.parametrize(
     ("name", "meant"),
     [("LOG_LEVELS", "LOG_LEVEL"), ("LOGLEVEL", "LOG_LEVEL"), ("APPENV", "APP_ENV")],
 )

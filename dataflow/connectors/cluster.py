@@ -115,7 +115,10 @@ def _unfit(admin: AdminClient, kafka: KafkaSettings) -> Iterator[str]:
     for resource, answer in answers.items():
         try:
             found = answer.result()
-            most, cleanup = int(found["max.message.bytes"].value), found["cleanup.policy"].value
+            most, cleanup = (
+                int(found["max.message.bytes"].value),
+                found["cleanup.policy"].value or "",
+            )
         except (KafkaException, KeyError, TypeError, ValueError) as error:
             # Not everybody may read it.
             _log.debug("topic settings are not known", topic=resource.name, error=str(error))
@@ -225,7 +228,10 @@ class Watcher(threading.Thread):
         """Look, until the process ends."""
         while True:
             self._wait(_WATCH_EVERY_S)
-            self.look()
+            try:
+                self.look()
+            except Exception:  # noqa: BLE001  (the next look may succeed; without any, all is blind)
+                _log.warning("the cluster could not be looked at", exc_info=True)
 
     def look(self) -> None:
         """Look once."""

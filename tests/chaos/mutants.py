@@ -26,6 +26,7 @@ _REFUSALS = "tests/integration/test_start_refusals.py::"
 _GROWTH = "tests/integration/test_growth.py::"
 _DELIVERY = "tests/integration/test_deliveries.py::"
 _MIGRATION = "tests/integration/test_migration.py::"
+_FETCHING = "tests/integration/test_stopped_fetching.py::"
 
 KILLERS: Mapping[str, str] = {
     "offsets-outside-the-transaction": f"{_ONCE}test_killed_once[flushed:6]",
@@ -62,6 +63,20 @@ KILLERS: Mapping[str, str] = {
         "tests/core/test_ledger.py::TestExpiry::test_a_segment_lives_for_the_window"
     ),
     "requests-of-aborted-transactions": f"{_DELIVERY}test_a_request_that_was_taken_back",
+    "end-as-the-client-saw-it": (
+        "tests/test_status.py"
+        "::TestLag::test_a_client_that_repeats_itself_does_not_hide_what_kafka_says"
+    ),
+    "silence-without-a-witness": (
+        f"{_FETCHING}test_an_aborted_transaction_below_an_open_one_is_no_fault"
+    ),
+    "gateway-left-open": (
+        "tests/integration/test_stopping.py::test_the_gateway_is_closed_once_at_the_end"
+    ),
+    "impossible-timestamps-believed": (
+        "tests/integration/test_lane.py"
+        "::test_timestamps_that_cannot_be_true_are_counted_and_in_no_latency"
+    ),
     "audit-event-dropped": f"{_ONCE}test_two_processes",
     "event-ids-at-random": (
         "tests/schemas/test_events.py::TestEventId::test_the_same_record_has_the_same_id"
@@ -80,6 +95,7 @@ SLOW = {
     "window-never-forgotten",
     "another-service-unseen",
     "offsets-of-others-for-our-own",
+    "silence-without-a-witness",
 }
 """Their tests wait for something: half a minute and more each."""
 

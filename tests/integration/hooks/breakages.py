@@ -14,11 +14,13 @@ import numpy as np
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from msgspec import Raw, structs
 
+from dataflow import status
 from dataflow.connectors import config, offsets, sink, source, start
 from dataflow.connectors.names import lane_group
-from dataflow.core import segments
+from dataflow.core import segments, silence
 from dataflow.core.ledger import Ledger
 from dataflow.errors import CommitError, Fault, FencedError
+from dataflow.gateways import runner
 from dataflow.steps import decode, dedupe, publish, remember
 from schemas import events
 from schemas.outcomes import EventType
@@ -322,6 +324,42 @@ def _requests_of_aborted_transactions() -> None:
         return consumer(*args) | {"isolation.level": "read_uncommitted"}
 
     _patch(config, "consumer", uncommitted)
+
+
+# ---- what goes on unseen ----
+
+
+@_breakage
+def _end_as_the_client_saw_it() -> None:
+    """The source overwrites the end of its partition with what its client saw last."""
+
+    def believing(self: Any, high_watermark: int) -> None:
+        self.high_watermark = high_watermark
+
+    _patch(status._Partition, "client_saw_end", believing)
+
+
+@_breakage
+def _silence_without_a_witness() -> None:
+    """A client is at fault if it delivers nothing, whether or not there is anything to deliver."""
+
+    def at_once(self: Any) -> None:
+        self._witnessed = self._position
+
+    _patch(silence.Silence, "to_be_witnessed", property(at_once))
+    _patch(silence.Silence, "is_suspect", property(lambda self: self.seconds >= silence.SUSPECT_S))
+
+
+@_breakage
+def _gateway_left_open() -> None:
+    """The flow ends without closing the gateway."""
+    _patch(runner.GatewayRunner, "close", lambda _: None)
+
+
+@_breakage
+def _impossible_timestamps_believed() -> None:
+    """A sender that writes 1970 pages whoever is on call."""
+    _patch(sink, "plausible", lambda times_ms, _now_ms: np.full(len(times_ms), fill_value=True))
 
 
 # ---- what is published ----

@@ -347,7 +347,6 @@ def _silence_without_a_witness() -> None:
         self._witnessed = self._position
 
     _patch(silence.Silence, "to_be_witnessed", property(at_once))
-    _patch(silence.Silence, "is_suspect", property(lambda self: self.seconds >= silence.SUSPECT_S))
 
 
 @_breakage

@@ -163,6 +163,16 @@ def test_a_taken_port(variable: str, kafka: Cluster, nowhere: Topics, tmp_path: 
     assert f"set {variable} to a free port" in refusal
 
 
+def test_an_address_that_is_none_of_this_machine(
+    kafka: Cluster, nowhere: Topics, tmp_path: Path
+) -> None:
+    """So both ports listen where `HOST` says; elsewhere they would be free."""
+    with Flow(kafka, nowhere, tmp_path, environ={"HOST": "192.0.2.1"}) as flow:
+        refusal = flow.refusal()
+    assert refusal.startswith("PORT: cannot listen on 192.0.2.1 port ")
+    assert refusal.endswith("set PORT or HOST to another")
+
+
 # ---- Kafka ----
 
 

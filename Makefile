@@ -44,7 +44,7 @@ lint: $(VENV)/.complete
 	@$(RUN) -m ruff format --check
 	@$(RUN) -m mypy
 
-kafka: $(VENV)/.complete ## Start a real Apache Kafka with the four topics, on port 9092
+kafka: $(VENV)/.complete ## Start a real Apache Kafka with the topics, on port 9092
 	@PYTHONPATH=tests exec $(RUN) -m kafkatest $(ARGS)
 
 bench: $(VENV)/.complete ## Measure it and its rivals on a real Kafka; writes docs/performance.md

@@ -10,7 +10,7 @@ epochs holds for them too.
 
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,10 +29,6 @@ class Fetched:
     """Consecutive records of one input partition."""
 
     partition: int
-    segment: str
-    """The segment that remembers their ids."""
-    dated_ms: int
-    """Time of the segment's newest record, in milliseconds since 1970."""
     offsets: NDArray[np.int64]
     times_ms: NDArray[np.int64]
     """The records' timestamps, in milliseconds since 1970."""
@@ -41,37 +37,8 @@ class Fetched:
     read_at: float
     """When they were read, in seconds since 1970."""
     committed: dict[int, int] = field(default_factory=dict)
-    """Of a replay: the next offset that each lane has not committed yet."""
-    recall: bool = False
-    """Only for the index, and only what is committed; all of it comes again in the next epoch."""
-
-
-@dataclass(slots=True, frozen=True)
-class Restore:
-    """Hand out what a segment remembers below `end_offset`."""
-
-    partition: int
-    segment: str
-    dated_ms: int
-    end_offset: int
-    records: int
-    """Records of the segment; if there are any, recovery must know it."""
-    sealed: bool = False
-    """Whether nothing is added to it any more."""
-
-
-@dataclass(slots=True, frozen=True)
-class Seal:
-    """A segment is full: nothing is added to it any more."""
-
-    segment: str
-
-
-@dataclass(slots=True, frozen=True)
-class Forget:
-    """A segment has left the dedupe window."""
-
-    segment: str
+    """Of records that are read again: the next offset that each lane has not committed yet. What
+    is below it is in the lane's log."""
 
 
 class Signal(Enum):
@@ -79,16 +46,28 @@ class Signal(Enum):
 
     OPEN = auto()
     """A run begins: be built, and so fence the previous run."""
-    RESTORED = auto()
-    """All that the previous run knew has been handed out: decide from here on."""
+    RESTORE = auto()
+    """All lanes are open: read back what the previous runs have committed, and decide from then
+    on."""
     BEAT = auto()
     """Nothing new for a long time: commit the position again, before Kafka expires it."""
     TIME = auto()
-    """How far the partition's records have come: the last one decides what is forgotten."""
+    """How far the partition is read, by our clock: decides what is forgotten."""
     DRAIN = auto()
     """A process of the cluster was told to stop: all of them do."""
     RESTART = auto()
     """As `DRAIN`, but all of them start again."""
+
+
+class Remembered(NamedTuple):
+    """What a lane remembers, as it is committed with its offsets.
+
+    It is what a start measures the lane's log by: a log that holds less has lost entries.
+    """
+
+    ids: int
+    since_s: int
+    """None of them was last seen before, in seconds since 1970."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -99,20 +78,11 @@ class Told:
     partition: int
     next_offset: int
     time_ms: int = 0
-    """The partition's stream time, in milliseconds since 1970."""
-
-
-# ---- to remember ----
-
-
-@dataclass(slots=True, frozen=True)
-class Identities:
-    """The ids of a `Fetched`, for its segment."""
-
-    first_offset: int
-    offsets: NDArray[np.int64]
-    identities: bytes
-    arrived_ms: int
+    """The partition's watermark, in milliseconds since 1970; 0 if it is not known."""
+    lane: int = -1
+    """The lane that gets it, from `decode` on."""
+    remembered: Remembered | None = None
+    """By that lane, from `dedupe` on."""
 
 
 # ---- to the lanes ----
@@ -123,13 +93,8 @@ class LaneBatch:
     """The records of a `Fetched` that belong to one lane."""
 
     partition: int
-    segment: str
-    dated_ms: int
-    recall: bool
     next_offset: int
     """Of the whole `Fetched`: all records of this lane below it are in here, or came before."""
-    committed: int
-    """Records below this offset are committed already: remember them, publish nothing."""
     read_at: float
     max_bytes: int
     offsets: NDArray[np.int64]
@@ -162,7 +127,7 @@ class LaneBatch:
 
 @dataclass(slots=True)
 class Judged:
-    """A lane's records that are not committed yet, and what the index knew of their ids."""
+    """A lane's records, and what the index knew of their ids."""
 
     partition: int
     next_offset: int
@@ -172,6 +137,9 @@ class Judged:
     verdicts: list[int]
     first_origins: list[int]
     parsed: list[PaymentRequest | Rejected]
+    entries: bytes
+    """What the lane's log gets: see `dataflow.core.lane_log`."""
+    remembered: Remembered
 
 
 @dataclass(slots=True)
@@ -186,6 +154,8 @@ class Decided:
     outcomes: list[Outcome]
     decided_at: float
     """In seconds since 1970."""
+    entries: bytes
+    remembered: Remembered
 
 
 # ---- to the sink ----
@@ -195,7 +165,8 @@ class Decided:
 class Outgoing:
     """Records of one output topic that a lane writes in one transaction with the rest of an epoch.
 
-    The audit topic, which has a record for every input record, also carries the lane's position.
+    The audit topic, which has a record for every input record, also carries the lane's position
+    and the entries of its log.
     """
 
     topic: str
@@ -207,3 +178,7 @@ class Outgoing:
     times_ms: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     """Timestamps of the input records, for the latency until they are visible."""
     told: Told | None = None
+    entries: bytes = b""
+    """What the lane's log gets."""
+    remembered: Remembered | None = None
+    """What the lane remembers once this is committed."""

@@ -11,11 +11,10 @@ from bytewax.outputs import Sink
 
 from dataflow.batches import Outgoing
 from dataflow.runtime import Runtime
-from dataflow.steps.decode import Decode, Input, is_for_memory, lane_name
+from dataflow.steps.decode import Decode, Input
 from dataflow.steps.dedupe import Dedupe
 from dataflow.steps.process import Process
 from dataflow.steps.publish import Audit, Failed, Processed
-from dataflow.steps.remember import Remember
 
 
 def flow(
@@ -37,13 +36,9 @@ def flow(
     df = Dataflow("payments")
     records = op.input("source", df, source or run.source())
     decoded = op.flat_map("decode", records, Decode(lanes, limit, run.metrics.consumed))
-    ids = op.branch("ids", decoded, is_for_memory)
-    remembered = op.stateful_batch("remember", ids.trues, Remember.builder(lanes, run.spool))
-    restored = op.map("by_lane", remembered, lambda item: (lane_name(item[1][0]), item[1][1]))
-    in_lanes = op.merge("lanes", ids.falses, restored)
-    epoch_ms = kafka.transaction_timeout_ms
-    index = Dedupe.builder(run.status.remembered, run.trail, epoch_ms, run.status.restoring)
-    judged = op.stateful_batch("dedupe", in_lanes, index)
+    window_ms, partitions = run.settings.dedupe_window_ms, run.cluster.partitions
+    index = Dedupe.builder(run.status.remembered, run.log, window_ms, partitions)
+    judged = op.stateful_batch("dedupe", decoded, index)
     charge = Process(requested, run.charge, run.gateway_batch, run.metrics.decided)
     decided = op.flat_map_batch("process", judged, charge)
 

@@ -127,6 +127,29 @@ def topic() -> Kind:
     )
 
 
+def start() -> Kind:
+    """Where to begin to read: a word, or the offset of each partition."""
+
+    def parse(text: str) -> str | dict[int, int]:
+        if text.lower() in {"earliest", "latest"}:
+            return text.lower()
+        pairs = [pair.strip() for pair in text.split(",")]
+        if not all(re.fullmatch("[0-9]{1,5}=[0-9]{1,15}", pair) for pair in pairs):
+            raise ValueError
+        offsets: dict[int, int] = {}
+        for partition, offset in (map(int, pair.split("=")) for pair in pairs):
+            if offsets.setdefault(partition, offset) != offset:
+                raise ValueError(f"partition {partition} is there twice")
+        return offsets
+
+    def show(value: str | dict[int, int]) -> str:
+        if isinstance(value, str):
+            return value
+        return ",".join(f"{partition}={offset}" for partition, offset in value.items())
+
+    return Kind("earliest, latest, or partition=offset[,partition=offset...]", parse, show)
+
+
 def brokers() -> Kind:
     """Kafka's bootstrap servers, as librdkafka takes them: no blanks, a port with each host."""
 

@@ -25,23 +25,11 @@ from dataflow.lifecycle import Lifecycle
 _log = structlog.get_logger()
 
 _REMEDY = (
-    "Restore all files of the directory from one backup; or start with an empty one, which forgets"
-    " the paymentIds seen so far."
+    "Start with an empty directory: nothing is lost with it, as all that is remembered is in Kafka."
 )
 _ROOM_BYTES = 64 * 1024 * 1024
 """The store may have failed for want of room although there is some now: as its last connection
 closes, SQLite folds its log in and removes it, and that may be as large as the largest epochs."""
-_TIDY = """
-    DELETE FROM snaps AS forgotten
-    WHERE ser_change IS NULL
-      AND snap_epoch < (SELECT min(commit_epoch) FROM commits)
-      AND NOT EXISTS (
-        SELECT 1 FROM snaps AS other
-        WHERE other.step_id = forgotten.step_id
-          AND other.state_key = forgotten.state_key
-          AND other.snap_epoch <> forgotten.snap_epoch
-      )
-"""
 
 
 class Launch(Struct, frozen=True, kw_only=True):
@@ -149,10 +137,7 @@ def prepare_recovery(launch: Launch) -> int | None:
     """
     directory = launch.recovery_dir
     if directory is None:
-        _log.warning(
-            "no recovery directory: no committed outcome is repeated after a restart, but the"
-            " paymentIds seen before it are forgotten; set BYTEWAX_RECOVERY_DIRECTORY"
-        )
+        _log.info("no recovery directory: a start goes on from the offsets that Kafka has")
         return None
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -200,10 +185,6 @@ def _look_into(path: Path) -> int:
             raise PermissionError("it cannot be written")
         with closing(sqlite3.connect(path)) as store:
             [(count,)] = store.execute("SELECT part_count FROM parts")
-            # What is left of segments that were forgotten: the engine never removes it, and in
-            # time that would make starting slow.
-            store.execute(_TIDY)
-            store.commit()
     except (OSError, ValueError, sqlite3.Error) as error:
         raise StartRefusedError(
             f"BYTEWAX_RECOVERY_DIRECTORY: {path} is no recovery partition that can be used:"

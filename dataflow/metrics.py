@@ -95,7 +95,9 @@ class Metrics(Collector):
         recent: What was committed in the last minutes, for who looks without Prometheus.
     """
 
-    def __init__(self, status: Status, *, input_topic: str, output_topics: Sequence[str]) -> None:
+    def __init__(
+        self, status: Status, *, input_topic: str, output_topics: Sequence[str], log_topic: str
+    ) -> None:
         """Expose `status`; of `output_topics` the last is the audit topic."""
         self._status = status
         self._audit_topic = output_topics[-1]
@@ -105,12 +107,12 @@ class Metrics(Collector):
         self._read = 0
         self._unreadable = 0
         self._implausible = 0
-        self._undelivered = dict.fromkeys(output_topics, 0)
+        self._undelivered = dict.fromkeys([*output_topics, log_topic], 0)
         self._total = Tally(
             failed=dict.fromkeys(ErrorCode, 0),
             approved_amounts=dict.fromkeys(EXPONENTS, Decimal()),
             declined_amounts=dict.fromkeys(EXPONENTS, Decimal()),
-            produced=dict.fromkeys(self._undelivered, 0),
+            produced=dict.fromkeys(output_topics, 0),
         )
         self._decide = BatchHistogram(
             "payment_processing_duration_seconds",
@@ -155,7 +157,7 @@ class Metrics(Collector):
         Raises:
             KeyError: `tally` names a topic that is not one of ours; nothing is counted.
         """
-        unknown = tally.produced.keys() - self._undelivered.keys()
+        unknown = tally.produced.keys() - self._total.produced.keys()
         if unknown:
             raise KeyError(*unknown)
         with self._lock:
@@ -175,7 +177,7 @@ class Metrics(Collector):
         """Kafka refused or lost `count` records for `topic`; their transaction is aborted.
 
         Raises:
-            KeyError: `topic` is not one of the output topics.
+            KeyError: `topic` is none that a lane writes to.
         """
         with self._lock:
             self._undelivered[topic] += count
@@ -199,6 +201,7 @@ class Metrics(Collector):
             implausible = self._implausible
         yield from _payments(total, audited=total.produced[self._audit_topic])
         yield _amounts(total)
+        yield from _lane_log(total)
         yield _messages(self._input_topic, read, unreadable, total.produced, undelivered)
         yield CounterMetricFamily(
             "kafka_delivery_errors_total",
@@ -246,6 +249,19 @@ def _payments(total: Tally, *, audited: int) -> Iterator[Metric]:
         "payments_audited_total",
         "Audit events committed: always processed + failed + duplicates + conflicts.",
         value=audited,
+    )
+
+
+def _lane_log(total: Tally) -> Iterator[Metric]:
+    yield CounterMetricFamily(
+        "payments_lane_log_entries_total",
+        "Payment ids written to the lanes' log: claimed, or seen again much later.",
+        value=total.log_entries,
+    )
+    yield CounterMetricFamily(
+        "payments_lane_log_bytes_total",
+        "Bytes written to the lanes' log, before compression.",
+        value=total.log_bytes,
     )
 
 

@@ -11,13 +11,13 @@ from dataflow import __version__, faults, gateways, heap, launch, logs, loopback
 from dataflow.batches import Outgoing
 from dataflow.certificates import CertificateMetrics
 from dataflow.connectors import cluster
+from dataflow.connectors.lane_log import LaneLog, Trimmer
+from dataflow.connectors.offsets import LaneOffsets
 from dataflow.connectors.patience import Patience
 from dataflow.connectors.sink import KafkaSink
 from dataflow.connectors.source import ASK_MOST_S, KafkaSource
-from dataflow.connectors.trail import LONGEST_S, AuditTrail
 from dataflow.core.epochs import Epochs
-from dataflow.core.memory import Trail, no_trail
-from dataflow.core.times import StreamTimes
+from dataflow.core.watermarks import ReadUpTo
 from dataflow.engine_metrics import EngineMetrics, prepare_engine_api
 from dataflow.errors import SettingsError, StartRefusedError
 from dataflow.gateways.runner import GatewayRunner
@@ -28,9 +28,9 @@ from dataflow.redaction import register_secrets
 from dataflow.settings import Settings, environment
 from dataflow.sidecar import Sidecar
 from dataflow.spelling import suspects
-from dataflow.spool import Spool
 from dataflow.status import Status
 from dataflow.steps.decode import Input
+from dataflow.steps.dedupe import Log, NoLog
 from dataflow.store_metrics import StoreMetrics
 from schemas.events import EVENT_OVERHEAD_BYTES
 from schemas.replies import Approved, Declined
@@ -59,8 +59,8 @@ class Runtime:
         settings: The configuration.
         max_request_bytes: The largest request whose outcome fits the output topics.
         gateway_batch: How many requests the gateway gets at once.
-        trail: Looks up what was published; knows nothing before the process is started.
-        spool: Where full segments wait; none without a recovery directory.
+        cluster: What was found of it at the start.
+        log: What the lanes have claimed; nothing before the process is started.
     """
 
     def __init__(self, settings: Settings, running: Launch | None = None) -> None:
@@ -73,7 +73,8 @@ class Runtime:
         self.metrics = Metrics(
             self.status,
             input_topic=kafka.topic_requested,
-            output_topics=[kafka.topic_processed, kafka.topic_failed, kafka.topic_audit],
+            output_topics=kafka.topics_published,
+            log_topic=kafka.topic_lane_log,
         )
         self.lifecycle = Lifecycle(self.status)
         self.gateway = GatewayRunner(
@@ -84,9 +85,9 @@ class Runtime:
         shared = running is not None and running.processes * running.workers > 1
         self._epochs = Epochs(settings.commit_interval_s, shared)
         self.cluster = cluster.Cluster("", [])
-        self.times = StreamTimes()
-        self.trail: Trail = no_trail
-        self.spool: Spool | None = None
+        self.log: Log = NoLog()
+        self._offsets = LaneOffsets(kafka, settings.lanes, self.cluster)
+        self._read_up_to: dict[int, ReadUpTo] = {}
         self.engine_metrics: EngineMetrics | None = None
 
     @classmethod
@@ -96,6 +97,30 @@ class Runtime:
             return start()
         return cls(Settings.from_env(_UNUSED))
 
+    def connect(self, found: cluster.Cluster, patience: Patience) -> None:
+        """Take in what was found of the cluster."""
+        settings = self.settings
+        self.cluster = found
+        self._offsets = LaneOffsets(settings.kafka, settings.lanes, found, patience)
+        self._read_up_to = {each: ReadUpTo(settings.dedupe_window_ms) for each in found.partitions}
+        self.log = LaneLog(
+            settings.kafka,
+            settings.lanes,
+            found,
+            self._offsets,
+            self.status,
+            patience,
+            patience.sit_out,
+        )
+
+    def watch(self, *, trims: bool) -> None:
+        """Start to look at the cluster; one process of all also trims the lanes' log."""
+        kafka = self.settings.kafka
+        cluster.Watcher(kafka, self._read_up_to, self.status, self.lifecycle).start()
+        if trims:
+            window_s = self.settings.dedupe_window_ms / 1000
+            Trimmer(kafka, self.settings.lanes, self.cluster, window_s).start()
+
     def source(self) -> Source[Input]:
         """The request topic."""
         return KafkaSource(
@@ -103,13 +128,14 @@ class Runtime:
             self.cluster,
             self.status,
             self.lifecycle,
-            self.times,
+            self._offsets,
+            self._read_up_to,
             self._epochs,
             self._close_engine_metrics,
         )
 
     def sink(self) -> Sink[tuple[str, Outgoing]]:
-        """The three output topics."""
+        """The three output topics, and the lanes' log."""
         settings = self.settings
         return KafkaSink(
             settings.kafka,
@@ -117,7 +143,7 @@ class Runtime:
             self.status,
             self.metrics,
             self.lifecycle,
-            self.times,
+            self.cluster,
             self._close,
         )
 
@@ -179,22 +205,18 @@ def _start(running: Launch) -> Runtime:
     runtime.metrics.registry.register(CertificateMetrics(settings.kafka))
     if running.recovery_dir is not None:
         runtime.metrics.registry.register(StoreMetrics(running.recovery_dir))
-        runtime.spool = Spool(running.recovery_dir / f".spool-{running.process_id}")
     sidecar = Sidecar.start(
         runtime.status, runtime.metrics, settings.port, settings.metrics_port, settings.host
     )
     _log.info("sidecar listens", port=sidecar.port, metrics_port=sidecar.metrics_port)
     patience = Patience(runtime.status, runtime.lifecycle)
-    runtime.cluster = _find_cluster(runtime, patience)
-    runtime.trail = AuditTrail(settings.kafka, runtime.status, patience).claims
+    runtime.connect(_find_cluster(runtime, patience), patience)
     _refuse_idle_processes(runtime.cluster, settings, running)
     if api_port is not None:
         runtime.engine_metrics = EngineMetrics(api_port)
         runtime.metrics.registry.register(runtime.engine_metrics)
         loopback.confine_when_it_listens(api_port)
-    cluster.Watcher(
-        settings.kafka, len(runtime.cluster.partitions), runtime.status, runtime.lifecycle
-    ).start()
+    runtime.watch(trims=running.process_id == 0)
     faults.end_process_on_fault(lambda: launch.full_disk(running))
     launch.restart_when_asked(runtime.lifecycle)
     if running.processes > 1:
@@ -233,14 +255,12 @@ def _longest_wait_s(settings: Settings) -> float:
     """The longest that any process may wait in one epoch; then all others wait for it.
 
     That is, but for the restore of remembered ids, which has a bound of its own: a batch of charges
-    and its commit; at a start, the end of the previous run's transactions and the replay; or the
-    audit trail.
+    and its commit; or, at a start, the end of the previous run's transactions.
     """
     transaction_s = settings.kafka.transaction_timeout_ms / 1000
     return max(
         settings.gateway.deadline_s + transaction_s + _GRACE_S,
         2 * transaction_s + ASK_MOST_S,
-        LONGEST_S,
     )
 
 

@@ -33,9 +33,20 @@ class KafkaSettings(Struct, frozen=True, kw_only=True):
     topic_processed: str
     topic_failed: str
     topic_audit: str
+    topic_lane_log: str
     transaction_timeout_ms: int
     message_max_bytes: int
     compression: str
+
+    @property
+    def topics_published(self) -> tuple[str, str, str]:
+        """The topics that others read; the audit topic comes last."""
+        return self.topic_processed, self.topic_failed, self.topic_audit
+
+    @property
+    def topics_written(self) -> tuple[str, ...]:
+        """Every topic that a lane's transaction writes to."""
+        return *self.topics_published, self.topic_lane_log
 
     @property
     def uses_sasl(self) -> bool:
@@ -68,6 +79,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     dedupe_window_ms: int
     host: str | None
     """None for all addresses."""
+    start: str | dict[int, int] | None
+    """Where to begin when there is no position that can be believed: earliest, latest, or the
+    offset of each partition."""
     port: int
     metrics_port: int
     liveness_timeout_s: float

@@ -26,12 +26,17 @@ class Tally:
     """Money of the payments that the gateway declined, likewise."""
     produced: dict[str, int] = field(default_factory=dict)
     """Records written, by output topic."""
+    log_entries: int = 0
+    log_bytes: int = 0
+    """Written to the lane's log."""
 
     def add(self, other: "Tally") -> None:
         """Count everything in `other` here too."""
         self.processed += other.processed
         self.duplicates += other.duplicates
         self.conflicts += other.conflicts
+        self.log_entries += other.log_entries
+        self.log_bytes += other.log_bytes
         _add(self.failed, other.failed)
         _add(self.produced, other.produced)
         _add(self.approved_amounts, other.approved_amounts)

@@ -206,6 +206,20 @@ KAFKA = (
         default="audit.payment-events",
     ),
     Variable(
+        "KAFKA_TOPIC_LANE_LOG",
+        "kafka.topic_lane_log",
+        kinds.topic(),
+        "Topic of the lanes' log: the paymentIds that are remembered (the flow's own).",
+        default="payments.lane-log",
+    ),
+    Variable(
+        "KAFKA_START",
+        "start",
+        kinds.start(),
+        "Where to begin if no position can be believed: earliest, latest, or partition=offset,...",
+        example="earliest",
+    ),
+    Variable(
         "KAFKA_TRANSACTION_TIMEOUT",
         "kafka.transaction_timeout_ms",
         kinds.duration_ms("10s", "15m"),
@@ -249,7 +263,7 @@ FLOW = (
         "DEDUPE_WINDOW",
         "dedupe_window_ms",
         kinds.duration_ms("1s", "366d"),
-        "How long a paymentId is remembered, by record time: 1s to 366d.",
+        "How long a paymentId is remembered after it was last read: 1s to 366d.",
         default="7d",
     ),
 )

@@ -473,7 +473,7 @@ _row(
     ),
     curves(
         "Recovery store",
-        "Size of the store, about 28 bytes for each remembered id.",
+        "Size of the store: positions only, some megabytes.",
         q("payments_recovery_store_bytes{}", "{{instance}}"),
         unit="bytes",
     ),

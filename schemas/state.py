@@ -2,6 +2,8 @@
 
 States are MessagePack maps, so that neither an inserted field nor a moved class can shift what an
 older snapshot means; a snapshot of an unknown version is refused.
+
+Version 1, of before the first release, kept the paymentIds here; nothing reads it any more.
 """
 
 from typing import Any, TypeVar
@@ -11,7 +13,7 @@ from msgspec import Struct
 
 from dataflow.errors import StartRefusedError
 
-VERSION = 1
+VERSION = 2
 
 _State = TypeVar("_State", bound="State")
 
@@ -22,61 +24,28 @@ class State(Struct, kw_only=True, frozen=True):
     version: int = VERSION
 
 
-class SegmentRange(Struct, kw_only=True, frozen=True):
-    """One segment of a partition's memory, as its source knows it."""
-
-    number: int
-    first_offset: int
-    end_offset: int
-    """The offset after its last record."""
-    records: int
-    """Input records that belong to it, valid or not."""
-    opened_ms: int
-    newest_ms: int
-    """Time of the newest record when it was opened, and now, in milliseconds since 1970."""
-
-
-class LedgerState(Struct, kw_only=True, frozen=True):
-    """Which segments remember a partition's ids."""
-
-    next_number: int = 0
-    stream_time_ms: int = 0
-    """How far all of its records have come, in milliseconds since 1970."""
-    segments: tuple[SegmentRange, ...] = ()
-    """Living segments, oldest first; the last one is being written."""
-
-
 class SourceState(State, kw_only=True, frozen=True):
-    """Where one input partition stands, and what remembers its ids."""
+    """Where one input partition stands."""
 
     cluster: str
     """The Kafka cluster's id: a snapshot of another cluster means nothing here."""
     topic: str
+    topic_id: str | None = None
+    """It has another one once it is deleted and created again."""
     group: str
     lanes: int
     start_offset: int
     """Where reading began when there was no snapshot."""
     next_offset: int
     """The first record that is not part of this snapshot."""
-    ledger: LedgerState
-
-
-class SegmentState(State, kw_only=True, frozen=True):
-    """The remembered ids of one segment, in the order of their offsets."""
-
-    identities: bytes
-    """`PaymentRequest.identity` of each, 24 bytes."""
-    base_offset: int
-    offsets: bytes
-    """Distance of each one's offset from `base_offset`, little-endian uint32."""
-    runs: tuple[tuple[int, int], ...]
-    """(number of ids, when they were read in milliseconds since 1970) of each batch."""
+    position: int = 0
+    """How far the partition is read: beyond `next_offset` there were no records, only markers."""
 
 
 # Made here, not at their first use: that may be by several workers at once, and msgspec (0.22) then
 # crashes, as one of them finds what it has to know of a type half made by another.
 _DECODERS: dict[type[State], Any] = {
-    kind: msgspec.msgpack.Decoder(kind) for kind in (State, SourceState, SegmentState)
+    kind: msgspec.msgpack.Decoder(kind) for kind in (State, SourceState)
 }
 
 
@@ -89,12 +58,12 @@ def unpack(packed: object, kind: type[_State]) -> _State:
     """The state in a snapshot.
 
     Raises:
-        StartRefusedError: the snapshot was not written by this product, or by a newer version.
+        StartRefusedError: the snapshot was not written by this product, or by another version.
     """
     snapshot = packed if isinstance(packed, bytes) else b""
     try:
         version: int = _DECODERS[State].decode(snapshot).version
-        if version <= VERSION:
+        if version == VERSION:
             decoder = _DECODERS.get(kind) or msgspec.msgpack.Decoder(kind)
             state: _State = decoder.decode(snapshot)
             return state
@@ -103,7 +72,14 @@ def unpack(packed: object, kind: type[_State]) -> _State:
             f"The recovery directory holds a snapshot that is not ours ({error}). Point"
             " BYTEWAX_RECOVERY_DIRECTORY at this flow's own directory, or at an empty one."
         ) from error
+    if version < VERSION:
+        raise StartRefusedError(
+            f"The recovery directory was written before the paymentIds were kept in Kafka (state"
+            f" version {version}, this one is {VERSION}). They are not taken over: point"
+            " BYTEWAX_RECOVERY_DIRECTORY at an empty directory, which forgets them."
+        )
     raise StartRefusedError(
         f"The recovery directory was written by a newer version (state version {version}, this"
-        f" one reads up to {VERSION}). Start the newer version, or restore an older backup."
+        f" one reads version {VERSION}). Start the newer version, or point"
+        " BYTEWAX_RECOVERY_DIRECTORY at an empty directory: nothing is lost with it."
     )

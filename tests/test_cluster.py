@@ -114,6 +114,6 @@ def test_a_watcher_that_meets_what_nobody_expected_goes_on_looking(
 
     monkeypatch.setattr(Watcher, "look", look)
     status = Status(version="1", liveness_timeout_s=30)
-    watcher = Watcher(at("127.0.0.1:1"), 1, status, Lifecycle(status), wait)
+    watcher = Watcher(at("127.0.0.1:1"), {}, status, Lifecycle(status), wait)
     with pytest.raises(EnoughError):
         watcher.run()

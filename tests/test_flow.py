@@ -2,11 +2,12 @@
 
 What Kafka does for it (offsets, transactions) is played by a few lists: `Topics` keeps what was
 committed, `Lane` commits a lane's epoch at once or not at all, and `Partition` speaks the source's
-protocol: open, recall, live. With the real Kafka: `tests/integration`.
+protocol: open, restore, live. With the real Kafka: `tests/integration`.
 """
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -32,31 +33,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 from required import REQUIRED
 
-from dataflow.batches import Fetched, Outgoing, Restore, Signal, Told
-from dataflow.core.ledger import Ledger
+from dataflow.batches import Fetched, Outgoing, Signal, Told
+from dataflow.core.lane_log import entries_in
+from dataflow.core.origins import place
 from dataflow.flow import flow
 from dataflow.gateways.port import Approved, Declined, Reply, Unavailable
 from dataflow.gateways.runner import GatewayRunner
 from dataflow.runtime import Runtime
 from dataflow.settings import Settings
 from dataflow.steps.decode import Input, lane_name
+from dataflow.steps.dedupe import History
 from schemas.events import EVENT_OVERHEAD_BYTES
 from schemas.outcomes import ErrorCode
 from schemas.parsing import parse
 from schemas.requests import PaymentRequest
-from schemas.state import LedgerState
 
 ROOT = Path(__file__).parent.parent
 LANES = 3
 BATCH = 3
-WINDOW_MS = 7 * 24 * 3600 * 1000
 EVERY_BATCH = timedelta(0)
 """An epoch for each batch."""
 PROCESSED = "payments.payment-processed"
 FAILED = "payments.payment-failed"
 AUDIT = "audit.payment-events"
-State = tuple[int, LedgerState]
-"""Next offset, and what remembers the ids below it."""
+START: list[Input] = [Told(Signal.OPEN, 0, 0), Told(Signal.RESTORE, 0, 0)]
 
 
 def payment(payment_id: str, amount: object = 5, **changes: object) -> bytes:
@@ -74,8 +74,6 @@ def batch(partition: int, first_offset: int, values: list[bytes | None], **how: 
     offsets = np.arange(first_offset, first_offset + len(values))
     return Fetched(
         partition=partition,
-        segment=how.pop("segment", f"{partition:05}/000000000"),
-        dated_ms=how.pop("dated_ms", 0),
         offsets=offsets,
         times_ms=offsets * 1000,
         values=values,
@@ -112,6 +110,20 @@ class Topics:
         self.partitions = partitions
         self.events: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self.positions: dict[int, dict[int, int]] = {lane: {} for lane in range(LANES)}
+        self.logs: dict[int, list[bytes]] = {lane: [] for lane in range(LANES)}
+
+    # ---- as the log of the lanes ----
+
+    def expect(self, lane: int) -> None:
+        """Any lane may ask."""
+
+    def history(self, lane: int) -> History:
+        return History(entries_in(b"".join(self.logs[lane])), 0)
+
+    def check(self, lane: int, ids: int) -> None:
+        """All is there."""
+
+    # ---- as the output topics ----
 
     def publish(self, outgoing: Outgoing) -> None:
         for key, value in zip(outgoing.keys, outgoing.values, strict=True):
@@ -144,7 +156,7 @@ class TestOutcomes:
     def run(self, request: pytest.FixtureRequest, runtime: Runtime) -> Callable[..., Topics]:
         def run(*partitions: list[bytes | None]) -> Topics:
             topics = Topics(*partitions)
-            source: list[Input] = [batch(n, 0, values) for n, values in enumerate(partitions)]
+            source = [*START, *(batch(n, 0, values) for n, values in enumerate(partitions))]
             sink: list[tuple[str, Outgoing]] = []
             graph = flow(TestingSource(source), TestingSink(sink), runtime)
             execute(graph, workers=request.param)
@@ -211,7 +223,8 @@ class TestOutcomes:
         execute(flow(TestingSource(told), TestingSink(sink), runtime))
         for lane in range(LANES):
             mine = [outgoing for name, outgoing in sink if name == lane_name(lane)]
-            assert [outgoing.told for outgoing in mine] == told
+            assert [each.told and each.told.signal for each in mine] == list(Signal)
+            assert {each.told and each.told.lane for each in mine} == {lane}
             assert not any(outgoing.values for outgoing in mine)
 
 
@@ -263,7 +276,7 @@ def test_no_words_of_a_gateway_stop_the_flow_or_lose_its_decision(
     values: list[bytes | None] = [payment(name) for name in (*APPROVALS, *DECLINES)]
     topics = Topics(values, values)
     sink: list[tuple[str, Outgoing]] = []
-    source: list[Input] = [batch(n, 0, values) for n in range(2)]
+    source = [*START, *(batch(n, 0, values) for n in range(2))]
     with closing(GatewayRunner(Hostile, deadline_s=20)) as runtime.gateway:
         execute(flow(TestingSource(source), TestingSink(sink), runtime), workers)
     for _, outgoing in sink:
@@ -305,28 +318,25 @@ class Crash(Exception):  # noqa: N818  (not an error: the end of a process)
     """The process ends here."""
 
 
-class MemorySource(FixedPartitionedSource[Input, State]):
+class MemorySource(FixedPartitionedSource[Input, int]):
     def __init__(self, topics: Topics) -> None:
         self.topics = topics
 
     def list_parts(self) -> list[str]:
         return [str(number) for number in range(len(self.topics.partitions))]
 
-    def build_part(self, _step_id: str, for_part: str, resume_state: State | None) -> "Partition":
+    def build_part(self, _step_id: str, for_part: str, resume_state: int | None) -> "Partition":
         return Partition(self.topics, int(for_part), resume_state)
 
 
-class Partition(StatefulSourcePartition[Input, State]):
+class Partition(StatefulSourcePartition[Input, int]):
     """The three phases of the real source, each closed by its snapshot."""
 
-    def __init__(self, topics: Topics, number: int, state: State | None) -> None:
+    def __init__(self, topics: Topics, number: int, state: int | None) -> None:
         self.topics, self.number = topics, number
-        self.next_offset = state[0] if state else 0
-        self.ledger = Ledger(number, WINDOW_MS, state[1] if state else None)
-        self.phases: list[Callable[[], list[Input]]] = [self.open, self.recall]
+        self.next_offset = state or 0
+        self.phases = [Signal.OPEN, Signal.RESTORE]
         self.emitted = False
-        self.restored = False
-        self.replay_to = 0
 
     def next_batch(self) -> list[Input]:
         if not self.phases:
@@ -334,49 +344,22 @@ class Partition(StatefulSourcePartition[Input, State]):
         if self.emitted:
             return []
         self.emitted = True
-        return self.phases[0]()
+        return [Told(self.phases[0], self.number, self.next_offset)]
 
-    def snapshot(self) -> State:
+    def snapshot(self) -> int:
         if self.emitted:
             self.emitted = False
             self.phases.pop(0)
-        return self.next_offset, self.ledger.state()
-
-    def open(self) -> list[Input]:
-        restores = [
-            Restore(
-                self.number,
-                self.ledger.name(segment),
-                segment.newest_ms,
-                min(segment.end_offset, self.next_offset),
-                segment.records,
-            )
-            for segment in self.ledger.segments
-        ]
-        return [Told(Signal.OPEN, self.number, self.next_offset), *restores]
-
-    def recall(self) -> list[Input]:
-        self.replay_to = max(self.committed().values(), default=0)
-        if self.replay_to <= self.next_offset:
-            return []
-        values = self.topics.partitions[self.number][self.next_offset : self.replay_to]
-        how = {"committed": self.committed(), "recall": True, "segment": "recalled"}
-        return [batch(self.number, self.next_offset, values, **how)]
+        return self.next_offset
 
     def live(self) -> list[Input]:
-        if not self.restored:
-            self.restored = True
-            return [Told(Signal.RESTORED, self.number, self.next_offset)]
         values = self.topics.partitions[self.number]
         first = self.next_offset
-        end = max(self.replay_to, min(first + BATCH, len(values)))
+        end = min(first + BATCH, len(values))
         if first >= end:
             raise StopIteration
-        committed = self.committed() if first < self.replay_to else {}
-        segment = self.ledger.add(first, end, end - first, newest_ms=end * 1000)
-        how = {"segment": self.ledger.name(segment), "dated_ms": segment.newest_ms}
         self.next_offset = end
-        return [batch(self.number, first, values[first:end], committed=committed, **how)]
+        return [batch(self.number, first, values[first:end], committed=self.committed())]
 
     def committed(self) -> dict[int, int]:
         return {
@@ -423,6 +406,7 @@ class Lane(StatefulSinkPartition[Outgoing, None]):
         for outgoing in self.open:
             self.sink.topics.publish(outgoing)
             self.sink.topics.positions[self.lane] |= outgoing.positions
+            self.sink.topics.logs[self.lane].append(outgoing.entries)
         self.open = []
         self.sink.commits += 1
         self.sink.crash_if_due()
@@ -438,11 +422,12 @@ def store(directory: Path) -> RecoveryConfig:
 def run_until(
     crash_after: int | None,
     topics: Topics,
-    recovery: RecoveryConfig,
+    recovery: RecoveryConfig | None,
     runtime: Runtime,
     workers: int = 1,
 ) -> bool:
     """Run to the end of the input, or to a crash; return whether it came to the end."""
+    runtime.log = topics
     source: Source[Input] = MemorySource(topics)
     sink: Sink[tuple[str, Outgoing]] = MemorySink(topics, crash_after)
     try:
@@ -521,27 +506,47 @@ class TestRecovery:
         assert run_until(None, topics, recovery, runtime)
         assert_exactly_once(topics)
 
-    @pytest.mark.parametrize("crash_after", [1, 2, 4, 8, 15])
+    @pytest.mark.parametrize("crash_after", range(16))
     def test_a_lost_store(self, crash_after: int, runtime: Runtime, tmp_path: Path) -> None:
-        """What was committed is seen in the lanes' positions, and not published again."""
+        """What was committed is in the lanes' positions and in their logs."""
         topics = requests()
         assert not run_until(crash_after, topics, store(tmp_path / "lost"), runtime)
         assert run_until(None, topics, store(tmp_path / "new"), runtime)
         assert_exactly_once(topics)
 
-    @pytest.mark.parametrize("crash_after", range(9, 14))
-    def test_a_lost_store_after_many_epochs(
+    @pytest.mark.parametrize("crash_after", [1, 2, 4, 8, 15])
+    def test_without_any_store(self, crash_after: int, runtime: Runtime) -> None:
+        topics = requests()
+        for each in (crash_after, 1, 3, None):
+            run_until(each, topics, None, runtime)
+        assert_exactly_once(topics)
+
+    @pytest.mark.parametrize("crash_after", range(1, 16))
+    def test_an_old_copy_of_the_store(
         self, crash_after: int, runtime: Runtime, tmp_path: Path
     ) -> None:
-        """A copy that is not committed is read again, maybe before the first one, which is."""
-        first: list[bytes | None] = [payment(f"pay_{n}") for n in range(9)]
-        later: list[bytes | None] = [payment(f"other_{n}") for n in range(9)]
-        for partitions in ([later + first, first], [first, later + first]):
-            topics = Topics(*partitions)
-            lost, new = (store(tmp_path / f"{name}-{len(partitions[0])}") for name in "ab")
-            assert not run_until(crash_after, topics, lost, runtime)
-            assert run_until(None, topics, new, runtime)
-            assert_exactly_once(topics)
+        topics = requests()
+        recovery = store(tmp_path / "store")
+        run_until(2, topics, recovery, runtime)
+        shutil.copytree(tmp_path / "store", tmp_path / "old")
+        run_until(crash_after, topics, recovery, runtime)
+        old = RecoveryConfig(str(tmp_path / "old"))  # type: ignore[no-untyped-call]
+        assert run_until(None, topics, old, runtime)
+        assert_exactly_once(topics)
+
+    def test_what_the_logs_claim_is_what_was_published(
+        self, runtime: Runtime, tmp_path: Path
+    ) -> None:
+        """Each id once, by the very record whose outcome it is."""
+        topics, recovery = requests(), store(tmp_path / "store")
+        for crash_after in (4, 3, 5, None):
+            run_until(crash_after, topics, recovery, runtime)
+        claimed = [
+            place(int(at))
+            for log in topics.logs.values()
+            for at in entries_in(b"".join(log))["origin"]
+        ]
+        assert sorted(claimed) == sorted(topics.at(PROCESSED))
 
     @given(
         st.lists(st.lists(records, max_size=12), min_size=1, max_size=3),
@@ -662,7 +667,7 @@ class TestGraph:
         assert [step.step_id for step in steps if step.step_id.count(".") == 1] == [
             f"payments.{name}"
             for name in (
-                *("source", "decode", "ids", "remember", "by_lane", "lanes", "dedupe", "process"),
+                *("source", "decode", "dedupe", "process"),
                 *("processed", "failed", "audit", "outgoing", "sink"),
             )
         ]

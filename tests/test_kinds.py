@@ -98,6 +98,28 @@ def test_blanks_between_brokers_are_dropped() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "start"),
+    [
+        ("earliest", "earliest"),
+        ("LATEST", "latest"),
+        ("0=700", {0: 700}),
+        ("0=700, 11=0,2=281474976710655", {0: 700, 11: 0, 2: 2**48 - 1}),
+    ],
+)
+def test_where_to_start(text: str, start: str | dict[int, int]) -> None:
+    kind = kinds.start()
+    assert kind.parse(text) == start
+    assert kind.parse(kind.show(start)) == start
+
+
+@pytest.mark.parametrize(
+    "text", ["first", "0", "0=", "=5", "0=-1", "0=5,", "0=5,0=6", "0:5", "0=x"]
+)
+def test_where_not_to_start(text: str) -> None:
+    assert not accepts(kinds.start(), text)
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "kafka",

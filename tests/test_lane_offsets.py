@@ -5,6 +5,7 @@ from confluent_kafka import KafkaError, KafkaException
 from required import REQUIRED
 
 from dataflow.connectors import offsets, patience
+from dataflow.connectors.cluster import Cluster
 from dataflow.connectors.offsets import LaneOffsets
 from dataflow.errors import ConsumeError, Fault, StartRefusedError
 from dataflow.settings import Settings
@@ -18,7 +19,7 @@ def fault_for(code: int, monkeypatch: pytest.MonkeyPatch) -> Fault:
     settings = Settings.from_env(REQUIRED)
     monkeypatch.setattr(offsets, "committed_offsets", fail)
     with pytest.raises(Fault) as caught:
-        LaneOffsets(settings.kafka, 2, [0]).of(0, 0, None)
+        LaneOffsets(settings.kafka, 2, Cluster("", [0])).of(0, 0, None)
     return caught.value
 
 

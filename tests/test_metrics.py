@@ -35,7 +35,12 @@ def status() -> Status:
 
 @pytest.fixture
 def metrics(status: Status) -> Metrics:
-    return Metrics(status, input_topic=REQUESTED, output_topics=[PROCESSED, FAILED, AUDIT])
+    return Metrics(
+        status,
+        input_topic=REQUESTED,
+        output_topics=[PROCESSED, FAILED, AUDIT],
+        log_topic="lane-log",
+    )
 
 
 def samples(metrics: Metrics) -> dict[str, float]:
@@ -59,6 +64,8 @@ def test_every_counter_is_there_at_zero_before_anything_happens(metrics: Metrics
         "payments_conflicts_total",
         "payments_replayed_records_total",
         "payments_implausible_timestamps_total",
+        "payments_lane_log_entries_total",
+        "payments_lane_log_bytes_total",
         "payments_remembered_ids",
         "payments_restored_ids",
         "payments_restore_ids",
@@ -98,10 +105,14 @@ def test_a_committed_transaction_is_counted_as_a_whole(metrics: Metrics) -> None
         approved_amounts={"USD": Decimal("0.10"), "JPY": Decimal(500)},
         declined_amounts={"USD": Decimal("0.20")},
         produced={PROCESSED: 90, FAILED: 5, AUDIT: 100},
+        log_entries=94,
+        log_bytes=3_384,
     )
     metrics.committed(tally)
     metrics.committed(tally)
     seen = samples(metrics)
+    assert seen["payments_lane_log_entries_total"] == 188
+    assert seen["payments_lane_log_bytes_total"] == 6_768
     assert seen["payments_processed_total"] == 180
     assert seen["payments_failed_total"] == 10
     assert seen['payments_failed_by_code_total{code="declined"}'] == 8

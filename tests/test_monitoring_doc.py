@@ -39,7 +39,9 @@ def exposed(tmp_path: Path) -> dict[str, set[str]]:
     status.partition_at(0, 1, 2)
     status.committed(0.01, 0)
     status.epoch_closed()
-    metrics = Metrics(status, input_topic="requested", output_topics=["processed", "audit"])
+    metrics = Metrics(
+        status, input_topic="requested", output_topics=["processed", "audit"], log_topic="log"
+    )
     (tmp_path / "part-0.sqlite3").touch()
     metrics.registry.register(StoreMetrics(tmp_path))
     kafka = replace(

@@ -52,7 +52,7 @@ def metrics() -> Metrics:
     status.expect([0], lanes=1)
     status.partition_at(0, 0, 1000)
     status.committed(0.01)
-    return Metrics(status, input_topic="requested", output_topics=TOPICS[1:])
+    return Metrics(status, input_topic="requested", output_topics=TOPICS[1:], log_topic="lane-log")
 
 
 @pytest.fixture

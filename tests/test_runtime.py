@@ -88,11 +88,11 @@ def test_every_process_has_a_partition_to_read(processes: int, workers: int, eno
 
 
 def test_a_process_may_wait_for_others_as_long_as_one_may_wait_by_the_settings() -> None:
-    """The gateway and a commit, or at a start the previous run's transactions and the replay."""
+    """The gateway and a commit, or at a start the end of the previous run's transactions."""
     commit = {"KAFKA_TRANSACTION_TIMEOUT": "60s"}
     assert _longest_wait_s(settings(GATEWAY_DEADLINE="30s", **commit)) == 180
     assert _longest_wait_s(settings(GATEWAY_DEADLINE="10m", **commit)) == 665
-    assert _longest_wait_s(settings(GATEWAY_DEADLINE="30s", KAFKA_TRANSACTION_TIMEOUT="10s")) == 120
+    assert _longest_wait_s(settings(GATEWAY_DEADLINE="30s", KAFKA_TRANSACTION_TIMEOUT="10s")) == 80
 
 
 def test_the_first_epoch_may_take_longer_with_a_large_store(tmp_path: Path) -> None:

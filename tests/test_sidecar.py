@@ -87,7 +87,12 @@ def status(clock: Clock) -> Status:
 
 @pytest.fixture
 def metrics(status: Status) -> Metrics:
-    return Metrics(status, input_topic="requested", output_topics=["processed", "failed", "audit"])
+    return Metrics(
+        status,
+        input_topic="requested",
+        output_topics=["processed", "failed", "audit"],
+        log_topic="lane-log",
+    )
 
 
 @pytest.fixture

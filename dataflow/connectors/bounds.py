@@ -46,13 +46,13 @@ def offsets_at(
 
 
 def wait_until_stable(kafka: KafkaSettings, patience_s: float, ask: Ask = patiently) -> Behind:
-    """Wait until readers may pass all that is in the output topics now.
+    """Wait until readers may pass all that is in the topics now that the lanes write to.
 
     Returns:
         Where they still may not after `patience_s`, as a transaction has no end there.
     """
     admin = AdminClient(config.client(kafka, "outputs"))
-    topics = (kafka.topic_processed, kafka.topic_failed, kafka.topic_audit)
+    topics = kafka.topics_written
 
     def latest(topic: str, level: IsolationLevel) -> dict[int, int]:
         return ask(lambda: offsets_at(admin, topic, partitions_of(admin, topic), LATEST, level))

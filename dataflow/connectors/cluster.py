@@ -2,16 +2,24 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import structlog
-from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient, ClusterMetadata, ConfigResource
 
 from dataflow.connectors import config
 from dataflow.connectors.bounds import LATEST
-from dataflow.connectors.patience import Outage
+from dataflow.connectors.patience import Outage, patiently
+from dataflow.core.watermarks import ReadUpTo
 from dataflow.errors import StartRefusedError
 from dataflow.lifecycle import Lifecycle
 from dataflow.settings import KafkaSettings
@@ -28,6 +36,9 @@ _CONFIG_TIMEOUT_S = 1.5
 _WATCH_EVERY_S = 5.0
 _WITNESS_S = 5.0
 """So long a second client may take to be given a record: it has to connect first."""
+LANE_LOG_CONFIG = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
+"""What the topic of the lanes' log needs: ids are remembered for a window and for as long as the
+flow lags behind, which no limit of Kafka's can know."""
 
 
 class Cluster(NamedTuple):
@@ -36,6 +47,11 @@ class Cluster(NamedTuple):
     cluster_id: str
     partitions: list[int]
     """Partitions of the request topic, ascending."""
+    topic_id: str | None = None
+    """Of the request topic: it has another one if it is deleted and created again."""
+    log_id: str | None = None
+    """Of the topic of the lanes' log, likewise."""
+    log_partitions: int = 1
 
 
 def inspect(kafka: KafkaSettings, sit_out: Callable[[str], None] | None = None) -> Cluster:
@@ -60,7 +76,7 @@ def inspect(kafka: KafkaSettings, sit_out: Callable[[str], None] | None = None) 
     except KafkaException as error:
         raise StartRefusedError(f"Kafka client: {error.args[0].str()}") from error
     metadata = _metadata(admin, kafka, met, sit_out)
-    wanted = [kafka.topic_requested, kafka.topic_processed, kafka.topic_failed, kafka.topic_audit]
+    wanted = [kafka.topic_requested, *kafka.topics_written]
     problems = [
         f"topic {name}: {_topic_problem(metadata, name)}"
         for name in wanted
@@ -69,8 +85,14 @@ def inspect(kafka: KafkaSettings, sit_out: Callable[[str], None] | None = None) 
     problems = problems or list(_unfit(admin, kafka))
     if problems:
         raise StartRefusedError("\n".join(problems))
-    partitions = sorted(metadata.topics[kafka.topic_requested].partitions)
-    return Cluster(metadata.cluster_id or "", partitions)
+    ids = _topic_ids(admin, metadata, [kafka.topic_requested, kafka.topic_lane_log])
+    return Cluster(
+        metadata.cluster_id or "",
+        sorted(metadata.topics[kafka.topic_requested].partitions),
+        ids.get(kafka.topic_requested),
+        ids.get(kafka.topic_lane_log),
+        len(metadata.topics[kafka.topic_lane_log].partitions),
+    )
 
 
 class _Met:
@@ -107,18 +129,33 @@ class _Met:
         return 0.0 if self.hangup is None or is_past else time.monotonic() - first_s
 
 
+def _topic_ids(admin: AdminClient, metadata: ClusterMetadata, topics: list[str]) -> dict[str, str]:
+    if metadata.controller_id not in metadata.brokers:
+        # The embedded broker of the demo has none.
+        _log.warning("no controller: a topic that is created again cannot be noticed")
+        return {}
+    collection = TopicCollection(topics)
+
+    def ask() -> dict[str, str]:
+        found = admin.describe_topics(collection, request_timeout=_WATCH_EVERY_S)
+        return {topic: str(each.result().topic_id) for topic, each in found.items()}
+
+    try:
+        return patiently(ask)
+    except KafkaException as error:
+        raise StartRefusedError(
+            f"topics {', '.join(topics)}: their ids cannot be read: {error.args[0].str()}"
+        ) from error
+
+
 def _unfit(admin: AdminClient, kafka: KafkaSettings) -> Iterator[str]:
-    """Output topics that would refuse some of our records, and so end the process each time."""
-    outputs = [kafka.topic_processed, kafka.topic_failed, kafka.topic_audit]
-    wanted = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in outputs]
+    """Topics that would end the process each time, or would forget what is written to them."""
+    wanted = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in kafka.topics_written]
     answers = admin.describe_configs(wanted, request_timeout=_CONFIG_TIMEOUT_S)
     for resource, answer in answers.items():
         try:
-            found = answer.result()
-            most, cleanup = (
-                int(found["max.message.bytes"].value),
-                found["cleanup.policy"].value or "",
-            )
+            found = {name: entry.value for name, entry in answer.result().items()}
+            most, cleanup = int(found["max.message.bytes"] or ""), found["cleanup.policy"] or ""
         except (KafkaException, KeyError, TypeError, ValueError) as error:
             # Not everybody may read it.
             _log.debug("topic settings are not known", topic=resource.name, error=str(error))
@@ -129,7 +166,9 @@ def _unfit(admin: AdminClient, kafka: KafkaSettings) -> Iterator[str]:
                 f" (max.message.bytes), less than KAFKA_MESSAGE_MAX_BYTES"
                 f" ({kafka.message_max_bytes}); raise the one, or lower the other"
             )
-        if "compact" in cleanup:
+        if resource.name == kafka.topic_lane_log:
+            yield from _forgetful(found, kafka)
+        elif "compact" in cleanup:
             yield (
                 f"topic {resource.name}: is compacted (cleanup.policy={cleanup}), so it refuses"
                 " records without a key, as those of requests without a readable paymentId are; and"
@@ -137,6 +176,21 @@ def _unfit(admin: AdminClient, kafka: KafkaSettings) -> Iterator[str]:
                 f" kafka-configs.sh --entity-type topics --entity-name {resource.name} --alter"
                 f" --add-config cleanup.policy=delete --bootstrap-server {kafka.brokers}"
             )
+
+
+def _forgetful(found: Mapping[str, str | None], kafka: KafkaSettings) -> Iterator[str]:
+    """What would delete ids that are still remembered: the flow trims its log itself."""
+    wrong = {
+        name: value for name, value in LANE_LOG_CONFIG.items() if found.get(name, value) != value
+    }
+    if wrong:
+        has = ", ".join(f"{name}={found[name]}" for name in wrong)
+        sets = ",".join(f"{name}={value}" for name, value in wrong.items())
+        yield (
+            f"topic {kafka.topic_lane_log}: with {has} Kafka would delete the paymentIds that are"
+            f" remembered there; set it right:\n kafka-configs.sh --alter --topic"
+            f" {kafka.topic_lane_log} --add-config {sets} --bootstrap-server {kafka.brokers}"
+        )
 
 
 def _metadata(
@@ -209,7 +263,7 @@ class Watcher(threading.Thread):
     def __init__(
         self,
         kafka: KafkaSettings,
-        partitions: int,
+        read_up_to: Mapping[int, ReadUpTo],
         status: Status,
         lifecycle: Lifecycle,
         wait: Callable[[float], None] = time.sleep,
@@ -217,7 +271,7 @@ class Watcher(threading.Thread):
         super().__init__(name="kafka-watcher", daemon=True)
         self._kafka = kafka
         self._topic = kafka.topic_requested
-        self._partitions = partitions
+        self._read_up_to = read_up_to
         self._status = status
         self._lifecycle = lifecycle
         self._wait = wait
@@ -250,18 +304,22 @@ class Watcher(threading.Thread):
             for partition in self._with_records(positions):
                 self._status.witnessed(partition, positions[partition])
         found = len(topic.partitions)
-        if found > self._partitions:
+        if found > len(self._read_up_to):
             # Their records are kept by Kafka until then; the engine's partitions are fixed.
             self._lifecycle.request_stop(
-                f"{self._topic} has {found} partitions now, not {self._partitions}", restart=True
+                f"{self._topic} has {found} partitions now, not {len(self._read_up_to)}",
+                restart=True,
             )
 
     def _report_ends(self, partitions: list[int]) -> None:
-        """For the lag, and for clients that have stopped fetching: the source cannot see either."""
+        """For the lag, for clients that have stopped fetching, and for how far all is read."""
+        now_ms = int(time.time() * 1000)
         ends = self._latest(partitions, IsolationLevel.READ_UNCOMMITTED)
         stable = self._latest(partitions, IsolationLevel.READ_COMMITTED)
         for partition in ends.keys() & stable.keys():
             self._status.partition_ends_at(partition, ends[partition], stable[partition])
+            if partition in self._read_up_to:
+                self._read_up_to[partition].ends_at(ends[partition], now_ms)
 
     def _with_records(self, positions: dict[int, int]) -> set[int]:
         """Partitions of which a second client is given a record from the position on."""

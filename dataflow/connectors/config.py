@@ -65,6 +65,16 @@ def consumer(kafka: KafkaSettings, name: str, partitions: int) -> Config:
     }
 
 
+def log_consumer(kafka: KafkaSettings, partitions: int) -> Config:
+    """The reader of the lanes' log at a start."""
+    return consumer(kafka, "lane-log", partitions) | {
+        # It may be trimmed meanwhile: what is older does not count any more.
+        "auto.offset.reset": "earliest",
+        # What it holds is believed for as long as an id is remembered.
+        "check.crcs": True,
+    }
+
+
 def producer(kafka: KafkaSettings, transactional_id: str) -> Config:
     """The transactional producer of one lane."""
     return client(kafka, transactional_id) | {

@@ -1,10 +1,9 @@
-"""What a lane is called at Kafka, and what its offsets say of the lanes there were."""
+"""What a lane is called at Kafka, and what is committed beside an offset."""
 
 import re
+from typing import NamedTuple
 
 from dataflow.steps.decode import lane_name
-
-_METADATA = re.compile(r"lanes=(\d+)")
 
 
 def transactional_id(group: str, lane: int) -> str:
@@ -17,12 +16,42 @@ def lane_group(group: str, lane: int) -> str:
     return f"{group}.lane-{lane_name(lane)}"
 
 
-def metadata_of(lanes: int) -> str:
-    """What is committed with an offset: how many lanes there are."""
-    return f"lanes={lanes}"
+class Metadata(NamedTuple):
+    """What is committed with an offset: what a start is to be sure of before it believes it."""
+
+    lanes: int | None = None
+    """How many lanes there were."""
+    topic_id: str | None = None
+    """Of the request topic: an offset of a topic that was deleted since means nothing."""
+    log_id: str | None = None
+    """The topic id of the lanes' log: another one has not what was claimed."""
+    ids: int = 0
+    """How many ids the lane remembered: so many, at least, must be in its log..."""
+    since_s: int = 0
+    """... that were last seen at or after this time, in seconds since 1970."""
+
+    def __str__(self) -> str:
+        """As Kafka keeps it."""
+        return " ".join(
+            f"{name}={value}" for name, value in zip(_NAMES, self, strict=True) if value
+        )
+
+    def is_of(self, topic_id: str | None) -> bool:
+        """Whether the offset may be of this topic: unless both are known, it is believed."""
+        return None in {self.topic_id, topic_id} or self.topic_id == topic_id
+
+    @classmethod
+    def read(cls, text: str | None) -> "Metadata":
+        """What was committed; nothing of an offset that something else has put there."""
+        found = dict(_PAIR.findall(text or ""))
+        return cls(
+            lanes=int(found["lanes"]) if found.get("lanes", "").isdecimal() else None,
+            topic_id=found.get("topic"),
+            log_id=found.get("log"),
+            ids=int(found["ids"]) if found.get("ids", "").isdecimal() else 0,
+            since_s=int(found["since"]) if found.get("since", "").isdecimal() else 0,
+        )
 
 
-def lanes_in(metadata: str | None) -> int | None:
-    """How many lanes there were when an offset was committed with this metadata."""
-    match = _METADATA.fullmatch(metadata or "")
-    return int(match[1]) if match else None
+_NAMES = ("lanes", "topic", "log", "ids", "since")
+_PAIR = re.compile(r"(\w+)=(\S+)")

@@ -1,7 +1,7 @@
-"""The committed input offsets of the lanes: what a previous run has published for good."""
+"""The committed input offsets of the lanes: what previous runs have published for good."""
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -9,7 +9,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 
 from dataflow.connectors import config
 from dataflow.connectors.bounds import wait_until_stable
-from dataflow.connectors.names import lane_group, lanes_in, transactional_id
+from dataflow.connectors.cluster import Cluster
+from dataflow.connectors.names import Metadata, lane_group, transactional_id
 from dataflow.connectors.patience import Ask, patiently
 from dataflow.errors import ConsumeError, Fault, StartRefusedError
 from dataflow.settings import KafkaSettings
@@ -22,6 +23,13 @@ _LOST = (
     "Kafka 4.3 may do so when a broker restarts while a partition has no other replica"
     " (KAFKA-20734). See docs/recovery.md, *a transaction without an end*."
 )
+
+
+class Offset(NamedTuple):
+    """What a lane has committed of one input partition."""
+
+    offset: int
+    metadata: Metadata
 
 
 class Committed(NamedTuple):
@@ -40,20 +48,20 @@ class LaneOffsets:
     Args:
         kafka: Where to read.
         lanes: How many lanes this run has.
-        partitions: All partitions of the request topic.
+        cluster: What the start has found; an offset of another topic of this name does not count.
         ask: How long to wait for an answer.
     """
 
     def __init__(
-        self, kafka: KafkaSettings, lanes: int, partitions: Iterable[int], ask: Ask = patiently
+        self, kafka: KafkaSettings, lanes: int, cluster: Cluster, ask: Ask = patiently
     ) -> None:
         self._ask = ask
         self._kafka = kafka
         self._lanes = lanes
-        self._partitions = list(partitions)
+        self._cluster = cluster
         self._lock = threading.Lock()
-        self._settled = False
-        self._read: dict[int, list[TopicPartition]] = {}
+        self._fenced: set[int] = set()
+        self._read: dict[int, dict[int, Offset]] = {}
 
     def of(self, partition: int, resume_offset: int, lanes_before: int | None) -> Committed:
         """What the lanes have committed of one partition.
@@ -70,46 +78,74 @@ class LaneOffsets:
             StartRefusedError: `LANES` was changed while some lanes were ahead of the others, or a
                 transaction of the previous run has no end.
         """
-        with self._lock:
-            ours = range(self._lanes)
-            self._read_all(ours)
-            by_lane = {lane: self._read[lane][partition] for lane in ours}
-            seen = (lanes_in(found.metadata) or 0 for found in by_lane.values())
-            others = range(self._lanes, max(lanes_before or 0, *seen))
-            for lane in others:
-                if lane not in self._read:
-                    self._fence(lane)
-            self._read_all(others)
-            self._expect_no_leftovers()
-            every = by_lane | {lane: self._read[lane][partition] for lane in others}
-        for lane, found in every.items():
-            lanes_then = lanes_in(found.metadata)
-            if found.offset > resume_offset and lanes_then not in {None, self._lanes}:
+        everything = self.all(lanes_before)
+        found = {
+            lane: offsets[partition] for lane, offsets in everything.items() if partition in offsets
+        }
+        for lane, (offset, metadata) in found.items():
+            if offset > resume_offset and metadata.lanes not in {None, self._lanes}:
                 raise StartRefusedError(
-                    f"LANES was changed from {lanes_then} to {self._lanes} while work was in"
+                    f"LANES was changed from {metadata.lanes} to {self._lanes} while work was in"
                     f" flight: lane {lane} has committed partition {partition} up to"
-                    f" {found.offset}, the others only up to {resume_offset}. Start once with"
-                    f" LANES={lanes_then}, stop it with SIGTERM, then change LANES."
+                    f" {offset}, the others only up to {resume_offset}. Start once with"
+                    f" LANES={metadata.lanes}, stop it with SIGTERM, then change LANES."
                 )
-        offsets = {lane: found.offset for lane, found in by_lane.items() if found.offset >= 0}
-        return Committed(offsets, max(0, *(found.offset for found in every.values())))
+        by_lane = {lane: each.offset for lane, each in found.items() if lane < self._lanes}
+        return Committed(by_lane, max((each.offset for each in found.values()), default=0))
 
-    def _read_all(self, lanes: Iterable[int]) -> None:
-        """The offsets of these lanes, of all partitions, read once; negative where there are none.
+    def all(self, lanes_before: int | None = None) -> Mapping[int, Mapping[int, Offset]]:
+        """The offsets of all lanes there are, and of those there were, by lane and partition.
 
-        Side by side: each lane's group may have another coordinator, which is to be found first.
+        Only to be called once every lane of this run is open. Raises as `of`.
         """
+        with self._lock:
+            self._read_lanes(range(self._lanes))
+            seen = [metadata.lanes or 0 for _, metadata in self._committed()]
+            others = range(self._lanes, max(lanes_before or 0, *seen, 0))
+            self._fence(set(others) - self._fenced)
+            self._read_lanes(others)
+            return dict(self._read)
+
+    def _committed(self) -> Iterator[Offset]:
+        return (each for offsets in self._read.values() for each in offsets.values())
+
+    def _read_lanes(self, lanes: Iterable[int]) -> None:
+        """Read each lane's offsets, once. Side by side: each group may have another coordinator."""
         missing = [lane for lane in lanes if lane not in self._read]
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="offsets") as pool:
             self._read |= zip(missing, pool.map(self._lane, missing), strict=True)
 
-    def _lane(self, lane: int) -> list[TopicPartition]:
+    def _lane(self, lane: int) -> dict[int, Offset]:
         group = lane_group(self._kafka.group_id, lane)
+        partitions = self._cluster.partitions
         try:
-            found = self._ask(lambda: committed_offsets(self._kafka, group, self._partitions))
+            found = self._ask(lambda: committed_offsets(self._kafka, group, partitions))
         except KafkaException as error:
             raise _unreadable(group, error.args[0]) from error
-        return sorted(found, key=lambda each: each.partition)
+        offsets = {
+            each.partition: Offset(each.offset, Metadata.read(each.metadata)) for each in found
+        }
+        return {
+            partition: each
+            for partition, each in offsets.items()
+            if each.offset >= 0 and each.metadata.is_of(self._cluster.topic_id)
+        }
+
+    def _fence(self, lanes: set[int]) -> None:
+        """End the lanes that only a previous run had, then see that all transactions are over."""
+        if self._fenced and not lanes:
+            return
+
+        def fence(lane: int) -> None:
+            name = transactional_id(self._kafka.group_id, lane)
+            producer = Producer(config.producer(self._kafka, name))
+            self._ask(lambda: producer.init_transactions(_TIMEOUT_S))
+
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="fence") as pool:
+            list(pool.map(fence, sorted(lanes)))
+        self._expect_no_leftovers()
+        # This run's own were fenced as they opened.
+        self._fenced |= lanes | set(range(self._lanes))
 
     def _expect_no_leftovers(self) -> None:
         """All lanes are fenced, which has ended their transactions: see that Kafka did end them.
@@ -117,8 +153,6 @@ class LaneOffsets:
         What a transaction without an end has written to a partition shares the fate of the lane's
         next one there: payments would be doubled, or lost.
         """
-        if self._settled:
-            return
         patience_s = self._kafka.transaction_timeout_ms / 1000
         behind = wait_until_stable(self._kafka, patience_s, self._ask)
         if behind:
@@ -129,13 +163,6 @@ class LaneOffsets:
                 f" {len(behind)} partition(s): Kafka has lost its end, or somebody else writes"
                 f" there. {_LOST}"
             )
-        self._settled = True
-
-    def _fence(self, lane: int) -> None:
-        """End a lane that only the previous run had."""
-        name = transactional_id(self._kafka.group_id, lane)
-        producer = Producer(config.producer(self._kafka, name))
-        self._ask(lambda: producer.init_transactions(_TIMEOUT_S))
 
 
 def committed_offsets(

@@ -157,3 +157,19 @@ class _AbsentError(Exception):
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(reason)
+
+
+class Deadline:
+    """How long nothing may happen; it is put off whenever something does."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.renew()
+
+    def renew(self) -> None:
+        """Something has happened."""
+        self._at_s = time.monotonic() + self.seconds
+
+    def is_over(self) -> bool:
+        """Whether nothing has happened for so long."""
+        return time.monotonic() > self._at_s

@@ -4,14 +4,16 @@ What a lane writes in an epoch, on all topics, and how far it has read the input
 together or not at all. The order of a commit:
 
 1. `write_batch` opens the transaction and hands the records to the producer;
-2. `snapshot`, at the end of the epoch, waits until Kafka has taken every record;
-3. it adds the lane's input offsets to the transaction, under the group `<group>.lane-<n>`;
-4. it commits the transaction;
-5. only then does the engine store the snapshots of the epoch.
+2. `snapshot`, at the end of the epoch, writes what the lane has claimed to the lane's log;
+3. it waits until Kafka has taken every record;
+4. it adds the lane's input offsets to the transaction, under the group `<group>.lane-<n>`;
+5. it commits the transaction;
+6. only then does the engine store the snapshots of the epoch.
 
-A crash before 4 leaves nothing; a crash after it leaves a lane that is ahead of the snapshots, and
-the source and `dedupe` make up for it at the restart. Any error that is not plainly retriable ends
-the process: what became of an uncertain commit is seen at the restart from the committed offsets.
+A crash before 5 leaves nothing; a crash after it leaves a lane that is ahead of the snapshots: at
+the restart it drops what it has committed, and its log has what it has claimed. Any error that is
+not plainly retriable ends the process: what became of an uncertain commit is seen at the restart
+from the committed offsets.
 """
 
 import threading
@@ -33,11 +35,12 @@ from confluent_kafka import (
 )
 from numpy.typing import NDArray
 
-from dataflow.batches import Outgoing, Signal, Told
+from dataflow.batches import Outgoing, Remembered, Signal, Told
 from dataflow.connectors import config
-from dataflow.connectors.names import lane_group, metadata_of, transactional_id
+from dataflow.connectors.cluster import Cluster
+from dataflow.connectors.names import Metadata, lane_group, transactional_id
 from dataflow.connectors.patience import Patience
-from dataflow.core.times import StreamTimes
+from dataflow.core.lane_log import ENTRY, entries_in, headers, pieces
 from dataflow.core.timestamps import plausible
 from dataflow.errors import CommitError, Fault, FencedError
 from dataflow.faults import reported
@@ -50,7 +53,8 @@ from dataflow.tally import Tally
 
 MAX_LANES = 256
 """Every lane there may ever be is a partition of the sink, used or not: the engine cannot resume
-the state of one that is not listed, and `LANES` may have been larger before."""
+the state of one that is not listed, and `LANES` may have been larger before. Those that are not in
+use are `UnusedLane`s, which cost nothing."""
 
 _FENCED = {
     KafkaError._FENCED,  # noqa: SLF001  (the client's own code for it; it has no public name)
@@ -62,6 +66,10 @@ _OPENING_SLICE_S = 5.0
 _GRACE_S = 2.0
 """How long a commit may be late before the client is given up."""
 _COMMITS_AT_ONCE = 16
+_LOG_RECORD_BYTES = 512 * 1024
+"""A record of the lane's log is as large at most: one for an epoch, or a few of a large one."""
+_RECORD_OVERHEAD_BYTES = 1024
+"""Headers and framing, which count towards the broker's limit."""
 
 
 class KafkaSink(FixedPartitionedSink[Outgoing, bytes]):
@@ -74,10 +82,10 @@ class KafkaSink(FixedPartitionedSink[Outgoing, bytes]):
         status: Status,
         metrics: Metrics,
         lifecycle: Lifecycle,
-        times: StreamTimes,
+        cluster: Cluster,
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
-        self._times = times
+        self._cluster = cluster
         self._built = 0
         self._on_close = on_close
         self._commits = Commits()
@@ -96,11 +104,17 @@ class KafkaSink(FixedPartitionedSink[Outgoing, bytes]):
         return int(item_key)
 
     @reported
-    def build_part(self, step_id: str, for_part: str, resume_state: bytes | None) -> "Lane":  # noqa: ARG002
+    def build_part(
+        self,
+        step_id: str,  # noqa: ARG002  (the engine's signature)
+        for_part: str,
+        resume_state: bytes | None,  # noqa: ARG002
+    ) -> "Lane | UnusedLane":
         """Open a lane, which fences whoever had it before."""
-        if int(for_part) < self._lanes:
-            self._built += 1
-            self._status.expect((), lanes=self._built)
+        if int(for_part) >= self._lanes:
+            return UnusedLane(self._on_close)
+        self._built += 1
+        self._status.expect((), lanes=self._built)
         return Lane(
             self._kafka,
             int(for_part),
@@ -108,10 +122,29 @@ class KafkaSink(FixedPartitionedSink[Outgoing, bytes]):
             status=self._status,
             metrics=self._metrics,
             commits=self._commits,
-            times=self._times,
+            cluster=self._cluster,
             lifecycle=self._lifecycle,
             on_close=self._on_close,
         )
+
+
+class UnusedLane(StatefulSinkPartition[Outgoing, bytes]):
+    """A lane there was when `LANES` was larger; the source has fenced it."""
+
+    def __init__(self, on_close: Callable[[], None]) -> None:
+        self._on_close = on_close
+
+    def write_batch(self, values: list[Outgoing]) -> None:
+        """Nothing is ever routed here."""
+        raise RuntimeError(f"{len(values)} batches for a lane that does not exist")
+
+    def snapshot(self) -> bytes:
+        """Nothing, as of any lane."""
+        return b""
+
+    def close(self) -> None:
+        """Let go."""
+        self._on_close()
 
 
 class Lane(StatefulSinkPartition[Outgoing, bytes]):
@@ -126,19 +159,25 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
         status: Status,
         metrics: Metrics,
         commits: "Commits",
-        times: StreamTimes,
+        cluster: Cluster,
         lifecycle: Lifecycle,
         on_close: Callable[[], None],
     ) -> None:
         self._lifecycle = lifecycle
         self._patience = Patience(status, lifecycle)
         self._on_close = on_close
-        self._times = times
         self._commits = commits
         self._lane = lane
         self._name = lane_name(lane)
         self._topic = kafka.topic_requested
-        self._metadata = metadata_of(lanes)
+        self._metadata = Metadata(lanes, cluster.topic_id, cluster.log_id)
+        self._log_topic = kafka.topic_lane_log
+        self._log_partition = lane % cluster.log_partitions
+        self._log_headers = headers(lane, lanes)
+        self._log_most_bytes = min(
+            kafka.message_max_bytes - _RECORD_OVERHEAD_BYTES, _LOG_RECORD_BYTES
+        )
+        self._remembered = Remembered(0, 0)
         self._timeout_s = kafka.transaction_timeout_ms / 1000
         self._status = status
         self._metrics = metrics
@@ -170,6 +209,7 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
         self._open = False
         self._positions: dict[int, int] = {}
         self._tally = Tally()
+        self._entries: list[bytes] = []
         self._times_ms: list[NDArray[np.int64]] = []
 
     @reported
@@ -187,6 +227,8 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
                 self._produce(batch.topic, key, value)
             for partition, position in batch.positions.items():
                 self._positions[partition] = max(position, self._positions.get(partition, 0))
+            self._entries.append(batch.entries)
+            self._remembered = batch.remembered or self._remembered
             self._tally.add(batch.tally)
             produced = self._tally.produced
             produced[batch.topic] = produced.get(batch.topic, 0) + len(batch.values)
@@ -194,9 +236,7 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
         self._serve(self._producer.poll, 0)
 
     def _hear(self, told: Told) -> None:
-        if told.signal is Signal.TIME:
-            self._times.tell(told.partition, told.time_ms)
-        elif told.signal in {Signal.DRAIN, Signal.RESTART}:
+        if told.signal in {Signal.DRAIN, Signal.RESTART}:
             self._lifecycle.request_stop(
                 "a process of the cluster is stopping", restart=told.signal is Signal.RESTART
             )
@@ -245,9 +285,10 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
         self._on_close()
 
     def _commit(self, deadline_s: float) -> None:
+        self._write_log()
         while len(self._producer):
             self._serve(self._producer.flush, _SLICE_S)
-            if time.monotonic() > deadline_s:
+            if len(self._producer) and time.monotonic() > deadline_s:
                 raise CommitError(
                     f"lane {self._name}: Kafka did not take {len(self._producer)} records within"
                     f" {self._timeout_s:g} s (KAFKA_TRANSACTION_TIMEOUT)"
@@ -255,9 +296,27 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
         self._check()
         self._end_transaction(deadline_s)
 
+    def _write_log(self) -> None:
+        """One record for an epoch, or a few: what is in few records is quick to read back."""
+        for piece in pieces(b"".join(self._entries), self._log_most_bytes):
+            # The record is as old as its newest entry: by that the log is trimmed.
+            newest_ms = int(entries_in(piece)["date_s"].max()) * 1000
+            self._produce(
+                self._log_topic,
+                None,
+                piece,
+                partition=self._log_partition,
+                headers=self._log_headers,
+                timestamp=newest_ms,
+            )
+            self._tally.log_entries += len(piece) // ENTRY.itemsize
+            self._tally.log_bytes += len(piece)
+
     def _end_transaction(self, deadline_s: float) -> None:
+        ids, since_s = self._remembered
+        metadata = str(self._metadata._replace(ids=ids, since_s=since_s))
         offsets = [
-            TopicPartition(self._topic, partition, position, self._metadata)
+            TopicPartition(self._topic, partition, position, metadata)
             for partition, position in self._positions.items()
         ]
 
@@ -267,10 +326,10 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
         self._retry("add its offsets to the transaction", send_offsets, deadline_s)
         self._retry("commit", self._producer.commit_transaction, deadline_s)
 
-    def _produce(self, topic: str, key: bytes | None, value: bytes) -> None:
+    def _produce(self, topic: str, key: bytes | None, value: bytes, **more: Any) -> None:
         while True:
             try:
-                self._producer.produce(topic, value, key)
+                self._producer.produce(topic, value, key, **more)
             except BufferError:
                 # The queue is full: let Kafka take some. A failure ends the wait.
                 with self._status.waiting("room in the producer queue", self._timeout_s):

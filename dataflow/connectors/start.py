@@ -1,21 +1,43 @@
-"""Where an input partition starts: at its snapshot, at the plain group's offset, or at the front.
+"""Where an input partition starts, or why it must not: as payments would be lost or repeated.
 
-And when it does not start: each refusal is a case in which going on would lose or repeat a payment.
+Two positions are kept: the snapshot's, in the recovery store, and that of the plain group, at
+Kafka. The first of them that can be believed counts. Both may be missing or old: whatever a lane
+has committed beyond the position it drops when it is read again, as its log has it.
+
+1. A position is believed if it is of this topic (and not of one that had its name before), and the
+   records after it are there.
+   Another service may have moved the group on from there, after a roll-back: refuse.
+2. No position is believed, but there were some: refuse, and name what is wrong with each.
+3. There never was a position, but a lane's group has offsets: the previous run ended before its
+   first epoch was durable. Start at the front; the lanes drop what they have committed.
+4. The partition is new, or the whole flow is: start at the front.
+5. There is no position at all, but something was published: refuse. The offsets have expired, or
+   the topics were copied from another cluster; to start at the front would charge everything again.
+
+Where it refuses by 2 or 5, an explicit `KAFKA_START` decides. It never overrides a position.
 """
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient
+import threading
+import time
+from collections.abc import Iterator
+from functools import cached_property
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, OffsetSpec
 from msgspec import Struct
 
 from dataflow.connectors import config
+from dataflow.connectors.bounds import EARLIEST, LATEST, offsets_at, partitions_of
 from dataflow.connectors.cluster import Cluster
-from dataflow.connectors.names import lane_group, lanes_in
-from dataflow.connectors.offsets import Committed
+from dataflow.connectors.names import Metadata, lane_group
+from dataflow.connectors.offsets import Committed, committed_offsets
 from dataflow.connectors.patience import Ask, patiently
 from dataflow.errors import ConsumeError, StartRefusedError
-from dataflow.settings import KafkaSettings
+from dataflow.settings import KafkaSettings, Settings
 from schemas.state import SourceState
 
+_log = structlog.get_logger()
 _TIMEOUT_S = 10.0
 _NO_MEMBERS = {
     KafkaError.GROUP_ID_NOT_FOUND,
@@ -31,97 +53,257 @@ class Start(Struct, frozen=True):
 
     offset: int
     began_at: int
-    """Where reading began when there was no snapshot yet."""
-    lanes: int | None
+    """Where reading began when there was no position yet."""
+    end_offset: int
+    """Where the partition ended when that was asked for..."""
+    looked_at_ms: int
+    """... no earlier than this, in milliseconds since 1970."""
+    lanes: int | None = None
     """How many lanes the previous run had, as far as is known."""
-    from_snapshot: bool
+    settled: int | None = None
+    """From a snapshot: up to here the lanes must have committed."""
 
     def check(self, committed: Committed, kafka: KafkaSettings, partition: int) -> None:
         """Refuse a snapshot that is ahead of what its own lanes have committed."""
-        if not self.from_snapshot or self.offset <= max(committed.highest, self.began_at):
+        if self.settled is None or self.settled <= max(committed.highest, self.began_at):
             return
         group, topic = lane_group(kafka.group_id, 0), kafka.topic_requested
         raise StartRefusedError(
-            f"{topic}[{partition}]: the snapshot stands at {self.offset}, but the lanes have only"
-            f" committed up to {committed.highest}. Either this is another cluster or a recreated"
-            " topic: then start with an empty recovery directory. Or the offsets of the groups"
-            f" {kafka.group_id}.lane-* have expired or were reset: then, if you are sure that"
-            " everything below was published, put one back:\n  kafka-consumer-groups.sh"
+            f"{topic}[{partition}]: the snapshot stands at {self.settled}, but the lanes have only"
+            f" committed up to {committed.highest}: the offsets of the groups"
+            f" {kafka.group_id}.lane-* have expired or were reset. If the flow was stopped in"
+            " order, or no event in the output topics is of a record at or above"
+            f" {self.settled}, put one back:\n kafka-consumer-groups.sh"
             f" --group {group} --topic {topic}:{partition} --reset-offsets --to-offset"
-            f" {self.offset} --execute --bootstrap-server {kafka.brokers}"
+            f" {self.settled} --execute --bootstrap-server {kafka.brokers}"
         )
 
 
-def find_start(
-    consumer: Consumer,
-    kafka: KafkaSettings,
-    cluster: Cluster,
-    partition: int,
-    state: SourceState | None,
-    ask: Ask = patiently,
-) -> Start:
-    """Where to start, with or without a snapshot.
+class _Position(Struct, frozen=True):
+    """A position that was kept, before it is believed."""
 
-    Raises:
-        StartRefusedError: the snapshot is foreign, or the records after it are gone, or another
-            service is at work.
-        ConsumeError: Kafka did not answer.
-    """
-    where = TopicPartition(kafka.topic_requested, partition)
+    what: str
+    offset: int
+    metadata: Metadata
+    began_at: int
+    settled: int | None = None
+
+
+class Positions:
+    """Finds the starts of all partitions of one process; safe to use by several workers."""
+
+    def __init__(self, settings: Settings, cluster: Cluster, ask: Ask = patiently) -> None:
+        self._ask = ask
+        self._kafka = settings.kafka
+        self._lanes = settings.lanes
+        self._chosen = settings.start
+        self._cluster = cluster
+        self._topic = self._kafka.topic_requested
+        self._lock = threading.Lock()
+        self._admin = AdminClient(config.client(self._kafka, "positions"))
+
+    def find(self, partition: int, state: SourceState | None) -> Start:
+        """Where to start, with or without a snapshot.
+
+        Raises:
+            StartRefusedError: going on would lose or repeat payments.
+            ConsumeError: Kafka did not answer.
+        """
+        if state is not None:
+            _refuse_foreign(state, self._kafka, self._cluster)
+        with self._lock:
+            try:
+                return self._find(partition, state)
+            except KafkaException as error:
+                raise ConsumeError(
+                    f"{self._topic}[{partition}]: cannot find out where to start:"
+                    f" {error.args[0].str()}"
+                ) from error
+
+    def _find(self, partition: int, state: SourceState | None) -> Start:
+        if state is None and self._members:
+            raise StartRefusedError(self._in_use())
+        looked_at_ms, ends = self._ends
+        low, high = self._low[partition], ends[partition]
+        problems = []
+        for position in self._kept(partition, state):
+            problem = self._problem(position, low, high)
+            if problem is None:
+                self._refuse_overtaken(partition, position)
+                return Start(
+                    offset=position.offset,
+                    began_at=position.began_at,
+                    end_offset=high,
+                    looked_at_ms=looked_at_ms,
+                    lanes=position.metadata.lanes,
+                    settled=position.settled,
+                )
+            problems.append(problem)
+        if not problems and (self._has_run_before or not self._has_published):
+            offset = low
+        else:
+            offset = self._explicit(partition, problems, low, high)
+        return Start(offset=offset, began_at=offset, end_offset=high, looked_at_ms=looked_at_ms)
+
+    def _kept(self, partition: int, state: SourceState | None) -> Iterator[_Position]:
+        if state is not None:
+            yield _Position(
+                "the snapshot",
+                max(state.next_offset, state.position),
+                Metadata(state.lanes, state.topic_id),
+                state.start_offset,
+                state.next_offset,
+            )
+        if partition in self._plain:
+            offset, metadata = self._plain[partition]
+            what = f"the committed offset of group {self._kafka.group_id}"
+            yield _Position(what, offset, metadata, began_at=offset)
+
+    def _problem(self, position: _Position, low: int, high: int) -> str | None:
+        """Why a position cannot be believed, if so."""
+        if not position.metadata.is_of(self._cluster.topic_id):
+            return f"{position.what} is of a topic of this name that was deleted since"
+        if position.offset > high:
+            return (
+                f"{position.what} stands at {position.offset}, beyond the end at {high}: was the"
+                " topic recreated?"
+            )
+        if position.offset < low:
+            return (
+                f"{position.what} stands at {position.offset}, but retention has deleted everything"
+                f" below {low}: {low - position.offset} offsets were never read, from"
+                f" {position.offset} to {low - 1}"
+            )
+        return None
+
+    def _in_use(self) -> str:
+        """Explain who reads the requests already.
+
+        Only looked at without a snapshot, as at a cut-over: later, a stray reader in our group does
+        not keep the payments from being decided.
+        """
+        group = self._kafka.group_id
+        return (
+            f"KAFKA_GROUP_ID: group {group} has members ({', '.join(self._members)}): another"
+            " service reads the requests, and every payment would be charged by both. Stop it, wait"
+            " until its members are gone (up to a minute if it was killed), and start again:\n"
+            f"  kafka-consumer-groups.sh --describe --group {group} --state"
+            f" --bootstrap-server {self._kafka.brokers}"
+        )
+
+    def _refuse_overtaken(self, partition: int, position: _Position) -> None:
+        """Refuse where another service has gone on from where this one stopped.
+
+        Our own commits say how many lanes there are, and are never ahead of a snapshot's records.
+        """
+        offset, metadata = self._plain.get(partition, (0, Metadata()))
+        if offset <= position.offset or metadata.lanes is not None:
+            return
+        group, topic = self._kafka.group_id, self._topic
+        raise StartRefusedError(
+            f"{topic}[{partition}]: {position.what} stands at {position.offset}, but another"
+            f" service or tool has moved group {group} on to {offset}. If a service has handled the"
+            " records in between, as after a roll-back, start with an empty recovery directory: to"
+            " go on from the snapshot would charge them again. If nothing has, put the group"
+            " back:\n"
+            f" kafka-consumer-groups.sh --group {group} --topic {topic}:{partition}"
+            f" --reset-offsets --to-offset {position.offset} --execute --bootstrap-server"
+            f" {self._kafka.brokers}"
+        )
+
+    def _explicit(self, partition: int, problems: list[str], low: int, high: int) -> int:
+        """What `KAFKA_START` says, or a refusal."""
+        chosen = self._chosen
+        offsets = {"earliest": low, "latest": high}
+        offset = offsets.get(chosen) if isinstance(chosen, str) else (chosen or {}).get(partition)
+        where = f"{self._topic}[{partition}]"
+        why = "; ".join(problems) or (
+            f"there is no position of any kind, neither a snapshot nor an offset of group"
+            f" {self._kafka.group_id} or of its lanes, but something was published already: the"
+            " offsets have expired, the group was renamed, or the topics are another cluster's"
+        )
+        if offset is None:
+            raise StartRefusedError(
+                f"{where}: {why}. If you know from where on nothing was decided, say so for this"
+                f" one start: KAFKA_START={partition}=<offset> (or several:"
+                f" {partition}=<offset>,...), KAFKA_START=earliest (here {low}), or"
+                f" KAFKA_START=latest (here {high})."
+            )
+        if not low <= offset <= high:
+            raise StartRefusedError(
+                f"{where}: KAFKA_START says {offset}, but the partition has offsets from {low} to"
+                f" {high}; example: KAFKA_START={partition}={low}"
+            )
+        _log.warning("starting where KAFKA_START says", partition=partition, offset=offset, why=why)
+        return offset
+
+    # ---- what Kafka knows, asked once ----
+
+    @cached_property
+    def _low(self) -> dict[int, int]:
+        return self._requested(EARLIEST)
+
+    @cached_property
+    def _ends(self) -> tuple[int, dict[int, int]]:
+        """When it was asked, in milliseconds since 1970, and where the partitions end."""
+        return int(time.time() * 1000), self._requested(LATEST)
+
+    def _requested(self, spec: OffsetSpec) -> dict[int, int]:
+        partitions = self._cluster.partitions
+        return self._ask(lambda: offsets_at(self._admin, self._topic, partitions, spec))
+
+    @cached_property
+    def _members(self) -> list[str]:
+        """Who is a member of the plain group. We never are: our partitions are assigned."""
+        return self._ask(lambda: _members(self._admin, self._kafka.group_id))
+
+    @cached_property
+    def _plain(self) -> dict[int, tuple[int, Metadata]]:
+        """The plain group's offsets; partitions without one are left out."""
+        return self._group(self._kafka.group_id)
+
+    @cached_property
+    def _has_run_before(self) -> bool:
+        """Whether this flow has ever had a position in this topic, even if it is of a lane only."""
+        if any(map(self._is_ours, self._plain.values())):
+            return True
+        groups = (lane_group(self._kafka.group_id, lane) for lane in range(self._lanes))
+        return any(
+            self._is_ours(found) for group in groups for found in self._group(group).values()
+        )
+
+    def _is_ours(self, found: tuple[int, Metadata]) -> bool:
+        return found[1].is_of(self._cluster.topic_id)
+
+    def _group(self, group: str) -> dict[int, tuple[int, Metadata]]:
+        partitions = self._cluster.partitions
+        found = self._ask(lambda: committed_offsets(self._kafka, group, partitions, stable=False))
+        return {
+            each.partition: (each.offset, Metadata.read(each.metadata))
+            for each in found
+            if each.offset >= 0
+        }
+
+    @cached_property
+    def _has_published(self) -> bool:
+        """Whether there is anything in a topic that the lanes write to."""
+        return any(map(self._has_records, self._kafka.topics_written))
+
+    def _has_records(self, topic: str) -> bool:
+        partitions = self._ask(lambda: partitions_of(self._admin, topic))
+        ends = self._ask(lambda: offsets_at(self._admin, topic, partitions, LATEST))
+        return any(ends.values())
+
+
+def _members(admin: AdminClient, group_id: str) -> list[str]:
+    asked = admin.describe_consumer_groups([group_id], request_timeout=_TIMEOUT_S)
     try:
-        low, high = ask(lambda: consumer.get_watermark_offsets(where, timeout=_TIMEOUT_S))
-        # In this order: a member that has left commits no more.
-        members = [] if state else ask(lambda: _members(kafka))
-        plain = ask(lambda: consumer.committed([where], timeout=_TIMEOUT_S))[0]
-    except KafkaException as error:
-        raise ConsumeError(
-            f"{kafka.topic_requested}[{partition}]: cannot find out where to start:"
-            f" {error.args[0].str()}"
-        ) from error
-    if members:
-        raise StartRefusedError(_in_use(kafka, members))
-    if state is not None:
-        _refuse_foreign(state, kafka, cluster)
-        start = Start(state.next_offset, state.start_offset, state.lanes, from_snapshot=True)
-        found = "the snapshot"
-    elif plain.offset >= 0:
-        start = Start(plain.offset, plain.offset, lanes_in(plain.metadata), from_snapshot=False)
-        found = f"the committed offset of group {kafka.group_id}"
-    else:
-        return Start(low, low, None, from_snapshot=False)
-    if not low <= start.offset <= high:
-        raise StartRefusedError(_out_of_range(where, kafka, start.offset, found, (low, high)))
-    if start.from_snapshot and plain.offset > start.offset and lanes_in(plain.metadata) is None:
-        raise StartRefusedError(_overtaken(plain, kafka, start.offset))
-    return start
-
-
-def _members(kafka: KafkaSettings) -> list[str]:
-    """Who is a member of the plain group. We never are: our partitions are assigned."""
-    admin = AdminClient(config.client(kafka, "start-check"))
-    asked = admin.describe_consumer_groups([kafka.group_id], request_timeout=_TIMEOUT_S)
-    try:
-        group = asked[kafka.group_id].result()
+        group = asked[group_id].result()
     except KafkaException as error:
         if error.args[0].code() in _NO_MEMBERS:
             return []
         raise
     return [f"{member.client_id} at {member.host}" for member in group.members]
-
-
-def _in_use(kafka: KafkaSettings, members: list[str]) -> str:
-    """Explain who reads the requests already.
-
-    Only looked at without a snapshot, as at a cut-over: later, a stray reader in our group does
-    not keep the payments from being decided.
-    """
-    return (
-        f"KAFKA_GROUP_ID: group {kafka.group_id} has members ({', '.join(members)}): another"
-        " service reads the requests, and every payment would be charged by both. Stop it, wait"
-        " until its members are gone (up to a minute if it was killed), and start again:\n"
-        f"  kafka-consumer-groups.sh --describe --group {kafka.group_id} --state"
-        f" --bootstrap-server {kafka.brokers}"
-    )
 
 
 def _refuse_foreign(state: SourceState, kafka: KafkaSettings, cluster: Cluster) -> None:
@@ -138,42 +320,6 @@ def _refuse_foreign(state: SourceState, kafka: KafkaSettings, cluster: Cluster) 
     if differences:
         raise StartRefusedError(
             f"The recovery directory belongs to another flow: {', '.join(differences)}. Point"
-            " BYTEWAX_RECOVERY_DIRECTORY at this flow's own directory, or at an empty one."
+            " BYTEWAX_RECOVERY_DIRECTORY at this flow's own directory, or at an empty one: where"
+            " it goes on is then seen from the offsets of its groups."
         )
-
-
-def _overtaken(plain: TopicPartition, kafka: KafkaSettings, offset: int) -> str:
-    """Explain that another service has gone on from where this one stopped.
-
-    Our own commits say how many lanes there are, and are never ahead of a snapshot's records.
-    """
-    return (
-        f"{plain.topic}[{plain.partition}]: the snapshot stands at {offset}, but another service or"
-        f" tool has moved group {kafka.group_id} on to {plain.offset}. If a service has handled the"
-        " records in between, as after a roll-back, start with an empty recovery directory (the"
-        " paymentIds seen so far are forgotten): to go on from the snapshot would charge them"
-        " again. If nothing has, put the group back:\n"
-        f"  kafka-consumer-groups.sh --group {kafka.group_id} --topic"
-        f" {plain.topic}:{plain.partition} --reset-offsets --to-offset {offset} --execute"
-        f" --bootstrap-server {kafka.brokers}"
-    )
-
-
-def _out_of_range(
-    where: TopicPartition, kafka: KafkaSettings, offset: int, found: str, log: tuple[int, int]
-) -> str:
-    low, high = log
-    if offset > high:
-        what = f"{found} stands at {offset}, beyond the end at {high}: was the topic recreated?"
-    else:
-        what = (
-            f"{found} stands at {offset}, but retention has deleted everything below {low}:"
-            f" {low - offset} offsets were never read."
-        )
-    return (
-        f"{where.topic}[{where.partition}]: {what} To go on from {low} all the same, start with"
-        " an empty recovery directory (the paymentIds seen so far are forgotten) after\n "
-        f" kafka-consumer-groups.sh --group {kafka.group_id} --topic"
-        f" {where.topic}:{where.partition} --reset-offsets --to-offset {low} --execute"
-        f" --bootstrap-server {kafka.brokers}"
-    )

@@ -33,7 +33,7 @@ class Repeated(Struct, frozen=True, gc=False):
     event_type: EventType
     """`DUPLICATE` or `CONFLICT`."""
     first_origin: int
-    """The record that claimed the id; see `dataflow.core.segments.place`."""
+    """The record that claimed the id; see `dataflow.core.origins.place`."""
 
 
 Outcome = Charged | Repeated | Rejected

@@ -4,30 +4,26 @@ One index per lane, in compact numpy arrays: 36 bytes an id in columns, and a ha
 numbers beside them. All work is done a batch at a time; the cost of a lookup does not depend on
 how many ids are remembered.
 
-An id lives as long as the latest dated *segment* it was seen in (see `dataflow.core.ledger`): a
-repeat can prolong its life, never shorten it. Segments are forgotten whole. Rows of forgotten
-segments are dead at once, and their space is taken back when a quarter of all rows is dead, so that
-forgetting, too, costs the same per id however many there are.
+An id lives as long as the *bucket* of the latest date it was seen at: a repeat can prolong its
+life, never shorten it. Buckets are forgotten whole, so an id lives at most a bucket's span longer
+than it must. Rows of forgotten buckets are dead at once, and their space is taken back when a
+quarter of all rows is dead, so that forgetting, too, costs the same per id however many there are.
 """
 
-from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dataflow.core.memory import Copies, Keys, Memory, Trail, Words, no_trail
+from dataflow.core.lane_log import Entries, entries_of, newest
+from dataflow.core.lanes import Keys, Words
 
 _FREE = -1
 _MIN_ROWS = 1024
 _GROWTH = 1.25
 _MAX_LOAD = 0.6
 _MAX_DEAD = 0.25
-_EPOCH_MS = 60_000
-
-UNCLEAR = np.uint64(0)
-"""The fingerprint of an id whose claimer is not certain: equal to none."""
 
 
 class Verdict(IntEnum):
@@ -48,21 +44,32 @@ class Seen(NamedTuple):
     """A `Verdict` for each."""
     first_origins: Words
     """The origin that claimed the id: its own for a `FIRST`."""
+    entries: Entries
+    """What is to be kept of the batch: the ids it claimed, and those whose life it prolonged."""
 
 
 class Index:
-    """Remembered ids of one lane. Not thread-safe: a lane has one owner."""
+    """Remembered ids of one lane. Not thread-safe: a lane has one owner.
 
-    def __init__(self) -> None:
+    Args:
+        span_s: How many seconds a bucket spans.
+
+    Attributes:
+        since_s: Every id that is remembered was seen at or after this time, in seconds since 1970.
+    """
+
+    def __init__(self, span_s: int = 1) -> None:
+        self.since_s = 0
+        self._span_s = span_s
         self._rows = 0
         self._dead = 0
         self._allocate(_MIN_ROWS)
         self._slots = _free_slots(_MIN_ROWS)
-        # Segments are numbered as they come; `_alive` and `_members` are indexed by that number.
-        self._numbers: dict[str, int] = {}
+        # Buckets are numbered as they come; the arrays are indexed by that number.
+        self._numbers: dict[int, int] = {}
         self._alive = np.zeros(64, np.bool_)
         self._members = np.zeros(64, np.int64)
-        self._dated_ms = np.zeros(64, np.int64)
+        self._buckets = np.zeros(64, np.int64)
         self._next_number = 0
 
     def __len__(self) -> int:
@@ -74,112 +81,95 @@ class Index:
         """Bytes of memory held by the arrays."""
         return self._slots.nbytes + sum(column.nbytes for column in self._columns())
 
-    def observe(
-        self, segment: str, dated_ms: int, keys: Keys, prints: Words, origins: Words
-    ) -> Seen:
-        """Judge a batch in its order, and remember it under `segment`.
+    def observe(self, date_s: int, keys: Keys, prints: Words, origins: Words) -> Seen:
+        """Judge a batch in its order, and remember it.
 
         Args:
-            segment: The segment that remembers this batch for recovery.
-            dated_ms: The date of the segment, in milliseconds since 1970.
+            date_s: When it was read, in seconds since 1970.
             keys: Hashes of the paymentIds.
-            prints: Fingerprints of the contents; 0 is reserved, see `UNCLEAR`.
+            prints: Fingerprints of the contents.
             origins: Where each request stands in the input, as one number.
         """
-        rows, claims = self._enter(self._number(segment, dated_ms), keys, prints, origins)
+        date_s = max(date_s, self.since_s)
+        rows, claims, prolonged = self._enter(self._number(date_s // self._span_s), keys, origins)
+        claimed = rows[claims]
+        self._prints[claimed] = prints[claims]
         verdicts = np.where(
             self._prints[rows] == prints, np.int8(Verdict.DUPLICATE), np.int8(Verdict.CONFLICT)
         )
         verdicts[claims] = Verdict.FIRST
-        return Seen(verdicts, self._origins[rows])
+        kept = np.concatenate([claimed, prolonged]) if len(prolonged) else claimed
+        entries = entries_of(self._keys[kept], self._prints[kept], self._origins[kept], date_s)
+        return Seen(verdicts, self._origins[rows], entries)
 
-    def restore(
-        self, memories: Sequence[Memory], trail: Trail = no_trail, epoch_ms: int = _EPOCH_MS
-    ) -> None:
-        """Fill the index, which must be empty, with what a previous run remembered.
+    def load(self, entries: Entries, since_s: int = 0) -> None:
+        """Fill the index, which must be empty, with entries that are not older than `since_s`."""
+        self.since_s = since_s // self._span_s * self._span_s
+        entries = newest(entries)
+        if len(entries) and entries["date_s"].min() < self.since_s:
+            entries = entries[entries["date_s"] >= self.since_s]
+        buckets, inverse = np.unique(entries["date_s"] // self._span_s, return_inverse=True)
+        numbers = np.array([self._number(bucket) for bucket in buckets.tolist()], np.uint32)
+        self._reserve(int(len(entries) * _GROWTH))
+        rows = self._append(np.ascontiguousarray(entries["key"]))
+        self._prints[rows] = entries["fingerprint"]
+        self._origins[rows] = entries["origin"]
+        self._numbers_of[rows] = numbers[inverse]
+        self._members[: self._next_number] = np.bincount(
+            self._numbers_of[rows], minlength=self._next_number
+        )
 
-        Of an id's copies on one partition, the one with the lowest offset came first; of those on
-        several partitions the first to arrive. Where that is not certain, the trail tells which
-        one claimed the id; and where it does not, and their contents differ, any later copy is a
-        conflict: it must never pass for a duplicate of what was not published.
-
-        Args:
-            memories: In any order.
-            trail: Asked at most once, and only about contested ids.
-            epoch_ms: No epoch was longer, so copies that arrived further apart came in different
-                ones, whose order is certain. The clocks of machines may differ by as much.
-        """
-        sizes = [len(memory.prints) for memory in memories]
-        if not any(sizes):
-            return
-        numbers = [self._number(memory.segment, memory.dated_ms) for memory in memories]
-        copies = Copies(memories, numbers, sizes, epoch_ms)
-        claimers, contested = copies.claimers()
-        rows = self._append(copies.keys[copies.firsts])
-        self._origins[rows] = copies.origins[claimers]
-        self._prints[rows] = copies.prints[claimers]
-        told = copies.told(contested, trail)
-        for each, claimer in told.items():
-            if claimer is not None:
-                self._origins[rows[each]] = copies.origins[claimer]
-                self._prints[rows[each]] = copies.prints[claimer]
-            elif copies.differ(each):
-                self._prints[rows[each]] = UNCLEAR
-        self._segments[rows[copies.ids]] = copies.segments  # of a repeated row, the last one counts
-        by_date = copies.repeated_by_date(self._dated_ms)
-        self._segments[rows[copies.ids[by_date]]] = copies.segments[by_date]
-        np.add.at(self._members, self._segments[rows], 1)
-
-    def forget(self, segment: str) -> None:
-        """Drop every id that was seen in no newer segment."""
-        number = self._numbers.pop(segment, None)
-        if number is None:
-            return
-        self._alive[number] = False
-        self._dead += int(self._members[number])
-        self._members[number] = 0
+    def expire(self, before_s: int) -> None:
+        """Forget every id that was not seen since `before_s`, except for a part of a bucket."""
+        self.since_s = max(self.since_s, before_s // self._span_s * self._span_s)
+        for bucket in [each for each in self._numbers if each * self._span_s < self.since_s]:
+            number = self._numbers.pop(bucket)
+            self._alive[number] = False
+            self._dead += int(self._members[number])
+            self._members[number] = 0
         if self._dead > max(_MIN_ROWS, self._rows * _MAX_DEAD):
             self._compact()
 
     def _enter(
-        self, number: int, keys: Keys, prints: Words, origins: Words
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Find or make the row of each key, and put it under segment `number`, if that lives on.
+        self, number: int, keys: Keys, origins: Words
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Find or make the row of each key, and put it into bucket `number`, if that lives longer.
 
-        Returns the row of each key, and where in the batch the ids stand that were claimed.
+        Returns the row of each key, where in the batch the ids stand that were claimed, and the
+        rows of those whose life was prolonged.
         """
         firsts, inverse = _distinct(keys)
         rows = self._find(keys[firsts])
         known = rows >= 0
-        # A row of a forgotten segment is found, but it is not remembered: it is claimed anew.
+        # A row of a forgotten bucket is found, but it is not remembered: it is claimed anew.
         dead = known.copy()
-        dead[known] = ~self._alive[self._segments[rows[known]]]
+        dead[known] = ~self._alive[self._numbers_of[rows[known]]]
         self._dead -= int(np.count_nonzero(dead))
         fresh = ~known | dead
         rows[~known] = self._append(keys[firsts[~known]])
         claims = firsts[fresh]
-        self._prints[rows[fresh]] = prints[claims]
         self._origins[rows[fresh]] = origins[claims]
-        moved = fresh.copy()
-        refreshed = rows[~fresh]
-        moved[~fresh] = self._dated_ms[self._segments[refreshed]] <= self._dated_ms[number]
-        np.subtract.at(self._members, self._segments[rows[moved & ~fresh]], 1)
-        self._segments[rows[moved]] = number
-        self._members[number] += np.count_nonzero(moved)
-        return rows[inverse], claims
+        repeated = rows[~fresh]
+        numbers = self._numbers_of[repeated]
+        prolonged = repeated[self._buckets[numbers] < self._buckets[number]]
+        np.subtract.at(self._members, self._numbers_of[prolonged], 1)
+        self._numbers_of[prolonged] = number
+        self._numbers_of[rows[fresh]] = number
+        self._members[number] += len(prolonged) + len(claims)
+        return rows[inverse], claims, prolonged
 
-    def _number(self, segment: str, dated_ms: int) -> int:
-        number = self._numbers.get(segment)
+    def _number(self, bucket: int) -> int:
+        number = self._numbers.get(bucket)
         if number is None:
             number = self._next_number
             self._next_number += 1
             if number == len(self._alive):
                 self._alive = np.append(self._alive, np.zeros_like(self._alive))
                 self._members = np.append(self._members, np.zeros_like(self._members))
-                self._dated_ms = np.append(self._dated_ms, np.zeros_like(self._dated_ms))
-            self._numbers[segment] = number
+                self._buckets = np.append(self._buckets, np.zeros_like(self._buckets))
+            self._numbers[bucket] = number
             self._alive[number] = True
-        self._dated_ms[number] = max(int(self._dated_ms[number]), dated_ms)
+            self._buckets[number] = bucket
         return number
 
     def _find(self, keys: Keys) -> NDArray[np.int64]:
@@ -192,7 +182,8 @@ class Index:
             rows = self._slots[places]
             taken = rows != _FREE
             pending, places, rows = pending[taken], places[taken], rows[taken]
-            hit = (self._keys[rows] == keys[pending]).all(axis=1)
+            same = self._keys[rows] == keys[pending]
+            hit = same[:, 0] & same[:, 1]
             found[pending[hit]] = rows[hit]
             pending, places = pending[~hit], (places[~hit] + 1) & mask
         return found
@@ -227,8 +218,8 @@ class Index:
             rows, places = rows[lost], (places[lost] + 1) & mask
 
     def _compact(self) -> None:
-        """Give back the rows of forgotten segments."""
-        keep = np.flatnonzero(self._alive[self._segments[: self._rows]])
+        """Give back the rows of forgotten buckets."""
+        keep = np.flatnonzero(self._alive[self._numbers_of[: self._rows]])
         old = self._columns()
         self._rows, self._dead = len(keep), 0
         self._allocate(max(_MIN_ROWS, int(len(keep) * _GROWTH)))
@@ -239,34 +230,31 @@ class Index:
         self._renumber()
 
     def _renumber(self) -> None:
-        """Number the living segments from 0 again, so that the numbers do not grow for ever."""
+        """Number the living buckets from 0 again, so that the numbers do not grow for ever."""
         living = list(self._numbers.values())
-        size = max(64, 2 * len(living))
         moved = np.zeros(len(self._alive), np.uint32)
         moved[living] = np.arange(len(living))
-        self._segments[: self._rows] = moved[self._segments[: self._rows]]
-        members = np.zeros(size, np.int64)
-        members[: len(living)] = self._members[living]
-        alive = np.zeros(size, np.bool_)
-        alive[: len(living)] = True
-        dated_ms = np.zeros(size, np.int64)
-        dated_ms[: len(living)] = self._dated_ms[living]
-        self._members, self._alive, self._next_number = members, alive, len(living)
-        self._dated_ms = dated_ms
-        self._numbers = {name: number for number, name in enumerate(self._numbers)}
+        self._numbers_of[: self._rows] = moved[self._numbers_of[: self._rows]]
+        size = max(64, 2 * len(living))
+        self._alive, self._members, self._buckets = (
+            np.append(each[living], np.zeros(size - len(living), each.dtype))
+            for each in (self._alive, self._members, self._buckets)
+        )
+        self._next_number = len(living)
+        self._numbers = {bucket: number for number, bucket in enumerate(self._numbers)}
 
     def _allocate(self, rows: int) -> None:
         self._keys = np.empty((rows, 2), np.uint64)
         self._prints = np.empty(rows, np.uint64)
         self._origins = np.empty(rows, np.uint64)
-        self._segments = np.empty(rows, np.uint32)
+        self._numbers_of = np.empty(rows, np.uint32)
 
     def _columns(self) -> tuple[NDArray[Any], ...]:
-        return self._keys, self._prints, self._origins, self._segments
+        return self._keys, self._prints, self._origins, self._numbers_of
 
     def _reserve(self, rows: int) -> None:
         old = self._columns()
-        self._allocate(rows)
+        self._allocate(max(rows, len(self._keys)))
         for column, kept in zip(self._columns(), old, strict=True):
             column[: len(kept)] = kept
 

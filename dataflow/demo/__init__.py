@@ -6,7 +6,7 @@ that checks, while it shows them, that every request gets exactly one audit even
 
     traffic    which requests are made up, and what must become of each (pure, by seed)
     accounts   what was sent against what was audited, record by record (pure)
-    broker     the embedded broker or the real one, and the four topics
+    broker     the embedded broker or the real one, and the topics
     kafka      the threads that send requests and read audit events
     process    the flow's process: its environment, its log, its end
     snapshot   what there is to see at one moment

@@ -1,4 +1,4 @@
-"""The broker of a demo: embedded, or the one that KAFKA_BROKERS names; with the four topics.
+"""The broker of a demo: embedded, or the one that KAFKA_BROKERS names; with the topics.
 
 The embedded one is librdkafka's mock cluster, which lives inside this process. What it is not is
 in `EMBEDDED_NOTICE`, and every demo that uses it says so.
@@ -40,6 +40,7 @@ _APART = {
     "KAFKA_TOPIC_PROCESSED": "demo.payments.payment-processed",
     "KAFKA_TOPIC_FAILED": "demo.payments.payment-failed",
     "KAFKA_TOPIC_AUDIT": "demo.audit.payment-events",
+    "KAFKA_TOPIC_LANE_LOG": "demo.payments.lane-log",
     "KAFKA_GROUP_ID": "demo-payments-service-group",
 }
 """On a real broker made-up payments must not meet real ones, unless somebody names the topics."""
@@ -120,13 +121,14 @@ def _ensure_topics(kafka: KafkaSettings) -> None:
             raise
         for topic in _topics(kafka):
             if topic not in there:
-                _create(admin, topic)
+                is_log = topic == kafka.topic_lane_log
+                _create(admin, topic, cluster.LANE_LOG_CONFIG if is_log else {})
         # Once more, for all that may be wrong besides.
         cluster.inspect(kafka)
 
 
-def _create(admin: AdminClient, topic: str) -> None:
-    wanted = [NewTopic(topic, _NEW_TOPIC_PARTITIONS)]
+def _create(admin: AdminClient, topic: str, config: dict[str, str]) -> None:
+    wanted = [NewTopic(topic, _NEW_TOPIC_PARTITIONS, config=config)]
     try:
         admin.create_topics(wanted, operation_timeout=_TIMEOUT_S)[topic].result(_TIMEOUT_S)
     except KafkaException as error:
@@ -138,4 +140,4 @@ def _create(admin: AdminClient, topic: str) -> None:
 
 
 def _topics(kafka: KafkaSettings) -> list[str]:
-    return [kafka.topic_requested, kafka.topic_processed, kafka.topic_failed, kafka.topic_audit]
+    return [kafka.topic_requested, *kafka.topics_written]

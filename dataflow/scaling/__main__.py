@@ -28,9 +28,8 @@ def lines(wish: Wish, found: Plan) -> list[str]:
     cells = [f"cells                        {found.cells}"]
     if found.cells > 1:
         cells.append("                             split the requests by paymentId; each cell has")
-        cells.append("                             its own topics, KAFKA_GROUP_ID and store")
+        cells.append("                             its own topics, KAFKA_GROUP_ID and log")
     of = "of each cell" if found.cells > 1 else ""
-    writes = f"written at {_bytes(found.store_bytes_per_s)}/s by process 0"
     brokers = f"{found.brokers} brokers or more (3 replicas)"
     return [
         *cells,
@@ -43,7 +42,7 @@ def lines(wish: Wish, found: Plan) -> list[str]:
         f"a worker is busy             {found.busy:.0%} of its time",
         f"CPU of a process             {found.cores:.2g} cores",
         f"memory of a process          {_bytes(found.memory_bytes)} for {found.ids:,.0f} ids",
-        f"recovery store of a cell     {_bytes(found.store_bytes)}, {writes}",
+        f"lane log of a cell           {_bytes(found.log_bytes)} on each replica",
         f"a restart takes about        {found.resume_s:,.0f} s",
         f"Kafka                        {found.transactions_per_s:,.0f} transactions/s, {brokers}",
     ]

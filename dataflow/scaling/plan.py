@@ -18,13 +18,7 @@ import math
 
 from msgspec import Struct
 
-from dataflow.scaling.costs import (
-    FETCH_TOTAL_BYTES,
-    LEAST_SEGMENT,
-    MOST_SEGMENT,
-    SEGMENT_FRACTION,
-    Costs,
-)
+from dataflow.scaling.costs import FETCH_TOTAL_BYTES, Costs
 from dataflow.scaling.simulate import Setup, Waits, payment_us, simulate, utilisation
 
 BUSY = 0.6
@@ -73,9 +67,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     ids: float
     """Remembered in a process."""
     memory_bytes: float
-    store_bytes: float
-    store_bytes_per_s: float
-    """Written by process 0 for the whole cell: the newest segment of each partition, each epoch."""
+    log_bytes: float
+    """What the lanes' log of a cell takes, on each replica."""
     resume_s: float
     transactions_per_s: float
     """Of all cells."""
@@ -93,10 +86,7 @@ def plan(wish: Wish) -> Plan:
     average = wish.average / cells
     ids = average * wish.window_s / processes
     cycle_s = waits.cycle_s
-    of_partition = average * wish.window_s / partitions
-    segment = min(MOST_SEGMENT, max(LEAST_SEGMENT, of_partition / SEGMENT_FRACTION))
-    rewritten = segment / 2 * partitions * costs.stored_bytes
-    written = wish.rate * costs.written_bytes * 3
+    written = wish.rate * (costs.written_bytes + costs.stored_bytes) * 3
     return Plan(
         cells=cells,
         processes=processes,
@@ -109,8 +99,7 @@ def plan(wish: Wish) -> Plan:
         cores=rate / processes * payment_us(costs, processes) * 1e-6,
         ids=ids,
         memory_bytes=FIXED_BYTES + costs.base_bytes + ids * costs.id_bytes,
-        store_bytes=average * wish.window_s * costs.stored_bytes,
-        store_bytes_per_s=rewritten / cycle_s + rate * costs.stored_bytes,
+        log_bytes=average * wish.window_s * costs.stored_bytes,
         resume_s=3 + ids * costs.resume_us * 1e-6,
         transactions_per_s=cells * setup.lanes / cycle_s,
         brokers=max(3, math.ceil(written / costs.broker_bytes_per_s)),

@@ -1,27 +1,26 @@
-"""decode: from raw records to parsed requests, split by lane; and their ids, for the memory.
+"""decode: from raw records to parsed requests, split by lane.
 
-Everything that leaves this step is keyed: by segment for `remember`, by lane for `dedupe`.
+A record that its lane has committed already, in a run that has crashed since, goes no further: its
+outcome is published, and its id is in the lane's log.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from dataclasses import replace
 from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dataflow.batches import Fetched, Forget, Identities, LaneBatch, Restore, Seal, Told
-from dataflow.core.segments import lane_of_key, lanes_of, split_identities
+from dataflow.batches import Fetched, LaneBatch, Told
+from dataflow.core.lanes import lane_of_key, lanes_of, split_identities
 from dataflow.faults import reported
 from schemas.parsing import parse
 from schemas.requests import PaymentRequest, Rejected, key_of
 
-MemoryItem = Identities | Restore | Seal | Forget
-"""What `remember` takes."""
-Input = Fetched | Restore | Seal | Forget | Told
+Input = Fetched | Told
 """What the source gives."""
-Keyed = tuple[str, Any]
-"""By segment, a `MemoryItem`; by lane, what `dedupe` takes."""
+Keyed = tuple[str, LaneBatch | Told]
+"""By lane, what `dedupe` takes."""
 
 _NOWHERE = -1
 
@@ -32,11 +31,6 @@ Counted = Callable[[int, int], None]
 def lane_name(lane: int) -> str:
     """The state key of a lane, and its name in transactional ids: zero-padded, so it sorts."""
     return f"{lane:03d}"
-
-
-def is_for_memory(item: Keyed) -> bool:
-    """Whether an item is for `remember`, not for `dedupe`."""
-    return isinstance(item[1], MemoryItem)
 
 
 class Decode:
@@ -55,12 +49,10 @@ class Decode:
 
     @reported
     def __call__(self, item: Input) -> Iterable[Keyed]:
-        """What `remember` and `dedupe` get of one item from the source."""
+        """What the lanes get of one item from the source."""
         if isinstance(item, Fetched):
             return self._split(item)
-        if isinstance(item, Told):
-            return [(lane_name(lane), item) for lane in range(self._lanes)]
-        return [(item.segment, item)]
+        return [(lane_name(lane), replace(item, lane=lane)) for lane in range(self._lanes)]
 
     def _split(self, batch: Fetched) -> list[Keyed]:
         max_bytes = self._max_bytes
@@ -73,22 +65,17 @@ class Decode:
         lane_of[is_valid] = lanes_of(split_identities(identities)[0], self._lanes)
         for n in np.flatnonzero(~is_valid).tolist():
             lane_of[n] = self._lane_of_rejected(parsed[n].payment_id, batch.values[n])
-        if batch.recall:
-            upto = np.array([batch.committed.get(lane, 0) for lane in range(self._lanes)])
-            lane_of[batch.offsets >= upto[lane_of]] = _NOWHERE
-            return list(self._lane_batches(batch, parsed, each, is_valid, lane_of))
-        valid = int(np.count_nonzero(is_valid))
-        self._counted(valid, len(parsed) - valid)
-        memory = Identities(
-            first_offset=int(batch.offsets[0]),
-            offsets=batch.offsets[is_valid],
-            identities=identities,
-            arrived_ms=int(batch.read_at * 1000),
-        )
-        return [
-            (batch.segment, memory),
-            *self._lane_batches(batch, parsed, each, is_valid, lane_of),
-        ]
+        if batch.committed:
+            self._drop_committed(batch, lane_of)
+        is_new = lane_of != _NOWHERE
+        valid = int(np.count_nonzero(is_valid & is_new))
+        self._counted(valid, int(np.count_nonzero(is_new)) - valid)
+        return list(self._lane_batches(batch, parsed, each, is_valid, lane_of))
+
+    def _drop_committed(self, batch: Fetched, lane_of: NDArray[np.int64]) -> None:
+        """Send the records nowhere that their lane has committed."""
+        upto = np.array([batch.committed.get(lane, 0) for lane in range(self._lanes)])
+        lane_of[batch.offsets < upto[lane_of]] = _NOWHERE
 
     def _lane_of_rejected(self, payment_id: str | None, value: bytes | None) -> int:
         """With its paymentId's other records if that is readable; else anywhere, but always there.
@@ -119,11 +106,7 @@ class Decode:
                 lane_name(lane),
                 LaneBatch(
                     partition=batch.partition,
-                    segment=batch.segment,
-                    dated_ms=batch.dated_ms,
-                    recall=batch.recall,
                     next_offset=batch.next_offset,
-                    committed=batch.committed.get(lane, 0),
                     read_at=batch.read_at,
                     max_bytes=self._max_bytes,
                     offsets=batch.offsets[mine],

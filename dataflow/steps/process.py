@@ -79,4 +79,6 @@ class Process:
             sources=[records.source(offset) for offset in batch.offsets],
             outcomes=outcomes,
             decided_at=now,
+            entries=batch.entries,
+            remembered=batch.remembered,
         )

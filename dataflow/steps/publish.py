@@ -10,7 +10,7 @@ from msgspec import Raw
 
 from dataflow.batches import Decided, Outgoing, Signal, Told
 from dataflow.core.decide import Charged, Outcome, Repeated
-from dataflow.core.segments import place
+from dataflow.core.origins import place
 from dataflow.faults import reported
 from dataflow.tally import Tally
 from schemas import events
@@ -92,20 +92,22 @@ class Failed(Branch):
 
 
 class Audit(Branch):
-    """One event for every record; and the lane's position, and the signals to the lanes."""
+    """One event for every record; and the lane's position and log, and the signals to the lanes."""
 
     _logged_at_s = -_LOG_EVERY_S
 
     def signal(self, told: Told) -> Outgoing:
         """Pass it on; a beat carries the position."""
         positions = {told.partition: told.next_offset} if told.signal is Signal.BEAT else {}
-        return Outgoing(self.topic, positions=positions, told=told)
+        return Outgoing(self.topic, positions=positions, told=told, remembered=told.remembered)
 
     def publish(self, batch: Decided, out: Outgoing) -> None:
         """Put the events of a batch into `out`, and what is counted once they are committed."""
         super().publish(batch, out)
         out.positions[batch.partition] = batch.next_offset
         out.times_ms = batch.times_ms
+        out.entries = batch.entries
+        out.remembered = batch.remembered
         count(out.tally, batch.outcomes)
         if out.tally.conflicts:
             self._log_conflicts(batch)

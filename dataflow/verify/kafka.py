@@ -16,7 +16,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec
 
 from dataflow.connectors import config
 from dataflow.connectors.bounds import EARLIEST, LATEST, offsets_at
-from dataflow.connectors.names import lane_group, lanes_in
+from dataflow.connectors.names import Metadata, lane_group
 from dataflow.connectors.offsets import committed_offsets
 from dataflow.connectors.patience import patiently
 from dataflow.errors import ConsumeError
@@ -90,7 +90,7 @@ class KafkaReader:
         lane = 0
         while lane < most:
             lanes[lane] = {
-                each.partition: LanePosition(each.offset, lanes_in(each.metadata))
+                each.partition: LanePosition(each.offset, Metadata.read(each.metadata).lanes)
                 for each in self._committed(lane_group(group, lane), partitions)
             }
             # There may have been more of them.

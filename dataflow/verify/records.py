@@ -11,7 +11,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from dataflow.core.segments import place
+from dataflow.core.origins import place
 from dataflow.verify import rows
 from dataflow.verify.accounts import Accounts
 from dataflow.verify.findings import EXAMPLES, Findings, Kind, Place

@@ -12,7 +12,8 @@ import msgspec
 import numpy as np
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from dataflow.core.segments import origin, split_identities
+from dataflow.core.lanes import split_identities
+from dataflow.core.origins import origin
 from dataflow.verify import rows
 from dataflow.verify.findings import Findings, Kind, Place
 from dataflow.verify.reader import Chunk

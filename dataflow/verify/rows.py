@@ -17,7 +17,7 @@ _MONEY = [("minor", "<i8"), ("currency", "<u2")]
 
 REQUEST = np.dtype(
     [
-        ("origin", "<u8"),  # see `dataflow.core.segments.origin`
+        ("origin", "<u8"),  # see `dataflow.core.origins.origin`
         ("valid", "?"),
         ("named", "?"),  # has a readable paymentId
         *_KEY,  # of the paymentId; without one, whatever decides its lane

@@ -14,14 +14,13 @@ import numpy as np
 from msgspec import json
 
 from bench.load import requests
-from dataflow.batches import Fetched
+from dataflow.batches import Fetched, Signal, Told
 from dataflow.gateways.settle import settle
 from dataflow.gateways.simulated import SimulatedGateway
-from dataflow.steps.decode import Decode, is_for_memory
-from dataflow.steps.dedupe import Dedupe
+from dataflow.steps.decode import Decode
+from dataflow.steps.dedupe import Dedupe, NoLog
 from dataflow.steps.process import Process
 from dataflow.steps.publish import Audit, Failed, Processed
-from dataflow.steps.remember import Remember
 from schemas.replies import Approved, Declined
 from schemas.requests import PaymentRequest
 
@@ -31,6 +30,7 @@ PREPARED = 4
 LANES = 8
 _MAX_BYTES = 1_000_000
 _START = 1_767_225_600
+_WINDOW_MS = 7 * 24 * 3600 * 1000
 
 
 class Pipeline:
@@ -39,9 +39,10 @@ class Pipeline:
     def __init__(self) -> None:
         self._gateway = SimulatedGateway()
         self._decode = Decode(LANES, _MAX_BYTES, lambda _valid, _invalid: None)
-        self._remember = Remember.builder(LANES)(None)
-        build = Dedupe.builder(lambda _number, _ids: None)
+        build = Dedupe.builder(lambda _number, _ids: None, NoLog(), _WINDOW_MS, [0])
         self._lanes = {f"{lane:03d}": build(None) for lane in range(LANES)}
+        for key, told in self._decode(Told(Signal.RESTORE, 0, 0)):
+            self._lanes[key].on_batch([told])
         self._process = Process("requested", self._charge, 256, lambda _seconds, _records: None)
         topics = (Processed, "processed"), (Failed, "failed"), (Audit, "audit")
         self._branches = [kind(topic, _MAX_BYTES) for kind, topic in topics]
@@ -53,10 +54,7 @@ class Pipeline:
         """Take one batch to its end; how many records it would publish."""
         judged = []
         for key, item in self._decode(batch):
-            if is_for_memory((key, item)):
-                self._remember.on_batch([item])
-            else:
-                judged += [(key, each) for each in self._lanes[key].on_batch([item])[0]]
+            judged += [(key, each) for each in self._lanes[key].on_batch([item])[0]]
         published = 0
         for decided in self._process(judged):
             for branch in self._branches:
@@ -71,8 +69,6 @@ def batches(count: int) -> list[Fetched]:
     return [
         Fetched(
             partition=0,
-            segment="00000/000000000",
-            dated_ms=_START * 1000,
             offsets=np.arange(start, start + BATCH),
             times_ms=np.full(BATCH, _START * 1000),
             values=list(values[start : start + BATCH]),

@@ -1,25 +1,25 @@
 """What remembered ids cost: the product at 0, 1 and 10 million, the obvious design at 1 million.
 
-All stores of the product are live at once, and all but the one that works are frozen, so that the
+All runs of the product are live at once, and all but the one that works are frozen, so that the
 slices of work can be interleaved.
 """
 
-import subprocess
-import sys
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from pathlib import Path
 
 from kafkatest import Cluster
-from product import ROOT
 
-from bench.contenders import TESTS, Contender
-from bench.rounds import PARTITIONS, Result, Run, Say
+from bench.contenders import Contender
+from bench.prefill import prefill
+from bench.rounds import Result, Run, Say
 
 SLICE = 100_000
 _OBVIOUS_SLICE = 20_000
 _FILL_S = 420.0
+_LANES = 4
+"""The default."""
 
 
 def of_product(
@@ -41,7 +41,7 @@ def of_product(
             run.warm_up(3_000)
             run.stop()
             if count:
-                _prefill(run.directory, count)
+                prefill(kafka.bootstrap, run.topics.lane_log, _LANES, count)
             resume_s = run.resume()
             found[count] = {"resume_s": resume_s, "resume_peak_mb": run.usage.peak_bytes / 2**20}
             run.burst(SLICE // 10)
@@ -88,10 +88,3 @@ def of_obvious(
             "bursts": bursts,
             "bytes_per_id": (resident - empty) / count,
         }
-
-
-def _prefill(directory: Path, count: int) -> None:
-    arguments = [str(directory / "recovery-0"), str(PARTITIONS), str(count)]
-    environ = {"PYTHONPATH": f"{TESTS}:{ROOT}"}
-    command = [sys.executable, "-m", "bench.prefill", *arguments]
-    subprocess.run(command, env=environ, cwd=ROOT, check=True)

@@ -86,7 +86,7 @@ class Run:
         self.stop()
         self.reader.stop()
         # The disk profits, not the measurement: whether it works does not matter.
-        self._kafka.admin().delete_topics([self.topics.requested, *self.topics.outputs])
+        self._kafka.admin().delete_topics([self.topics.requested, *self.topics.written])
 
     @property
     def directory(self) -> Path:

@@ -30,14 +30,18 @@ POINTS: dict[str, tuple[str, int]] = {
     "deciding": ("in the middle of a step", 60),
     "mid-batch": ("with records of a transaction on their way", 60),
     "before-commit": ("all written, before the flush", 60),
+    "logged": ("the lane's log is written, nothing is flushed", 60),
     "flushed": ("after the flush, before the offsets", 60),
     "offsets-sent": ("after the offsets, before the commit", 60),
     "committing": ("during the commit", 30),
     "after-commit": ("one lane committed, others not", 60),
     "all-committed": ("all lanes committed, no snapshot stored", 20),
     "durable": ("snapshots stored, the plain group not told", 20),
-    "open": ("while remembered ids are handed out", 2),
-    "recall": ("while the replay is on its way", 1),
+    "building": ("before a partition looks where to start", 1),
+    "asking": ("before the lanes' offsets are read", 1),
+    "restoring": ("before the log is read back", 1),
+    "restored": ("some lanes have their history, others not", 2),
+    "replay": ("committed records are on their way again", 1),
     "draining": ("asked to stop, the last epoch open", 1),
 }
 """What each is, and at which pass of it to kill, at the latest."""
@@ -52,16 +56,15 @@ def _at(point: str) -> Strike:
     return strike
 
 
-def _in_open(scene: Scene) -> None:
-    """Something must be remembered already."""
-    scene.crash("durable", 10)
-    scene.crash("open", scene.rng.randint(1, 2) if scene.shape.processes == 1 else 1)
+def _in_restored(scene: Scene) -> None:
+    """A process of a cluster may have a single lane."""
+    scene.crash("restored", scene.rng.randint(1, 2) if scene.shape.processes == 1 else 1)
 
 
-def _in_recall(scene: Scene) -> None:
+def _in_replay(scene: Scene) -> None:
     """Kafka must be ahead of the snapshots."""
     scene.crash("all-committed", scene.rng.randint(1, 20))
-    scene.crash("recall", 1)
+    scene.crash("replay", 1)
 
 
 def _while_draining(scene: Scene) -> None:
@@ -71,7 +74,7 @@ def _while_draining(scene: Scene) -> None:
         scene.killed_at("draining", flow)
 
 
-_SPECIAL = {"open": _in_open, "recall": _in_recall, "draining": _while_draining}
+_SPECIAL = {"restored": _in_restored, "replay": _in_replay, "draining": _while_draining}
 
 FAULTS += [
     Fault("SIGKILL in the first run: a lane open", EXPECTED, _first_open, point="first open"),

@@ -71,11 +71,6 @@ class Load(threading.Thread):
         """From now on: no copies of what came before."""
         self._requests = mixed_requests(_ENDLESS, seed=self._rng.getrandbits(48))
 
-    def no_copies(self) -> None:
-        """From now on: every payment only once."""
-        seed = self._rng.getrandbits(48)
-        self._requests = mixed_requests(_ENDLESS, seed=seed, duplicates=0.0)
-
     def pause(self) -> None:
         """Send nothing until `resume`; what was sent is in Kafka when this returns."""
         self._goes.clear()

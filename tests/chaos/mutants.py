@@ -23,7 +23,7 @@ _TIMEOUT_S = 240
 _ONCE = "tests/integration/test_exactly_once.py::"
 _OUTAGES = "tests/integration/test_outages.py::"
 _REFUSALS = "tests/integration/test_start_refusals.py::"
-_GROWTH = "tests/integration/test_growth.py::"
+_LOG = "tests/integration/test_lane_log.py::"
 _DELIVERY = "tests/integration/test_deliveries.py::"
 _MIGRATION = "tests/integration/test_migration.py::"
 _FETCHING = "tests/integration/test_stopped_fetching.py::"
@@ -31,19 +31,19 @@ _FETCHING = "tests/integration/test_stopped_fetching.py::"
 KILLERS: Mapping[str, str] = {
     "offsets-outside-the-transaction": f"{_ONCE}test_killed_once[flushed:6]",
     "outcomes-outside-the-transaction": f"{_ONCE}test_killed_once[before-commit:6]",
+    "claims-outside-the-transaction": f"{_ONCE}test_killed_once[flushed:6]",
     "snapshot-before-commit": f"{_ONCE}test_killed_once[before-commit:6]",
     "delivery-errors-ignored": f"{_DELIVERY}test_a_record_that_kafka_refuses_ends_the_flow",
     "abort-instead-of-die": f"{_DELIVERY}test_a_record_that_kafka_refuses_ends_the_flow",
     "fencing-ignored": f"{_OUTAGES}test_a_zombie_cannot_commit",
     "no-fencing": f"{_OUTAGES}test_a_zombie_cannot_commit",
     "leftovers-ignored": f"{_REFUSALS}test_a_transaction_without_an_end_in_the_outputs",
-    "no-restore": f"{_ONCE}test_killed_once[after-commit:6]",
+    "no-restore": f"{_LOG}test_nothing_is_forgotten_with_the_recovery_directory[None-deleted]",
     "no-replay": f"{_ONCE}test_killed_once[after-commit:6]",
-    "no-recall": f"{_REFUSALS}test_an_old_copy_of_the_recovery_directory",
-    "recall-of-the-uncommitted": f"{_ONCE}test_killed_once[after-commit:1]",
-    "no-truncation": (
-        "tests/steps/test_remember.py"
-        "::test_ids_of_an_epoch_that_was_never_committed_are_not_handed_out"
+    "log-read-before-fencing": f"{_LOG}test_the_log_is_read_after_the_run_before_is_fenced",
+    "lost-log-ignored": (
+        f"{_LOG}test_a_log_that_was_lost_is_refused_and_what_to_do_without_it"
+        "[shortened-without one]"
     ),
     "no-check-of-the-snapshot": (
         f"{_REFUSALS}test_a_snapshot_ahead_of_the_committed_offsets_and_the_remedy"
@@ -58,9 +58,15 @@ KILLERS: Mapping[str, str] = {
     "no-lock": f"{_REFUSALS}test_a_recovery_directory_in_use",
     "lanes-by-partition": f"{_ONCE}test_killed_once[after-commit:6]",
     "fingerprint-ignored": f"{_ONCE}test_one_process_decides_50000_requests_once",
-    "window-never-forgotten": f"{_GROWTH}test_ids_are_forgotten_when_they_leave_the_window",
+    "window-never-forgotten": (
+        f"{_LOG}test_after_a_crash_the_ids_of_every_partition_leave_the_window"
+    ),
     "window-forgotten-too-early": (
-        "tests/core/test_ledger.py::TestExpiry::test_a_segment_lives_for_the_window"
+        "tests/steps/test_dedupe.py"
+        "::TestDates::test_after_a_restart_every_id_lives_as_long_as_without_one"
+    ),
+    "date-by-the-record": (
+        f"{_LOG}test_a_first_start_on_strange_timestamps_forgets_nothing[ten days old]"
     ),
     "requests-of-aborted-transactions": f"{_DELIVERY}test_a_request_that_was_taken_back",
     "end-as-the-client-saw-it": (

@@ -9,8 +9,8 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from random import Random
 from typing import Self, TypeVar
@@ -203,24 +203,6 @@ class Scene:
         directory.mkdir()
         return directory
 
-    @contextmanager
-    def forgetting(self) -> Iterator[None]:
-        """Around the loss of the recovery directory: no copies of what it alone remembers.
-
-        Before: everything with copies is settled, and what is in flight comes once. After: a new
-        era.
-        """
-        self.carry_on()
-        self.load.pause()
-        self.load.no_copies()
-        self.load.resume()
-        # Copies that were sent meanwhile are settled as well.
-        self.carry_on()
-        yield
-        self.load.pause()
-        self.load.new_era()
-        self.load.resume()
-
     # ---- the end ----
 
     def finish(self) -> Findings:
@@ -235,7 +217,7 @@ class Scene:
         findings.problems += self._follower.differs_from(seen_in([m for ms in outputs for m in ms]))
         findings.problems += [
             f"open transaction: {topic} has one left"
-            for topic in self.topics.outputs
+            for topic in self.topics.written
             if has_open_transaction(self.kafka, topic)
         ]
         return findings
@@ -247,7 +229,7 @@ class Scene:
         """Leave nothing running, and give back the topics."""
         self.load.end()
         self._follower.end()
-        topics = [self.topics.requested, *self.topics.outputs]
+        topics = [self.topics.requested, *self.topics.written]
         admin = self.kafka.admin()
         for deleted in admin.delete_topics(topics).values():
             deleted.result(PATIENCE_S)

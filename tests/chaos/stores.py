@@ -23,16 +23,20 @@ def _crash_somewhere(scene: Scene) -> None:
     scene.crash(scene.rng.choice(_POINTS), scene.rng.randint(5, 40))
 
 
-@fault(
-    "recovery directory deleted",
-    "carries on from Kafka's offsets; only ids from before are forgotten",
-    every=2,
-)
+@fault("recovery directory deleted", "carries on from Kafka's offsets, and forgets nothing")
 def _deleted(scene: Scene) -> None:
-    with scene.forgetting():
+    for _ in range(2):
         _crash_somewhere(scene)
         shutil.rmtree(scene.recovery)
     scene.carry_on()
+
+
+@fault("no recovery directory at all", "the same")
+def _none(scene: Scene) -> None:
+    without = {"BYTEWAX_RECOVERY_DIRECTORY": ""}
+    for _ in range(2):
+        scene.crash(scene.rng.choice(_POINTS), scene.rng.randint(5, 40), without)
+    scene.carry_on(without)
 
 
 @fault("recovery directory restored from an old copy", "replays, repeats nothing, carries on")
@@ -47,21 +51,20 @@ def _old_copy(scene: Scene) -> None:
 
 @fault(
     "recovery store cut short",
-    "refuses, and says to restore a backup; with one, it carries on",
+    "refuses, and says to start without; then it carries on, and forgets nothing",
     every=2,
 )
 def _cut_short(scene: Scene) -> None:
     """After a clean stop: after a crash, SQLite's log beside it may have all that is missing."""
     scene.carry_on()
-    backup = scene.copy_store("backup")
     store = scene.recovery / _STORE
     assert not list(scene.recovery.glob("*-wal")), "a clean stop leaves no log beside the store"
     os.truncate(store, int(store.stat().st_size * scene.rng.uniform(0, 0.95)))
     with scene.run() as flow:
         refusal = flow.refusal()
     assert _DAMAGED in refusal, refusal
-    assert "Restore all files of the directory from one backup" in refusal
-    scene.use_store(backup)
+    assert "Start with an empty directory" in refusal
+    shutil.rmtree(scene.recovery)
     scene.carry_on()
 
 

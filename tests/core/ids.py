@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dataflow.core.index import Index, Verdict
-from dataflow.core.memory import Keys, Memory, Words
+from dataflow.core.index import Index, Seen, Verdict
+from dataflow.core.lane_log import Entries, entries_of
+from dataflow.core.lanes import Keys, Words
 
 
 class Row(NamedTuple):
@@ -15,7 +16,6 @@ class Row(NamedTuple):
     key: tuple[int, int]
     """Both words of the hash of its paymentId."""
     content: int
-    """Any number but 0, which stands for a content that is not known."""
     origin: int
 
 
@@ -29,33 +29,27 @@ def columns(rows: Iterable[Row]) -> tuple[Keys, Words, Words]:
     )
 
 
-def observe(index: Index, segment: str, *rows: Row, dated_ms: int = 0) -> list[tuple[Verdict, int]]:
+def see(index: Index, date_s: int, *rows: Row) -> Seen:
+    return index.observe(date_s, *columns(rows))
+
+
+def observe(index: Index, date_s: int, *rows: Row) -> list[tuple[Verdict, int]]:
     """Return a verdict and the first origin for each row."""
-    seen = index.observe(segment, dated_ms, *columns(rows))
+    seen = see(index, date_s, *rows)
     return [
         (Verdict(verdict), int(origin))
         for verdict, origin in zip(seen.verdicts, seen.first_origins, strict=True)
     ]
 
 
-def memory(segment: str, rows: Iterable[tuple[Row, int]], dated_ms: int = 0) -> Memory:
-    """Return what a segment remembers: each row with the time when it arrived."""
-    listed = list(rows)
-    return Memory(
-        segment,
-        dated_ms,
-        *columns(row for row, _ in listed),
-        np.array([arrived for _, arrived in listed], np.int64),
-    )
+def entries(date_s: int, *rows: Row) -> Entries:
+    """Return what the log has of these rows."""
+    return entries_of(*columns(rows), date_s)
 
 
-def rows_of(memory: Memory) -> list[tuple[Row, int]]:
-    """Return the rows that were put in, with their times of arrival."""
-    rows = zip(
-        memory.keys.tolist(),
-        memory.prints.tolist(),
-        memory.origins.tolist(),
-        memory.arrived.tolist(),
-        strict=True,
-    )
-    return [(Row((high, low), content, at), arrived) for (high, low), content, at, arrived in rows]
+def rows_in(entries: Entries) -> list[tuple[Row, int]]:
+    """Return the rows of entries, each with its date."""
+    return [
+        (Row((int(key[0]), int(key[1])), int(content), int(origin)), int(date_s))
+        for key, content, origin, date_s in entries.tolist()
+    ]

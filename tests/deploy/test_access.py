@@ -1,6 +1,7 @@
 """The access rules of the manifest, on a real Kafka: they are enough, and all are used."""
 
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from confluent_kafka.admin import (
 from invariants import check
 from kafkatest import SecureBroker
 from manifests import applied, environment, one
-from product import Flow, Topics, mixed_requests, send
+from product import Flow, Topics, mixed_requests, request, send
 
 COUNT = 300
 AUTHORIZER = {
@@ -41,6 +42,10 @@ class AsDeployed(Topics):
             values[f"KAFKA_TOPIC_{name}"] for name in ("PROCESSED", "FAILED", "AUDIT")
         )
         return processed, failed, audit
+
+    @property
+    def lane_log(self) -> str:
+        return environment(applied())["KAFKA_TOPIC_LANE_LOG"]
 
     @property
     def group(self) -> str:
@@ -111,6 +116,22 @@ def test_the_rules_are_enough_and_none_is_unused(guarded: SecureBroker, tmp_path
             flow.wait_until_decided(seed * COUNT)
             assert flow.terminate() == 0
     assert check(guarded, topics).problems == []
+    trims_soon = {
+        "DEDUPE_WINDOW": "1s",
+        "TUNE": "dataflow.connectors.cluster:_WATCH_EVERY_S=0.2,"
+        "dataflow.connectors.lane_log:_TRIM_LEAST_S=0.2,dataflow.connectors.lane_log:_APART_S=0",
+    }
+    with Flow(guarded, topics, tmp_path, environ=environ | trims_soon) as flow:
+        flow.wait_until_ready()
+
+        def has_trimmed() -> bool:
+            send(
+                guarded, topics, iter(request(f"pay-{time.monotonic_ns()}-{n}") for n in range(30))
+            )
+            return "lane log trimmed" in flow.log
+
+        flow.wait(has_trimmed, 60, "done trimming")
+        assert flow.terminate() == 0
 
     log = "\n".join(path.read_text() for path in guarded.directory.glob("*.log"))
     decisions = re.findall(rf"Principal = User:{guarded.user} is (\w+) .*", log)

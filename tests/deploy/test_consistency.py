@@ -28,6 +28,7 @@ from test_manifests import needs_tools
 
 import dataflow
 from dataflow import alive
+from dataflow.connectors.cluster import LANE_LOG_CONFIG
 from dataflow.connectors.names import lane_group, transactional_id
 from dataflow.connectors.sink import MAX_LANES
 from dataflow.errors import SettingsError
@@ -51,6 +52,7 @@ NOT_SET = {
     "KAFKA_SSL_CERTIFICATE_LOCATION": "only for mutual TLS, instead of SCRAM",
     "KAFKA_SSL_KEY_LOCATION": "the same",
     "KAFKA_SSL_KEY_PASSWORD": "the same",
+    "KAFKA_START": "for one start, when it is refused without",
     "GATEWAY": "only the user can choose who charges the payments",
 }
 """Variables that the manifests do without, and why."""
@@ -241,15 +243,17 @@ def test_the_topics_are_those_of_the_service(settings: Settings) -> None:
     kafka = settings.kafka
     outputs = {kafka.topic_processed, kafka.topic_failed, kafka.topic_audit}
     topics = {o["metadata"]["name"]: o["spec"] for o in applied() if o["kind"] == "KafkaTopic"}
-    assert topics.keys() == outputs | {kafka.topic_requested}
-    for name in outputs:
+    assert topics.keys() == outputs | {kafka.topic_requested, kafka.topic_lane_log}
+    for name in kafka.topics_written:
         assert topics[name]["config"]["max.message.bytes"] >= kafka.message_max_bytes
+    log = topics[kafka.topic_lane_log]["config"]
+    assert {name: str(log[name]) for name in LANE_LOG_CONFIG} == LANE_LOG_CONFIG
 
 
 def test_the_access_rules_are_about_what_the_service_names(settings: Settings) -> None:
     """Topics, group, lane groups and transactional ids; `test_access` has the operations."""
     kafka = settings.kafka
-    topics = {kafka.topic_requested, kafka.topic_processed, kafka.topic_failed, kafka.topic_audit}
+    topics = {kafka.topic_requested, *kafka.topics_written}
     named: dict[tuple[str, str], set[str]] = {}
     for kind, pattern, name in acls():
         named.setdefault((kind, pattern), set()).add(name)

@@ -69,7 +69,7 @@ raw = st.one_of(
 @pytest.fixture(scope="module")
 def sidecar() -> Iterator[Sidecar]:
     status = Status(version="1.2.3", liveness_timeout_s=3600)
-    metrics = Metrics(status, input_topic="in", output_topics=["out"])
+    metrics = Metrics(status, input_topic="in", output_topics=["out"], log_topic="lane-log")
     made = Sidecar.start(status, metrics, 0, 0, host=LOOPBACK)
     yield made
     made.stop()

@@ -23,11 +23,12 @@ from hypothesis import strategies as st
 from required import REQUIRED
 
 from dataflow.batches import Outgoing
+from dataflow.connectors.cluster import Cluster
 from dataflow.connectors.offsets import Committed, LaneOffsets
 from dataflow.connectors.source import Item, RequestPartition
 from dataflow.connectors.start import Start
 from dataflow.core.epochs import Epochs
-from dataflow.core.ledger import Ledger
+from dataflow.core.watermarks import ReadUpTo
 from dataflow.flow import flow
 from dataflow.lifecycle import Lifecycle
 from dataflow.runtime import Runtime
@@ -251,14 +252,13 @@ class MemorySource(FixedPartitionedSource[Item, bytes]):
         return RequestPartition(
             partition=number,
             consumer=cast("Consumer", consumer),
-            start=Start(0, 0, None, from_snapshot=False),
-            ledger=Ledger(number, made.dedupe_window_ms),
+            start=Start(offset=0, began_at=0, end_offset=0, looked_at_ms=0),
+            read_up_to=ReadUpTo(made.dedupe_window_ms),
             settings=made,
-            cluster_id="memory",
+            cluster=Cluster("memory", list(range(PARTITIONS))),
             offsets=cast("LaneOffsets", NothingCommitted()),
             status=self._status,
             lifecycle=self._lifecycle,
-            furthest_behind=lambda: 0,
             on_close=lambda: None,
             epochs=Epochs(0.1),
         )

@@ -30,7 +30,7 @@ COMMAND = (sys.executable, "-m", "bytewax.run", "dataflow.flow")
 
 @dataclass
 class Topics:
-    """The four topics of one test, and the group that goes with them."""
+    """The topics of one test, and the group that goes with them."""
 
     prefix: str
 
@@ -43,6 +43,15 @@ class Topics:
         return f"{self.prefix}.processed", f"{self.prefix}.failed", f"{self.prefix}.audit"
 
     @property
+    def lane_log(self) -> str:
+        return f"{self.prefix}.lane-log"
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """All that a lane's transaction writes to."""
+        return *self.outputs, self.lane_log
+
+    @property
     def group(self) -> str:
         return f"{self.prefix}.group"
 
@@ -53,6 +62,7 @@ class Topics:
             "KAFKA_TOPIC_PROCESSED": processed,
             "KAFKA_TOPIC_FAILED": failed,
             "KAFKA_TOPIC_AUDIT": audit,
+            "KAFKA_TOPIC_LANE_LOG": self.lane_log,
             "KAFKA_GROUP_ID": self.group,
         }
 
@@ -64,6 +74,8 @@ class Topics:
 
     def create(self, kafka: Cluster, partitions: int = 3) -> None:
         kafka.create_topics({self.requested: partitions, **dict.fromkeys(self.outputs, 3)})
+        # Another number than that of the lanes, which share partitions.
+        kafka.create_topics({self.lane_log: 3}, {"retention.ms": "-1"})
 
 
 class Flow:

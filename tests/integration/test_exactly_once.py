@@ -66,7 +66,7 @@ def test_killed_once(crash: str, kafka: Cluster, topics: Topics, tmp_path: Path)
     assert check(kafka, topics).problems == []
 
 
-@pytest.mark.parametrize("crash", ["open:1", "recall:1"])
+@pytest.mark.parametrize("crash", ["restoring:1", "restored:1", "replay:1"])
 def test_killed_again_while_it_resumes(
     crash: str, kafka: Cluster, topics: Topics, tmp_path: Path
 ) -> None:
@@ -92,7 +92,7 @@ def crash_once(crash: str, kafka: Cluster, topics: Topics, directory: Path, **en
 
 
 def test_no_store_and_several_epochs_behind(kafka: Cluster, topics: Topics, tmp_path: Path) -> None:
-    """Everything is recalled before anything is decided, in whatever order partitions come back."""
+    """All ids are known before anything is decided, in whatever order partitions come back."""
     first = list(mixed_requests(2_000, seed=8))
     send(kafka, topics, iter(first))
     armed = tmp_path / "armed"
@@ -114,9 +114,9 @@ def test_no_store_and_several_epochs_behind(kafka: Cluster, topics: Topics, tmp_
 def test_two_workers_and_who_was_first_after_a_restart(
     kafka: Cluster, topics: Topics, tmp_path: Path
 ) -> None:
-    """Copies come together on partitions of different workers: the memory cannot tell their order.
+    """Copies come together on partitions of different workers.
 
-    The second time, the copies come from a lane's index that was built anew.
+    The second time, they meet an index that was read back.
     """
     for _ in range(2):
         send(kafka, topics, mixed_requests(10_000, seed=5))

@@ -1,18 +1,14 @@
-"""What grows: the request topic by partitions; and what must not: the remembered ids."""
+"""The request topic grows by partitions. Those of the lanes' log: `test_lane_log.py`."""
 
-import sqlite3
-import time
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Producer
 from confluent_kafka.admin import NewPartitions
 from invariants import check
 from kafkatest import Cluster
 from kafkatest.ports import free
-from product import Flow, Topics, mixed_requests, request, send
+from product import Flow, Topics, mixed_requests, send
 
 COUNT = 600
 WATCHFUL = {"TUNE": "dataflow.connectors.cluster:_WATCH_EVERY_S=0.5"}
@@ -76,67 +72,3 @@ def test_new_partitions_restart_every_process(
         assert first.terminate() == 0
         assert second.wait_for_exit() == 0
     assert check(kafka, topics).problems == []
-
-
-# ---- remembered ids ----
-
-
-class Clock:
-    """Sends requests with timestamps of its own, to one partition."""
-
-    def __init__(self, kafka: Cluster, topics: Topics) -> None:
-        self._producer = Producer({"bootstrap.servers": kafka.bootstrap})
-        self._topic = topics.requested
-        # Within the last minute: the time of an idle partition follows the clock at that distance.
-        self._start_s = time.time() - 40
-        self.count = 0
-
-    def send(self, at_s: float, *payment_ids: str) -> None:
-        """Requests that were made at `at_s`, in seconds since some time ago."""
-        at_ms = int((self._start_s + at_s) * 1000)
-        for payment_id in payment_ids:
-            self._producer.produce(self._topic, request(payment_id), partition=0, timestamp=at_ms)
-        assert self._producer.flush(20) == 0
-        self.count += len(payment_ids)
-
-
-def remembered(flow: Flow) -> int:
-    [line] = [x for x in flow.metrics().splitlines() if x.startswith("payments_remembered_ids ")]
-    return int(float(line.split()[1]))
-
-
-def stored_segments(recovery: Path) -> list[str]:
-    """The segments whose ids are in the recovery store."""
-    with closing(sqlite3.connect(recovery / "part-0.sqlite3")) as store:
-        rows = store.execute(
-            "SELECT DISTINCT state_key FROM snaps"
-            " WHERE step_id LIKE '%.remember' AND ser_change IS NOT NULL ORDER BY 1"
-        )
-        return [key for (key,) in rows]
-
-
-def test_ids_are_forgotten_when_they_leave_the_window(kafka: Cluster, tmp_path: Path) -> None:
-    """By the time of the records, whenever they are read; then memory and disk are free again."""
-    topics = Topics.fresh(kafka, partitions=1)
-    clock = Clock(kafka, topics)
-    many = [f"pay-{n}" for n in range(100)]
-    with Flow(kafka, topics, tmp_path, environ={"DEDUPE_WINDOW": "2s"}) as flow:
-        flow.wait_until_ready()
-        clock.send(0.0, *many)
-        clock.send(1.9, *many)
-        flow.wait_until_decided(clock.count)
-        assert "payments_duplicates_total 100.0" in flow.metrics()
-        assert remembered(flow) == 100
-
-        clock.send(10.0, "another")
-        flow.wait(lambda: remembered(flow) == 1, 20, "done forgetting")
-
-        clock.send(10.1, *many[:10])
-        flow.wait_until_decided(clock.count)
-        assert "payments_duplicates_total 100.0" in flow.metrics()
-        assert remembered(flow) == 11
-        assert flow.terminate() == 0
-    stored = stored_segments(tmp_path / "recovery")
-    assert stored
-    assert "00000/000000000" not in stored
-    assert len(check(kafka, topics).problems) == 10  # decided twice, as they should be

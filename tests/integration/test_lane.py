@@ -11,8 +11,8 @@ from kafkatest import Cluster
 from product import Topics
 
 from dataflow.batches import Outgoing
+from dataflow.connectors import cluster
 from dataflow.connectors.sink import Commits, Lane
-from dataflow.core.times import StreamTimes
 from dataflow.errors import CommitError, FencedError
 from dataflow.lifecycle import Lifecycle
 from dataflow.metrics import Metrics
@@ -31,7 +31,12 @@ def make_lane(kafka: Cluster, topics: Topics) -> Lane:
         }
     )
     status = Status(version="0", liveness_timeout_s=30, recovery_dir=None)
-    metrics = Metrics(status, input_topic=topics.requested, output_topics=list(topics.outputs))
+    metrics = Metrics(
+        status,
+        input_topic=topics.requested,
+        output_topics=topics.outputs,
+        log_topic=topics.lane_log,
+    )
     lane = Lane(
         settings.kafka,
         lane=0,
@@ -39,7 +44,7 @@ def make_lane(kafka: Cluster, topics: Topics) -> Lane:
         status=status,
         metrics=metrics,
         commits=Commits(),
-        times=StreamTimes(),
+        cluster=cluster.Cluster("", [0]),
         lifecycle=Lifecycle(status),
         on_close=lambda: None,
     )

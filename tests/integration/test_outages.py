@@ -18,7 +18,7 @@ from product import (
     send,
 )
 
-from dataflow.core.segments import lane_of_key
+from dataflow.core.lanes import lane_of_key
 from schemas.requests import key_of
 
 COUNT = 600

@@ -3,6 +3,7 @@
 And what it does start with, though much is gone: then no committed outcome is repeated.
 """
 
+import json
 import os
 import pickle
 import re
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import pytest
 from bytewax.recovery import init_db_dir
 from confluent_kafka import Producer, TopicPartition
@@ -179,14 +181,15 @@ def test_an_address_that_is_none_of_this_machine(
 def test_missing_topics_are_all_named(kafka: Cluster, nowhere: Topics, tmp_path: Path) -> None:
     with Flow(kafka, nowhere, tmp_path) as flow:
         refusal = flow.refusal()
-    for topic in (nowhere.requested, *nowhere.outputs):
+    for topic in (nowhere.requested, *nowhere.written):
         assert f"topic {topic}: does not exist" in refusal
 
 
 def test_output_topics_that_take_smaller_records_than_we_may_write(kafka: Cluster) -> None:
     topics = Topics(f"t{uuid.uuid4().hex[:8]}")
     kafka.create_topics({topics.requested: 1})
-    kafka.create_topics(dict.fromkeys(topics.outputs, 1), {"max.message.bytes": "100000"})
+    settings = {"max.message.bytes": "100000", "retention.ms": "-1"}
+    kafka.create_topics(dict.fromkeys(topics.written, 1), settings)
 
     def look(most_bytes: int) -> None:
         environ = {
@@ -203,7 +206,7 @@ def test_output_topics_that_take_smaller_records_than_we_may_write(kafka: Cluste
         look(100_001)
     lines = str(caught.value).splitlines()
     assert [line.partition(": takes records of at most 100000 ")[0] for line in lines] == [
-        f"topic {topic}" for topic in topics.outputs
+        f"topic {topic}" for topic in topics.written
     ]
     assert all("less than KAFKA_MESSAGE_MAX_BYTES (100001)" in line for line in lines)
 
@@ -217,6 +220,7 @@ def test_compacted_output_topics_and_the_remedy(
     processed, failed, audit = topics.outputs
     kafka.create_topics({topics.requested: 1, processed: 1, audit: 1})
     kafka.create_topics({failed: 1}, {"cleanup.policy": policy})
+    kafka.create_topics({topics.lane_log: 1}, {"retention.ms": "-1"})
     send(kafka, topics, iter([b"{", request("pay-1")]), partitions=1)
     with Flow(kafka, topics, tmp_path) as flow:
         refusal = flow.refusal()
@@ -296,11 +300,10 @@ def other_flows_state(recovery: Path) -> None:
     store.close()
 
 
-def lost_segment(recovery: Path) -> None:
+def older_version(recovery: Path) -> None:
     with sqlite3.connect(recovery / "part-0.sqlite3") as store:
-        store.execute(
-            "DELETE FROM snaps WHERE step_id LIKE '%.remember' AND state_key LIKE '00001/%'"
-        )
+        older = pickle.dumps(msgspec.msgpack.encode({"version": 1, "ledger": {}}))
+        store.execute("UPDATE snaps SET ser_change = ? WHERE step_id LIKE '%.source'", [older])
     store.close()
 
 
@@ -321,7 +324,7 @@ def lost_partition(recovery: Path) -> None:
 
 SPOILT: list[tuple[Callable[[Path], None], str]] = [
     (other_flows_state, "holds a snapshot that is not ours"),
-    (lost_segment, "does not have segment 00001/000000000, which remembers 200 records"),
+    (older_version, "was written before the paymentIds were kept in Kafka"),
     (no_database, "part-0.sqlite3 is no recovery partition that can be used: file is not a"),
     (cut_short, "part-0.sqlite3 is no recovery partition that can be used: no such table"),
     (lost_partition, "lacks part-1.sqlite3"),
@@ -377,11 +380,10 @@ def test_records_that_retention_deleted_before_they_were_read_and_the_remedy(
     with Flow(kafka, topics, tmp_path) as flow:
         refusal = flow.refusal()
     assert f"the snapshot stands at {COUNT}, but retention has deleted" in refusal
-    assert "100 offsets were never read" in refusal
+    assert f"100 offsets were never read, from {COUNT} to {low - 1}" in refusal
 
-    execute_remedy(kafka, refusal)
-    shutil.rmtree(tmp_path / "recovery")
-    run_until_decided(kafka, topics, tmp_path, 2 * COUNT)
+    with_start = {"KAFKA_START": started_by(refusal, "earliest")}
+    run_until_decided(kafka, topics, tmp_path, 2 * COUNT, with_start)
     audited = len(read_all(kafka, topics.outputs[2]))
     assert audited == 2 * COUNT - 100
 
@@ -395,18 +397,119 @@ def test_a_recreated_topic(kafka: Cluster, tmp_path: Path) -> None:
     while topics.requested in admin.list_topics(timeout=10).topics:
         pass
     kafka.create_topics({topics.requested: 1})
+    # As long as the one before: only its id tells.
+    send(kafka, topics, mixed_requests(COUNT, seed=2), partitions=1)
     with Flow(kafka, topics, tmp_path) as flow:
         refusal = flow.refusal()
-    assert f"stands at {COUNT}, beyond the end at 0: was the topic recreated?" in refusal
+    assert "the snapshot is of a topic of this name that was deleted since" in refusal
+    run_until_decided(
+        kafka, topics, tmp_path, COUNT, {"KAFKA_START": started_by(refusal, "earliest")}
+    )
+    assert len(read_all(kafka, topics.outputs[2])) == 2 * COUNT
+
+
+def started_by(refusal: str, choice: str) -> str:
+    """The value of `KAFKA_START` that the refusal offers."""
+    assert f"KAFKA_START={choice}" in refusal, refusal
+    return choice
+
+
+NO_RECOVERY = {"BYTEWAX_RECOVERY_DIRECTORY": "", "BYTEWAX_SNAPSHOT_INTERVAL": "1"}
+
+
+def test_no_position_of_any_kind_though_something_was_published(
+    kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    """As when all offsets have expired, or with the topics of another cluster."""
+    send(kafka, topics, mixed_requests(COUNT, seed=1))
+    run_until_decided(kafka, topics, tmp_path, COUNT, NO_RECOVERY)
+    lanes = [f"{topics.group}.lane-{lane:03d}" for lane in range(4)]
+    admin = kafka.admin()
+    for deleted in admin.delete_consumer_groups([topics.group, *lanes]).values():
+        deleted.result(30)
+    with Flow(kafka, topics, tmp_path, environ=NO_RECOVERY) as flow:
+        refusal = flow.refusal()
+    assert "there is no position of any kind" in refusal
+    assert "KAFKA_START=latest" in refusal
+
+    send(kafka, topics, mixed_requests(COUNT, seed=2))
+    each = COUNT // 3
+    explicit = {**NO_RECOVERY, "KAFKA_START": f"0={each},1={each},2={each}"}
+    run_until_decided(kafka, topics, tmp_path, 2 * COUNT, explicit)
+    # It does not override the position that there is now.
+    send(kafka, topics, mixed_requests(COUNT, seed=2))
+    run_until_decided(kafka, topics, tmp_path, 3 * COUNT, explicit)
+    assert check(kafka, topics).problems == []
+
+
+def test_a_choice_of_where_to_start_that_is_not_there(
+    kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    send(kafka, topics, mixed_requests(COUNT, seed=1))
+    run_until_decided(kafka, topics, tmp_path, COUNT, NO_RECOVERY)
+    lanes = [f"{topics.group}.lane-{lane:03d}" for lane in range(4)]
+    admin = kafka.admin()
+    for deleted in admin.delete_consumer_groups([topics.group, *lanes]).values():
+        deleted.result(30)
+    for choice, said in [
+        ("0=999,1=0,2=0", "KAFKA_START says 999, but the partition has offsets from 0 to 200"),
+        ("1=0,2=0", "[0]: there is no position of any kind"),
+    ]:
+        with Flow(kafka, topics, tmp_path, environ={**NO_RECOVERY, "KAFKA_START": choice}) as flow:
+            assert said in flow.refusal()
+
+
+def test_a_first_run_that_crashed_before_it_had_a_position(
+    kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    """The lanes have committed, so this is no start from nothing; what they have they drop."""
+    send(kafka, topics, mixed_requests(COUNT, seed=1))
+    with Flow(
+        kafka, topics, tmp_path, environ={**NO_RECOVERY, "CRASH_AT": "after-commit:1"}
+    ) as flow:
+        assert flow.wait_for_exit() == -9
+    run_until_decided(kafka, topics, tmp_path, COUNT, NO_RECOVERY)
+    assert check(kafka, topics).problems == []
+
+
+def test_a_partition_of_which_only_a_marker_is_left(kafka: Cluster, tmp_path: Path) -> None:
+    """A request in a transaction leaves a marker behind it: nothing that was never read."""
+    topics = Topics.fresh(kafka, partitions=1)
+    sender = Producer(
+        {"bootstrap.servers": kafka.bootstrap, "transactional.id": f"sender-{uuid.uuid4().hex}"}
+    )
+    sender.init_transactions(20)
+    sender.begin_transaction()
+    sender.produce(topics.requested, request("pay-1"), partition=0)
+    sender.commit_transaction(20)
+    for committed in (True, False):
+        sender.begin_transaction()
+        sender.produce(topics.requested, request("taken back"), partition=0)
+        assert sender.flush(20) == 0
+        sender.abort_transaction(20)
+        with Flow(kafka, topics, tmp_path) as flow:
+            flow.wait_until_ready()
+            flow.wait_until_decided(6 if not committed else 4)
+            assert flow.terminate() == 0
+    low = TopicPartition(topics.requested, 0, 6)
+    admin = kafka.admin()
+    for deleted in admin.delete_records([low]).values():
+        deleted.result(30)
+    send(kafka, topics, iter([request("pay-1"), request("pay-2")]), partitions=1)
+    run_until_decided(kafka, topics, tmp_path, 8)
+    types = sorted(
+        json.loads(m.value() or b"")["eventType"] for m in read_all(kafka, topics.outputs[2])
+    )
+    assert types == ["payment.duplicate", "payment.processed", "payment.processed"]
 
 
 # ---- LANES ----
 
 
 def test_lanes_changed_after_a_clean_stop(kafka: Cluster, topics: Topics, tmp_path: Path) -> None:
-    """Up, down and up again; repeats of earlier payments now come by other lanes."""
+    """Up and down; repeats of earlier payments now come by other lanes."""
     count = 0
-    for lanes in ("4", "8", "4"):
+    for lanes in ("4", "8", "3", "16", "4"):
         count += send(kafka, topics, mixed_requests(COUNT, seed=1))
         run_until_decided(kafka, topics, tmp_path, count, {"LANES": lanes})
     assert check(kafka, topics).problems == []
@@ -458,13 +561,14 @@ def test_a_transaction_without_an_end_in_the_outputs(
 def test_a_lost_recovery_directory_repeats_nothing_committed(
     kafka: Cluster, topics: Topics, tmp_path: Path
 ) -> None:
-    """Only the ids are forgotten: what came before is not known any more."""
+    """And forgets nothing."""
     send(kafka, topics, mixed_requests(COUNT, seed=1))
     run_until_decided(kafka, topics, tmp_path, COUNT)
     send(kafka, topics, mixed_requests(COUNT, seed=2))
     crash(kafka, topics, tmp_path, "after-commit:2")
     shutil.rmtree(tmp_path / "recovery")
-    run_until_decided(kafka, topics, tmp_path, 2 * COUNT)
+    send(kafka, topics, mixed_requests(COUNT, seed=1))
+    run_until_decided(kafka, topics, tmp_path, 3 * COUNT)
     assert check(kafka, topics).problems == []
 
 
@@ -476,7 +580,7 @@ def test_without_a_recovery_directory_nothing_committed_is_repeated(
     with Flow(kafka, topics, tmp_path, environ={**environ, "CRASH_AT": "after-commit:2"}) as flow:
         assert flow.wait_for_exit() == -9
     warnings = [entry["event"] for entry in flow.entries if entry["level"] == "warning"]
-    assert [warning for warning in warnings if "set BYTEWAX_RECOVERY_DIRECTORY" in warning]
+    assert not [warning for warning in warnings if "RECOVERY" in warning]
     run_until_decided(kafka, topics, tmp_path, COUNT, environ)
     assert check(kafka, topics).problems == []
 

@@ -16,6 +16,7 @@ TOPICS = {
     "payments.payment-failed": 3,
     "audit.payment-events": 3,
 }
+LANE_LOG = "payments.lane-log"
 
 
 def main() -> int:
@@ -35,6 +36,9 @@ def main() -> int:
         print(f"Starting Apache Kafka {distribution.version()} ...", flush=True)
         with Broker.start(port=args.port) as broker:
             broker.create_topics(dict(args.topics or TOPICS.items()))
+            if not args.topics:
+                # The product trims it itself.
+                broker.create_topics({LANE_LOG: 3}, {"retention.ms": "-1"})
             _welcome(broker)
             while broker.pid is not None:
                 time.sleep(0.5)
@@ -56,7 +60,7 @@ def _arguments() -> argparse.Namespace:
         type=_topic,
         nargs="+",
         metavar="NAME:PARTITIONS",
-        help="instead of the product's " + ", ".join(TOPICS),
+        help="instead of the product's " + ", ".join([*TOPICS, LANE_LOG]),
     )
     return parser.parse_args()
 

@@ -13,7 +13,10 @@ class Process:
     def __init__(self) -> None:
         self.status = Status(version="1.2.3", liveness_timeout_s=60)
         self.metrics = Metrics(
-            self.status, input_topic="requested", output_topics=["processed", "failed", "audit"]
+            self.status,
+            input_topic="requested",
+            output_topics=["processed", "failed", "audit"],
+            log_topic="lane-log",
         )
         self.now = 1000.0
         self.metrics.recent = Recent(lambda: self.now)

@@ -10,7 +10,7 @@ import numpy as np
 from bytewax.testing import TestingSink, TestingSource, run_main
 from required import REQUIRED
 
-from dataflow.batches import Fetched, Outgoing
+from dataflow.batches import Fetched, Outgoing, Signal, Told
 from dataflow.flow import flow
 from dataflow.runtime import Runtime
 from dataflow.settings import Settings
@@ -45,8 +45,6 @@ def events() -> dict[str, dict[str, bytes]]:
     offsets = np.arange(FIRST_OFFSET, FIRST_OFFSET + len(RECORDS))
     batch = Fetched(
         partition=PARTITION,
-        segment=f"{PARTITION:05}/000000000",
-        dated_ms=0,
         offsets=offsets,
         times_ms=offsets,
         values=[*RECORDS.values()],
@@ -57,7 +55,8 @@ def events() -> dict[str, dict[str, bytes]]:
     sink: list[tuple[str, Outgoing]] = []
     clock = SimpleNamespace(time=lambda: DECIDED_AT)
     with closing(runtime.gateway), patch("dataflow.steps.process.time", clock):
-        graph = flow(TestingSource([batch]), TestingSink(sink), runtime)
+        start = [Told(signal, PARTITION, FIRST_OFFSET) for signal in (Signal.OPEN, Signal.RESTORE)]
+        graph = flow(TestingSource([*start, batch]), TestingSink(sink), runtime)
         run_main(graph, epoch_interval=timedelta(0))  # type: ignore[no-untyped-call]
     kafka = runtime.settings.kafka
     names = {kafka.topic_processed: "outcome", kafka.topic_failed: "outcome"}

@@ -12,7 +12,6 @@ from msgspec import structs
 from required import REQUIRED
 
 from dataflow.connectors import sink
-from dataflow.core import ledger
 from dataflow.scaling import costs as figures
 from dataflow.scaling.__main__ import lines
 from dataflow.scaling.costs import Costs
@@ -118,9 +117,6 @@ class TestPlan:
 
 def test_the_limits_are_those_of_the_product() -> None:
     assert figures.COMMITS_AT_ONCE == sink._COMMITS_AT_ONCE
-    assert figures.LEAST_SEGMENT == ledger.MIN_RECORDS
-    assert figures.MOST_SEGMENT == ledger.MAX_RECORDS
-    assert figures.SEGMENT_FRACTION == ledger._FRACTION
     assert MOST_LANES == sink.MAX_LANES
 
 

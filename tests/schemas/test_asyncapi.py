@@ -15,8 +15,11 @@ DOCUMENT = published.ROOT / "schemas" / "asyncapi.yaml"
 INFORMATION = 2
 """Severity of a diagnostic that is neither an error nor a warning."""
 TOPICS = {
-    variable.default: variable.name for variable in KAFKA if variable.name.startswith("KAFKA_TOPIC")
+    variable.default: variable.name
+    for variable in KAFKA
+    if variable.name.startswith("KAFKA_TOPIC") and variable.name != "KAFKA_TOPIC_LANE_LOG"
 }
+"""All but the flow's own, which nobody else reads or writes."""
 
 
 def faults(found: dict[str, Any]) -> list[str]:

@@ -10,27 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataflow.errors import StartRefusedError
-from schemas.state import (
-    VERSION,
-    LedgerState,
-    SegmentRange,
-    SegmentState,
-    SourceState,
-    State,
-    pack,
-    unpack,
-)
+from schemas.state import VERSION, SourceState, State, pack, unpack
 
 counts = st.integers(0, 2**48)
-ranges = st.builds(
-    SegmentRange,
-    number=counts,
-    first_offset=counts,
-    end_offset=counts,
-    records=counts,
-    opened_ms=counts,
-    newest_ms=counts,
-)
 source_states = st.builds(
     SourceState,
     cluster=st.text(),
@@ -39,19 +21,8 @@ source_states = st.builds(
     lanes=counts,
     start_offset=counts,
     next_offset=counts,
-    ledger=st.builds(
-        LedgerState,
-        next_number=counts,
-        stream_time_ms=counts,
-        segments=st.lists(ranges, max_size=3).map(tuple),
-    ),
-)
-segment_states = st.builds(
-    SegmentState,
-    identities=st.binary(),
-    base_offset=counts,
-    offsets=st.binary(),
-    runs=st.lists(st.tuples(counts, counts), max_size=3).map(tuple),
+    topic_id=st.none() | st.text(),
+    position=counts,
 )
 SOURCE = SourceState(
     cluster="c",
@@ -60,9 +31,7 @@ SOURCE = SourceState(
     lanes=8,
     start_offset=0,
     next_offset=5,
-    ledger=LedgerState(),
 )
-SEGMENT = SegmentState(identities=b"i" * 24, base_offset=7, offsets=b"\0" * 4, runs=((1, 9),))
 
 
 @given(source_states)
@@ -70,42 +39,49 @@ def test_a_source_comes_back_as_it_was(state: SourceState) -> None:
     assert unpack(pack(state), SourceState) == state
 
 
-@given(segment_states)
-def test_a_segment_comes_back_as_it_was(state: SegmentState) -> None:
-    assert unpack(pack(state), SegmentState) == state
-
-
 def test_a_state_says_its_version_and_names_its_fields() -> None:
     """By name, so that a field that is added or moved does not shift the others."""
-    assert msgspec.msgpack.decode(pack(SEGMENT)) == {
+    assert msgspec.msgpack.decode(pack(SOURCE)) == {
         "version": VERSION,
-        "identities": b"i" * 24,
-        "base_offset": 7,
-        "offsets": b"\0" * 4,
-        "runs": [[1, 9]],
+        "cluster": "c",
+        "topic": "t",
+        "topic_id": None,
+        "group": "g",
+        "lanes": 8,
+        "start_offset": 0,
+        "next_offset": 5,
+        "position": 0,
     }
 
 
-class WithMore(SegmentState, kw_only=True, frozen=True):
+class WithMore(SourceState, kw_only=True, frozen=True):
     """What a later release may make of it."""
 
-    compressed: bool = False
+    paused: bool = False
 
 
 def test_a_field_that_was_added_has_its_default_in_an_older_snapshot() -> None:
-    state = unpack(pack(SEGMENT), WithMore)
-    assert (state.identities, state.compressed) == (SEGMENT.identities, False)
+    state = unpack(pack(SOURCE), WithMore)
+    assert (state.next_offset, state.paused) == (5, False)
 
 
 def test_a_field_that_was_added_is_ignored_by_an_older_release() -> None:
-    newer = WithMore(identities=b"", base_offset=7, offsets=b"", runs=(), compressed=True)
-    assert unpack(pack(newer), SegmentState).base_offset == 7
+    newer = WithMore(
+        cluster="c", topic="t", group="g", lanes=8, start_offset=0, next_offset=7, paused=True
+    )
+    assert unpack(pack(newer), SourceState).next_offset == 7
+
+
+def test_an_older_version_which_kept_the_ids_is_refused() -> None:
+    older = msgspec.msgpack.encode({"version": 1, "ledger": {}})
+    with pytest.raises(StartRefusedError, match=r"before the paymentIds were kept in Kafka .* 1,"):
+        unpack(older, SourceState)
 
 
 def test_a_newer_version_is_refused() -> None:
     newer = msgspec.msgpack.encode({"version": VERSION + 1, "all": "different"})
-    with pytest.raises(StartRefusedError, match=r"newer version \(state version 2, .* up to 1\)"):
-        unpack(newer, SegmentState)
+    with pytest.raises(StartRefusedError, match=r"newer version \(state version 3, .* version 2\)"):
+        unpack(newer, SourceState)
 
 
 @pytest.mark.parametrize(
@@ -113,30 +89,30 @@ def test_a_newer_version_is_refused() -> None:
     [
         pickle.dumps({"version": 1}),
         pickle.dumps(7),
-        msgspec.json.encode(SEGMENT),
+        msgspec.json.encode(SOURCE),
         msgspec.msgpack.encode([1, 2, 3]),
         msgspec.msgpack.encode({}),
         msgspec.msgpack.encode({"version": "1"}),
-        pack(SOURCE),
-        pack(SEGMENT)[:-1],
-        pack(SEGMENT) + b"\0",
+        pack(State()),
+        pack(SOURCE)[:-1],
+        pack(SOURCE) + b"\0",
         b"",
         None,
         7,
         {"version": 1},
-        SEGMENT,
+        SOURCE,
     ],
     ids=str,
 )
 def test_what_is_not_ours_is_refused(snapshot: object) -> None:
     with pytest.raises(StartRefusedError, match="snapshot that is not ours"):
-        unpack(snapshot, SegmentState)
+        unpack(snapshot, SourceState)
 
 
 @given(st.binary())
 def test_no_bytes_raise_anything_else(snapshot: bytes) -> None:
     with pytest.raises(StartRefusedError):
-        unpack(snapshot, SegmentState)
+        unpack(snapshot, SourceState)
 
 
 def test_a_state_without_fields_is_just_its_version() -> None:
@@ -145,9 +121,9 @@ def test_a_state_without_fields_is_just_its_version() -> None:
 
 MANY_WORKERS = """
 import os, sys, threading
-from schemas.state import LedgerState, SourceState, pack, unpack
+from schemas.state import SourceState, pack, unpack
 packed = pack(SourceState(
-    cluster="c", topic="t", group="g", lanes=4, start_offset=0, next_offset=5, ledger=LedgerState()
+    cluster="c", topic="t", group="g", lanes=4, start_offset=0, next_offset=5
 ))
 sys.setswitchinterval(1e-6)
 for _ in range(50):

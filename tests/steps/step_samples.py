@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from dataflow.batches import Fetched, Judged, LaneBatch
+from dataflow.batches import Fetched, Judged, LaneBatch, Remembered
 from dataflow.core.index import Verdict
 from dataflow.steps.decode import Decode, Input, Keyed
 from schemas.parsing import parse
@@ -48,23 +48,18 @@ def fetched(
     *values: bytes | None,
     first_offset: int = 0,
     partition: int = 0,
-    segment: str = "00000/000000000",
-    dated_ms: int = 0,
     committed: dict[int, int] | None = None,
-    recall: bool = False,
+    read_at: float = READ_AT,
 ) -> Fetched:
     offsets = np.arange(first_offset, first_offset + len(values))
     return Fetched(
         partition=partition,
-        segment=segment,
-        dated_ms=dated_ms,
         offsets=offsets,
         times_ms=offsets * 10,
         values=list(values),
         next_offset=first_offset + len(values),
-        read_at=READ_AT,
+        read_at=read_at,
         committed=committed or {},
-        recall=recall,
     )
 
 
@@ -103,4 +98,6 @@ def judged(
         verdicts=[int(verdict) for _, verdict in records],
         first_origins=[first_origin] * len(records),
         parsed=[found for found, _ in records],
+        entries=b"entries",
+        remembered=Remembered(ids=7, since_s=5),
     )

@@ -1,4 +1,4 @@
-"""decode: every record goes to one lane, always the same one; every id goes to its segment."""
+"""decode: every record goes to one lane, always the same one, unless that has committed it."""
 
 import pickle
 
@@ -18,10 +18,10 @@ from step_samples import (
     payment,
 )
 
-from dataflow.batches import Forget, Identities, LaneBatch, Restore, Signal, Told
-from dataflow.core.segments import lane_of_key
-from dataflow.steps.decode import Decode, is_for_memory, lane_name
-from schemas.requests import IDENTITY_BYTES, PaymentRequest, key_of
+from dataflow.batches import LaneBatch, Signal, Told
+from dataflow.core.lanes import lane_of_key
+from dataflow.steps.decode import Decode, lane_name
+from schemas.requests import PaymentRequest, key_of
 
 payment_ids = st.sampled_from([f"pay_{n}" for n in range(20)])
 records = (
@@ -105,47 +105,40 @@ class TestLanes:
         assert {batch.next_offset for batch in batches.values()} == {50}
         assert {batch.read_at for batch in batches.values()} == {READ_AT}
 
-    def test_a_lane_knows_the_segment_and_its_date(self) -> None:
-        (batch,) = lane_batches(1, fetched(payment(), segment="s", dated_ms=7)).values()
-        assert (batch.segment, batch.dated_ms, batch.recall) == ("s", 7, False)
 
-    def test_a_lane_knows_what_it_has_committed_itself(self) -> None:
-        values = [payment(f"pay_{n}") for n in range(50)]
-        batches = lane_batches(3, fetched(*values, committed={0: 7, 2: 9}))
-        assert {lane: batch.committed for lane, batch in batches.items()} == {0: 7, 1: 0, 2: 9}
-
-
-class TestRecall:
-    """Ids that lanes have committed, ahead of the snapshots: for their index, and nothing else."""
+class TestCommitted:
+    """Records that are read again after a crash: what their lane has committed goes nowhere."""
 
     @given(
         st.lists(records, min_size=1, max_size=30),
-        st.dictionaries(st.integers(0, LANES - 1), st.integers(0, 140)),
+        st.dictionaries(st.integers(0, LANES - 1), st.integers(0, 140), min_size=1),
     )
-    def test_each_lane_gets_exactly_what_it_has_committed(
+    def test_each_lane_gets_exactly_what_it_has_not_committed(
         self, values: list[bytes | None], committed: dict[int, int]
     ) -> None:
         whole = lane_batches(LANES, fetched(*values, first_offset=100))
-        recalled = lane_batches(
-            LANES, fetched(*values, first_offset=100, committed=committed, recall=True)
-        )
-        assert {lane: batch.offsets.tolist() for lane, batch in recalled.items()} == {
-            lane: below
+        again = lane_batches(LANES, fetched(*values, first_offset=100, committed=committed))
+        assert {lane: batch.offsets.tolist() for lane, batch in again.items()} == {
+            lane: left
             for lane, batch in whole.items()
-            if (below := [n for n in batch.offsets.tolist() if n < committed.get(lane, 0)])
+            if (left := [n for n in batch.offsets.tolist() if n >= committed.get(lane, 0)])
         }
-        for lane, batch in recalled.items():
-            part = whole[lane].requests()[: len(batch.values)]
+        for lane, batch in again.items():
+            part = whole[lane].requests()[-len(batch.values) :]
             assert batch.requests() == part
-            valid = [each for each in part if isinstance(each, PaymentRequest)]
-            assert batch.identities == b"".join(each.identity() for each in valid)
+            assert batch.next_offset == 100 + len(values)
+            valid = [n for n, each in enumerate(part) if isinstance(each, PaymentRequest)]
+            assert batch.valid.tolist() == valid
+            assert batch.identities == b"".join(
+                each.identity() for each in part if isinstance(each, PaymentRequest)
+            )
 
-    def test_nothing_is_remembered_or_counted_twice(self) -> None:
+    def test_what_is_dropped_is_not_counted_again(self) -> None:
         counted: list[tuple[int, int]] = []
         step = Decode(1, MAX_BYTES, lambda *numbers: counted.append(numbers))
-        items = list(step(fetched(payment(), GARBAGE, committed={0: 2}, recall=True)))
-        assert not any(map(is_for_memory, items))
-        assert counted == []
+        values = [payment("pay_1"), GARBAGE, payment("pay_2"), GARBAGE, None]
+        list(step(fetched(*values, committed={0: 2})))
+        assert counted == [(1, 2)]
 
 
 class TestPickle:
@@ -171,42 +164,10 @@ class TestPickle:
         assert batch.requests() is batch.parsed
 
 
-class TestMemory:
-    def test_the_segment_gets_the_ids_of_all_valid_records(self) -> None:
-        values = [GARBAGE, payment("pay_1"), None, payment("pay_2"), payment("pay_2", amount=-1)]
-        (key, item), *_ = decode(LANES, fetched(*values, first_offset=100, segment="00003/7"))
-        assert key == "00003/7"
-        assert isinstance(item, Identities)
-        assert item.first_offset == 100
-        assert item.offsets.tolist() == [101, 103]
-        assert item.arrived_ms == READ_AT * 1000
-        assert [item.identities[n : n + 16] for n in (0, IDENTITY_BYTES)] == [
-            key_of("pay_1"),
-            key_of("pay_2"),
-        ]
-
-    def test_it_is_told_of_a_batch_without_a_valid_record_too(self) -> None:
-        """What it remembers of a later, uncommitted, batch has to go."""
-        (_, item), *_ = decode(LANES, fetched(GARBAGE, None, first_offset=100))
-        assert isinstance(item, Identities)
-        assert (item.first_offset, item.offsets.tolist(), item.identities) == (100, [], b"")
-
-    @pytest.mark.parametrize("item", [Restore(0, "00000/1", 1000, 10, 5), Forget("00000/1")])
-    def test_what_concerns_a_segment_goes_to_it(self, item: Restore | Forget) -> None:
-        assert decode(LANES, item) == [("00000/1", item)]
-
-    def test_nothing_else_is_for_the_memory(self) -> None:
-        items = [*decode(1, fetched(payment())), *decode(1, Restore(0, "s", 0, 0, 0))]
-        items += [*decode(1, Forget("s")), *decode(1, Told(Signal.OPEN, 0, 0))]
-        for_memory = [type(item[1]) for item in items if is_for_memory(item)]
-        assert for_memory == [Identities, Restore, Forget]
-        assert len(items) == 5
-
-
 @pytest.mark.parametrize("signal", Signal)
 def test_a_signal_goes_to_every_lane(signal: Signal) -> None:
     told = Told(signal, 3, 7)
-    assert decode(3, told) == [("000", told), ("001", told), ("002", told)]
+    assert decode(3, told) == [(f"{n:03}", Told(signal, 3, 7, lane=n)) for n in range(3)]
 
 
 def test_valid_and_other_records_are_counted() -> None:
@@ -221,6 +182,5 @@ def test_offsets_may_have_gaps() -> None:
     """Transactions of the producers leave markers, which are no records."""
     batch = fetched(payment("pay_1"), GARBAGE, payment("pay_1"))
     batch.offsets[:] = [10, 12, 19]
-    (_, memory), (_, lane) = decode(1, batch)
-    assert memory.offsets.tolist() == [10, 19]
+    (lane,) = lane_batches(1, batch).values()
     assert lane.offsets.tolist() == [10, 12, 19]

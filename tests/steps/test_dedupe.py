@@ -1,6 +1,7 @@
-"""dedupe: what a lane knows of each id, and what it need not publish again."""
+"""dedupe: what a lane knows of each id, where from, and what its log gets."""
 
 import random
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from step_samples import (
     DUPLICATE,
     FIRST,
     GARBAGE,
+    READ_AT,
     fetched,
     lane_batches,
     one_lane,
@@ -16,41 +18,81 @@ from step_samples import (
     payment,
 )
 
-from dataflow.batches import Forget, Judged, LaneBatch, Signal, Told
-from dataflow.core.memory import Claims, Contested, Memory, Trail, no_trail
-from dataflow.core.segments import Segment, origin
-from dataflow.restores import Restores
-from dataflow.steps.dedupe import Dedupe, LaneItem
+from dataflow.batches import Judged, LaneBatch, Remembered, Signal, Told
+from dataflow.core.lane_log import ENTRY, Entries, entries_in, entries_of
+from dataflow.core.lanes import split_identities
+from dataflow.core.origins import origin, origins
+from dataflow.errors import StartRefusedError
+from dataflow.steps.dedupe import Dedupe, History, Log, NoLog
+
+HOUR = 3_600
+WINDOW = 16 * HOUR
+"""A bucket spans an hour."""
+RESTORE = Told(Signal.RESTORE, 0, 0, lane=0)
+NOW = int(READ_AT)
 
 
-def started() -> Dedupe:
-    return Dedupe.builder(lambda *_: None)(None)
+def time(at_s: float, partition: int = 0) -> Told:
+    """Return the signal that a partition's watermark is there."""
+    return Told(Signal.TIME, partition, 0, int(at_s * 1000), lane=0)
 
 
-def judge(step: Dedupe, *items: LaneItem) -> list[Judged]:
+def unopened(log: Log | None = None, partitions: tuple[int, ...] = (0,)) -> Dedupe:
+    return Dedupe.builder(lambda *_: None, log or NoLog(), WINDOW * 1000, partitions)(None)
+
+
+def started(log: Log | None = None, partitions: tuple[int, ...] = (0,)) -> Dedupe:
+    step = unopened(log, partitions)
+    step.on_batch([RESTORE])
+    return step
+
+
+def judge(step: Dedupe, *items: LaneBatch | Told) -> list[Judged]:
     """Return what comes out of one epoch, without the signals."""
     out, discard = step.on_batch(list(items))
     assert not discard
     return [item for item in out if isinstance(item, Judged)]
 
 
-def memory_of(batch: LaneBatch, arrived_ms: int) -> Memory:
-    """Return what the batch's segment will hand out after a restart."""
-    segment = Segment()
-    offsets = batch.offsets[batch.valid]
-    segment.append(int(batch.offsets[0]), offsets, batch.identities, arrived_ms)
-    (memory,) = segment.memories(batch.segment, batch.dated_ms, batch.partition, 1)
-    return memory
+def verdicts(step: Dedupe, *items: LaneBatch | Told) -> list[int]:
+    return [verdict for result in judge(step, *items) for verdict in result.verdicts]
 
 
-RESTORED = Told(Signal.RESTORED, 0, 0)
+def logged(*results: Judged) -> Entries:
+    return entries_in(b"".join(result.entries for result in results))
+
+
+class Past(NamedTuple):
+    """A log with a past; it minds if it is asked twice."""
+
+    entries: Entries
+    since_s: int = 0
+    least: int = 0
+    asked: list[int] = []  # noqa: RUF012  (only ever replaced)
+
+    def expect(self, lane: int) -> None:
+        self.asked.append(-1 - lane)
+
+    def history(self, lane: int) -> History:
+        self.asked.append(lane)
+        return History(self.entries, self.since_s)
+
+    def check(self, lane: int, ids: int) -> None:
+        if ids < self.least:
+            raise StartRefusedError(f"lane {lane} has only {ids} ids")
+
+
+def past(batch: LaneBatch, date_s: int = NOW, since_s: int = 0, least: int = 0) -> Past:
+    """Return a log that has the ids of this batch."""
+    keys, prints = split_identities(batch.identities)
+    where = origins(batch.partition, batch.offsets[batch.valid])
+    return Past(entries_of(keys, prints, where, date_s), since_s, least, [])
 
 
 class TestVerdicts:
     def test_the_three_verdicts(self) -> None:
         values = [payment(amount=5), payment(amount=5.0), payment(amount=6)]
-        (result,) = judge(started(), one_lane(*values))
-        assert result.verdicts == [FIRST, DUPLICATE, CONFLICT]
+        assert verdicts(started(), one_lane(*values)) == [FIRST, DUPLICATE, CONFLICT]
 
     def test_they_hold_across_partitions(self) -> None:
         step = started()
@@ -60,24 +102,12 @@ class TestVerdicts:
         assert result.first_origins == [origin(3, 40)]
 
     def test_invalid_records_claim_nothing(self) -> None:
-        values = [payment(amount=-1), GARBAGE, None, payment()]
-        (result,) = judge(started(), one_lane(*values))
+        (result,) = judge(started(), one_lane(payment(amount=-1), GARBAGE, None, payment()))
         assert result.verdicts[3] == FIRST
         assert result.first_origins[3] == origin(0, 3)
+        assert len(logged(result)) == 1
+        values = [payment(amount=-1), GARBAGE, None, payment()]
         assert [parsed(value) for value in values] == result.parsed
-
-    def test_a_forgotten_segment_frees_its_ids(self) -> None:
-        step = started()
-        judge(step, one_lane(payment(), segment="old"))
-        (result,) = judge(step, Forget("old"), one_lane(payment(), segment="new"))
-        assert result.verdicts == [FIRST]
-
-    def test_an_id_lives_with_the_latest_dated_segment_it_was_seen_in(self) -> None:
-        step = started()
-        judge(step, one_lane(payment(), segment="ahead", dated_ms=2))
-        judge(step, one_lane(payment(), segment="behind", dated_ms=1, partition=1))
-        (result,) = judge(step, Forget("behind"), one_lane(payment(), first_offset=5))
-        assert result.verdicts == [DUPLICATE]
 
     def test_a_batch_keeps_its_order_and_position(self) -> None:
         (result,) = judge(started(), one_lane(GARBAGE, payment(), first_offset=10, partition=2))
@@ -96,182 +126,169 @@ class TestVerdicts:
         assert set(whole.verdicts) == {FIRST, DUPLICATE, CONFLICT}
 
 
-class TestCommitted:
-    """What the lane had committed before a crash is remembered, and not published again."""
-
-    VALUES = (payment("pay_0"), GARBAGE, payment("pay_2"), payment("pay_0"))
-
-    def replayed(self, committed: int) -> tuple[Dedupe, list[Judged]]:
-        step = started()
-        batch = one_lane(*self.VALUES, first_offset=10, committed={0: committed})
-        return step, judge(step, batch)
-
-    def test_nothing_of_it_is_published(self) -> None:
-        assert self.replayed(committed=14)[1] == []
-
-    def test_but_it_is_remembered(self) -> None:
-        step, _ = self.replayed(committed=14)
-        (result,) = judge(step, one_lane(payment("pay_2"), first_offset=14))
-        assert result.verdicts == [DUPLICATE]
-        assert result.first_origins == [origin(0, 12)]
-
-    def test_what_comes_after_it_is_published(self) -> None:
-        _, (result,) = self.replayed(committed=12)
-        assert result.offsets == [12, 13]
-        assert result.verdicts == [FIRST, DUPLICATE]
-        assert result.first_origins == [origin(0, 12), origin(0, 10)]
-        assert result.parsed == [parsed(payment("pay_2")), parsed(payment("pay_0"))]
-        assert result.times_ms.tolist() == [120, 130]
-        assert result.next_offset == 14
-
-    def test_a_lane_that_has_committed_nothing_publishes_everything(self) -> None:
-        assert self.replayed(committed=0)[1][0].offsets == [10, 11, 12, 13]
-
-
-class TestRecall:
-    """After a crash, every committed id is known before anything is decided."""
-
-    def test_only_what_the_lane_has_committed_is_recalled(self) -> None:
-        values = [payment("pay_0"), GARBAGE, payment("pay_2"), payment("pay_3")]
-        batch = one_lane(*values, first_offset=10, committed={0: 12}, recall=True)
-        assert batch.offsets.tolist() == [10, 11]
-        step = started()
-        assert judge(step, batch) == []
-        later = [payment("pay_0"), payment("pay_2")]
-        (result,) = judge(step, one_lane(*later, first_offset=12, partition=1))
-        assert result.verdicts == [DUPLICATE, FIRST]
-
-    def two_copies(self, trail: Trail) -> list[tuple[int, int]]:
-        """Recall an id with two contents, from two partitions; judge a copy of each."""
-        step = Dedupe.builder(lambda *_: None, trail)(None)
-        how = {"committed": {0: 9}, "recall": True, "segment": "recalled"}
-        judge(step, one_lane(payment(amount=1), partition=0, **how))
-        judge(step, one_lane(payment(amount=2), partition=1, **how))
-        (result,) = judge(step, one_lane(payment(amount=1), payment(amount=2), first_offset=9))
-        return list(zip(result.verdicts, result.first_origins, strict=True))
-
-    def test_with_different_contents_a_later_copy_is_a_conflict(self) -> None:
-        """Which of them was charged is not known: none may pass for a duplicate of it."""
-        assert self.two_copies(no_trail) == [(CONFLICT, 0), (CONFLICT, 0)]
-
-    @pytest.mark.parametrize("charged", [0, 1])
-    def test_unless_the_audit_trail_tells_which_was_charged(self, charged: int) -> None:
-        claimer = origin(charged, 0)
-
-        def trail(contested: Contested) -> Claims:
-            return Claims(contested.keys, np.array([claimer], np.uint64))
-
-        verdicts = [(DUPLICATE, claimer), (CONFLICT, claimer)]
-        assert self.two_copies(trail) == (verdicts[::-1] if charged else verdicts)
-
-    def test_the_trail_is_asked_from_the_oldest_of_them_on(self) -> None:
-        """Nothing is published before it was requested; `one_lane` stamps them 0, 10, ..."""
-        asked: list[Contested] = []
-
-        def trail(contested: Contested) -> Claims:
-            asked.append(contested)
-            return no_trail(contested)
-
-        step = Dedupe.builder(lambda *_: None, trail)(None)
-        how = {"committed": {0: 99}, "recall": True, "segment": "recalled"}
-        for partition, offset in [(0, 7), (1, 5)]:
-            judge(step, one_lane(payment(), partition=partition, first_offset=offset, **how))
-        assert judge(step, RESTORED) == []
-        assert [each.since_ms.tolist() for each in asked] == [[50]]
-
-    def test_nothing_may_be_recalled_once_something_was_decided(self) -> None:
-        step = started()
-        judge(step, RESTORED)
-        with pytest.raises(RuntimeError, match="after the index was built"):
-            judge(step, one_lane(payment(), committed={0: 9}, recall=True))
-
-    def test_the_same_records_come_again_and_are_not_published_then_either(self) -> None:
-        values = [payment("pay_0"), payment("pay_1"), payment("pay_0")]
-        step = started()
-        judge(step, one_lane(*values, committed={0: 2}, recall=True, segment="recalled"))
-        (result,) = judge(step, one_lane(*values, committed={0: 2}, segment="00000/000000000"))
-        assert (result.offsets, result.verdicts) == ([2], [DUPLICATE])
-        judge(step, Forget("00000/000000000"))
-        (result,) = judge(step, one_lane(payment("pay_1"), first_offset=3))
-        assert result.verdicts == [FIRST]
-
-
 class TestRestore:
-    def test_what_was_remembered_is_known_at_the_signal(self) -> None:
-        step = started()
-        memory = memory_of(one_lane(payment(), first_offset=5), arrived_ms=1)
-        assert judge(step, memory, RESTORED) == []
-        (result,) = judge(step, one_lane(payment(), first_offset=9))
-        assert (result.verdicts, result.first_origins) == ([DUPLICATE], [origin(0, 5)])
+    def test_what_was_claimed_is_known(self) -> None:
+        step = started(past(one_lane(payment(), first_offset=5, partition=3)))
+        (result,) = judge(step, one_lane(payment(), payment(amount=6), first_offset=9))
+        assert result.verdicts == [DUPLICATE, CONFLICT]
+        assert result.first_origins == [origin(3, 5)] * 2
+        assert len(logged(result)) == 0
 
-    def test_or_at_the_first_record_if_that_comes_before_the_signal(self) -> None:
-        """Inside an epoch, partitions have no order."""
-        step = started()
-        memory = memory_of(one_lane(payment()), arrived_ms=1)
-        (result,) = judge(step, memory, one_lane(payment(), first_offset=9), RESTORED)
-        assert result.verdicts == [DUPLICATE]
+    def test_the_log_is_asked_once_by_a_lane_that_was_expected(self) -> None:
+        log = past(one_lane(payment()))
+        step = unopened(log)
+        step.on_batch([Told(Signal.OPEN, p, 0, lane=7) for p in (0, 1)])
+        step.on_batch([Told(Signal.RESTORE, p, 0, lane=7) for p in (0, 1)])
+        assert log.asked == [-8, -8, 7]
 
-    def test_or_when_a_segment_is_forgotten(self) -> None:
-        step = started()
-        old = memory_of(one_lane(payment("pay_1"), segment="old"), arrived_ms=1)
-        new = memory_of(one_lane(payment("pay_2"), segment="new", first_offset=1), arrived_ms=2)
+    def test_nothing_is_decided_before_it(self) -> None:
+        """Without what was claimed before, a payment might be charged twice."""
+        step = unopened()
+        step.on_batch([Told(Signal.OPEN, 0, 0, lane=0)])
+        with pytest.raises(RuntimeError, match="has not read its log"):
+            step.on_batch([one_lane(payment())])
+
+    def test_a_log_that_has_lost_ids_is_refused(self) -> None:
         batch = one_lane(payment("pay_1"), payment("pay_2"))
-        (result,) = judge(step, old, new, Forget("old"), batch)
-        assert result.verdicts == [FIRST, DUPLICATE]
+        started(past(batch, least=2))
+        with pytest.raises(StartRefusedError, match="has only 2 ids"):
+            started(past(batch, least=3))
 
-    def test_what_arrived_first_has_claimed_the_id_in_whichever_order_it_is_restored(self) -> None:
-        early = memory_of(one_lane(payment(amount=1), partition=5, segment="5"), arrived_ms=1)
-        late = memory_of(one_lane(payment(amount=2), partition=3, segment="3"), arrived_ms=10**6)
-        for memories in ([early, late], [late, early]):
-            step = started()
-            judge(step, memories[0])
-            judge(step, memories[1], RESTORED)
-            (result,) = judge(step, one_lane(payment(amount=1), first_offset=9))
-            assert (result.verdicts, result.first_origins) == ([DUPLICATE], [origin(5, 0)])
+    def test_what_was_forgotten_stays_forgotten(self) -> None:
+        step = started(past(one_lane(payment()), date_s=NOW - HOUR, since_s=NOW))
+        assert verdicts(step, one_lane(payment())) == [FIRST]
 
     def test_the_snapshot_is_empty(self) -> None:
-        """The index is built from what `remember` hands out; it is never stored itself."""
+        """The index is read back from the log; it is never stored itself."""
         step = started()
         judge(step, one_lane(payment()))
         assert step.snapshot() is None  # type: ignore[func-returns-value]
 
 
+class TestDates:
+    """An id is dated by our clock when it is read, whatever its record is stamped."""
+
+    @pytest.mark.parametrize(
+        "stamp_ms", [NOW, NOW * 1000 - 10 * 24 * HOUR * 1000, NOW * 10_000, 0], ids=str
+    )
+    def test_the_stamp_of_the_record_has_no_say(self, stamp_ms: int) -> None:
+        """Seconds instead of milliseconds, ten days old, far in the future, none at all."""
+        step = started()
+        batch = one_lane(payment())
+        batch.times_ms[:] = stamp_ms
+        (result,) = judge(step, batch)
+        assert logged(result)["date_s"].tolist() == [NOW]
+        assert verdicts(step, time(NOW + WINDOW - 1), one_lane(payment())) == [DUPLICATE]
+
+    def test_an_id_is_forgotten_a_window_after_it_was_read(self) -> None:
+        step = started()
+        judge(step, one_lane(payment()))
+        assert verdicts(step, time(NOW + WINDOW + HOUR), one_lane(payment())) == [FIRST]
+
+    def test_as_long_as_one_partition_is_behind_nothing_is_forgotten(self) -> None:
+        step = started(partitions=(0, 1))
+        judge(step, one_lane(payment()))
+        late = time(NOW + 3 * WINDOW)
+        assert verdicts(step, late, one_lane(payment())) == [DUPLICATE]
+        behind = time(NOW + WINDOW - 1, partition=1)
+        assert verdicts(step, behind, one_lane(payment())) == [DUPLICATE]
+
+    def test_a_repeat_prolongs_and_is_logged_with_the_claimer(self) -> None:
+        step = started()
+        judge(step, one_lane(payment(), first_offset=3))
+        repeat = one_lane(payment(amount=6), first_offset=9, read_at=READ_AT + HOUR)
+        (result,) = judge(step, repeat)
+        ((key, fingerprint, at, date_s),) = logged(result).tolist()
+        (claim,) = past(one_lane(payment(), first_offset=3)).entries.tolist()
+        assert (*key, fingerprint, at) == (*claim[0], *claim[1:3])
+        assert date_s == NOW + HOUR
+        later = one_lane(payment(), read_at=READ_AT + WINDOW + HOUR)
+        assert verdicts(step, time(NOW + WINDOW + HOUR), later) == [DUPLICATE]
+
+    def test_a_repeat_in_the_same_bucket_costs_nothing(self) -> None:
+        step = started()
+        judge(step, one_lane(payment()))
+        (result,) = judge(step, one_lane(payment(), read_at=READ_AT + 1))
+        assert result.entries == b""
+
+    def test_a_clock_that_was_set_back_makes_no_id_older_than_the_watermark(self) -> None:
+        step = started()
+        judge(step, time(NOW))
+        (result,) = judge(step, one_lane(payment(), read_at=READ_AT - 2 * WINDOW))
+        assert logged(result)["date_s"].tolist() == [NOW]
+
+    def test_after_a_restart_every_id_lives_as_long_as_without_one(self) -> None:
+        """Those of all partitions alike."""
+        step = started(partitions=(0, 1))
+        results = [
+            *judge(step, one_lane(payment("pay_0"), partition=0)),
+            *judge(step, one_lane(payment("pay_1"), partition=1, read_at=READ_AT + 2 * HOUR)),
+        ]
+        again = started(Past(logged(*results)), partitions=(0, 1))
+        both = one_lane(payment("pay_0"), payment("pay_1"), read_at=READ_AT + WINDOW)
+        times = [time(NOW + WINDOW - 1, partition) for partition in (0, 1)]
+        assert verdicts(again, *times, both) == [DUPLICATE, DUPLICATE]
+        again = started(Past(logged(*results)), partitions=(0, 1))
+        times = [time(NOW + WINDOW + HOUR, partition) for partition in (0, 1)]
+        assert verdicts(again, *times, both) == [FIRST, DUPLICATE]
+
+
+class TestRemembered:
+    """What the lane's offsets say of its log."""
+
+    def test_a_batch_tells_how_many_ids_are_known_after_it(self) -> None:
+        step = started()
+        one, other = judge(
+            step,
+            one_lane(payment("pay_1"), payment("pay_1"), payment("pay_2")),
+            one_lane(payment("pay_3"), first_offset=3),
+        )
+        assert (one.remembered, other.remembered) == (Remembered(2, 0), Remembered(3, 0))
+
+    def test_and_since_when(self) -> None:
+        step = started()
+        judge(step, one_lane(payment("pay_1")), one_lane(payment("pay_2"), read_at=READ_AT + HOUR))
+        out, _ = step.on_batch([time(NOW + WINDOW + HOUR), Told(Signal.BEAT, 0, 9)])
+        beat = out[1]
+        assert isinstance(beat, Told)
+        assert beat.remembered == Remembered(1, (NOW + HOUR) // HOUR * HOUR)
+
+    def test_they_are_those_the_log_gives_back(self) -> None:
+        step = started()
+        values = [payment(f"pay_{n}", amount=1 + n % 3) for n in range(30)]
+        results = judge(step, one_lane(*values), one_lane(*values[::-1], read_at=READ_AT + HOUR))
+        ids, since_s = results[-1].remembered
+        again = started(Past(logged(*results), since_s, least=ids))
+        assert set(verdicts(again, one_lane(*values))) == {DUPLICATE}
+        with pytest.raises(StartRefusedError):
+            started(Past(logged(*results[:-1])[1:], since_s, least=ids))
+
+
 def test_signals_are_passed_on_in_order() -> None:
-    told = [Told(signal, 0, 5) for signal in Signal]
-    out, _ = started().on_batch([told[0], one_lane(payment()), *told[1:]])
-    assert [item for item in out if isinstance(item, Told)] == told
-    assert isinstance(out[1], Judged)
+    told = [Told(signal, 0, 5, lane=0) for signal in Signal]
+    restored = told.index(Told(Signal.RESTORE, 0, 5, lane=0)) + 1
+    items: list[LaneBatch | Told] = [*told[:restored], one_lane(payment()), *told[restored:]]
+    out, _ = unopened().on_batch(items)
+    assert [item.signal for item in out if isinstance(item, Told)] == list(Signal)
+    assert isinstance(out[restored], Judged)
 
 
 def test_the_number_of_remembered_ids_is_reported_by_lane() -> None:
     reports: list[tuple[int, int | None]] = []
-    build = Dedupe.builder(lambda *numbers: reports.append(numbers))
+    build = Dedupe.builder(lambda *numbers: reports.append(numbers), NoLog(), WINDOW * 1000, [0])
     one, other = build(None), build(None)
     judge(one, Told(Signal.OPEN, 0, 0))
-    judge(one, one_lane(payment("pay_1"), payment("pay_2"), payment("pay_2")))
-    judge(other, one_lane(payment("pay_3")))
-    judge(one, Forget("00000/000000000"))
+    judge(one, RESTORE, one_lane(payment("pay_1"), payment("pay_2"), payment("pay_2")))
+    judge(other, RESTORE, one_lane(payment("pay_3")))
+    judge(one, time(NOW + 2 * WINDOW))
     assert reports == [(0, None), (0, 2), (1, 1), (0, 0)]
 
 
-def test_how_far_the_restore_of_all_lanes_is() -> None:
-    """Counted by copies: that is what the work is proportional to."""
-    restores = Restores()
-    build = Dedupe.builder(lambda *_: None, begin=lambda: restores.begin(0))
-    one, other = build(None), build(None)
-    judge(one, memory_of(one_lane(payment("pay_1"), payment("pay_2"), payment("pay_2")), 1))
-    judge(other, memory_of(one_lane(payment("pay_3")), 1))
-    assert restores.so_far == (0, 4, True)
-    judge(one, RESTORED)
-    assert restores.so_far == (3, 4, True)
-    judge(other, RESTORED)
-    assert restores.so_far == (4, 4, False)
+def test_a_lane_that_is_never_called_takes_no_room() -> None:
+    """The engine also makes the lanes there were under another LANES."""
+    assert unopened()._index is None
 
 
-def test_a_lane_with_nothing_to_restore_begins_no_restore() -> None:
-    """A lane there was under another LANES is built by the engine too, but never called."""
-    restores = Restores()
-    step = Dedupe.builder(lambda *_: None, begin=lambda: restores.begin(0))(None)
-    assert not restores.so_far.under_way
-    judge(step, RESTORED)
-    assert not restores.so_far.under_way
+def test_an_empty_log_has_entries_of_the_right_kind() -> None:
+    assert NoLog().history(0).entries.dtype == ENTRY
+    assert np.array_equal(NoLog().history(1).entries, np.empty(0, ENTRY))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from step_samples import CONFLICT, DUPLICATE, FIRST, READ_AT, judged, rejected, request
 
-from dataflow.batches import Decided, Judged, Signal, Told
+from dataflow.batches import Decided, Judged, Remembered, Signal, Told
 from dataflow.core.decide import Charged, Repeated
 from dataflow.core.index import Verdict
 from dataflow.errors import GatewayFaultError
@@ -125,7 +125,7 @@ class TestCharging:
 
 
 def test_records_keep_their_lane_order_and_position(gateway: Gateway) -> None:
-    signal = Told(Signal.RESTORED, 3, 7)
+    signal = Told(Signal.RESTORE, 3, 7)
     batch = judged((request(), FIRST), (rejected(), FIRST), partition=3, first_offset=7)
     out = process(gateway, ("005", signal), ("002", batch), ("005", signal))
     assert [lane for lane, _ in out] == ["005", "002", "005"]
@@ -136,6 +136,7 @@ def test_records_keep_their_lane_order_and_position(gateway: Gateway) -> None:
     assert len(set(result.event_ids)) == 2
     assert (result.partition, result.next_offset) == (3, 9)
     assert result.times_ms.tolist() == [70, 80]
+    assert (result.entries, result.remembered) == (b"entries", Remembered(7, 5))
 
 
 def test_the_time_until_the_decision_is_told(

@@ -15,9 +15,9 @@ import pytest
 from step_samples import MAX_BYTES, READ_AT, rejected, request
 from structlog.testing import capture_logs
 
-from dataflow.batches import Decided, Outgoing, Signal, Told
+from dataflow.batches import Decided, Outgoing, Remembered, Signal, Told
 from dataflow.core.decide import Charged, Outcome, Repeated
-from dataflow.core.segments import origin
+from dataflow.core.origins import origin
 from dataflow.steps.publish import Audit, Branch, Failed, Processed
 from dataflow.tally import Tally
 from schemas.events import Records
@@ -55,6 +55,8 @@ def decided(*outcomes: Outcome, partition: int = 3, first_offset: int = 42) -> D
         sources=[records.source(offset) for offset in offsets],
         outcomes=list(outcomes),
         decided_at=READ_AT,
+        entries=b"entries",
+        remembered=Remembered(ids=7, since_s=5),
     )
 
 
@@ -256,6 +258,23 @@ class TestSignals:
     @pytest.mark.parametrize("signal", [signal for signal in Signal if signal is not Signal.BEAT])
     def test_the_others_open_no_transaction(self, signal: Signal) -> None:
         assert published(AUDIT, Told(signal, 3, 7)).positions == {}
+
+
+class TestLog:
+    """What the lane's log gets goes with the audit events, as they are of every record."""
+
+    def test_the_audit_branch_carries_it(self) -> None:
+        outgoing = published(AUDIT, decided(APPROVED))
+        assert (outgoing.entries, outgoing.remembered) == (b"entries", Remembered(7, 5))
+
+    @pytest.mark.parametrize("branch", [PROCESSED, FAILED])
+    def test_no_other_branch_does(self, branch: Branch) -> None:
+        outgoing = published(branch, decided(APPROVED, DECLINED))
+        assert (outgoing.entries, outgoing.remembered) == (b"", None)
+
+    def test_a_beat_carries_what_is_remembered_now(self) -> None:
+        told = Told(Signal.BEAT, 3, 7, lane=5, remembered=Remembered(9, 6))
+        assert published(AUDIT, told).remembered == Remembered(9, 6)
 
 
 class TestConflictsInTheLog:

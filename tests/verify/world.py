@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from required import REQUIRED
 
-from dataflow.core.segments import lane_of_key
+from dataflow.core.lanes import lane_of_key
 from dataflow.settings import Settings
 from dataflow.verify.check import Check, Report
 from dataflow.verify.findings import Kind

@@ -5,9 +5,9 @@
 
 import fcntl
 import os
+import time
 import uuid
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,13 +15,13 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from msgspec import Raw, structs
 
 from dataflow import status
-from dataflow.connectors import config, offsets, sink, source, start
+from dataflow.connectors import config, lane_log, offsets, sink, source, start
 from dataflow.connectors.names import lane_group
-from dataflow.core import segments, silence
-from dataflow.core.ledger import Ledger
+from dataflow.core import silence
+from dataflow.core.index import Index
 from dataflow.errors import CommitError, Fault, FencedError
 from dataflow.gateways import runner
-from dataflow.steps import decode, dedupe, publish, remember
+from dataflow.steps import decode, dedupe, publish
 from schemas import events
 from schemas.outcomes import EventType
 from schemas.requests import PaymentRequest
@@ -81,9 +81,9 @@ def _outcomes_outside_the_transaction() -> None:
     produce = sink.Lane._produce
     ordinary: dict[int, Producer] = {}
 
-    def at_once(self: Any, topic: str, key: bytes | None, value: bytes) -> None:
-        if topic.endswith("audit"):
-            produce(self, topic, key, value)
+    def at_once(self: Any, topic: str, key: bytes | None, value: bytes, **more: Any) -> None:
+        if topic.endswith(("audit", "lane-log")):
+            produce(self, topic, key, value, **more)
             return
         brokers = {"bootstrap.servers": os.environ["KAFKA_BROKERS"]}
         producer = ordinary.setdefault(self._lane, Producer(brokers))
@@ -91,6 +91,24 @@ def _outcomes_outside_the_transaction() -> None:
         producer.flush()
 
     _patch(sink.Lane, "_produce", at_once)
+
+
+@_breakage
+def _claims_outside_the_transaction() -> None:
+    """The lane's log is written by a producer of its own, before the transaction commits."""
+    produce = sink.Lane._produce
+    ordinary: dict[int, Producer] = {}
+
+    def apart(self: Any, topic: str, key: bytes | None, value: bytes, **more: Any) -> None:
+        if topic != self._log_topic:
+            produce(self, topic, key, value, **more)
+            return
+        brokers = {"bootstrap.servers": os.environ["KAFKA_BROKERS"]}
+        producer = ordinary.setdefault(self._lane, Producer(brokers))
+        producer.produce(topic, value, key, **more)
+        producer.flush()
+
+    _patch(sink.Lane, "_produce", apart)
 
 
 @_breakage
@@ -186,52 +204,42 @@ def _leftovers_ignored() -> None:
 
 @_breakage
 def _no_restore() -> None:
-    """What is remembered is not handed out after a restart."""
-    _patch(remember.Remember, "_restore", lambda *_: [])
+    """What is remembered is not read back after a restart."""
+    nothing = dedupe.NoLog()
+    _patch(lane_log.LaneLog, "history", lambda _, lane: nothing.history(lane))
+    _patch(lane_log.LaneLog, "check", lambda *_: None)
 
 
 @_breakage
 def _no_replay() -> None:
-    """Records that a lane has committed are published again when they are read again."""
-    judge = dedupe.Dedupe._judge
-
-    def as_if_new(self: Any, batch: Any) -> Any:
-        batch.committed = 0
-        return judge(self, batch)
-
-    _patch(dedupe.Dedupe, "_judge", as_if_new)
+    """Records that a lane has committed are not dropped when they are read again."""
+    _patch(decode.Decode, "_drop_committed", lambda *_: None)
 
 
 @_breakage
-def _no_recall() -> None:
-    """The index does not learn what is committed before the first decision is made."""
-    recall = source.RequestPartition._recall
+def _log_read_before_fencing() -> None:
+    """The lane's log is read while the previous run may still write to it."""
+    build, read = lane_log.LaneLog.__init__, lane_log.LaneLog._read
+    early: dict[int, Any] = {}
 
-    def only_keep(self: Any) -> Any:
-        recall(self)
-        return []
+    def too_early(self: Any, kafka: Any, lanes: int, found: Any, *rest: Any) -> None:
+        # With offsets of their own: those of this run are read when they should be.
+        theirs = offsets.LaneOffsets(kafka, lanes, found)
+        build(self, kafka, lanes, found, theirs, *rest[1:])
+        self._expected = set(range(lanes))
+        early[id(self)] = read(self)
+        time.sleep(1.5)
+        build(self, kafka, lanes, found, *rest)
 
-    _patch(source.RequestPartition, "_recall", only_keep)
-
-
-@_breakage
-def _recall_of_the_uncommitted() -> None:
-    """The index also learns what was read, but not committed: that is then taken for repeats."""
-    split = decode.Decode._split
-
-    def everything(self: Any, batch: Any) -> Any:
-        if batch.recall:
-            upto = int(batch.offsets[-1]) + 1
-            batch = replace(batch, committed=dict.fromkeys(range(self._lanes), upto))
-        return split(self, batch)
-
-    _patch(decode.Decode, "_split", everything)
+    _patch(lane_log.LaneLog, "__init__", too_early)
+    _patch(lane_log.LaneLog, "_read", lambda self: early[id(self)])
 
 
 @_breakage
-def _no_truncation() -> None:
-    """What a crashed run remembered of an epoch that was never committed is believed."""
-    _patch(segments.Segment, "truncate", lambda *_: None)
+def _lost_log_ignored() -> None:
+    """A log that has lost ids is taken for all there is."""
+    _patch(lane_log, "least_ids", lambda *_: 0)
+    _patch(lane_log.LaneLog, "_refuse_another_log", lambda _: None)
 
 
 @_breakage
@@ -243,27 +251,27 @@ def _no_check_of_the_snapshot() -> None:
 @_breakage
 def _another_service_unseen() -> None:
     """Nobody looks whether another service is a member of the group."""
-    _patch(start, "_members", lambda _kafka: [])
+    _patch(start, "_members", lambda *_: [])
 
 
 @_breakage
 def _offsets_of_others_for_our_own() -> None:
     """A position that another service has committed passes for one of the flow's."""
-    _patch(start, "lanes_in", lambda _metadata: 4)
+    _patch(start.Positions, "_refuse_overtaken", lambda *_: None)
 
 
 @_breakage
 def _plain_offset_too_early() -> None:
     """The plain group is told what is read, not what is durable."""
-    remembered = source.RequestPartition._remembered
+    fetched = source.RequestPartition._fetched
 
     def and_committed(self: Any, *args: Any) -> Any:
-        out = remembered(self, *args)
+        out = fetched(self, *args)
         position = TopicPartition(self._topic, self._partition, self._next_offset)
         self._consumer.commit(offsets=[position], asynchronous=False)
         return out
 
-    _patch(source.RequestPartition, "_remembered", and_committed)
+    _patch(source.RequestPartition, "_fetched", and_committed)
 
 
 @_breakage
@@ -301,18 +309,36 @@ def _with_one_print(identity: Callable[[PaymentRequest], bytes]) -> Callable[...
 @_breakage
 def _window_never_forgotten() -> None:
     """Nothing leaves the window."""
-    _patch(Ledger, "expire", lambda *_: [])
+    _patch(Index, "expire", lambda *_: None)
 
 
 @_breakage
 def _window_forgotten_too_early() -> None:
     """Half of the window is enough."""
-    build = Ledger.__init__
+    build = dedupe.Dedupe.__init__
 
-    def halved(self: Any, partition: int, window_ms: int, *rest: Any) -> None:
-        build(self, partition, window_ms // 2, *rest)
+    def halved(
+        self: Any, number: int, remembered: Any, log: Any, window_ms: int, *rest: Any
+    ) -> None:
+        build(self, number, remembered, log, window_ms // 2, *rest)
 
-    _patch(Ledger, "__init__", halved)
+    _patch(dedupe.Dedupe, "__init__", halved)
+
+
+@_breakage
+def _date_by_the_record() -> None:
+    """An id is as old as its record says it is."""
+    judge = dedupe.Dedupe._judge
+
+    def as_stamped(self: Any, batch: Any) -> Any:
+        batch.read_at = int(batch.times_ms.min()) / 1000
+        self._watermark_s, watermark_s = 0, self._watermark_s
+        try:
+            return judge(self, batch)
+        finally:
+            self._watermark_s = watermark_s
+
+    _patch(dedupe.Dedupe, "_judge", as_stamped)
 
 
 @_breakage

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 from dataflow.batches import Decided
-from dataflow.connectors import sink, source
+from dataflow.connectors import lane_log, sink, source
 from dataflow.lifecycle import Lifecycle
-from dataflow.steps import process, remember
+from dataflow.steps import process
 
 Counts = Callable[[tuple[Any, ...], Any], bool]
 """Whether a call is a pass, by its arguments and, after it, its result."""
@@ -38,12 +38,8 @@ def _all_of_the_worker(args: tuple[Any, ...], _result: Any) -> bool:
     return not args[0]._running[threading.get_ident()]
 
 
-def _something(_args: tuple[Any, ...], result: Any) -> bool:
-    return bool(result)
-
-
-def _records_too(_args: tuple[Any, ...], result: Any) -> bool:
-    return bool(result)
+def _records_again(_args: tuple[Any, ...], result: Any) -> bool:
+    return bool(result.committed)
 
 
 def _epoch_is_durable(args: tuple[Any, ...], _result: Any) -> bool:
@@ -76,12 +72,16 @@ POINTS: dict[str, Point] = {
     "all-committed": Point(sink.Commits, "wait_for", "after", _all_of_the_worker),
     # the snapshots stored, the plain group not told
     "durable": Point(source.RequestPartition, "_commit_plain", "before", _epoch_is_durable),
-    # while what is remembered is handed out
-    "open": Point(remember.Remember, "_restore", "after", _something),
+    # the lane's log is written, the outcomes perhaps not all
+    "logged": Point(sink.Lane, "_write_log", "after"),
     # the lanes are about to be asked how far they have committed
-    "asking": Point(source.RequestPartition, "_recall", "before"),
-    # when the records of the replay are on their way
-    "recall": Point(source.RequestPartition, "_recall", "after", _records_too),
+    "asking": Point(source.RequestPartition, "_restore", "before"),
+    # while the log is read back
+    "restoring": Point(lane_log.LaneLog, "_values_by_lane", "before"),
+    # a lane has its history, others perhaps not
+    "restored": Point(lane_log.LaneLog, "history", "after"),
+    # when records that lanes have committed are on their way again
+    "replay": Point(source.RequestPartition, "_fetched", "after", _records_again),
     # asked to stop, the last epoch not closed
     "draining": Point(Lifecycle, "announce", "after"),
 }

@@ -1,0 +1,351 @@
+"""The lanes' log at Kafka: read back at a start, and trimmed.
+
+1. It is read only once all lanes are fenced, and before any of them writes: then what a
+   `read_committed` reader sees up to the end is all there is, and stays so.
+2. A process reads all partitions once, for all of its lanes. It is no matter which partition a
+   lane used to write to, nor how many lanes there were: an entry goes to the lane of its id.
+3. What is committed with the lanes' offsets (`names.Metadata`) says what must be in the log. A log
+   that was recreated, or that has lost entries, is refused: to go on would charge payments again.
+4. The flow trims the log itself. Below the first record that is not older than the time since when
+   all lanes remember anything, no entry counts any more.
+"""
+
+import shlex
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import structlog
+from confluent_kafka import Consumer, IsolationLevel, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from dataflow.connectors import config
+from dataflow.connectors.bounds import EARLIEST, LATEST, offsets_at
+from dataflow.connectors.cluster import Cluster
+from dataflow.connectors.names import Metadata, lane_group
+from dataflow.connectors.offsets import LaneOffsets, Offset, committed_offsets
+from dataflow.connectors.patience import Ask, Deadline, patiently
+from dataflow.core.lane_log import ForeignRecordError, entries_in, lane_in
+from dataflow.core.lanes import lanes_of
+from dataflow.errors import ConsumeError, StartRefusedError
+from dataflow.restores import Restoring
+from dataflow.settings import KafkaSettings
+from dataflow.status import Status
+from dataflow.steps.decode import lane_name
+from dataflow.steps.dedupe import History
+
+_log = structlog.get_logger()
+_RECORDS_AT_ONCE = 1_000
+_POLL_S = 0.1
+_TIMEOUT_S = 30.0
+_AT_ONCE = 16
+_TRIMS = 16
+"""The log is trimmed so often in a window..."""
+_TRIM_LEAST_S = 60.0
+_TRIM_MOST_S = 3600.0
+"""... but not more often, and not more seldom, than this."""
+_APART_S = 60
+"""The clocks of two processes may be a minute apart: so much longer a record stays."""
+
+Committed = Mapping[int, Mapping[int, Offset]]
+"""By lane and input partition."""
+
+
+class LaneLog:
+    """The log, as the lanes of one process read it."""
+
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        lanes: int,
+        cluster: Cluster,
+        offsets: LaneOffsets,
+        status: Status,
+        ask: Ask = patiently,
+        sit_out: Callable[[str], None] = lambda _reason: None,
+    ) -> None:
+        self._ask = ask
+        self._sit_out = sit_out
+        self._kafka = kafka
+        self._topic = kafka.topic_lane_log
+        self._lanes = lanes
+        self._cluster = cluster
+        self._offsets = offsets
+        self._status = status
+        self._lock = threading.Lock()
+        self._expected: set[int] = set()
+        self._committed: Committed = {}
+        self._values: dict[int, list[bytes]] | None = None
+
+    def expect(self, lane: int) -> None:
+        """This lane is one of this process, and will ask."""
+        with self._lock:
+            self._expected.add(lane)
+
+    def history(self, lane: int) -> History:
+        """The history of one lane; only once, and only after every lane of the run is open.
+
+        Raises:
+            StartRefusedError: the log is not the one that was written, or not all of it.
+            ConsumeError: Kafka did not answer.
+        """
+        with self._lock:
+            if self._values is None:
+                self._values = self._read()
+            values = self._values.pop(lane)
+        return History(entries_in(b"".join(values)), since_s(self._committed, lane))
+
+    def check(self, lane: int, ids: int) -> None:
+        """Refuse a history that has so few ids that it cannot be whole."""
+        least = least_ids(self._committed, lane, self._lanes)
+        if ids < least:
+            raise StartRefusedError(
+                f"topic {self._topic}: it has {ids} ids of lane {lane}, which had at least {least}"
+                " when it committed last: records were deleted from it. " + self._remedy()
+            )
+
+    def _read(self) -> dict[int, list[bytes]]:
+        self._committed = self._offsets.all()
+        self._refuse_another_log()
+        ids = {lane: least_ids(self._committed, lane, self._lanes) for lane in self._committed}
+        expected = sum(ids.values())
+        with self._status.restoring(expected) as restoring:
+            values, found = self._values_by_lane(restoring, expected)
+        if any(ids.values()) and not found:
+            raise StartRefusedError(
+                f"topic {self._topic}: it has no ids, though the lanes remembered"
+                f" {sum(ids.values())} when they committed last. " + self._remedy()
+            )
+        return values
+
+    def _refuse_another_log(self) -> None:
+        theirs = {metadata.log_id for _, metadata in _all(self._committed)} - {None}
+        if self._cluster.log_id and theirs - {self._cluster.log_id}:
+            raise StartRefusedError(
+                f"topic {self._topic}: it was deleted and created again since the lanes committed"
+                f" last (its id was {', '.join(sorted(filter(None, theirs)))}, and is"
+                f" {self._cluster.log_id}): what they remembered is gone. " + self._remedy()
+            )
+
+    def _remedy(self) -> str:
+        lanes = " ".join(map(lane_name, sorted(self._committed)))
+        group = lane_group(self._kafka.group_id, 0).removesuffix(lane_name(0))
+        topic, brokers = map(shlex.quote, (self._kafka.topic_requested, self._kafka.brokers))
+        return (
+            "Restore the topic if you can. To go on without it, which forgets the paymentIds seen"
+            " so far, so that copies of them are charged again, take the lanes at their word no"
+            f" more:\n for lane in {lanes}; do kafka-consumer-groups.sh --group {group}$lane"
+            f" --topic {topic} --reset-offsets --to-current --execute --bootstrap-server"
+            f" {brokers}; done"
+        )
+
+    def _values_by_lane(
+        self, restoring: Restoring, expected: int
+    ) -> tuple[dict[int, list[bytes]], int]:
+        """The values for each lane of this process; and how many entries the whole log has."""
+        found = 0
+        values: dict[int, list[bytes]] = {lane: [] for lane in self._expected}
+        others: list[bytes] = []
+        for message in self._messages():
+            value = message.value() or b""
+            try:
+                lane, lanes = lane_in(message.headers())
+                count = len(entries_in(value))
+            except ForeignRecordError as error:
+                where = f"{self._topic}[{message.partition()}] at {message.offset()}"
+                raise StartRefusedError(
+                    f"{where}: {error}. Something else has written there, or a newer version of"
+                    " this flow: start that, or give KAFKA_TOPIC_LANE_LOG a topic of its own."
+                ) from error
+            found += count
+            if found > expected:
+                # Ids that were prolonged or forgotten; and all of them if nothing was known.
+                restoring.expect(found - expected)
+                expected = found
+            restoring.advance(count)
+            if lanes != self._lanes:
+                others.append(value)
+            elif lane in values:
+                values[lane].append(value)
+        if others:
+            for lane, more in self._by_hash(b"".join(others)).items():
+                values[lane].append(more)
+        return values, found
+
+    def _by_hash(self, value: bytes) -> dict[int, bytes]:
+        """Entries from when there was another number of lanes: each to the lane of its id now."""
+        entries = entries_in(value)
+        lane_of = lanes_of(np.ascontiguousarray(entries["key"]), self._lanes)
+        return {lane: entries[lane_of == lane].tobytes() for lane in self._expected}
+
+    def _messages(self) -> Iterator[Message]:
+        """Every record of the log, partition by partition in order."""
+        admin = AdminClient(config.client(self._kafka, "lane-log"))
+        partitions = range(self._cluster.log_partitions)
+        starts = self._ask(lambda: offsets_at(admin, self._topic, partitions, EARLIEST))
+        # Nobody writes: it is how far a `read_committed` reader gets, too.
+        ends = self._ask(lambda: offsets_at(admin, self._topic, partitions, LATEST))
+        ends = {each: end for each, end in ends.items() if starts[each] < end}
+        consumer = Consumer(config.log_consumer(self._kafka, len(ends)))
+        try:
+            consumer.assign([TopicPartition(self._topic, each, starts[each]) for each in ends])
+            yield from self._read_to(ends, consumer)
+        except KafkaException as error:
+            raise ConsumeError(f"{self._topic}: {error.args[0].str()}") from error
+        finally:
+            consumer.close()
+
+    def _read_to(self, ends: Mapping[int, int], consumer: Consumer) -> Iterator[Message]:
+        """All records below these ends. An outage is waited out."""
+        deadline = Deadline(self._kafka.transaction_timeout_ms / 1000)
+        left = _left(consumer, self._topic, ends)
+        while left:
+            yield from _good(consumer.consume(_RECORDS_AT_ONCE, _POLL_S))
+            before, left = left, _left(consumer, self._topic, ends)
+            is_away = self._status.kafka_reachable is False
+            if is_away:
+                self._sit_out(f"{self._topic}: {left} offsets are left to be read")
+            if left < before or is_away:
+                deadline.renew()
+            elif deadline.is_over():
+                raise ConsumeError(
+                    f"{self._topic}: Kafka is there, but nothing came for {deadline.seconds:g} s,"
+                    f" {left} offsets before the end"
+                )
+
+
+def _left(consumer: Consumer, topic: str, ends: Mapping[int, int]) -> int:
+    """How many offsets are left to be read."""
+    positions = consumer.position([TopicPartition(topic, each) for each in ends])
+    return sum(max(0, ends[at.partition] - max(0, at.offset)) for at in positions)
+
+
+def _good(messages: Iterable[Message]) -> Iterator[Message]:
+    for message in messages:
+        if (error := message.error()) is None:
+            yield message
+        else:
+            # The client goes on by itself, or the deadline ends it.
+            _log.warning("lane log", error=error.str())
+
+
+# ---- what is committed with the lanes' offsets ----
+
+
+def since_s(committed: Committed, lane: int) -> int:
+    """What this lane last saw before was forgotten; or, if it is new, what the others did.
+
+    The partitions' watermark is the same for all lanes, so any lane may go by any other's.
+    """
+    ours = committed.get(lane) or {}
+    marks = ours.values() if ours else _all(committed)
+    return max((metadata.since_s for _, metadata in marks), default=0)
+
+
+def trimmed_s(committed: Committed, lanes: int) -> int:
+    """Nothing that was seen since is trimmed: all of so many lanes have forgotten what is older."""
+    if not all(committed.get(lane) for lane in range(lanes)):
+        return 0
+    return min(since_s(committed, lane) for lane in range(lanes))
+
+
+def least_ids(committed: Committed, lane: int, lanes: int) -> int:
+    """So many ids of a lane, at least, the log must have.
+
+    An offset of a partition that has been quiet since may be older than what was trimmed. It has
+    no say; nor has one from when there was another number of lanes.
+    """
+    since = since_s(committed, lane)
+    counts = {metadata.lanes for _, metadata in _all(committed) if metadata.lanes}
+    if since < max((trimmed_s(committed, each) for each in counts), default=0):
+        return 0
+    return max(
+        (
+            metadata.ids
+            for _, metadata in committed.get(lane, {}).values()
+            if metadata.lanes == lanes and metadata.since_s == since
+        ),
+        default=0,
+    )
+
+
+def _all(committed: Committed) -> list[Offset]:
+    return [each for offsets in committed.values() for each in offsets.values()]
+
+
+class Trimmer(threading.Thread):
+    """Trims the lanes' log, once in a while; one process of a cluster does."""
+
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        lanes: int,
+        cluster: Cluster,
+        window_s: float,
+        wait: Callable[[float], None] = time.sleep,
+    ) -> None:
+        super().__init__(name="lane-log-trimmer", daemon=True)
+        self._kafka = kafka
+        self._topic = kafka.topic_lane_log
+        self._lanes = lanes
+        self._cluster = cluster
+        self._every_s = min(max(window_s / _TRIMS, _TRIM_LEAST_S), _TRIM_MOST_S)
+        self._wait = wait
+        self._admin = AdminClient(config.client(kafka, "lane-log-trimmer") | {"log_level": 0})
+
+    def run(self) -> None:
+        """Trim, until the process ends."""
+        while True:
+            self._wait(self._every_s)
+            try:
+                self.trim()
+            except Exception as error:  # noqa: BLE001  (it takes room, nothing else)
+                _log.warning("lane log cannot be trimmed", error=str(error))
+
+    def trim(self) -> None:
+        """Delete the records that no lane remembers anything of.
+
+        What counts is what the lanes have committed with their offsets, as a start goes by that.
+        """
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="trim") as pool:
+            committed = dict(enumerate(pool.map(self._committed, range(self._lanes))))
+        since = trimmed_s(committed, self._lanes) - _APART_S
+        if since <= 0:
+            return
+        # In this order: if no record is so new, that holds for all below an end of before.
+        ends = self._offsets(LATEST, IsolationLevel.READ_COMMITTED)
+        newer = self._offsets(OffsetSpec.for_timestamp(since * 1000))
+        starts = self._offsets(EARLIEST)
+        upto = {
+            partition: min(end, newer[partition]) if newer[partition] >= 0 else end
+            for partition, end in ends.items()
+        }
+        wanted = [
+            TopicPartition(self._topic, partition, offset)
+            for partition, offset in upto.items()
+            if offset > starts[partition]
+        ]
+        if wanted:
+            for trimmed in self._admin.delete_records(wanted).values():
+                trimmed.result(_TIMEOUT_S)
+            _log.info(
+                "lane log trimmed", partitions={each.partition: each.offset for each in wanted}
+            )
+
+    def _committed(self, lane: int) -> dict[int, Offset]:
+        group, partitions = lane_group(self._kafka.group_id, lane), self._cluster.partitions
+        found = committed_offsets(self._kafka, group, partitions, stable=False)
+        return {
+            each.partition: Offset(each.offset, Metadata.read(each.metadata))
+            for each in found
+            if each.offset >= 0
+        }
+
+    def _offsets(
+        self, spec: OffsetSpec, level: IsolationLevel = IsolationLevel.READ_UNCOMMITTED
+    ) -> dict[int, int]:
+        return offsets_at(
+            self._admin, self._topic, range(self._cluster.log_partitions), spec, level
+        )

@@ -1,0 +1,103 @@
+"""The records of a lane's log: which ids a lane has claimed, and when each was last seen.
+
+- An *entry* has a fixed size and stands alone: the id's key, the fingerprint and the origin of the
+  request that claimed it, and the date until which nothing shortens its life. Of several entries
+  for one id the one with the newest date counts. So neither the order of the records, nor their
+  partitions, nor the number of lanes matters to who reads them.
+- A record's value is nothing but entries. Its headers name the version of their layout, the lane,
+  and how many lanes there were.
+- A record has no key: a topic that was made compacted refuses it, instead of deleting entries.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dataflow.core.lanes import Keys, Words
+
+VERSION = 1
+ENTRY = np.dtype(
+    [("key", "<u8", (2,)), ("fingerprint", "<u8"), ("origin", "<u8"), ("date_s", "<u4")]
+)
+"""`date_s` is in seconds since 1970."""
+Entries = NDArray[Any]
+"""Of the type `ENTRY`."""
+Headers = list[tuple[str, str | bytes | None]]
+"""As the client takes them."""
+
+_LANE = "lane"
+_LANES = "lanes"
+_VERSION = "version"
+
+
+class ForeignRecordError(ValueError):
+    """A record is not one of a lane's log, or of a layout that is not known here."""
+
+
+def entries_of(keys: Keys, fingerprints: Words, origins: Words, date_s: int) -> Entries:
+    """Entries for ids that were all seen at one time."""
+    entries = np.empty(len(keys), ENTRY)
+    entries["key"] = keys
+    entries["fingerprint"] = fingerprints
+    entries["origin"] = origins
+    entries["date_s"] = date_s
+    return entries
+
+
+def pieces(entries: bytes, most_bytes: int) -> Iterator[bytes]:
+    """The values of the records that hold these entries, each of at most so many bytes."""
+    step = most_bytes // ENTRY.itemsize * ENTRY.itemsize
+    return (entries[start : start + step] for start in range(0, len(entries), step))
+
+
+def headers(lane: int, lanes: int) -> Headers:
+    """The headers of a lane's records, where there are so many lanes."""
+    return [(_VERSION, b"%d" % VERSION), (_LANE, b"%d" % lane), (_LANES, b"%d" % lanes)]
+
+
+def lane_in(headers: Any) -> tuple[int, int]:
+    """The lane that wrote a record, and how many lanes there were.
+
+    Raises:
+        ForeignRecordError: the headers are not those of a lane's record.
+    """
+    found = dict(headers or ())
+    try:
+        version, lane, lanes = (int(found[name] or b"") for name in (_VERSION, _LANE, _LANES))
+    except (KeyError, ValueError) as error:
+        raise ForeignRecordError("it has not the headers of a lane's record") from error
+    if version != VERSION:
+        raise ForeignRecordError(f"its layout is version {version}, this is version {VERSION}")
+    return lane, lanes
+
+
+def entries_in(value: bytes) -> Entries:
+    """The entries of one record, or of several joined ones.
+
+    Raises:
+        ForeignRecordError: it does not hold a whole number of entries.
+    """
+    if len(value) % ENTRY.itemsize:
+        raise ForeignRecordError(f"{len(value)} bytes are no whole number of entries")
+    return np.frombuffer(value, ENTRY)
+
+
+def newest(entries: Entries) -> Entries:
+    """One entry for each id: the newest. Few ids have several: only those are sorted as a whole."""
+    words = np.ascontiguousarray(entries["key"][:, 1])
+    order = np.argsort(words)
+    same = words[order[1:]] == words[order[:-1]]
+    if not same.any():
+        return entries
+    repeated = np.zeros(len(order), np.bool_)
+    repeated[order[1:][same]] = True
+    repeated[order[:-1][same]] = True
+    several = entries[repeated]
+    keys = np.ascontiguousarray(several["key"])
+    by_date = np.lexsort((several["date_s"], keys[:, 0], keys[:, 1]))
+    keys = keys[by_date]
+    is_last = np.ones(len(by_date), np.bool_)
+    is_last[:-1] = (keys[1:] != keys[:-1]).any(axis=1)
+    return np.concatenate([entries[~repeated], several[by_date[is_last]]])

@@ -1,0 +1,27 @@
+"""Which lane a paymentId belongs to: all that concerns one payment commits in one transaction."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.requests import IDENTITY_BYTES
+
+Keys = NDArray[np.uint64]
+"""128-bit hashes of paymentIds, shape (n, 2)."""
+Words = NDArray[np.uint64]
+"""Fingerprints or origins, shape (n,)."""
+
+
+def split_identities(identities: bytes) -> tuple[Keys, Words]:
+    """Keys and fingerprints of joined identities."""
+    words = np.frombuffer(identities, "<u8").reshape(-1, IDENTITY_BYTES // 8)
+    return np.ascontiguousarray(words[:, :2]), words[:, 2]
+
+
+def lanes_of(keys: Keys, lanes: int) -> NDArray[np.int64]:
+    """The lane of each key."""
+    return (keys[:, 0] % np.uint64(lanes)).astype(np.int64)
+
+
+def lane_of_key(key: bytes, lanes: int) -> int:
+    """The lane of one key; the same as `lanes_of` gives it."""
+    return int.from_bytes(key[:8], "little") % lanes

@@ -1,0 +1,68 @@
+"""How far the input is read, by our clock: what decides when an id may be forgotten.
+
+An id is dated by our clock when its request is read, and is forgotten once the *watermark* is more
+than the dedupe window beyond that date. The watermark of a partition is the latest instant of which
+it is certain that every record that was in the partition by then has been read: where the partition
+ended was looked up at that instant, and everything below that end is read since. The watermark of
+all is the least of theirs, since a copy may come on any partition.
+
+So a copy that reaches Kafka within the window after its first one was read is always recognised,
+however far behind a partition is; and the records' own timestamps have no say: neither one that is
+too new, nor a steady trickle of ancient ones, can make ids be forgotten early or be kept for ever.
+A partition that cannot be read on (its end is inside a transaction that stays open) holds
+everybody's watermark, as copies may wait in it.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+
+_STEPS = 64
+"""So often, at most, a watermark advances within a window: that is as fine as it need be."""
+_APART_MS = 60_000
+_APART_SHARE = 16
+"""The clocks of a cluster's machines may be a minute apart, or this share of a short window."""
+
+
+class ReadUpTo:
+    """The watermark of one input partition. One thread may look up ends, another one read."""
+
+    def __init__(self, window_ms: int) -> None:
+        self._step_ms = window_ms // _STEPS
+        self._apart_ms = min(_APART_MS, window_ms // _APART_SHARE)
+        self._ends: deque[tuple[int, int]] = deque()
+        self._looked_ms = 0
+        self.time_ms = 0
+        """In milliseconds since 1970; 0 as long as it is not known."""
+
+    def ends_at(self, end_offset: int, at_ms: int) -> None:
+        """Note where the partition ends; `at_ms` is from before that was asked for."""
+        if at_ms - self._looked_ms >= self._step_ms or not self._looked_ms:
+            self._looked_ms = at_ms
+            self._ends.append((end_offset, at_ms))
+
+    def is_waiting(self) -> bool:
+        """Whether to read on would advance it."""
+        return bool(self._ends)
+
+    def advance(self, position: int) -> bool:
+        """Take in that all below `position` is read; return whether it has advanced."""
+        before_ms = self.time_ms
+        while self._ends and self._ends[0][0] <= position:
+            _, at_ms = self._ends.popleft()
+            self.time_ms = max(self.time_ms, at_ms - self._apart_ms)
+        return self.time_ms > before_ms
+
+
+class Watermarks:
+    """The watermarks of all input partitions, as they were announced to a lane."""
+
+    def __init__(self, partitions: Iterable[int]) -> None:
+        self._times_ms = dict.fromkeys(partitions, 0)
+
+    def announce(self, partition: int, time_ms: int) -> None:
+        """Take in that a partition's watermark is at `time_ms`; it never goes back."""
+        self._times_ms[partition] = max(time_ms, self._times_ms.get(partition, 0))
+
+    def least_ms(self) -> int:
+        """The watermark of all; 0 as long as one of them is not known."""
+        return min(self._times_ms.values(), default=0)

@@ -1,0 +1,560 @@
+"""The lanes' log: what is remembered is in Kafka, not in files; and it is refused if it is lost."""
+
+import json
+import re
+import shlex
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import NewPartitions
+from invariants import check
+from kafkatest import Cluster
+from product import Flow, Topics, mixed_requests, read_all, request, run_until_decided, send
+
+from dataflow.connectors import lane_log
+from dataflow.connectors.cluster import inspect
+from dataflow.connectors.lane_log import Trimmer
+from dataflow.connectors.offsets import Offset
+from dataflow.core.lane_log import entries_in, lane_in
+from dataflow.core.origins import place
+from dataflow.settings import Settings
+
+GROUP_TOOL = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
+CONFIG_TOOL = "kafka.admin.ConfigCommand"
+COUNT = 600
+LANES = 4
+APPROVE_ALL = {"SIMULATED_DECLINE_RATE": "0"}
+NO_RECOVERY = {"BYTEWAX_RECOVERY_DIRECTORY": "", "BYTEWAX_SNAPSHOT_INTERVAL": "1"}
+
+
+@pytest.fixture
+def topics(kafka: Cluster) -> Topics:
+    return Topics.fresh(kafka)
+
+
+def settings(kafka: Cluster, topics: Topics) -> Settings:
+    environ = {
+        "KAFKA_BROKERS": kafka.bootstrap,
+        "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
+        "GATEWAY": "simulated",
+        "LANES": str(LANES),
+        **topics.environ(),
+    }
+    return Settings.from_env(environ)
+
+
+def crash(kafka: Cluster, topics: Topics, directory: Path, at: str, **environ: str) -> None:
+    one_by_one = "dataflow.connectors.sink:_COMMITS_AT_ONCE=1"
+    environ = {"CRASH_AT": at, "TUNE": one_by_one, **environ}
+    with Flow(kafka, topics, directory, environ=environ) as flow:
+        assert flow.wait_for_exit() == -9
+
+
+class Claim(NamedTuple):
+    """An entry of the log."""
+
+    key: tuple[int, int]
+    origin: tuple[int, int]
+    """Partition and offset."""
+    date_s: int
+
+
+def claims(kafka: Cluster, topics: Topics) -> list[Claim]:
+    """What is in the log now, in some order that is always the same."""
+    return sorted(
+        Claim((int(key[0]), int(key[1])), place(origin), date_s)
+        for message in read_all(kafka, topics.lane_log)
+        for key, _, origin, date_s in entries_in(message.value() or b"").tolist()
+    )
+
+
+def outcomes(kafka: Cluster, topics: Topics) -> dict[tuple[int, int], str]:
+    """The type of the audit event of each record, by its partition and offset."""
+    events = [json.loads(message.value() or b"") for message in read_all(kafka, topics.outputs[2])]
+    return {
+        (event["source"]["partition"], event["source"]["offset"]): event["eventType"]
+        for event in events
+    }
+
+
+# ---- what it holds ----
+
+
+def test_what_is_claimed_is_exactly_what_was_published(
+    kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    """Each valid id once, by the record whose outcome is public; also across crashes."""
+    for seed, point in enumerate(("logged:3", "flushed:3", "after-commit:2")):
+        send(kafka, topics, mixed_requests(COUNT, seed))
+        crash(kafka, topics, tmp_path, point)
+    run_until_decided(kafka, topics, tmp_path, 3 * COUNT)
+    claimed = claims(kafka, topics)
+    assert len({each.key for each in claimed}) == len(claimed)
+    charged = [at for at, kind in outcomes(kafka, topics).items() if kind == "payment.processed"]
+    declined = [
+        (event["source"]["partition"], event["source"]["offset"])
+        for event in (json.loads(m.value() or b"") for m in read_all(kafka, topics.outputs[1]))
+        if event["error"]["code"] not in {"malformed", "invalid", "tombstone"}
+    ]
+    assert sorted(each.origin for each in claimed) == sorted(charged + declined)
+    assert check(kafka, topics).problems == []
+
+
+def test_its_records_have_no_key_and_name_their_lane(
+    kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    send(kafka, topics, mixed_requests(COUNT, seed=1))
+    run_until_decided(kafka, topics, tmp_path, COUNT)
+    found = read_all(kafka, topics.lane_log)
+    assert {message.key() for message in found} == {None}
+    assert {lane_in(message.headers()) for message in found} == {(n, LANES) for n in range(LANES)}
+    for message in found:
+        lane, _ = lane_in(message.headers())
+        entries = entries_in(message.value() or b"")
+        assert message.partition() == lane % 3
+        assert {int(key[0]) % LANES for key in entries["key"]} == {lane}
+        assert message.timestamp()[1] == int(entries["date_s"].max()) * 1000
+
+
+def test_an_epoch_larger_than_a_record_may_be_is_written_in_pieces(
+    kafka: Cluster, tmp_path: Path
+) -> None:
+    topics = Topics("pieces-" + str(time.monotonic_ns()))
+    kafka.create_topics({topics.requested: 1})
+    small = {"max.message.bytes": "66000", "retention.ms": "-1"}
+    kafka.create_topics(dict.fromkeys(topics.written, 1), small)
+    count = 6_000
+    requests = [request(f"pay-{n}") for n in range(count)]
+    send(kafka, topics, iter(requests), partitions=1)
+    environ = {
+        **APPROVE_ALL,
+        "LANES": "1",
+        "KAFKA_MESSAGE_MAX_BYTES": "65536",
+        "BYTEWAX_SNAPSHOT_INTERVAL": "1",
+    }
+    run_until_decided(kafka, topics, tmp_path, count, environ)
+    records = read_all(kafka, topics.lane_log)
+    assert max(len(message.value() or b"") for message in records) > 60_000
+    shutil.rmtree(tmp_path / "recovery")
+    send(kafka, topics, iter(requests), partitions=1)
+    run_until_decided(kafka, topics, tmp_path, 2 * count, environ)
+    assert Counter(outcomes(kafka, topics).values()) == {
+        "payment.processed": count,
+        "payment.duplicate": count,
+    }
+
+
+# ---- the recovery directory is dispensable ----
+
+
+def deleted(recovery: Path, _old: Path) -> None:
+    shutil.rmtree(recovery)
+
+
+def emptied(recovery: Path, _old: Path) -> None:
+    for path in recovery.iterdir():
+        path.unlink()
+
+
+def swapped(recovery: Path, old: Path) -> None:
+    shutil.rmtree(recovery)
+    shutil.copytree(old, recovery)
+
+
+@pytest.mark.parametrize("lose", [deleted, emptied, swapped])
+@pytest.mark.parametrize("point", [None, "flushed:3", "after-commit:2", "all-committed:1"])
+def test_nothing_is_forgotten_with_the_recovery_directory(
+    lose: Callable[[Path, Path], None],
+    point: str | None,
+    kafka: Cluster,
+    topics: Topics,
+    tmp_path: Path,
+) -> None:
+    """Deleted, emptied or put back from an old copy, after a clean stop or a crash."""
+    send(kafka, topics, mixed_requests(COUNT, seed=1))
+    run_until_decided(kafka, topics, tmp_path, COUNT)
+    old = Path(shutil.copytree(tmp_path / "recovery", tmp_path / "old"))
+    send(kafka, topics, mixed_requests(COUNT, seed=2))
+    if point:
+        crash(kafka, topics, tmp_path, point)
+    else:
+        run_until_decided(kafka, topics, tmp_path, 2 * COUNT)
+    lose(tmp_path / "recovery", old)
+    # Every id once more, and on another partition than before.
+    send(kafka, topics, iter([b"", *mixed_requests(COUNT, seed=1)]))
+    send(kafka, topics, mixed_requests(COUNT, seed=2))
+    run_until_decided(kafka, topics, tmp_path, 4 * COUNT + 1)
+    findings = check(kafka, topics)
+    assert findings.problems == []
+    assert len(claims(kafka, topics)) == len({each.key for each in claims(kafka, topics)})
+
+
+def test_a_flow_that_never_has_a_recovery_directory(
+    kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    for n, point in enumerate(["after-commit:2", "flushed:2", "logged:2"]):
+        send(kafka, topics, mixed_requests(COUNT, seed=n))
+        crash(kafka, topics, tmp_path, point, **NO_RECOVERY)
+    send(kafka, topics, mixed_requests(COUNT, seed=0))
+    run_until_decided(kafka, topics, tmp_path, 4 * COUNT, NO_RECOVERY)
+    assert check(kafka, topics).problems == []
+
+
+# ---- other lanes, other partitions, another run ----
+
+
+@pytest.mark.parametrize("point", ["all-committed:1", "logged:1"])
+def test_lanes_and_partitions_of_the_log_may_change(
+    point: str, kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    """Several times, up and down; and then a crash, without the recovery directory."""
+    count = 0
+    for lanes, partitions in [(4, 3), (16, 5), (2, 5), (7, 8)]:
+        if partitions > 3:
+            wanted = [NewPartitions(topics.lane_log, partitions)]
+            admin = kafka.admin()
+            for grown in admin.create_partitions(wanted).values():
+                # It may have as many already.
+                assert grown.exception(30) is None or "has 5" in str(grown.exception())
+        count += send(kafka, topics, mixed_requests(COUNT, seed=1))
+        count += send(kafka, topics, mixed_requests(COUNT, seed=lanes))
+        run_until_decided(kafka, topics, tmp_path, count, {"LANES": str(lanes)})
+        shutil.rmtree(tmp_path / "recovery")
+    count += send(kafka, topics, mixed_requests(COUNT, seed=99))
+    crash(kafka, topics, tmp_path, point, LANES="7")
+    count += send(kafka, topics, mixed_requests(COUNT, seed=16))
+    run_until_decided(kafka, topics, tmp_path, count, {"LANES": "7"})
+    assert check(kafka, topics).problems == []
+
+
+def test_lanes_that_are_no_longer_used_are_not_built(
+    kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    send(kafka, topics, mixed_requests(COUNT, seed=1))
+    run_until_decided(kafka, topics, tmp_path, COUNT, {"LANES": "64"})
+    with Flow(kafka, topics, tmp_path, environ={"LANES": "2"}) as flow:
+        flow.wait_until_ready()
+        assert flow.health()["lanes"] == {"expected": 2, "open": [0, 1]}
+        tasks = Path(f"/proc/{flow.process.pid}/task")
+        threads = [(task / "comm").read_text().strip() for task in tasks.iterdir()]
+        assert flow.terminate() == 0
+    # Each client has a thread of its own, and a producer's name is not free to choose: count all.
+    assert len(threads) < 64, threads
+
+
+def test_the_log_is_read_after_the_run_before_is_fenced(
+    kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    """Two runs with directories of their own: the older commits until the newer fences it."""
+    producer = Producer({"bootstrap.servers": kafka.bootstrap})
+    sent = 0
+
+    def feed(flow: Flow, seconds: float) -> None:
+        nonlocal sent
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and flow.process.poll() is None:
+            for _ in range(20):
+                producer.produce(topics.requested, request(f"pay-{sent}"), partition=sent % 3)
+                sent += 1
+            producer.flush(10)
+            time.sleep(0.05)
+
+    older_directory, newer_directory = tmp_path / "older", tmp_path / "newer"
+    older_directory.mkdir()
+    newer_directory.mkdir()
+    with Flow(kafka, topics, older_directory, environ=APPROVE_ALL) as older:
+        older.wait_until_ready()
+        feed(older, 1.0)
+        with Flow(kafka, topics, newer_directory, environ=APPROVE_ALL) as newer:
+            feed(older, 90.0)
+            assert older.wait_for_exit() == 1
+            newer.wait_until_ready()
+            again = [request(f"pay-{n}") for n in range(sent)]
+            send(kafka, topics, iter(again))
+            newer.wait_until_decided(2 * sent)
+            assert newer.terminate() == 0
+    assert Counter(outcomes(kafka, topics).values()) == {
+        "payment.processed": sent,
+        "payment.duplicate": sent,
+    }
+    assert check(kafka, topics).problems == []
+
+
+# ---- a log that is not right ----
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"retention.ms": "604800000"}, "retention.ms=604800000"),
+        ({"cleanup.policy": "compact"}, "cleanup.policy=compact"),
+        ({"cleanup.policy": "compact,delete"}, "cleanup.policy=compact,delete"),
+        ({"retention.bytes": "1000000000"}, "retention.bytes=1000000000"),
+    ],
+    ids=str,
+)
+def test_a_topic_that_would_forget_is_refused_with_the_command_that_mends_it(
+    wrong: dict[str, str], said: str, kafka: Cluster, tmp_path: Path
+) -> None:
+    topics = Topics("wrong-" + str(time.monotonic_ns()))
+    kafka.create_topics({topics.requested: 3, **dict.fromkeys(topics.outputs, 3)})
+    kafka.create_topics({topics.lane_log: 3}, {"retention.ms": "-1", **wrong})
+    with Flow(kafka, topics, tmp_path) as flow:
+        refusal = flow.refusal()
+    assert f"topic {topics.lane_log}: with {said} Kafka would delete the paymentIds" in refusal
+
+    script, *args = shlex.split(refusal.splitlines()[-1])
+    assert script == "kafka-configs.sh"
+    at = args.index("--bootstrap-server")
+    kafka.tool(CONFIG_TOOL, *args[:at], *args[at + 2 :])
+    send(kafka, topics, mixed_requests(COUNT, seed=1))
+    run_until_decided(kafka, topics, tmp_path, COUNT)
+
+
+def recreated(kafka: Cluster, topics: Topics) -> str:
+    admin = kafka.admin()
+    admin.delete_topics([topics.lane_log])[topics.lane_log].result(30)
+    while topics.lane_log in admin.list_topics(timeout=10).topics:
+        time.sleep(0.05)
+    kafka.create_topics({topics.lane_log: 3}, {"retention.ms": "-1"})
+    return "it was deleted and created again since the lanes committed last"
+
+
+def emptied_log(kafka: Cluster, topics: Topics) -> str:
+    _delete_records(kafka, topics, {0: -1, 1: -1, 2: -1})
+    return "it has no ids, though the lanes remembered"
+
+
+def shortened(kafka: Cluster, topics: Topics) -> str:
+    _delete_records(kafka, topics, {1: 2})
+    return "it has 0 ids of lane 1, which had at least"
+
+
+def _delete_records(kafka: Cluster, topics: Topics, upto: dict[int, int]) -> None:
+    wanted = [TopicPartition(topics.lane_log, partition, at) for partition, at in upto.items()]
+    admin = kafka.admin()
+    for done in admin.delete_records(wanted).values():
+        done.result(30)
+
+
+@pytest.mark.parametrize("recovery", [True, False], ids=["with a store", "without one"])
+@pytest.mark.parametrize("lose", [recreated, emptied_log, shortened])
+def test_a_log_that_was_lost_is_refused_and_what_to_do_without_it(
+    lose: Callable[[Cluster, Topics], str],
+    recovery: bool,  # noqa: FBT001  (a parameter of the test)
+    kafka: Cluster,
+    topics: Topics,
+    tmp_path: Path,
+) -> None:
+    environ = {} if recovery else NO_RECOVERY
+    count = send(kafka, topics, mixed_requests(COUNT, seed=1))
+    run_until_decided(kafka, topics, tmp_path, count, environ)
+    said = lose(kafka, topics)
+    with Flow(kafka, topics, tmp_path, environ=environ) as flow:
+        refusal = flow.refusal()
+    assert f"topic {topics.lane_log}: {said}" in refusal
+
+    for args in loop_in(refusal, kafka):
+        kafka.tool(GROUP_TOOL, *args)
+    count += send(kafka, topics, mixed_requests(COUNT, seed=2))
+    run_until_decided(kafka, topics, tmp_path, count, environ)
+    assert check(kafka, topics).problems == []
+
+
+def loop_in(refusal: str, kafka: Cluster) -> Iterator[list[str]]:
+    """The arguments of the group tool in the shell loop that the refusal ends with."""
+    loop = re.fullmatch(r" for lane in ([\d ]+); do (.*); done", refusal.splitlines()[-1])
+    assert loop, refusal
+    for lane in loop[1].split():
+        script, *args = shlex.split(loop[2].replace("$lane", lane))
+        assert script == "kafka-consumer-groups.sh"
+        at = args.index("--bootstrap-server")
+        assert args[at + 1] == kafka.bootstrap
+        yield [*args[:at], *args[at + 2 :]]
+
+
+def test_a_record_of_something_else_is_refused(
+    kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    with Flow(kafka, topics, tmp_path) as flow:
+        flow.wait_until_ready()
+        assert flow.terminate() == 0
+    producer = Producer({"bootstrap.servers": kafka.bootstrap})
+    producer.produce(topics.lane_log, b"not ours", partition=1)
+    producer.flush(10)
+    with Flow(kafka, topics, tmp_path) as flow:
+        refusal = flow.refusal()
+    assert f"{topics.lane_log}[1] at 0: it has not the headers of a lane's record" in refusal
+
+
+# ---- dates and the window ----
+
+
+def remembered(flow: Flow) -> int:
+    [line] = [x for x in flow.metrics().splitlines() if x.startswith("payments_remembered_ids ")]
+    return int(float(line.split()[1]))
+
+
+QUICK = "dataflow.connectors.cluster:_WATCH_EVERY_S=0.2"
+
+
+@pytest.mark.parametrize("stamp", ["in seconds", "ten days old", "in the future"])
+def test_a_first_start_on_strange_timestamps_forgets_nothing(
+    stamp: str, kafka: Cluster, tmp_path: Path
+) -> None:
+    topics = Topics.fresh(kafka, partitions=1)
+    at_ms = {
+        "in seconds": int(time.time()),
+        "ten days old": int((time.time() - 10 * 86_400) * 1000),
+        # Kafka takes no more than an hour.
+        "in the future": int((time.time() + 3_000) * 1000),
+    }[stamp]
+    environ = {**APPROVE_ALL, "DEDUPE_WINDOW": "7d", "TUNE": QUICK}
+    producer = Producer({"bootstrap.servers": kafka.bootstrap})
+    with Flow(kafka, topics, tmp_path, environ=environ) as flow:
+        for count in (1, 2):
+            producer.produce(topics.requested, request("pay"), timestamp=at_ms + count)
+            producer.flush(10)
+            flow.wait_until_decided(count)
+            # Until the partition's end was looked up again, which may make ids be forgotten.
+            time.sleep(1.5)
+        assert remembered(flow) == 1
+        assert flow.terminate() == 0
+    assert sorted(outcomes(kafka, topics).values()) == ["payment.duplicate", "payment.processed"]
+
+
+def test_a_trickle_of_ancient_timestamps_does_not_stop_expiry(
+    kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    producer = Producer({"bootstrap.servers": kafka.bootstrap})
+    environ = {**APPROVE_ALL, "DEDUPE_WINDOW": "2s", "TUNE": QUICK}
+    with Flow(kafka, topics, tmp_path, environ=environ) as flow:
+        flow.wait_until_ready()
+        send(kafka, topics, iter(request(f"pay-{n}") for n in range(90)))
+        ancient = 0
+
+        def trickle() -> bool:
+            nonlocal ancient
+            for _ in range(3):
+                producer.produce(topics.requested, b"", partition=0, timestamp=1)
+                ancient += 1
+            producer.flush(10)
+            return remembered(flow) == 0 and ancient > 90
+
+        flow.wait(trickle, 30, "done forgetting")
+        count = 90 + ancient
+        flow.wait_until_decided(count)
+        assert flow.terminate() == 0
+    assert check(kafka, topics).problems == []
+
+
+def test_after_a_crash_the_ids_of_every_partition_leave_the_window(
+    kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    """A resend long after it is a new payment, whichever partition it was on."""
+    requests = [request(f"pay-{n}") for n in range(90)]
+    environ = {**APPROVE_ALL, "DEDUPE_WINDOW": "2s", "TUNE": QUICK}
+    send(kafka, topics, iter(requests))
+    with Flow(kafka, topics, tmp_path, environ={**environ, "CRASH_AT": "all-committed:1"}) as flow:
+        assert flow.wait_for_exit() == -9
+    with Flow(kafka, topics, tmp_path, environ=environ) as flow:
+        flow.wait_until_decided(90)
+        flow.wait(lambda: remembered(flow) == 0, 30, "done forgetting")
+        send(kafka, topics, iter(requests))
+        flow.wait_until_decided(180)
+        assert flow.terminate() == 0
+    assert Counter(outcomes(kafka, topics).values()) == {"payment.processed": 180}
+
+
+def test_what_was_forgotten_stays_forgotten_after_a_restart(
+    kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    """Though it may still be in the log, and waits there for the next trim."""
+    environ = {**APPROVE_ALL, "DEDUPE_WINDOW": "2s", "TUNE": QUICK}
+    requests = [request(f"pay-{n}") for n in range(90)]
+    with Flow(kafka, topics, tmp_path, environ=environ) as flow:
+        flow.wait_until_ready()
+        send(kafka, topics, iter(requests))
+        flow.wait_until_decided(90)
+        flow.wait(lambda: remembered(flow) == 0, 30, "done forgetting")
+        # What the lanes have forgotten is committed with their offsets.
+        send(kafka, topics, iter(request(f"later-{n}") for n in range(90)))
+        flow.wait_until_decided(180)
+        flow.kill()
+    assert len(claims(kafka, topics)) == 180
+    send(kafka, topics, iter(requests))
+    run_until_decided(kafka, topics, tmp_path, 270, environ)
+    assert Counter(outcomes(kafka, topics).values()) == {"payment.processed": 270}
+
+
+# ---- trimming ----
+
+
+def test_the_flow_trims_the_log_below_what_is_remembered(
+    kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    """Then as little is read at a start, and nothing that is remembered is missing."""
+    often = f"{QUICK},dataflow.connectors.lane_log:_TRIM_LEAST_S=0.2"
+    environ = {
+        "DEDUPE_WINDOW": "2s",
+        "TUNE": f"{often},dataflow.connectors.lane_log:_APART_S=0",
+    }
+    with Flow(kafka, topics, tmp_path, environ=environ) as flow:
+        flow.wait_until_ready()
+        count = send(kafka, topics, iter(request(f"old-{n}") for n in range(90)))
+        flow.wait_until_decided(count)
+        old = {each.key for each in claims(kafka, topics)}
+        assert len(old) == 90
+
+        def has_trimmed() -> bool:
+            nonlocal count
+            # Every lane has to commit that it has forgotten them.
+            count += send(kafka, topics, iter(request(f"new-{count}-{n}") for n in range(30)))
+            flow.wait_until_decided(count)
+            time.sleep(0.1)
+            return "lane log trimmed" in flow.log and not old & {
+                each.key for each in claims(kafka, topics)
+            }
+
+        flow.wait(has_trimmed, 60, "done trimming")
+        flow.kill()
+    # What it must have is what its offsets say: nothing is missing.
+    run_until_decided(kafka, topics, tmp_path, count, {"DEDUPE_WINDOW": "2s"})
+    assert check(kafka, topics).problems == []
+
+
+def test_nothing_is_trimmed_that_a_lane_still_remembers(
+    kafka: Cluster, topics: Topics, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(kafka, topics, mixed_requests(COUNT, seed=1))
+    run_until_decided(kafka, topics, tmp_path, COUNT)
+    before = claims(kafka, topics)
+    found = settings(kafka, topics)
+    trimmer = Trimmer(found.kafka, LANES, inspect(found.kafka), window_s=2)
+    trimmer.trim()
+    assert claims(kafka, topics) == before
+    # As if all lanes but one had forgotten everything.
+    committed = Trimmer._committed
+
+    def forgotten(self: Trimmer, lane: int) -> dict[int, Offset]:
+        offsets = committed(self, lane)
+        if lane == 2:
+            return offsets
+        later = int(time.time()) + 10 * 86_400
+        return {
+            partition: each._replace(metadata=each.metadata._replace(since_s=later))
+            for partition, each in offsets.items()
+        }
+
+    monkeypatch.setattr(Trimmer, "_committed", forgotten)
+    trimmer.trim()
+    assert claims(kafka, topics) == before
+    monkeypatch.setattr(lane_log, "trimmed_s", lambda *_: int(time.time()) + 3_600)
+    trimmer.trim()
+    assert claims(kafka, topics) == []

@@ -1,0 +1,70 @@
+"""The lanes' log is read while Kafka is away, or does not answer; on a clock of its own."""
+
+from types import SimpleNamespace
+
+import pytest
+from confluent_kafka import TopicPartition
+from required import REQUIRED
+
+from dataflow.connectors import patience
+from dataflow.connectors.cluster import Cluster
+from dataflow.connectors.lane_log import LaneLog
+from dataflow.connectors.offsets import LaneOffsets
+from dataflow.errors import ConsumeError
+from dataflow.settings import Settings
+from dataflow.status import Status
+
+END_OFFSET = 3
+TIMEOUT_S = 60.0
+"""KAFKA_TRANSACTION_TIMEOUT, by default: so long nothing may come while Kafka is there."""
+
+
+class Consumer:
+    """Gets past the end after a while; a second passes with each call."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, after_s: float) -> None:
+        self.now_s = 1_000.0
+        self._at_s = self.now_s + after_s
+        monkeypatch.setattr(patience, "time", SimpleNamespace(monotonic=lambda: self.now_s))
+
+    def consume(self, *_: object) -> list[object]:
+        self.now_s += 1
+        return []
+
+    def position(self, wanted: list[TopicPartition]) -> list[TopicPartition]:
+        offset = END_OFFSET if self.now_s >= self._at_s else 0
+        return [TopicPartition(wanted[0].topic, wanted[0].partition, offset)]
+
+
+@pytest.fixture
+def status() -> Status:
+    return Status(version="1", liveness_timeout_s=30)
+
+
+def read(consumer: Consumer, status: Status) -> list[str]:
+    """Read all of it; return why it was waited for."""
+    reasons: list[str] = []
+    kafka = Settings.from_env(REQUIRED).kafka
+    found = Cluster("", [0])
+    offsets = LaneOffsets(kafka, 1, found)
+    log = LaneLog(kafka, 1, found, offsets, status, sit_out=reasons.append)
+    assert list(log._read_to({0: END_OFFSET}, consumer)) == []  # type: ignore[arg-type]
+    return reasons
+
+
+def test_an_outage_is_waited_out_and_may_be_ended_by_a_signal(
+    status: Status, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    consumer = Consumer(monkeypatch, after_s=10 * TIMEOUT_S)
+    status.broker_down("all brokers are down")
+    assert "payments.lane-log: 3 offsets are left to be read" in read(consumer, status)
+
+
+def test_what_does_not_come_though_kafka_is_there_is_a_fault(
+    status: Status, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    consumer = Consumer(monkeypatch, after_s=10 * TIMEOUT_S)
+    status.broker_up()
+    with pytest.raises(ConsumeError, match="nothing came for 60 s, 3 offsets before the end"):
+        read(consumer, status)
+    assert consumer.now_s - 1_000 < 1.1 * TIMEOUT_S

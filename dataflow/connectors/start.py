@@ -123,10 +123,12 @@ class Positions:
     def _find(self, partition: int, state: SourceState | None) -> Start:
         if state is None and self._members:
             raise StartRefusedError(self._in_use())
+        # In this order: a run that is not fenced yet may still commit what was sent meanwhile.
+        kept = list(self._kept(partition, state))
         looked_at_ms, ends = self._ends
         low, high = self._low[partition], ends[partition]
         problems = []
-        for position in self._kept(partition, state):
+        for position in kept:
             problem = self._problem(position, low, high)
             if problem is None:
                 self._refuse_overtaken(partition, position)
@@ -165,8 +167,8 @@ class Positions:
             return f"{position.what} is of a topic of this name that was deleted since"
         if position.offset > high:
             return (
-                f"{position.what} stands at {position.offset}, beyond the end at {high}: was the"
-                " topic recreated?"
+                f"{position.what} stands at {position.offset}, beyond the end at {high} (was the"
+                " topic recreated?)"
             )
         if position.offset < low:
             return (

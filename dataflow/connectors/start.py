@@ -1,8 +1,10 @@
 """Where an input partition starts, or why it must not: as payments would be lost or repeated.
 
 Two positions are kept: the snapshot's, in the recovery store, and that of the plain group, at
-Kafka. The first of them that can be believed counts. Both may be missing or old: whatever a lane
-has committed beyond the position it drops when it is read again, as its log has it.
+Kafka. The later of those that can be believed counts, since the lanes have committed all below
+either. Both may be missing or old: whatever a lane has committed beyond the position it drops when
+it is read again, as its log has it. But only a lane that still has the ids it had then can: so an
+old copy of the store must not take the start back to before `LANES` was changed.
 
 1. A position is believed if it is of this topic (and not of one that had its name before), and the
    records after it are there.
@@ -127,20 +129,24 @@ class Positions:
         kept = list(self._kept(partition, state))
         looked_at_ms, ends = self._ends
         low, high = self._low[partition], ends[partition]
-        problems = []
+        problems, believed = [], []
         for position in kept:
             problem = self._problem(position, low, high)
             if problem is None:
-                self._refuse_overtaken(partition, position)
-                return Start(
-                    offset=position.offset,
-                    began_at=position.began_at,
-                    end_offset=high,
-                    looked_at_ms=looked_at_ms,
-                    lanes=position.metadata.lanes,
-                    settled=position.settled,
-                )
-            problems.append(problem)
+                believed.append(position)
+            else:
+                problems.append(problem)
+        if believed:
+            self._refuse_overtaken(partition, believed[0])
+            latest = max(believed, key=lambda each: each.offset)
+            return Start(
+                offset=latest.offset,
+                began_at=believed[0].began_at,
+                end_offset=high,
+                looked_at_ms=looked_at_ms,
+                lanes=latest.metadata.lanes,
+                settled=believed[0].settled,
+            )
         if not problems and (self._has_run_before or not self._has_published):
             offset = low
         else:

@@ -104,7 +104,9 @@ class Index:
 
     def load(self, entries: Entries, since_s: int = 0) -> None:
         """Fill the index, which must be empty, with entries that are not older than `since_s`."""
-        self.since_s = since_s // self._span_s * self._span_s
+        # Not the start of its bucket, which spans more than before if the window was made longer:
+        # what was forgotten may be trimmed from the log, so that it must never count again.
+        self.since_s = since_s
         entries = newest(entries)
         if len(entries) and entries["date_s"].min() < self.since_s:
             entries = entries[entries["date_s"] >= self.since_s]
@@ -122,7 +124,7 @@ class Index:
     def expire(self, before_s: int) -> None:
         """Forget every id that was not seen since `before_s`, except for a part of a bucket."""
         self.since_s = max(self.since_s, before_s // self._span_s * self._span_s)
-        for bucket in [each for each in self._numbers if each * self._span_s < self.since_s]:
+        for bucket in [each for each in self._numbers if (each + 1) * self._span_s <= self.since_s]:
             number = self._numbers.pop(bucket)
             self._alive[number] = False
             self._dead += int(self._members[number])

@@ -188,9 +188,24 @@ class TestLoad:
     def test_what_was_forgotten_stays_forgotten(self, index: Index) -> None:
         other = PAY_1._replace(key=(2, 2))
         old, new = entries(NOW - 1, PAY_1), entries(NOW, other)
-        index.load(np.concatenate([old, new]), since_s=NOW + 3)
+        index.load(np.concatenate([old, new]), since_s=NOW)
         assert index.since_s == NOW
         assert observe(index, NOW, PAY_1, other) == [(FIRST, 100), (DUPLICATE, 100)]
+
+    def test_what_was_forgotten_stays_forgotten_when_buckets_are_longer_than_before(
+        self, index: Index
+    ) -> None:
+        """Of a bucket that is forgotten in part, what is left lives as long as it must."""
+        other = PAY_1._replace(key=(2, 2))
+        since_s = NOW + SPAN // 2
+        old, new = entries(since_s - 1, PAY_1), entries(since_s, other)
+        index.load(np.concatenate([old, new]), since_s)
+        assert (len(index), index.since_s) == (1, since_s)
+        index.expire(NOW + SPAN - 1)
+        assert (len(index), index.since_s) == (1, since_s)
+        assert observe(index, NOW, PAY_1, other) == [(FIRST, 100), (DUPLICATE, 100)]
+        index.expire(NOW + SPAN)
+        assert (len(index), index.since_s) == (0, NOW + SPAN)
 
     def test_many_ids_of_many_buckets(self, index: Index) -> None:
         rows = [Row((n, n % 7), 1, n) for n in range(5_000)]

@@ -18,6 +18,9 @@ from collections.abc import Iterable
 
 _STEPS = 64
 """So often, at most, a watermark advances within a window: that is as fine as it need be."""
+_MOST_ENDS = 2 * _STEPS
+"""So many ends are kept: more would only be of a partition that is far behind, or that another
+process reads."""
 _APART_MS = 60_000
 _APART_SHARE = 16
 """The clocks of a cluster's machines may be a minute apart, or this share of a short window."""
@@ -36,7 +39,8 @@ class ReadUpTo:
 
     def ends_at(self, end_offset: int, at_ms: int) -> None:
         """Note where the partition ends; `at_ms` is from before that was asked for."""
-        if at_ms - self._looked_ms >= self._step_ms or not self._looked_ms:
+        is_due = at_ms - self._looked_ms >= self._step_ms or not self._looked_ms
+        if is_due and len(self._ends) < _MOST_ENDS:
             self._looked_ms = at_ms
             self._ends.append((end_offset, at_ms))
 

@@ -36,6 +36,15 @@ class TestReadUpTo:
         assert long.advance(0)
         assert long.time_ms == NOW - 60_000
 
+    def test_a_partition_that_others_read_does_not_fill_the_memory(self) -> None:
+        partition = read_up_to(*((n, NOW + 1_000 * n) for n in range(10_000)))
+        assert len(partition._ends) <= 2 * 64
+        assert partition.advance(127)
+        assert partition.time_ms == NOW + 127_000 - APART_MS
+        partition.ends_at(10_000, NOW + 10_000_000)
+        assert partition.advance(10_000)
+        assert partition.time_ms == NOW + 10_000_000 - APART_MS
+
     def test_an_empty_partition_follows_the_clock(self) -> None:
         partition = read_up_to()
         for n in range(3):

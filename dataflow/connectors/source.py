@@ -299,7 +299,9 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
         if self._epoch_records >= EPOCH_MOST:
             return self._rest()
         items: list[Item] = []
-        if self._clock() - self._beat_at > _BEAT_EVERY_S:
+        # Not while records are read again: some lanes have committed more than the position then.
+        is_caught_up = self._next_offset >= self._committed.highest
+        if is_caught_up and self._clock() - self._beat_at > _BEAT_EVERY_S:
             self._beat_at = self._clock()
             self._plain_offset = None
             items.append(self._tell(Signal.BEAT))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dataflow.connectors.lane_log import Committed, least_ids, since_s, trimmed_s
+from dataflow.connectors.lane_log import Committed, least_before, least_ids, since_s, trimmed_s
 from dataflow.connectors.names import Metadata
 from dataflow.connectors.offsets import Offset
 
@@ -77,3 +77,14 @@ def test_a_new_lane_goes_by_what_the_others_have_forgotten() -> None:
     found = committed([(2, 5, 900)], [(2, 6, 800)])
     assert since_s(found, 7) == 900
     assert since_s({}, 0) == 0
+
+
+def test_with_other_lanes_the_log_must_have_what_all_of_them_remembered() -> None:
+    found = committed([(4, 50, 100)], [(4, 60, 100)], [(4, 70, 100)], [(4, 80, 100)])
+    assert [least_before(found, lanes) for lanes in (2, 4, 8)] == [260, 0, 260]
+
+
+def test_of_lanes_there_were_only_what_is_not_trimmed_since_counts() -> None:
+    found = committed([(2, 5, 900)], [(2, 6, 900)], [(4, 70, 100)], [(4, 80, 900)])
+    assert least_before(found, 2) == 80
+    assert least_before(found, 3) == 80

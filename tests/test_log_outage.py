@@ -1,9 +1,10 @@
 """The lanes' log is read while Kafka is away, or does not answer; on a clock of its own."""
 
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaError, TopicPartition
 from required import REQUIRED
 
 from dataflow.connectors import patience
@@ -19,17 +20,36 @@ TIMEOUT_S = 60.0
 """KAFKA_TRANSACTION_TIMEOUT, by default: so long nothing may come while Kafka is there."""
 
 
-class Consumer:
-    """Gets past the end after a while; a second passes with each call."""
+class Failed(NamedTuple):
+    """An error, as the client gives it in the place of a record."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, after_s: float) -> None:
+    reason: KafkaError
+
+    def error(self) -> KafkaError:
+        return self.reason
+
+    def partition(self) -> int:
+        return 0
+
+    def offset(self) -> int:
+        return 1
+
+
+class Consumer:
+    """Gets past the end after a while; a second passes with each call. Errors come first."""
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, after_s: float, *errors: KafkaError
+    ) -> None:
+        self._errors = list(errors)
         self.now_s = 1_000.0
         self._at_s = self.now_s + after_s
         monkeypatch.setattr(patience, "time", SimpleNamespace(monotonic=lambda: self.now_s))
 
     def consume(self, *_: object) -> list[object]:
         self.now_s += 1
-        return []
+        errors, self._errors = self._errors, []
+        return [Failed(error) for error in errors]
 
     def position(self, wanted: list[TopicPartition]) -> list[TopicPartition]:
         offset = END_OFFSET if self.now_s >= self._at_s else 0
@@ -68,3 +88,25 @@ def test_what_does_not_come_though_kafka_is_there_is_a_fault(
     with pytest.raises(ConsumeError, match="nothing came for 60 s, 3 offsets before the end"):
         read(consumer, status)
     assert consumer.now_s - 1_000 < 1.1 * TIMEOUT_S
+
+
+def test_an_error_that_passes_is_waited_out(
+    status: Status, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = KafkaError(KafkaError.NOT_LEADER_FOR_PARTITION)
+    status.broker_up()
+    assert read(Consumer(monkeypatch, 5, moved), status) == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [KafkaError._BAD_MSG, KafkaError.TOPIC_AUTHORIZATION_FAILED],
+    ids=["a damaged record", "a missing permission"],
+)
+def test_records_that_cannot_be_read_are_not_passed_over(
+    code: int, status: Status, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client would go on behind them."""
+    status.broker_up()
+    with pytest.raises(ConsumeError, match=r"payments.lane-log\[0\] near 1: "):
+        read(Consumer(monkeypatch, 5, KafkaError(code)), status)

@@ -13,6 +13,7 @@
 import shlex
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
@@ -26,7 +27,7 @@ from dataflow.connectors.bounds import EARLIEST, LATEST, offsets_at
 from dataflow.connectors.cluster import Cluster
 from dataflow.connectors.names import Metadata, lane_group
 from dataflow.connectors.offsets import LaneOffsets, Offset, committed_offsets
-from dataflow.connectors.patience import Ask, Deadline, patiently
+from dataflow.connectors.patience import PASSING, Ask, Deadline, patiently
 from dataflow.core.lane_log import ForeignRecordError, entries_in, lane_in
 from dataflow.core.lanes import lanes_of
 from dataflow.errors import ConsumeError, StartRefusedError
@@ -110,13 +111,14 @@ class LaneLog:
         self._committed = self._offsets.all()
         self._refuse_another_log()
         ids = {lane: least_ids(self._committed, lane, self._lanes) for lane in self._committed}
-        expected = sum(ids.values())
+        expected = max(sum(ids.values()), least_before(self._committed, self._lanes))
         with self._status.restoring(expected) as restoring:
             values, found = self._values_by_lane(restoring, expected)
-        if any(ids.values()) and not found:
+        # Of this number of lanes, each lane is checked by itself once its ids are counted.
+        if found < max(least_before(self._committed, self._lanes), any(ids.values())):
             raise StartRefusedError(
-                f"topic {self._topic}: it has no ids, though the lanes remembered"
-                f" {sum(ids.values())} when they committed last. " + self._remedy()
+                f"topic {self._topic}: it has {found or 'no'} ids, though the lanes remembered"
+                f" {expected} when they committed last. " + self._remedy()
             )
         return values
 
@@ -130,15 +132,24 @@ class LaneLog:
             )
 
     def _remedy(self) -> str:
-        lanes = " ".join(map(lane_name, sorted(self._committed)))
+        # Of other partitions the lane has no offset: the tool would put one at their end, and the
+        # records below it would be taken for decided.
+        lanes: defaultdict[str, list[str]] = defaultdict(list)
+        for lane, offsets in sorted(self._committed.items()):
+            if offsets:
+                lanes[",".join(map(str, sorted(offsets)))].append(lane_name(lane))
         group = lane_group(self._kafka.group_id, 0).removesuffix(lane_name(0))
         topic, brokers = map(shlex.quote, (self._kafka.topic_requested, self._kafka.brokers))
         return (
             "Restore the topic if you can. To go on without it, which forgets the paymentIds seen"
             " so far, so that copies of them are charged again, take the lanes at their word no"
-            f" more:\n for lane in {lanes}; do kafka-consumer-groups.sh --group {group}$lane"
-            f" --topic {topic} --reset-offsets --to-current --execute --bootstrap-server"
-            f" {brokers}; done"
+            " more:\n"
+            + "\n".join(
+                f" for lane in {' '.join(names)}; do kafka-consumer-groups.sh --group {group}$lane"
+                f" --topic {topic}:{partitions} --reset-offsets --to-current --execute"
+                f" --bootstrap-server {brokers}; done"
+                for partitions, names in lanes.items()
+            )
         )
 
     def _values_by_lane(
@@ -202,7 +213,7 @@ class LaneLog:
         deadline = Deadline(self._kafka.transaction_timeout_ms / 1000)
         left = _left(consumer, self._topic, ends)
         while left:
-            yield from _good(consumer.consume(_RECORDS_AT_ONCE, _POLL_S))
+            yield from self._good(consumer.consume(_RECORDS_AT_ONCE, _POLL_S))
             before, left = left, _left(consumer, self._topic, ends)
             is_away = self._status.kafka_reachable is False
             if is_away:
@@ -215,20 +226,24 @@ class LaneLog:
                     f" {left} offsets before the end"
                 )
 
+    def _good(self, messages: Iterable[Message]) -> Iterator[Message]:
+        for message in messages:
+            error = message.error()
+            if error is None:
+                yield message
+            elif error.code() in PASSING:
+                _log.warning("lane log", error=error.str())
+            else:
+                # The client may go on after it, as it does behind records that are damaged: what
+                # they claim would be forgotten.
+                where = f"{self._topic}[{message.partition()}] near {message.offset()}"
+                raise ConsumeError(f"{where}: {error.str()}")
+
 
 def _left(consumer: Consumer, topic: str, ends: Mapping[int, int]) -> int:
     """How many offsets are left to be read."""
     positions = consumer.position([TopicPartition(topic, each) for each in ends])
     return sum(max(0, ends[at.partition] - max(0, at.offset)) for at in positions)
-
-
-def _good(messages: Iterable[Message]) -> Iterator[Message]:
-    for message in messages:
-        if (error := message.error()) is None:
-            yield message
-        else:
-            # The client goes on by itself, or the deadline ends it.
-            _log.warning("lane log", error=error.str())
 
 
 # ---- what is committed with the lanes' offsets ----
@@ -267,6 +282,15 @@ def least_ids(committed: Committed, lane: int, lanes: int) -> int:
             for _, metadata in committed.get(lane, {}).values()
             if metadata.lanes == lanes and metadata.since_s == since
         ),
+        default=0,
+    )
+
+
+def least_before(committed: Committed, lanes: int) -> int:
+    """So many ids, at least, the log must have if there was another number of lanes before."""
+    before = {metadata.lanes for _, metadata in _all(committed) if metadata.lanes} - {lanes}
+    return max(
+        (sum(least_ids(committed, lane, count) for lane in range(count)) for count in before),
         default=0,
     )
 

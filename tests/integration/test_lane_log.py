@@ -1,5 +1,6 @@
 """The lanes' log: what is remembered is in Kafka, not in files; and it is refused if it is lost."""
 
+import itertools
 import json
 import re
 import shlex
@@ -22,14 +23,18 @@ from dataflow.connectors.cluster import inspect
 from dataflow.connectors.lane_log import Trimmer
 from dataflow.connectors.offsets import Offset
 from dataflow.core.lane_log import entries_in, lane_in
+from dataflow.core.lanes import lane_of_key
 from dataflow.core.origins import place
 from dataflow.settings import Settings
+from schemas.requests import key_of
 
 GROUP_TOOL = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
 CONFIG_TOOL = "kafka.admin.ConfigCommand"
 COUNT = 600
 LANES = 4
 APPROVE_ALL = {"SIMULATED_DECLINE_RATE": "0"}
+BEATS = "dataflow.connectors.source:_BEAT_EVERY_S=-1"
+"""Each batch is told the position."""
 NO_RECOVERY = {"BYTEWAX_RECOVERY_DIRECTORY": "", "BYTEWAX_SNAPSHOT_INTERVAL": "1"}
 
 
@@ -206,6 +211,17 @@ def test_a_flow_that_never_has_a_recovery_directory(
     assert check(kafka, topics).problems == []
 
 
+def test_a_beat_does_not_take_back_what_a_lane_is_ahead(
+    kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    """When it is due while the lanes drop what they have committed already."""
+    send(kafka, topics, mixed_requests(COUNT, seed=1))
+    crash(kafka, topics, tmp_path, "after-commit:2")
+    crash(kafka, topics, tmp_path, "all-committed:1", TUNE=BEATS)
+    run_until_decided(kafka, topics, tmp_path, COUNT)
+    assert check(kafka, topics).problems == []
+
+
 # ---- other lanes, other partitions, another run ----
 
 
@@ -230,6 +246,43 @@ def test_lanes_and_partitions_of_the_log_may_change(
     crash(kafka, topics, tmp_path, point, LANES="7")
     count += send(kafka, topics, mixed_requests(COUNT, seed=16))
     run_until_decided(kafka, topics, tmp_path, count, {"LANES": "7"})
+    assert check(kafka, topics).problems == []
+
+
+def test_a_store_from_before_lanes_were_changed_does_not_hold_up_a_start(
+    kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    """Though lanes that are no longer used have committed beyond it."""
+    send(kafka, topics, mixed_requests(COUNT, seed=1))
+    run_until_decided(kafka, topics, tmp_path, COUNT, {"LANES": "8"})
+    old = Path(shutil.copytree(tmp_path / "recovery", tmp_path / "old"))
+    for n, lanes in enumerate(["8", "4"], 2):
+        send(kafka, topics, mixed_requests(COUNT, seed=n))
+        run_until_decided(kafka, topics, tmp_path, n * COUNT, {"LANES": lanes})
+    swapped(tmp_path / "recovery", old)
+    send(kafka, topics, mixed_requests(COUNT, seed=2))
+    run_until_decided(kafka, topics, tmp_path, 4 * COUNT, {"LANES": "4"})
+    assert check(kafka, topics).problems == []
+
+
+def test_a_store_from_before_lanes_were_added_repeats_nothing(
+    kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    """A lane that has committed nothing yet cannot drop what others decided before there was it."""
+    send(kafka, topics, mixed_requests(COUNT, seed=1))
+    run_until_decided(kafka, topics, tmp_path, COUNT)
+    old = Path(shutil.copytree(tmp_path / "recovery", tmp_path / "old"))
+    send(kafka, topics, mixed_requests(COUNT, seed=2))
+    run_until_decided(kafka, topics, tmp_path, 2 * COUNT)
+    names = (f"later-{n}" for n in itertools.count())
+    later = itertools.islice(
+        (request(each) for each in names if lane_of_key(key_of(each), 16) < LANES), 90
+    )
+    send(kafka, topics, later)
+    run_until_decided(kafka, topics, tmp_path, 2 * COUNT + 90, {"LANES": "16"})
+    swapped(tmp_path / "recovery", old)
+    send(kafka, topics, mixed_requests(COUNT, seed=2))
+    run_until_decided(kafka, topics, tmp_path, 3 * COUNT + 90, {"LANES": "16"})
     assert check(kafka, topics).problems == []
 
 
@@ -367,16 +420,47 @@ def test_a_log_that_was_lost_is_refused_and_what_to_do_without_it(
     assert check(kafka, topics).problems == []
 
 
+@pytest.mark.parametrize("lose", [emptied_log, shortened])
+def test_a_log_that_was_lost_is_noticed_with_other_lanes_too(
+    lose: Callable[[Cluster, Topics], str], kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    send(kafka, topics, mixed_requests(COUNT, seed=1))
+    run_until_decided(kafka, topics, tmp_path, COUNT)
+    lose(kafka, topics)
+    with Flow(kafka, topics, tmp_path, environ={"LANES": "7"}) as flow:
+        assert re.search(r"it has (no|\d+) ids, though the lanes remembered \d+", flow.refusal())
+
+
+def test_what_to_do_without_a_lost_log_loses_no_record_of_a_new_partition(
+    kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    """The tool puts an offset at the end of a partition that has none."""
+    count = send(kafka, topics, mixed_requests(COUNT, seed=1))
+    run_until_decided(kafka, topics, tmp_path, count)
+    admin = kafka.admin()
+    for grown in admin.create_partitions([NewPartitions(topics.requested, 4)]).values():
+        grown.result(30)
+    count += send(kafka, topics, mixed_requests(COUNT, seed=2), partitions=4)
+    recreated(kafka, topics)
+    with Flow(kafka, topics, tmp_path) as flow:
+        refusal = flow.refusal()
+    for args in loop_in(refusal, kafka):
+        kafka.tool(GROUP_TOOL, *args)
+    run_until_decided(kafka, topics, tmp_path, count)
+    assert check(kafka, topics).problems == []
+
+
 def loop_in(refusal: str, kafka: Cluster) -> Iterator[list[str]]:
-    """The arguments of the group tool in the shell loop that the refusal ends with."""
-    loop = re.fullmatch(r" for lane in ([\d ]+); do (.*); done", refusal.splitlines()[-1])
-    assert loop, refusal
-    for lane in loop[1].split():
-        script, *args = shlex.split(loop[2].replace("$lane", lane))
-        assert script == "kafka-consumer-groups.sh"
-        at = args.index("--bootstrap-server")
-        assert args[at + 1] == kafka.bootstrap
-        yield [*args[:at], *args[at + 2 :]]
+    """The arguments of the group tool in the shell loops that the refusal ends with."""
+    loops = re.findall(r"^ for lane in ([\d ]+); do (.*); done$", refusal, re.MULTILINE)
+    assert loops, refusal
+    for lanes, command in loops:
+        for lane in lanes.split():
+            script, *args = shlex.split(command.replace("$lane", lane))
+            assert script == "kafka-consumer-groups.sh"
+            at = args.index("--bootstrap-server")
+            assert args[at + 1] == kafka.bootstrap
+            yield [*args[:at], *args[at + 2 :]]
 
 
 def test_a_record_of_something_else_is_refused(

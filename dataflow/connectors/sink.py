@@ -335,6 +335,8 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
                 with self._status.waiting("room in the producer queue", self._timeout_s):
                     self._serve(self._producer.poll, _SLICE_S)
             except KafkaException as error:
+                # The client takes nothing more once a record was refused: that one is the cause.
+                self._serve(self._producer.poll, _SLICE_S)
                 raise self._fault(f"write to {topic}", error) from error
             else:
                 return

@@ -386,7 +386,7 @@ def emptied_log(kafka: Cluster, topics: Topics) -> str:
 
 def shortened(kafka: Cluster, topics: Topics) -> str:
     _delete_records(kafka, topics, {1: 2})
-    return "it has 0 ids of lane 1, which had at least"
+    return r"it has \d+ ids of lane 1, which had at least"
 
 
 def _delete_records(kafka: Cluster, topics: Topics, upto: dict[int, int]) -> None:
@@ -411,7 +411,7 @@ def test_a_log_that_was_lost_is_refused_and_what_to_do_without_it(
     said = lose(kafka, topics)
     with Flow(kafka, topics, tmp_path, environ=environ) as flow:
         refusal = flow.refusal()
-    assert f"topic {topics.lane_log}: {said}" in refusal
+    assert re.search(f"topic {topics.lane_log}: {said}", refusal)
 
     for args in loop_in(refusal, kafka):
         kafka.tool(GROUP_TOOL, *args)

@@ -30,7 +30,7 @@ CALLS = 61.2 if sys.version_info < (3, 12) else 60.4
 """Most calls for a payment. Python 3.12 does without those of comprehensions."""
 MINIMAL = 4
 """How often the minimal loop runs: as long as the product, or the start of Python would blur it."""
-RATIO = 3.95
+RATIO = 4.15
 """Most instructions for a payment, as a multiple of the minimal loop's."""
 
 

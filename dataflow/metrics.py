@@ -343,7 +343,7 @@ def _state(status: Status, input_topic: str) -> Iterator[Metric]:
     )
     yield GaugeMetricFamily(
         "payments_remembered_ids",
-        "Payment ids that are remembered, in memory and in files, to recognise repeats.",
+        "Payment ids held in memory to recognise repeats.",
         value=status.remembered_ids,
     )
     restored, to_restore = status.restored_ids

@@ -11,9 +11,8 @@ from dataflow.variables import ALWAYS, GROUPS, VARIABLES, Variable
 BYTEWAX = """\
 # --- Bytewax (read by `python -m bytewax.run` itself) ---
 
-# Directory of the recovery store and of the files of remembered paymentIds; it is made if it is not
-# there. Without one, all paymentIds are in memory, and a restart reads all of them from Kafka. The
-# image sets it to its volume: set it only where the service runs without one.
+# Directory of the recovery store, which is made if it is not there. Without one, a restart forgets
+# all paymentIds. The image sets it to its volume: set it only where the service runs without one.
 #BYTEWAX_RECOVERY_DIRECTORY=recovery
 
 # 0: every batch is an epoch, and COMMIT_INTERVAL paces them. Bytewax asks for a number; with any

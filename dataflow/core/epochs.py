@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 _IDLE_S = 0.06
 """To wait for records must cost next to nothing, whatever the interval."""
-_NOW = 1e-4
+NEAR = 1e-4
 """Part of an interval. An instant that is so near is now, whatever is lost in rounding."""
 
 
@@ -34,4 +34,4 @@ class Epochs(NamedTuple):
         every_s = self.interval_s
         if idle:
             every_s *= math.ceil(_IDLE_S / self.interval_s)
-        return (math.floor(now_s / every_s + _NOW) + 1) * every_s
+        return (math.floor(now_s / every_s + NEAR) + 1) * every_s

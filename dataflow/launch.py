@@ -41,7 +41,7 @@ class Launch(Struct, frozen=True, kw_only=True):
     workers: int
     """In each process."""
     snapshot_interval_s: int
-    """How long an epoch takes at least; 0 is an epoch for every batch."""
+    """How long an epoch takes at least; nothing or less is an epoch for every batch."""
     backup_interval_s: int
     """How long the recovery store keeps snapshots that are no longer needed to resume."""
 
@@ -107,19 +107,21 @@ def launched_by_bytewax() -> bool:
 
 
 def make_every_batch_an_epoch(launch: Launch) -> None:
-    """Run the same command again with a snapshot interval of 0, unless that is what it has.
+    """Run the same command again with a snapshot interval that has no length, unless it has one.
 
     The engine knows whole seconds only, 10 of them by default, and has read its command line before
-    any of our code runs. `COMMIT_INTERVAL` paces the batches instead.
+    any of our code runs. `COMMIT_INTERVAL` paces the batches instead. Without a recovery directory
+    `bytewax.run` takes 0 for no choice at all, which is 10 s, so there it has to be less than 0.
     """
-    if launch.snapshot_interval_s == 0:
+    wanted_s = -1 if launch.recovery_dir is None else 0
+    if launch.snapshot_interval_s <= wanted_s:
         return
     _log.info(
-        "COMMIT_INTERVAL paces the epochs: the process runs itself again with `-s 0`, which"
-        " BYTEWAX_SNAPSHOT_INTERVAL=0 would save",
+        f"COMMIT_INTERVAL paces the epochs: the process runs itself again with `-s {wanted_s}`,"
+        f" which BYTEWAX_SNAPSHOT_INTERVAL={wanted_s} would save",
         snapshot_interval_s=launch.snapshot_interval_s,
     )
-    _run_again("-s", "0")
+    _run_again("-s", str(wanted_s))
 
 
 def prepare_recovery(launch: Launch) -> int | None:

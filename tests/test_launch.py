@@ -37,26 +37,34 @@ def command_run_again(
 
 
 @pytest.mark.parametrize(
-    ("argv", "environ"),
+    ("argv", "environ", "wanted"),
     [
-        ([], {}),
-        ([], {"BYTEWAX_SNAPSHOT_INTERVAL": "1"}),
-        (["-s", "30"], {"BYTEWAX_SNAPSHOT_INTERVAL": "0"}),
-        (["--snapshot-interval", "-1"], {}),
+        (["-r", "store"], {}, "0"),
+        ([], {"BYTEWAX_RECOVERY_DIRECTORY": "store", "BYTEWAX_SNAPSHOT_INTERVAL": "1"}, "0"),
+        (["-r", "store", "-s", "30"], {"BYTEWAX_SNAPSHOT_INTERVAL": "0"}, "0"),
+        ([], {}, "-1"),
+        ([], {"BYTEWAX_SNAPSHOT_INTERVAL": "1"}, "-1"),
+        # Which Bytewax would take for its default of 10 s.
+        (["--snapshot-interval", "0"], {}, "-1"),
     ],
 )
 def test_a_snapshot_interval_makes_the_process_run_itself_again_without(
-    argv: list[str], environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    argv: list[str], environ: dict[str, str], wanted: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     again = command_run_again(argv, environ, monkeypatch)
-    assert again == [sys.executable, "-m", "bytewax.run", "x", *argv, "-s", "0"]
+    assert again == [sys.executable, "-m", "bytewax.run", "x", *argv, "-s", wanted]
     # Once: then it is as wanted, whatever the variable is.
     assert command_run_again(again[4:], environ, monkeypatch) is None
 
 
 @pytest.mark.parametrize(
     ("argv", "environ"),
-    [([], {"BYTEWAX_SNAPSHOT_INTERVAL": "0"}), (["-s", "0"], {"BYTEWAX_SNAPSHOT_INTERVAL": "9"})],
+    [
+        (["-r", "store"], {"BYTEWAX_SNAPSHOT_INTERVAL": "0"}),
+        (["-r", "store", "-s", "0"], {"BYTEWAX_SNAPSHOT_INTERVAL": "9"}),
+        (["-r", "store", "-s", "-1"], {}),
+        ([], {"BYTEWAX_SNAPSHOT_INTERVAL": "-1"}),
+    ],
 )
 def test_an_epoch_for_every_batch_is_what_it_runs_with(
     argv: list[str], environ: dict[str, str], monkeypatch: pytest.MonkeyPatch

@@ -36,19 +36,34 @@ NOTHING = {
 
 
 @pytest.mark.parametrize(
-    ("args", "environ"), [([], NOTHING), (["-s", "10"], {}), (["-s", "0"], {})]
+    ("args", "environ", "given_s", "taken"),
+    [
+        ([], NOTHING, 10, "-1"),
+        # Bytewax takes 0 for its default when there is no recovery directory.
+        ([], {"BYTEWAX_RECOVERY_DIRECTORY": ""}, 0, "-1"),
+        (["-s", "10"], {}, 10, "0"),
+        (["-s", "0"], {}, None, "0"),
+    ],
 )
 def test_every_batch_is_an_epoch_whatever_the_engine_is_given(
-    args: list[str], environ: dict[str, str], kafka: Cluster, topics: Topics, tmp_path: Path
+    args: list[str],
+    environ: dict[str, str],
+    given_s: int | None,
+    taken: str,
+    kafka: Cluster,
+    topics: Topics,
+    tmp_path: Path,
 ) -> None:
     """Nothing at all, the engine's own default, or what is right already."""
     with Flow(kafka, topics, tmp_path, *args, environ=environ) as flow:
         send(kafka, topics, mixed_requests(COUNT, seed=1))
         flow.wait_until_decided(COUNT)
-        assert command_line(flow)[-2:] == ["-s", "0"]
+        assert command_line(flow)[-2:] == ["-s", taken]
         assert flow.terminate() == 0
     again = [entry for entry in flow.entries if "runs itself again" in entry["event"]]
-    assert [entry["snapshot_interval_s"] for entry in again] == ([] if "0" in args else [10])
+    assert [entry["snapshot_interval_s"] for entry in again] == (
+        [] if given_s is None else [given_s]
+    )
     assert check(kafka, topics).problems == []
 
 

@@ -8,6 +8,7 @@ these tests or of others, is a failure.
 
 import functools
 import os
+import subprocess
 from collections import defaultdict
 from collections.abc import Generator, Iterator
 
@@ -67,6 +68,15 @@ def secure_kafka() -> Iterator[SecureBroker]:
     """A broker of our own with a SASL_SSL listener, shared."""
     with SecureBroker.start() as broker:
         yield broker
+
+
+@pytest.fixture(scope="session")
+def compiler() -> None:
+    """The Java compiler, which a JRE lacks; `java File.java` runs it by itself."""
+    command = [distribution.java(), "--list-modules"]
+    modules = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    if "jdk.compiler" not in modules:
+        pytest.skip("a Java consumer needs a JDK, 17 or newer; there is a JRE only")
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects by marker

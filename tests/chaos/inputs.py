@@ -47,10 +47,7 @@ def _follow_advice(scene: Scene, refusal: str) -> None:
 )
 def _offsets_expired(scene: Scene) -> None:
     scene.carry_on()
-    lanes = [f"{scene.topics.group}.lane-{lane:03d}" for lane in range(scene.lanes)]
-    admin = scene.kafka.admin()
-    for deleted in admin.delete_consumer_groups(lanes).values():
-        deleted.result(30)
+    scene.kafka.delete_groups(scene.topics.lane_groups(scene.lanes))
     for _ in range(scene.load.partitions):
         with scene.run() as flow:
             flow.wait(lambda: flow.ended or flow.flows[0].get("/ready")[0] == 200, "decided")

@@ -25,6 +25,8 @@ ROOT = Path(__file__).parents[2]
 CRASH_HOOKS = Path(__file__).parent / "hooks"
 FOREIGN = ("KAFKA_", "BYTEWAX_", "RUST_")
 """Variables of whoever runs the tests, which the flow does not get."""
+NO_RECOVERY = {"BYTEWAX_RECOVERY_DIRECTORY": "", "BYTEWAX_SNAPSHOT_INTERVAL": "-1"}
+"""For a flow that keeps its positions in Kafka only."""
 COMMAND = (sys.executable, "-m", "bytewax.run", "dataflow.flow")
 
 
@@ -54,6 +56,10 @@ class Topics:
     @property
     def group(self) -> str:
         return f"{self.prefix}.group"
+
+    def lane_groups(self, lanes: int = 4) -> list[str]:
+        """The groups that hold the lanes' offsets."""
+        return [f"{self.group}.lane-{lane:03d}" for lane in range(lanes)]
 
     def environ(self) -> dict[str, str]:
         processed, failed, audit = self.outputs
@@ -130,7 +136,10 @@ class Flow:
 
     @property
     def log(self) -> str:
-        return self.log_path.read_text(errors="replace")
+        """What it has logged; without a line that it is just writing."""
+        has_ended = self.process.poll() is not None  # looked at first: then all is written
+        text = self.log_path.read_text(errors="replace")
+        return text if has_ended else text[: text.rfind("\n") + 1]
 
     @property
     def entries(self) -> list[dict[str, Any]]:

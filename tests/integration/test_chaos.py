@@ -1,5 +1,6 @@
 """The short campaign; and that the list of breakages is honest."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -46,8 +47,15 @@ def test_every_breakage_has_a_test_that_fails_for_it() -> None:
 def test_those_tests_exist() -> None:
     tests = sorted(set(mutants.KILLERS.values()))
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"]
+    # Options of the developer's shell would change what is printed.
+    environ = os.environ | {"PYTEST_ADDOPTS": ""}
     done = subprocess.run(
-        [*command, *tests], cwd=mutants.ROOT, capture_output=True, text=True, check=False
+        [*command, *tests],
+        cwd=mutants.ROOT,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     found = done.stdout.splitlines()

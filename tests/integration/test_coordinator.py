@@ -83,9 +83,8 @@ def test_an_offset_in_an_open_transaction_is_told_apart_from_no_answer(
     with pytest.raises(KafkaException) as caught:
         committed_offsets(settings.kafka, topics.group, [0])
     assert caught.value.args[0].code() == KafkaError.UNSTABLE_OFFSET_COMMIT
-    (before,) = committed_offsets(settings.kafka, topics.group, [0], stable=False)
-    assert before.offset < 0
+    assert committed_offsets(settings.kafka, topics.group, [0], stable=False) == {}
 
     producer.commit_transaction()
-    (after,) = committed_offsets(settings.kafka, topics.group, [0])
-    assert after.offset == 7
+    after = committed_offsets(settings.kafka, topics.group, [0])
+    assert {partition: each.offset for partition, each in after.items()} == {0: 7}

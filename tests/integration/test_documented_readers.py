@@ -21,7 +21,7 @@ import published
 import pytest
 from bench import prepare
 from confluent_kafka import Consumer, TopicPartition
-from kafkatest import Cluster, distribution
+from kafkatest import Cluster
 from kafkatest.cluster import java_command
 from product import (
     ROOT,
@@ -46,15 +46,6 @@ Event = dict[str, Any]
 @pytest.fixture
 def topics(kafka: Cluster) -> Topics:
     return Topics.fresh(kafka)
-
-
-@pytest.fixture(scope="module")
-def compiler() -> None:
-    """The Java compiler, which a JRE lacks."""
-    command = [distribution.java(), "--list-modules"]
-    modules = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    if "jdk.compiler" not in modules:
-        pytest.skip("a Java consumer needs a JDK, 17 or newer; there is a JRE only")
 
 
 @pytest.fixture(scope="module")

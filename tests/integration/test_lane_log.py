@@ -16,7 +16,16 @@ from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import NewPartitions
 from invariants import check
 from kafkatest import Cluster
-from product import Flow, Topics, mixed_requests, read_all, request, run_until_decided, send
+from product import (
+    NO_RECOVERY,
+    Flow,
+    Topics,
+    mixed_requests,
+    read_all,
+    request,
+    run_until_decided,
+    send,
+)
 
 from dataflow.connectors import lane_log
 from dataflow.connectors.cluster import inspect
@@ -35,7 +44,6 @@ LANES = 4
 APPROVE_ALL = {"SIMULATED_DECLINE_RATE": "0"}
 BEATS = "dataflow.connectors.source:_BEAT_EVERY_S=-1"
 """Each batch is told the position."""
-NO_RECOVERY = {"BYTEWAX_RECOVERY_DIRECTORY": "", "BYTEWAX_SNAPSHOT_INTERVAL": "1"}
 
 
 @pytest.fixture
@@ -371,11 +379,7 @@ def test_a_topic_that_would_forget_is_refused_with_the_command_that_mends_it(
 
 
 def recreated(kafka: Cluster, topics: Topics) -> str:
-    admin = kafka.admin()
-    admin.delete_topics([topics.lane_log])[topics.lane_log].result(30)
-    while topics.lane_log in admin.list_topics(timeout=10).topics:
-        time.sleep(0.05)
-    kafka.create_topics({topics.lane_log: 3}, {"retention.ms": "-1"})
+    kafka.recreate_topic(topics.lane_log, 3, {"retention.ms": "-1"})
     return "it was deleted and created again since the lanes committed last"
 
 

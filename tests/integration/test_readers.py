@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import pytest
 from bench import prepare
 from confluent_kafka import Producer
-from kafkatest import Broker, Cluster, distribution
+from kafkatest import Broker, Cluster
 from product import (
     Topics,
     end_badly,
@@ -68,15 +68,6 @@ def kafkajs() -> Path:
         return prepare.kafkajs(print)
     except prepare.BuildError as error:
         pytest.skip(f"npm could not bring KafkaJS: {error}")
-
-
-@pytest.fixture(scope="module")
-def compiler() -> None:
-    """The Java compiler, which a JRE lacks; the launcher runs it by itself."""
-    command = [distribution.java(), "--list-modules"]
-    modules = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    if "jdk.compiler" not in modules:
-        pytest.skip("a Java consumer needs a JDK, 17 or newer; there is a JRE only")
 
 
 @pytest.mark.usefixtures("compiler")

@@ -23,7 +23,16 @@ from confluent_kafka import Producer, TopicPartition
 from invariants import check
 from kafkatest import Cluster, SecureBroker
 from kafkatest.ports import free
-from product import Flow, Topics, mixed_requests, read_all, request, run_until_decided, send
+from product import (
+    NO_RECOVERY,
+    Flow,
+    Topics,
+    mixed_requests,
+    read_all,
+    request,
+    run_until_decided,
+    send,
+)
 
 from dataflow.connectors.cluster import inspect
 from dataflow.errors import StartRefusedError
@@ -352,10 +361,7 @@ def test_a_snapshot_ahead_of_the_committed_offsets_and_the_remedy(
     topics = Topics.fresh(kafka, partitions=1)
     send(kafka, topics, mixed_requests(COUNT, seed=1), partitions=1)
     run_until_decided(kafka, topics, tmp_path, COUNT)
-    lanes = [f"{topics.group}.lane-{lane:03d}" for lane in range(4)]
-    admin = kafka.admin()
-    for deleted in admin.delete_consumer_groups(lanes).values():
-        deleted.result(30)
+    kafka.delete_groups(topics.lane_groups())
     with Flow(kafka, topics, tmp_path) as flow:
         refusal = flow.refusal()
     assert f"[0]: the snapshot stands at {COUNT}, but the lanes have only committed" in refusal
@@ -392,11 +398,7 @@ def test_a_recreated_topic(kafka: Cluster, tmp_path: Path) -> None:
     topics = Topics.fresh(kafka, partitions=1)
     send(kafka, topics, mixed_requests(COUNT, seed=1), partitions=1)
     run_until_decided(kafka, topics, tmp_path, COUNT)
-    admin = kafka.admin()
-    admin.delete_topics([topics.requested])[topics.requested].result(30)
-    while topics.requested in admin.list_topics(timeout=10).topics:
-        pass
-    kafka.create_topics({topics.requested: 1})
+    kafka.recreate_topic(topics.requested, 1)
     # As long as the one before: only its id tells.
     send(kafka, topics, mixed_requests(COUNT, seed=2), partitions=1)
     with Flow(kafka, topics, tmp_path) as flow:
@@ -414,19 +416,13 @@ def started_by(refusal: str, choice: str) -> str:
     return choice
 
 
-NO_RECOVERY = {"BYTEWAX_RECOVERY_DIRECTORY": "", "BYTEWAX_SNAPSHOT_INTERVAL": "1"}
-
-
 def test_no_position_of_any_kind_though_something_was_published(
     kafka: Cluster, topics: Topics, tmp_path: Path
 ) -> None:
     """As when all offsets have expired, or with the topics of another cluster."""
     send(kafka, topics, mixed_requests(COUNT, seed=1))
     run_until_decided(kafka, topics, tmp_path, COUNT, NO_RECOVERY)
-    lanes = [f"{topics.group}.lane-{lane:03d}" for lane in range(4)]
-    admin = kafka.admin()
-    for deleted in admin.delete_consumer_groups([topics.group, *lanes]).values():
-        deleted.result(30)
+    kafka.delete_groups([topics.group, *topics.lane_groups()])
     with Flow(kafka, topics, tmp_path, environ=NO_RECOVERY) as flow:
         refusal = flow.refusal()
     assert "there is no position of any kind" in refusal
@@ -447,10 +443,7 @@ def test_a_choice_of_where_to_start_that_is_not_there(
 ) -> None:
     send(kafka, topics, mixed_requests(COUNT, seed=1))
     run_until_decided(kafka, topics, tmp_path, COUNT, NO_RECOVERY)
-    lanes = [f"{topics.group}.lane-{lane:03d}" for lane in range(4)]
-    admin = kafka.admin()
-    for deleted in admin.delete_consumer_groups([topics.group, *lanes]).values():
-        deleted.result(30)
+    kafka.delete_groups([topics.group, *topics.lane_groups()])
     for choice, said in [
         ("0=999,1=0,2=0", "KAFKA_START says 999, but the partition has offsets from 0 to 200"),
         ("1=0,2=0", "[0]: there is no position of any kind"),

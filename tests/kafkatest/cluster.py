@@ -60,6 +60,23 @@ class Cluster:
                 raise TimeoutError(message)
             time.sleep(0.02)
 
+    def recreate_topic(
+        self, name: str, partitions: int, config: Mapping[str, str] | None = None
+    ) -> None:
+        """Delete a topic with all that is in it, and create one of the same name."""
+        admin = self.admin()
+        admin.delete_topics([name])[name].result(TIMEOUT_S)
+        # The controller answers before the broker has forgotten it.
+        while name in admin.list_topics(timeout=TIMEOUT_S).topics:
+            time.sleep(0.05)
+        self.create_topics({name: partitions}, config)
+
+    def delete_groups(self, groups: Sequence[str]) -> None:
+        """Delete consumer groups with their offsets, as Kafka does once these have expired."""
+        admin = self.admin()  # which has to live until the last answer
+        for deleted in admin.delete_consumer_groups(list(groups)).values():
+            deleted.result(TIMEOUT_S)
+
     def tool(self, main_class: str, *args: str) -> str:
         """Run one of Kafka's own command line tools against this cluster.
 

@@ -3,12 +3,13 @@
 from typing import Any
 
 import pytest
-from confluent_kafka import TopicPartition
 from required import REQUIRED
 
 from dataflow.connectors import start
 from dataflow.connectors.bounds import LATEST
 from dataflow.connectors.cluster import Cluster
+from dataflow.connectors.names import Metadata
+from dataflow.connectors.offsets import Offset
 from dataflow.connectors.start import Positions
 from dataflow.settings import Settings
 
@@ -22,8 +23,8 @@ def test_a_run_that_still_commits_does_not_look_like_a_recreated_topic(
     def offsets_at(_admin: Any, _topic: str, partitions: Any, spec: Any) -> dict[int, int]:
         return {each: next(now) if spec is LATEST else 0 for each in partitions}
 
-    def committed_offsets(*_: Any, **__: Any) -> list[TopicPartition]:
-        return [TopicPartition("requested", 0, next(now), "lanes=4")]
+    def committed_offsets(*_: Any, **__: Any) -> dict[int, Offset]:
+        return {0: Offset(next(now), Metadata(lanes=4))}
 
     monkeypatch.setattr(start, "offsets_at", offsets_at)
     monkeypatch.setattr(start, "committed_offsets", committed_offsets)

@@ -172,9 +172,8 @@ def _unfit(admin: AdminClient, kafka: KafkaSettings) -> Iterator[str]:
             yield (
                 f"topic {resource.name}: is compacted (cleanup.policy={cleanup}), so it refuses"
                 " records without a key, as those of requests without a readable paymentId are; and"
-                " of a payment's events it would keep the last one only. Let it delete by age:\n "
-                f" kafka-configs.sh --entity-type topics --entity-name {resource.name} --alter"
-                f" --add-config cleanup.policy=delete --bootstrap-server {kafka.brokers}"
+                " of a payment's events it would keep the last one only. Let it delete by age:\n  "
+                + _with_config(resource.name, {"cleanup.policy": "delete"}, kafka)
             )
 
 
@@ -185,12 +184,20 @@ def _forgetful(found: Mapping[str, str | None], kafka: KafkaSettings) -> Iterato
     }
     if wrong:
         has = ", ".join(f"{name}={found[name]}" for name in wrong)
-        sets = ",".join(f"{name}={value}" for name, value in wrong.items())
         yield (
             f"topic {kafka.topic_lane_log}: with {has} Kafka would delete the paymentIds that are"
-            f" remembered there; set it right:\n kafka-configs.sh --alter --topic"
-            f" {kafka.topic_lane_log} --add-config {sets} --bootstrap-server {kafka.brokers}"
+            " remembered there; set it right:\n  "
+            + _with_config(kafka.topic_lane_log, wrong, kafka)
         )
+
+
+def _with_config(topic: str, config: Mapping[str, str], kafka: KafkaSettings) -> str:
+    """The command that gives a topic these settings."""
+    sets = ",".join(f"{name}={value}" for name, value in config.items())
+    return (
+        f"kafka-configs.sh --entity-type topics --entity-name {topic} --alter --add-config {sets}"
+        f" --bootstrap-server {kafka.brokers}"
+    )
 
 
 def _metadata(

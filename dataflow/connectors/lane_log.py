@@ -25,7 +25,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from dataflow.connectors import config
 from dataflow.connectors.bounds import EARLIEST, LATEST, offsets_at
 from dataflow.connectors.cluster import Cluster
-from dataflow.connectors.names import Metadata, lane_group
+from dataflow.connectors.names import lane_group
 from dataflow.connectors.offsets import LaneOffsets, Offset, committed_offsets
 from dataflow.connectors.patience import PASSING, Ask, Deadline, patiently
 from dataflow.core.lane_log import ForeignRecordError, entries_in, lane_in
@@ -141,9 +141,9 @@ class LaneLog:
         group = lane_group(self._kafka.group_id, 0).removesuffix(lane_name(0))
         topic, brokers = map(shlex.quote, (self._kafka.topic_requested, self._kafka.brokers))
         return (
-            "Restore the topic if you can. To go on without it, which forgets the paymentIds seen"
-            " so far, so that copies of them are charged again, take the lanes at their word no"
-            " more:\n"
+            "Restore the topic if you can. To go on without it, set the lanes' offsets to where"
+            " they are, which drops what the lanes committed beside them. The paymentIds seen so"
+            " far are then forgotten, and copies of them are charged again:\n"
             + "\n".join(
                 f" for lane in {' '.join(names)}; do kafka-consumer-groups.sh --group {group}$lane"
                 f" --topic {topic}:{partitions} --reset-offsets --to-current --execute"
@@ -360,12 +360,7 @@ class Trimmer(threading.Thread):
 
     def _committed(self, lane: int) -> dict[int, Offset]:
         group, partitions = lane_group(self._kafka.group_id, lane), self._cluster.partitions
-        found = committed_offsets(self._kafka, group, partitions, stable=False)
-        return {
-            each.partition: Offset(each.offset, Metadata.read(each.metadata))
-            for each in found
-            if each.offset >= 0
-        }
+        return committed_offsets(self._kafka, group, partitions, stable=False)
 
     def _offsets(
         self, spec: OffsetSpec, level: IsolationLevel = IsolationLevel.READ_UNCOMMITTED

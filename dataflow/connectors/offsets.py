@@ -122,13 +122,10 @@ class LaneOffsets:
             found = self._ask(lambda: committed_offsets(self._kafka, group, partitions))
         except KafkaException as error:
             raise _unreadable(group, error.args[0]) from error
-        offsets = {
-            each.partition: Offset(each.offset, Metadata.read(each.metadata)) for each in found
-        }
         return {
             partition: each
-            for partition, each in offsets.items()
-            if each.offset >= 0 and each.metadata.is_of(self._cluster.topic_id)
+            for partition, each in found.items()
+            if each.metadata.is_of(self._cluster.topic_id)
         }
 
     def _fence(self, lanes: set[int]) -> None:
@@ -167,8 +164,8 @@ class LaneOffsets:
 
 def committed_offsets(
     kafka: KafkaSettings, group: str, partitions: Iterable[int], *, stable: bool = True
-) -> list[TopicPartition]:
-    """What a group has committed of the request topic; negative where it has no offset.
+) -> dict[int, Offset]:
+    """What a group has committed of the request topic; without the partitions it has no offset of.
 
     It asks as a consumer that never joins the group. The client's `list_consumer_group_offsets`
     is no choice: librdkafka 2.16 reads through a null pointer in it when the group's coordinator
@@ -202,7 +199,11 @@ def committed_offsets(
     for each in found:
         if each.error is not None:
             raise KafkaException(each.error)
-    return list(found)
+    return {
+        each.partition: Offset(each.offset, Metadata.read(each.metadata))
+        for each in found
+        if each.offset >= 0
+    }
 
 
 def _unreadable(group: str, error: KafkaError) -> Fault:

@@ -33,7 +33,7 @@ from dataflow.connectors import config
 from dataflow.connectors.bounds import EARLIEST, LATEST, offsets_at, partitions_of
 from dataflow.connectors.cluster import Cluster
 from dataflow.connectors.names import Metadata, lane_group
-from dataflow.connectors.offsets import Committed, committed_offsets
+from dataflow.connectors.offsets import Committed, Offset, committed_offsets
 from dataflow.connectors.patience import Ask, patiently
 from dataflow.errors import ConsumeError, StartRefusedError
 from dataflow.settings import KafkaSettings, Settings
@@ -204,7 +204,7 @@ class Positions:
 
         Our own commits say how many lanes there are, and are never ahead of a snapshot's records.
         """
-        offset, metadata = self._plain.get(partition, (0, Metadata()))
+        offset, metadata = self._plain.get(partition, Offset(0, Metadata()))
         if offset <= position.offset or metadata.lanes is not None:
             return
         group, topic = self._kafka.group_id, self._topic
@@ -266,7 +266,7 @@ class Positions:
         return self._ask(lambda: _members(self._admin, self._kafka.group_id))
 
     @cached_property
-    def _plain(self) -> dict[int, tuple[int, Metadata]]:
+    def _plain(self) -> dict[int, Offset]:
         """The plain group's offsets; partitions without one are left out."""
         return self._group(self._kafka.group_id)
 
@@ -280,17 +280,12 @@ class Positions:
             self._is_ours(found) for group in groups for found in self._group(group).values()
         )
 
-    def _is_ours(self, found: tuple[int, Metadata]) -> bool:
-        return found[1].is_of(self._cluster.topic_id)
+    def _is_ours(self, found: Offset) -> bool:
+        return found.metadata.is_of(self._cluster.topic_id)
 
-    def _group(self, group: str) -> dict[int, tuple[int, Metadata]]:
+    def _group(self, group: str) -> dict[int, Offset]:
         partitions = self._cluster.partitions
-        found = self._ask(lambda: committed_offsets(self._kafka, group, partitions, stable=False))
-        return {
-            each.partition: (each.offset, Metadata.read(each.metadata))
-            for each in found
-            if each.offset >= 0
-        }
+        return self._ask(lambda: committed_offsets(self._kafka, group, partitions, stable=False))
 
     @cached_property
     def _has_published(self) -> bool:

@@ -16,8 +16,8 @@ from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec
 
 from dataflow.connectors import config
 from dataflow.connectors.bounds import EARLIEST, LATEST, offsets_at
-from dataflow.connectors.names import Metadata, lane_group
-from dataflow.connectors.offsets import committed_offsets
+from dataflow.connectors.names import lane_group
+from dataflow.connectors.offsets import Offset, committed_offsets
 from dataflow.connectors.patience import patiently
 from dataflow.errors import ConsumeError
 from dataflow.settings import Settings
@@ -84,24 +84,23 @@ class KafkaReader:
 
     def _positions(self, partitions: list[int]) -> Positions:
         group = self._kafka.group_id
-        plain = {each.partition: each.offset for each in self._committed(group, partitions)}
+        plain = {at: each.offset for at, each in self._committed(group, partitions).items()}
         lanes: dict[int, dict[int, LanePosition]] = {}
         most = self._settings.lanes
         lane = 0
         while lane < most:
             lanes[lane] = {
-                each.partition: LanePosition(each.offset, Metadata.read(each.metadata).lanes)
-                for each in self._committed(lane_group(group, lane), partitions)
+                at: LanePosition(each.offset, each.metadata.lanes)
+                for at, each in self._committed(lane_group(group, lane), partitions).items()
             }
             # There may have been more of them.
             most = max(most, *(each.lanes or 0 for each in lanes[lane].values()), 0)
             lane += 1
         return Positions(plain, lanes)
 
-    def _committed(self, group: str, partitions: list[int]) -> list[TopicPartition]:
-        def ask(*, stable: bool) -> list[TopicPartition]:
-            found = committed_offsets(self._kafka, group, partitions, stable=stable)
-            return [each for each in found if each.offset >= 0]
+    def _committed(self, group: str, partitions: list[int]) -> dict[int, Offset]:
+        def ask(*, stable: bool) -> dict[int, Offset]:
+            return committed_offsets(self._kafka, group, partitions, stable=stable)
 
         try:
             return patiently(lambda: ask(stable=True))

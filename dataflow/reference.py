@@ -11,12 +11,12 @@ from dataflow.variables import ALWAYS, GROUPS, VARIABLES, Variable
 BYTEWAX = """\
 # --- Bytewax (read by `python -m bytewax.run` itself) ---
 
-# Directory of the recovery store, which is made if it is not there. It may be lost, or left out: what
-# is remembered is in Kafka. The image sets it to its volume.
+# Directory of the recovery store, which is made if it is not there. It may be lost, or left out:
+# what is remembered is in Kafka. The image sets it to its volume.
 #BYTEWAX_RECOVERY_DIRECTORY=recovery
 
-# 0: every batch is an epoch, and COMMIT_INTERVAL paces them. Bytewax asks for a number; with any
-# greater one the service runs itself again with 0, and with -1 where there is no recovery directory.
+# 0: every batch is an epoch, and COMMIT_INTERVAL paces them. Bytewax asks for a number; with a
+# greater one the service runs itself again with 0, or -1 where there is no recovery directory.
 BYTEWAX_SNAPSHOT_INTERVAL=0
 
 # Seconds for which old snapshots are kept: only 0 goes with that.

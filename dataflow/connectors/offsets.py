@@ -21,7 +21,7 @@ _STABLE_WITHIN_S = 10.0
 _AT_ONCE = 16
 _LOST = (
     "Kafka 4.3 may do so when a broker restarts while a partition has no other replica"
-    " (KAFKA-20734). See docs/recovery.md, *a transaction without an end*."
+    " (KAFKA-20734). See docs/recovery.md, *hanging transaction*."
 )
 
 
@@ -147,7 +147,7 @@ class LaneOffsets:
     def _expect_no_leftovers(self) -> None:
         """All lanes are fenced, which has ended their transactions: see that Kafka did end them.
 
-        What a transaction without an end has written to a partition shares the fate of the lane's
+        What a hanging transaction has written to a partition shares the outcome of the lane's
         next one there: payments would be doubled, or lost.
         """
         patience_s = self._kafka.transaction_timeout_ms / 1000

@@ -24,6 +24,10 @@ def client(kafka: KafkaSettings, name: str) -> Config:
         # Brokers come back under other addresses; a reconnect must not wait for long.
         "reconnect.backoff.ms": 100,
         "reconnect.backoff.max.ms": 2000,
+        # If a broker answers that a partition has no leader, librdkafka does not ask again before
+        # this: records would wait for the default of 300 s, and time out (seen after a pause of a
+        # broker that was longer than its session).
+        "topic.metadata.refresh.interval.ms": 5_000,
         "log.connection.close": False,
     }
     if kafka.security_protocol in {"SSL", "SASL_SSL"}:
@@ -59,8 +63,6 @@ def consumer(kafka: KafkaSettings, name: str, partitions: int) -> Config:
         # An answer comes as soon as there is a record; this late when there is none.
         "fetch.wait.max.ms": 500,
         "fetch.message.max.bytes": min(kbytes * 1024, 4 * 1024 * 1024),
-        # Topics are watched by `dataflow.connectors.cluster`; this keeps metadata fresh for it.
-        "topic.metadata.refresh.interval.ms": 60_000,
         "allow.auto.create.topics": False,
     }
 

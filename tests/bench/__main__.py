@@ -16,7 +16,7 @@ import time
 from concurrent.futures import Executor, ProcessPoolExecutor
 from pathlib import Path
 
-from kafkatest import Broker, Cluster, distribution
+from kafkatest import Cluster, DiskBroker, distribution
 from product import ROOT
 
 from bench import overload, prepare, remembered, report, rounds
@@ -57,7 +57,7 @@ def main() -> None:
     }
     context = multiprocessing.get_context("spawn")
     with (
-        Broker.start(java_options=_BROKER) as kafka,
+        DiskBroker.start(java_options=_BROKER) as kafka,
         tempfile.TemporaryDirectory() as scratch,
         ProcessPoolExecutor(1, context) as sender,
     ):

@@ -3,18 +3,28 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from breakages import BREAKAGES
 from chaos import kills, mutants
-from chaos.campaign import Campaign, Options
-from chaos.catalogue import FAULTS
+from chaos.campaign import STAGES, Campaign, Options
+from chaos.catalogue import FAULTS, Stage
 from chaos.shapes import SHAPES
 from crash_points import POINTS
 from kafkatest import Cluster
 
 SEED = 1
+
+
+@pytest.fixture
+def kafka() -> Iterator[Cluster]:
+    """The Kafka of a campaign, which is not taken for dead while the processors are all busy."""
+    external = os.environ.get("KAFKA_TEST_BROKERS")
+    with nullcontext(Cluster(external)) if external else STAGES[Stage.ANY]() as kafka:
+        yield kafka
 
 
 @pytest.mark.campaign

@@ -2,10 +2,11 @@
 
 `Broker.start()` runs one broker in a JVM of its own and never leaves it behind; `SecureBroker`
 adds a SASL_SSL listener, `RemoteBroker` one over a `Link` that a test may cut; a `Trio` is three
-brokers. `Cluster` is what all share with a broker that somebody else runs.
+brokers. Their data is in memory where there is room, but that of a `DiskBroker`. `Cluster` is what
+all share with a broker that somebody else runs.
 """
 
-from kafkatest.broker import Broker, BrokerError
+from kafkatest.broker import Broker, BrokerError, DiskBroker
 from kafkatest.cluster import Cluster, ToolError
 from kafkatest.link import Link
 from kafkatest.remote import RemoteBroker
@@ -16,6 +17,7 @@ __all__ = [
     "Broker",
     "BrokerError",
     "Cluster",
+    "DiskBroker",
     "Link",
     "RemoteBroker",
     "SecureBroker",

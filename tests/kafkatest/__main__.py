@@ -8,7 +8,7 @@ import sys
 import time
 
 from kafkatest import distribution, ports
-from kafkatest.broker import Broker, BrokerError
+from kafkatest.broker import BrokerError, DiskBroker
 
 TOPICS = {
     "payments.payment-requested": 3,
@@ -34,7 +34,7 @@ def main() -> int:
     try:
         distribution.jars()
         print(f"Starting Apache Kafka {distribution.version()} ...", flush=True)
-        with Broker.start(port=args.port) as broker:
+        with DiskBroker.start(port=args.port) as broker:
             broker.create_topics(dict(args.topics or TOPICS.items()))
             if not args.topics:
                 # The product trims it itself.
@@ -73,7 +73,7 @@ def _topic(text: str) -> tuple[str, int]:
     return name, int(partitions)
 
 
-def _welcome(broker: Broker) -> None:
+def _welcome(broker: DiskBroker) -> None:
     topics = broker.admin().list_topics(timeout=10).topics
     width = max(map(len, topics))
     print(f"\nReady: {broker.bootstrap}    (process {broker.pid}, files in {broker.directory})\n")

@@ -2,6 +2,7 @@
 
 import atexit
 import base64
+import os
 import shutil
 import signal
 import tempfile
@@ -9,7 +10,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 from confluent_kafka import KafkaException
 
@@ -48,6 +49,11 @@ SETTINGS = {
 }
 
 
+_MEMORY = Path("/dev/shm")  # noqa: S108  (each directory in it is made by mkdtemp)
+_ROOM_BYTES = 2 << 30
+"""The brokers of a parallel run, with what the tests write to them, need less."""
+
+
 class BrokerError(Exception):
     """The broker did not start; the message has the end of its log."""
 
@@ -77,7 +83,10 @@ class Broker(Cluster):
         directory: Where its settings, logs and data are.
         listeners: Those for clients, by name; usually that of the security protocol.
         settings: What goes into `server.properties`, beside the listeners.
+        in_memory: Whether its directory is in memory, where the machine has that.
     """
+
+    in_memory: ClassVar[bool] = True
 
     def __init__(
         self, *, port: int | None, config: Mapping[str, str], java_options: Sequence[str]
@@ -87,7 +96,7 @@ class Broker(Cluster):
         super().__init__(f"{ports.HOST}:{self._port}")
         self._java_options = java_options
         self._jvm: Jvm | None = None
-        self.directory = Path(tempfile.mkdtemp(prefix="kafkatest-"))
+        self.directory = scratch(in_memory=self.in_memory)
         self.listeners = {"PLAINTEXT": Listener(ports.HOST, self._port)}
         self.settings = SETTINGS | {"log.dirs": str(self.directory / "data")} | dict(config)
 
@@ -250,6 +259,34 @@ class Broker(Cluster):
             for topic in cluster.topics.values()
             for partition in topic.partitions.values()
         )
+
+
+class DiskBroker(Broker):
+    """A broker with its data on a disk: for measurements, and for more data than memory holds."""
+
+    in_memory: ClassVar[bool] = False
+
+
+def scratch(*, in_memory: bool) -> Path:
+    """Make a directory for the data of a broker that is started by this process.
+
+    A disk that others are busy with may take seconds to flush. A controller waits for that, and
+    then takes its broker for dead: all partitions lose their leaders, and tests fail by chance.
+    So it is in memory if it may be, unless TMPDIR names a place.
+    """
+    root = Path(tempfile.gettempdir())
+    in_memory = in_memory and "TMPDIR" not in os.environ and _MEMORY.is_dir()
+    if in_memory and shutil.disk_usage(_MEMORY).free > _ROOM_BYTES:
+        root = _MEMORY
+        _sweep()
+    return Path(tempfile.mkdtemp(prefix=f"kafkatest-{os.getpid()}-", dir=root))
+
+
+def _sweep() -> None:
+    """Delete what killed processes have left: memory is too dear for it."""
+    for left in _MEMORY.glob("kafkatest-*-*"):
+        if not Path("/proc", left.name.split("-")[1]).exists():
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def new_cluster_id() -> str:

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from kafkatest import Broker
+from kafkatest import Broker, DiskBroker
 from product import ROOT, Flow, Topics
 
 from dataflow import kinds
@@ -34,7 +34,7 @@ def main() -> int:
     options = ("-Xmx1g", "-XX:TieredStopAtLevel=4")
     with (
         tempfile.TemporaryDirectory(prefix="payments-soak-") as scratch,
-        Broker.start(java_options=options) as kafka,
+        DiskBroker.start(java_options=options) as kafka,
     ):
         taken, verified, sent = _run(kafka, Path(scratch), args)
     samples.write(args.out / "samples.csv", taken)

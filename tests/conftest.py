@@ -15,6 +15,7 @@ from collections.abc import Generator, Iterator
 import pytest
 from explore import load_profile
 from kafkatest import Broker, Cluster, SecureBroker, distribution
+from kafkatest.broker import memory
 
 from dataflow.variables import VARIABLES
 
@@ -33,7 +34,14 @@ def _forget_leftovers() -> None:
         os.environ[name] = ",".join([*([kept] if kept else []), "localhost", "127.0.0.1"])
 
 
+def _keep_off_the_disk() -> None:
+    """Have the tests' temporary files in memory, for the reason that the brokers' are there."""
+    if root := memory():
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(root))
+
+
 _forget_leftovers()
+_keep_off_the_disk()
 load_profile()
 
 EXTERNAL = os.environ.get(BROKERS)

@@ -268,18 +268,22 @@ class DiskBroker(Broker):
 
 
 def scratch(*, in_memory: bool) -> Path:
-    """Make a directory for the data of a broker that is started by this process.
+    """Make a directory for the data of a broker that is started by this process."""
+    root = memory() if in_memory else None
+    if root is not None:
+        _sweep()
+    return Path(tempfile.mkdtemp(prefix=f"kafkatest-{os.getpid()}-", dir=root))
+
+
+def memory() -> Path | None:
+    """Return where files are in memory, if there is room, and TMPDIR does not name a place.
 
     A disk that others are busy with may take seconds to flush. A controller waits for that, and
     then takes its broker for dead: all partitions lose their leaders, and tests fail by chance.
-    So it is in memory if it may be, unless TMPDIR names a place.
     """
-    root = Path(tempfile.gettempdir())
-    in_memory = in_memory and "TMPDIR" not in os.environ and _MEMORY.is_dir()
-    if in_memory and shutil.disk_usage(_MEMORY).free > _ROOM_BYTES:
-        root = _MEMORY
-        _sweep()
-    return Path(tempfile.mkdtemp(prefix=f"kafkatest-{os.getpid()}-", dir=root))
+    if "TMPDIR" in os.environ or not _MEMORY.is_dir():
+        return None
+    return _MEMORY if shutil.disk_usage(_MEMORY).free > _ROOM_BYTES else None
 
 
 def _sweep() -> None:

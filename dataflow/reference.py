@@ -1,13 +1,26 @@
 """The environment's documents, made from the table of variables so that they cannot drift.
 
 python -m dataflow.reference env > .env.example
-python -m dataflow.reference markdown        # the table in the README
+python -m dataflow.reference markdown        # the table in docs/configuration.md
+python -m dataflow.reference essential       # the table in README.md
 """
 
 import sys
+from collections.abc import Iterable
 
 from dataflow.variables import ALWAYS, GROUPS, VARIABLES, Variable
 
+ESSENTIAL = (
+    "KAFKA_BROKERS",
+    "KAFKA_SECURITY_PROTOCOL",
+    "KAFKA_SASL_USERNAME",
+    "KAFKA_SASL_PASSWORD",
+    "GATEWAY",
+    "DEDUPE_WINDOW",
+    "COMMIT_INTERVAL",
+    "LANES",
+)
+"""The variables that the README has."""
 BYTEWAX = """\
 # --- Bytewax (read by `python -m bytewax.run` itself) ---
 
@@ -47,13 +60,19 @@ def env_example() -> str:
     return "\n".join(lines) + "\n" + BYTEWAX
 
 
-def markdown() -> str:
-    """Return the README's table."""
+def markdown(variables: Iterable[Variable] = VARIABLES) -> str:
+    """Return the table of the documents."""
     lines = ["| Variable | Default | Meaning |", "|---|---|---|"]
-    for variable in VARIABLES:
+    for variable in variables:
         default = f"`{variable.default}`" if variable.default else "—"
         lines.append(f"| `{variable.name}` | {default} | {_meaning(variable)} |")
     return "\n".join(lines) + "\n"
+
+
+def essential() -> str:
+    """Return the README's table."""
+    by_name = {variable.name: variable for variable in VARIABLES}
+    return markdown(by_name[name] for name in ESSENTIAL)
 
 
 def _entry(variable: Variable) -> list[str]:
@@ -80,4 +99,5 @@ def _meaning(variable: Variable) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write({"env": env_example, "markdown": markdown}[sys.argv[1]]())
+    documents = {"env": env_example, "markdown": markdown, "essential": essential}
+    sys.stdout.write(documents[sys.argv[1]]())

@@ -646,10 +646,10 @@ class TestGraph:
         assert (done.returncode, done.stderr) == (0, "")
         return done.stdout
 
-    def test_the_readme_shows_it(self) -> None:
-        readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    def test_the_architecture_shows_it(self) -> None:
+        document = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
         (shown,) = re.findall(
-            r"<!-- diagram -->\n+```mermaid\n(.*?)```\n+<!-- /?diagram -->", readme, re.DOTALL
+            r"<!-- diagram -->\n+```mermaid\n(.*?)```\n+<!-- /?diagram -->", document, re.DOTALL
         )
         assert shown == self.visualize("-m", "bytewax.visualize", "dataflow.flow")
 

@@ -1,4 +1,4 @@
-"""`.env.example` and the README's table say what the table of variables says."""
+"""`.env.example` and the tables of the documents say what the table of variables says."""
 
 import os
 import re
@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from required import REQUIRED
 
 from dataflow import reference
@@ -98,12 +99,16 @@ def test_the_table_has_a_row_for_each_variable() -> None:
     assert [row.split("`")[1] for row in rows] == [variable.name for variable in VARIABLES]
 
 
-def test_the_documents_can_be_made_from_the_command_line() -> None:
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("markdown", reference.markdown()), ("essential", reference.essential())],
+)
+def test_the_documents_can_be_made_from_the_command_line(name: str, text: str) -> None:
     made = subprocess.run(
-        [sys.executable, "-m", "dataflow.reference", "markdown"],
+        [sys.executable, "-m", "dataflow.reference", name],
         capture_output=True,
         text=True,
         check=True,
         cwd=ROOT,
     )
-    assert made.stdout == reference.markdown()
+    assert made.stdout == text

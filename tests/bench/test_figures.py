@@ -114,10 +114,20 @@ def test_a_block_is_replaced_and_the_rest_is_kept(tmp_path: Path) -> None:
         report.write(document, "z", "")
 
 
+def test_a_block_within_a_line_stays_in_it(tmp_path: Path) -> None:
+    document = tmp_path / "x.md"
+    document.write_text("a <!-- b -->old<!-- /b --> c\n")
+    report.write(document, "b", "new")
+    assert document.read_text() == "a <!-- b -->new<!-- /b --> c\n"
+
+
 def test_the_documents_have_the_blocks() -> None:
+    """And the README the figures of the run that `docs/performance.md` is of."""
     root = Path(__file__).parents[2]
     assert "<!-- bench -->" in (root / "docs" / "performance.md").read_text()
-    assert "<!-- measured -->" in (root / "README.md").read_text()
+    data = json.loads((root / "docs" / "performance.json").read_text())
+    measured = f"<!-- measured -->{report.headline(data)}<!-- /measured -->"
+    assert measured in (root / "README.md").read_text()
 
 
 def test_lock_files_name_no_host() -> None:

@@ -1,6 +1,8 @@
 """`docs/operations.md` speaks of what there is."""
 
+import ast
 import re
+from collections.abc import Iterator
 
 import pytest
 from manifests import ROOT, SERVICE, applied, one, read, strings
@@ -8,7 +10,7 @@ from manifests import ROOT, SERVICE, applied, one, read, strings
 from dataflow.variables import VARIABLES
 
 TEXT = (ROOT / "docs" / "operations.md").read_text()
-PAGES = {path: path.read_text() for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]}
+PAGES = {path: path.read_text() for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]}
 
 
 def anchors(text: str) -> set[str]:
@@ -27,6 +29,44 @@ def test_every_link_leads_somewhere(page: object) -> None:
             file = (path.parent / name).resolve() if name else path
             assert file.exists(), target
             assert not anchor or anchor in anchors(file.read_text()), target
+
+
+def messages() -> Iterator[str]:
+    """Return the texts in the product's code, with `...` for what is filled in."""
+    for path in ROOT.glob("dataflow/**/*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                yield "".join(
+                    str(part.value) if isinstance(part, ast.Constant) else "..."
+                    for part in node.values
+                )
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+
+
+def quoted_refusals() -> list[str]:
+    """Return what this page and docs/recovery.md quote of the log of a refused start."""
+    table = TEXT.partition("\n| the line has |")[2].partition("\n\n")[0]
+    recovery = (ROOT / "docs" / "recovery.md").read_text()
+    rows = re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE)
+    return rows + [
+        quote
+        for heading in re.findall(r"\*\*(`.*?`)\.?\*\*", recovery, re.DOTALL)
+        for quote in re.findall(r"`([^`]+)`", " ".join(heading.split()))
+    ]
+
+
+MESSAGES = list(messages())
+
+
+@pytest.mark.parametrize("quote", quoted_refusals())
+def test_every_refusal_in_it_is_one_that_the_code_has(quote: str) -> None:
+    """Word by word, but for what is filled in: `...`, X, Y, and the names of defaults."""
+    filled_in = r"\.\.\.|\b[XY]\b|payments\.lane-log|the snapshot"
+    pieces = [piece for piece in re.split(filled_in, quote) if len(piece.strip(" :")) > 1]
+    assert pieces
+    for piece in pieces:
+        assert any(piece in message for message in MESSAGES), piece
 
 
 def test_every_path_in_it_exists() -> None:

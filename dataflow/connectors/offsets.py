@@ -186,14 +186,10 @@ def committed_offsets(
     wanted = [TopicPartition(kafka.topic_requested, partition) for partition in partitions]
     consumer = Consumer(config.client(kafka, group) | {"group.id": group, "isolation.level": level})
     try:
-        found = consumer.committed(wanted, timeout=_STABLE_WITHIN_S if stable else _TIMEOUT_S)
-    except KafkaException as error:
-        if not stable or error.args[0].code() != KafkaError._TIMED_OUT:  # noqa: SLF001
-            raise
-        # The client asks again and again, and does not say why. If there is an answer to those who
-        # do not mind, then it was the transaction.
-        committed_offsets(kafka, group, partitions, stable=False)
-        raise KafkaException(KafkaError(KafkaError.UNSTABLE_OFFSET_COMMIT)) from error
+        if not stable:
+            found = consumer.committed(wanted, timeout=_TIMEOUT_S)
+        else:
+            found = _stable(consumer, wanted) or _stable_by_now(kafka, group, consumer, wanted)
     finally:
         consumer.close()
     for each in found:
@@ -204,6 +200,31 @@ def committed_offsets(
         for each in found
         if each.offset >= 0
     }
+
+
+def _stable(consumer: Consumer, wanted: list[TopicPartition]) -> list[TopicPartition] | None:
+    """The offsets whose transactions are over; None if that took too long."""
+    try:
+        return consumer.committed(wanted, timeout=_STABLE_WITHIN_S)
+    except KafkaException as error:
+        if error.args[0].code() != KafkaError._TIMED_OUT:  # noqa: SLF001
+            raise
+        return None
+
+
+def _stable_by_now(
+    kafka: KafkaSettings, group: str, consumer: Consumer, wanted: list[TopicPartition]
+) -> list[TopicPartition]:
+    """The same of Kafka that may have been away meanwhile, or coming back.
+
+    The client asks again and again, and does not say why it got no answer. If there is one for
+    those who do not mind an open transaction, and then still none for those who do, it was that.
+    """
+    committed_offsets(kafka, group, [each.partition for each in wanted], stable=False)
+    found = _stable(consumer, wanted)
+    if found is None:
+        raise KafkaException(KafkaError(KafkaError.UNSTABLE_OFFSET_COMMIT))
+    return found
 
 
 def _unreadable(group: str, error: KafkaError) -> Fault:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
-from kafkatest import Cluster, RemoteBroker
+from kafkatest import Broker, Cluster, RemoteBroker
 from kafkatest.link import Asked
 from product import Flow, Topics, mixed_requests, run_until_decided, send
 
@@ -57,12 +57,8 @@ def test_a_start_waits_for_the_coordinators(kafka_far: RemoteBroker, tmp_path: P
         assert flow.terminate() == 0
 
 
-def test_an_offset_in_an_open_transaction_is_told_apart_from_no_answer(
-    kafka: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The client only says that time is up."""
-    topics = Topics.fresh(kafka)
-    settings = Settings.from_env(
+def settings_for(kafka: Cluster, topics: Topics) -> Settings:
+    return Settings.from_env(
         {
             "KAFKA_BROKERS": kafka.bootstrap,
             "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
@@ -70,6 +66,14 @@ def test_an_offset_in_an_open_transaction_is_told_apart_from_no_answer(
             **topics.environ(),
         }
     )
+
+
+def test_an_offset_in_an_open_transaction_is_told_apart_from_no_answer(
+    kafka: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client only says that time is up."""
+    topics = Topics.fresh(kafka)
+    settings = settings_for(kafka, topics)
     monkeypatch.setattr(offsets, "_STABLE_WITHIN_S", 1.0)
     client = {"bootstrap.servers": kafka.bootstrap}
     producer = Producer(client | {"transactional.id": topics.prefix})
@@ -88,3 +92,18 @@ def test_an_offset_in_an_open_transaction_is_told_apart_from_no_answer(
     producer.commit_transaction()
     after = committed_offsets(settings.kafka, topics.group, [0])
     assert {partition: each.offset for partition, each in after.items()} == {0: 7}
+
+
+def test_an_outage_that_ends_is_not_taken_for_an_open_transaction(
+    kafka_control: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No answer in time, and then one to those who do not mind a transaction: once more."""
+    topics = Topics.fresh(kafka_control)
+    settings = settings_for(kafka_control, topics)
+    monkeypatch.setattr(offsets, "_STABLE_WITHIN_S", 2.0)
+    assert committed_offsets(settings.kafka, topics.group, [0]) == {}
+    kafka_control.pause()
+    resumed = threading.Timer(2.5, kafka_control.resume)
+    resumed.start()
+    assert committed_offsets(settings.kafka, topics.group, [0]) == {}
+    resumed.join()

@@ -39,7 +39,9 @@ class CertificateMetrics(Collector):
                     self._expiry[name] = pick(expiries(Path(path).read_text()))
                 except (OSError, ValueError, IndexError) as error:
                     # Kafka's own client judges the file; we only look at the date.
-                    _log.warning("expiry of a certificate", certificate=name, error=str(error))
+                    _log.warning(
+                        "certificate expiry could not be read", certificate=name, error=str(error)
+                    )
 
     def describe(self) -> Iterable[Metric]:
         """The same as ever."""

@@ -145,7 +145,7 @@ class EngineMetrics(Collector):
 def _up(*, value: int) -> Metric:
     return GaugeMetricFamily(
         "payments_engine_metrics_up",
-        "1 when Bytewax's own metrics could be had for this scrape.",
+        "1 if Bytewax's metrics were collected for this scrape.",
         value=value,
     )
 

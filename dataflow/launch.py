@@ -24,9 +24,7 @@ from dataflow.lifecycle import Lifecycle
 
 _log = structlog.get_logger()
 
-_REMEDY = (
-    "Start with an empty directory: nothing is lost with it, as all that is remembered is in Kafka."
-)
+_REMEDY = "Start with an empty directory: nothing is lost, because all remembered ids are in Kafka."
 _ROOM_BYTES = 64 * 1024 * 1024
 """The store may have failed for want of room although there is some now: as its last connection
 closes, SQLite folds its log in and removes it, and that may be as large as the largest epochs."""
@@ -117,8 +115,8 @@ def make_every_batch_an_epoch(launch: Launch) -> None:
     if launch.snapshot_interval_s <= wanted_s:
         return
     _log.info(
-        f"COMMIT_INTERVAL paces the epochs: the process runs itself again with `-s {wanted_s}`,"
-        f" which BYTEWAX_SNAPSHOT_INTERVAL={wanted_s} would save",
+        f"the process runs itself again with `-s {wanted_s}`: COMMIT_INTERVAL paces the epochs."
+        f" BYTEWAX_SNAPSHOT_INTERVAL={wanted_s} avoids this",
         snapshot_interval_s=launch.snapshot_interval_s,
     )
     _run_again("-s", str(wanted_s))
@@ -139,7 +137,7 @@ def prepare_recovery(launch: Launch) -> int | None:
     """
     directory = launch.recovery_dir
     if directory is None:
-        _log.info("no recovery directory: a start goes on from the offsets that Kafka has")
+        _log.info("no recovery directory: the start resumes from the offsets in Kafka")
         return None
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -154,8 +152,8 @@ def prepare_recovery(launch: Launch) -> int | None:
         os.close(lock)
         raise StartRefusedError(
             f"BYTEWAX_RECOVERY_DIRECTORY: {directory} is in use by another execution of this flow"
-            f" (process id {launch.process_id}). Two of them would corrupt it; stop the other one,"
-            " or give this one its own directory and its own KAFKA_GROUP_ID."
+            f" (process id {launch.process_id}). Two executions would corrupt it; stop the other"
+            " one, or give this one its own directory and its own KAFKA_GROUP_ID."
         ) from error
     _fill(directory, launch)
     return lock
@@ -184,12 +182,12 @@ def _look_into(path: Path) -> int:
 
     try:
         if not os.access(path, os.W_OK):
-            raise PermissionError("it cannot be written")
+            raise PermissionError("it is not writable")
         with closing(sqlite3.connect(path)) as store:
             [(count,)] = store.execute("SELECT part_count FROM parts")
     except (OSError, ValueError, sqlite3.Error) as error:
         raise StartRefusedError(
-            f"BYTEWAX_RECOVERY_DIRECTORY: {path} is no recovery partition that can be used:"
+            f"BYTEWAX_RECOVERY_DIRECTORY: {path} is not a usable recovery partition:"
             f" {error}. {_REMEDY}"
         ) from error
     return int(count)
@@ -203,13 +201,13 @@ def full_disk(launch: Launch) -> str | None:
     try:
         disk = os.statvfs(directory)
     except OSError as error:
-        return f"BYTEWAX_RECOVERY_DIRECTORY: cannot look at {directory}: {error.strerror}"
+        return f"BYTEWAX_RECOVERY_DIRECTORY: cannot read {directory}: {error.strerror}"
     free = disk.f_bavail * disk.f_frsize
     if free >= _ROOM_BYTES:
         return None
     return (
-        f"BYTEWAX_RECOVERY_DIRECTORY: only {free} bytes are free on the disk of {directory}; make"
-        " room, then start again: nothing is lost"
+        f"BYTEWAX_RECOVERY_DIRECTORY: only {free} bytes are free on the disk of {directory}; free"
+        " some space, then start again: nothing is lost"
     )
 
 

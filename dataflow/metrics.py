@@ -116,18 +116,18 @@ class Metrics(Collector):
         )
         self._decide = BatchHistogram(
             "payment_processing_duration_seconds",
-            "Read from Kafka until the outcome was decided, for each input record.",
+            "Time from reading an input record to deciding its outcome.",
             _DECIDE_BUCKETS_S,
         )
         self._visible = BatchHistogram(
             "payment_visible_duration_seconds",
-            "Timestamp of the input record until its outcome was committed, for each record whose "
-            "timestamp can be true.",
+            "Time from an input record's timestamp to the commit of its outcome; records with an "
+            "implausible timestamp are left out.",
             _VISIBLE_BUCKETS_S,
         )
         self._commit = BatchHistogram(
             "kafka_commit_duration_seconds",
-            "One lane's transaction: flush, offsets and commit.",
+            "Time that one lane's transaction takes: flush, offsets and commit.",
             _COMMIT_BUCKETS_S,
         )
         status.on_commit.append(self._commit.observe)
@@ -205,13 +205,13 @@ class Metrics(Collector):
         yield _messages(self._input_topic, read, unreadable, total.produced, undelivered)
         yield CounterMetricFamily(
             "kafka_delivery_errors_total",
-            "Output records Kafka refused or lost; each aborts its transaction.",
+            "Output records that Kafka refused or lost; each aborts its transaction.",
             value=sum(undelivered.values()),
         )
         yield CounterMetricFamily(
             "payments_implausible_timestamps_total",
-            "Input records whose timestamp is more than 30 days old or a minute ahead, committed; "
-            "left out of payment_visible_duration_seconds.",
+            "Committed input records with a timestamp more than 30 days old or a minute ahead; "
+            "payment_visible_duration_seconds leaves them out.",
             value=implausible,
         )
         yield from _state(self._status, self._input_topic)
@@ -226,11 +226,11 @@ def _payments(total: Tally, *, audited: int) -> Iterator[Metric]:
     # Without labels, so that it can be added to the one above as it is.
     yield CounterMetricFamily(
         "payments_failed_total",
-        "Payments declined or invalid, and committed as such.",
+        "Payments declined or invalid, and committed.",
         value=sum(total.failed.values()),
     )
     by_code = CounterMetricFamily(
-        "payments_failed_by_code_total", "payments_failed_total by error code.", labels=["code"]
+        "payments_failed_by_code_total", "payments_failed_total, by error code.", labels=["code"]
     )
     for code, count in total.failed.items():
         by_code.add_metric([code.value], count)
@@ -247,7 +247,7 @@ def _payments(total: Tally, *, audited: int) -> Iterator[Metric]:
     )
     yield CounterMetricFamily(
         "payments_audited_total",
-        "Audit events committed: always processed + failed + duplicates + conflicts.",
+        "Audit events committed; always the sum of processed, failed, duplicates and conflicts.",
         value=audited,
     )
 
@@ -255,12 +255,12 @@ def _payments(total: Tally, *, audited: int) -> Iterator[Metric]:
 def _lane_log(total: Tally) -> Iterator[Metric]:
     yield CounterMetricFamily(
         "payments_lane_log_entries_total",
-        "Payment ids written to the lanes' log: claimed, or seen again much later.",
+        "paymentIds written to the lane log: newly claimed, or seen again much later.",
         value=total.log_entries,
     )
     yield CounterMetricFamily(
         "payments_lane_log_bytes_total",
-        "Bytes written to the lanes' log, before compression.",
+        "Bytes written to the lane log, before compression.",
         value=total.log_bytes,
     )
 
@@ -269,7 +269,7 @@ def _amounts(total: Tally) -> Metric:
     """Every currency from the start, some 330 series: a rate over money must not miss the first."""
     amounts = CounterMetricFamily(
         "payments_amount_total",
-        "Money asked for by first requests, in major units of the currency, by what became of it.",
+        "Amounts of first requests, in major units of the currency, by outcome.",
         labels=["currency", "outcome"],
     )
     for outcome, by_currency in (
@@ -305,7 +305,7 @@ def _messages(
 def _state(status: Status, input_topic: str) -> Iterator[Metric]:
     lag = GaugeMetricFamily(
         "kafka_consumer_lag",
-        "Input records whose outcome is not committed yet; absent until known.",
+        "Input records whose outcome is not committed yet; absent until it is known.",
         labels=["topic", "partition"],
     )
     for partition, records in status.lags().items():
@@ -313,8 +313,8 @@ def _state(status: Status, input_topic: str) -> Iterator[Metric]:
     yield lag
     lag_seconds = GaugeMetricFamily(
         "kafka_consumer_lag_seconds",
-        "Age of the oldest input record whose outcome is not committed yet, or at least how long "
-        "it has been waiting; 0 when there is none, absent until known.",
+        "Age of the oldest input record whose outcome is not committed yet, or how long it has "
+        "been waiting; 0 if there is none, absent until it is known.",
         labels=["topic", "partition"],
     )
     for partition, seconds in status.lag_seconds().items():
@@ -329,7 +329,7 @@ def _state(status: Status, input_topic: str) -> Iterator[Metric]:
     yield last_commit
     last_epoch = GaugeMetricFamily(
         "payments_last_epoch_timestamp_seconds",
-        "Unix time when an epoch was closed last; absent before the first.",
+        "Unix time when the last epoch was closed; absent before the first.",
     )
     if status.last_epoch_at is not None:
         last_epoch.add_metric([], status.last_epoch_at)
@@ -343,37 +343,35 @@ def _state(status: Status, input_topic: str) -> Iterator[Metric]:
     )
     yield GaugeMetricFamily(
         "payments_remembered_ids",
-        "Payment ids held in memory to recognise repeats.",
+        "paymentIds held in memory to recognise repeats.",
         value=status.remembered_ids,
     )
     restored, to_restore = status.restored_ids
     yield GaugeMetricFamily(
-        "payments_restored_ids", "Payment ids that this start has restored so far.", value=restored
+        "payments_restored_ids", "paymentIds that this start has restored so far.", value=restored
     )
     yield GaugeMetricFamily(
         "payments_restore_ids",
-        "Payment ids that this start has to restore, as far as is known.",
+        "paymentIds that this start has to restore, as far as is known.",
         value=to_restore,
     )
     yield CounterMetricFamily(
         "payments_replayed_records_total",
-        "Input records read again after a restart, to settle what was left open.",
+        "Input records read again after a restart, to complete what was left open.",
         value=status.replayed_records,
     )
     yield GaugeMetricFamily(
-        "payments_ready", "1 when /ready answers 200.", value=int(status.ready()[0])
+        "payments_ready", "1 if /ready answers 200.", value=int(status.ready()[0])
     )
     yield GaugeMetricFamily(
         "payments_kafka_reachable",
-        "1 if a broker answered last time; 0 until one has.",
+        "1 if a broker answered the last request; 0 until one has.",
         value=int(status.kafka_reachable is True),
     )
-    yield GaugeMetricFamily(
-        "payments_live", "1 when /live answers 200.", value=int(status.live()[0])
-    )
+    yield GaugeMetricFamily("payments_live", "1 if /live answers 200.", value=int(status.live()[0]))
     yield InfoMetricFamily(
         "payments_build",
-        "Versions this process runs on, its payment gateway and its environment.",
+        "Versions of this process, its payment gateway and its environment.",
         value={
             "version": status.version,
             "gateway": status.gateway,

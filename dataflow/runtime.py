@@ -191,7 +191,7 @@ def _start(running: Launch) -> Runtime:
         _log.warning("variable ignored", problem=suspect.problem)
     if settings.gateway.name == gateways.SIMULATED:
         _log.warning(
-            "the simulated gateway approves payments that nobody charges; GATEWAY selects another"
+            "simulated gateway in use: payments are approved, nobody is charged; set GATEWAY"
         )
     _refuse_misfits(settings, running)
     runtime = Runtime(settings, running)
@@ -270,8 +270,8 @@ def _refuse_misfits(settings: Settings, running: Launch) -> None:
     workers = running.processes * running.workers
     if running.workers < 1:
         problems.append(
-            f"BYTEWAX_WORKERS_PER_PROCESS: {running.workers} workers would do nothing; example:"
-            " BYTEWAX_WORKERS_PER_PROCESS=1"
+            f"BYTEWAX_WORKERS_PER_PROCESS: at least 1 worker is needed, got {running.workers};"
+            " example: BYTEWAX_WORKERS_PER_PROCESS=1"
         )
     if settings.lanes < workers:
         problems.append(
@@ -280,10 +280,9 @@ def _refuse_misfits(settings: Settings, running: Launch) -> None:
         )
     if running.backup_interval_s > 0:
         problems.append(
-            f"BYTEWAX_RECOVERY_BACKUP_INTERVAL: keeping snapshots for {running.backup_interval_s} s"
-            " needs epochs of a second or more; here every batch is an epoch, of which the engine"
-            " would never delete a snapshot, until the disk is full;"
-            " example: BYTEWAX_RECOVERY_BACKUP_INTERVAL=0"
+            f"BYTEWAX_RECOVERY_BACKUP_INTERVAL: expected 0, got {running.backup_interval_s}: every"
+            " batch is an epoch here, so Bytewax would never delete a snapshot, until the disk is"
+            " full; example: BYTEWAX_RECOVERY_BACKUP_INTERVAL=0"
         )
     if problems:
         raise SettingsError(problems)
@@ -295,8 +294,8 @@ def _refuse_idle_processes(found: cluster.Cluster, settings: Settings, running: 
     if (running.processes - 1) * running.workers >= partitions:
         raise StartRefusedError(
             f"{running.processes} processes of {running.workers} workers are too many for the"
-            f" {partitions} partitions of {settings.kafka.topic_requested}: one of them would have"
-            " nothing to read. Start fewer processes or workers, or add partitions."
+            f" {partitions} partitions of {settings.kafka.topic_requested}: a process would have"
+            " no input. Start fewer processes or workers, or add partitions."
         )
 
 

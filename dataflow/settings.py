@@ -155,7 +155,7 @@ def _conflicts(values: Mapping[str, Any]) -> Iterator[str]:
         for field in (field for field in group if field in values):
             taken = first.setdefault(values[field], named[field].name)
             if taken != named[field].name:
-                expects = f"a {noun} of its own"
+                expects = f"a {noun} that no other setting uses"
                 yield named[field].wrong(str(values[field]), expects, f", the same as {taken}")
 
 

@@ -112,7 +112,7 @@ def _suspect(name: str, environ: Mapping[str, str]) -> Suspect | None:
         if environ.get(meant) or environ.get(f"{meant}_FILE"):
             return Suspect(f"{name}: ignored: {meant} is read instead", refused=False)
         if not _is_of_use(meant, environ):
-            problem = f"{name}: ignored: nothing to use it for with this {_PROTOCOL}"
+            problem = f"{name}: ignored: not used with this {_PROTOCOL}"
             return Suspect(problem, refused=False)
         return Suspect(_problem(name, meant), refused=True)
     meant = _slip(name)
@@ -137,7 +137,7 @@ def _problem(name: str, meant: str) -> str:
     value = (variable.example or variable.default) if variable else _BYTEWAX[setting]
     if meant in _FILES:
         value = f"/run/secrets/{setting.lower()}"
-    return f"{name}: not a variable of ours, did you mean {meant}?; example: {meant}={value}"
+    return f"{name}: unknown variable; did you mean {meant}?; example: {meant}={value}"
 
 
 def _slip(name: str) -> str | None:

@@ -68,7 +68,7 @@ def _gauges(store: Store | None) -> Iterator[Metric]:
         ),
         (
             "payments_recovery_volume_free_bytes",
-            "What is left on the volume of the recovery store.",
+            "Free bytes on the volume of the recovery store.",
             store and store.free_bytes,
         ),
         (
@@ -78,7 +78,7 @@ def _gauges(store: Store | None) -> Iterator[Metric]:
         ),
         (
             "payments_last_snapshot_timestamp_seconds",
-            "Unix time when the recovery store was written last.",
+            "Unix time of the last write to the recovery store.",
             store and store.written_at,
         ),
     ):

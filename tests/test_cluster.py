@@ -78,7 +78,7 @@ def test_the_flow_does_not_and_has_the_reason_each_time() -> None:
 @pytest.mark.parametrize("sit_out", [None, SitOut(60)])
 def test_a_listener_that_only_hangs_up_is_refused(sit_out: SitOut | None, hanging_up: str) -> None:
     """It wants something else of us; a broker that is starting hangs up for a moment only."""
-    with pytest.raises(StartRefusedError, match="does its listener want TLS or SASL"):
+    with pytest.raises(StartRefusedError, match="its listener probably requires TLS or SASL"):
         inspect(at(hanging_up), sit_out)
 
 

@@ -83,7 +83,7 @@ def hint_with_free(blocks: int, directory: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_full_disk_is_told(blocks: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert hint_with_free(blocks, tmp_path, monkeypatch) == (
         f"BYTEWAX_RECOVERY_DIRECTORY: only {blocks * 4096} bytes are free on the disk of"
-        f" {tmp_path}; make room, then start again: nothing is lost"
+        f" {tmp_path}; free some space, then start again: nothing is lost"
     )
 
 
@@ -94,7 +94,7 @@ def test_with_room_left_nothing_is_told(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_directory_that_is_gone_is_told(tmp_path: Path) -> None:
     hint = full_disk(Launch.read(["-r", str(tmp_path / "gone")], {}))
     assert hint == (
-        f"BYTEWAX_RECOVERY_DIRECTORY: cannot look at {tmp_path / 'gone'}: No such file or directory"
+        f"BYTEWAX_RECOVERY_DIRECTORY: cannot read {tmp_path / 'gone'}: No such file or directory"
     )
 
 

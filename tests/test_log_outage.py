@@ -77,7 +77,7 @@ def test_an_outage_is_waited_out_and_may_be_ended_by_a_signal(
 ) -> None:
     consumer = Consumer(monkeypatch, after_s=10 * TIMEOUT_S)
     status.broker_down("all brokers are down")
-    assert "payments.lane-log: 3 offsets are left to be read" in read(consumer, status)
+    assert "payments.lane-log: 3 offsets are still to be read" in read(consumer, status)
 
 
 def test_what_does_not_come_though_kafka_is_there_is_a_fault(
@@ -85,7 +85,7 @@ def test_what_does_not_come_though_kafka_is_there_is_a_fault(
 ) -> None:
     consumer = Consumer(monkeypatch, after_s=10 * TIMEOUT_S)
     status.broker_up()
-    with pytest.raises(ConsumeError, match="nothing came for 60 s, 3 offsets before the end"):
+    with pytest.raises(ConsumeError, match="no record came for 60 s, 3 offsets before the end"):
         read(consumer, status)
     assert consumer.now_s - 1_000 < 1.1 * TIMEOUT_S
 

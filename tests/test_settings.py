@@ -221,7 +221,7 @@ def test_a_tls_file_has_to_exist(tmp_path: Path) -> None:
 def test_no_two_topics_are_the_same() -> None:
     (problem,) = problems(KAFKA_TOPIC_FAILED="same", KAFKA_TOPIC_AUDIT="same")
     assert problem == (
-        "KAFKA_TOPIC_AUDIT: expected a topic of its own, got 'same', "
+        "KAFKA_TOPIC_AUDIT: expected a topic that no other setting uses, got 'same', "
         "the same as KAFKA_TOPIC_FAILED; example: KAFKA_TOPIC_AUDIT=audit.payment-events"
     )
 
@@ -229,7 +229,7 @@ def test_no_two_topics_are_the_same() -> None:
 def test_the_two_ports_are_not_the_same() -> None:
     (problem,) = problems(METRICS_PORT="3000")
     assert problem.startswith(
-        "METRICS_PORT: expected a port of its own, got '3000', the same as PORT;"
+        "METRICS_PORT: expected a port that no other setting uses, got '3000', the same as PORT;"
     )
 
 

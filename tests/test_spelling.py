@@ -76,7 +76,7 @@ def test_a_slip_is_refused_even_beside_the_right_name(slip: str, meant: str) -> 
     for environ in ({}, {meant: "x"}):
         [(problem, refused)] = found(**environ, **{slip: "x"})
         assert problem.startswith(
-            f"{slip}: not a variable of ours, did you mean {meant}?; example: {meant}="
+            f"{slip}: unknown variable; did you mean {meant}?; example: {meant}="
         )
         assert refused
 
@@ -105,7 +105,7 @@ def test_another_programs_name_is_refused_only_where_ours_is_missing(
     alias: str, meant: str
 ) -> None:
     [(problem, refused)] = found(**{alias: "x"})
-    assert f"{alias}: not a variable of ours, did you mean {meant}?; example: {meant}=" in problem
+    assert f"{alias}: unknown variable; did you mean {meant}?; example: {meant}=" in problem
     assert refused
     if not spelling._slip(alias):
         given_too = [{meant: "x"}]

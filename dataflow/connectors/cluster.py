@@ -132,7 +132,7 @@ class _Met:
 def _topic_ids(admin: AdminClient, metadata: ClusterMetadata, topics: list[str]) -> dict[str, str]:
     if metadata.controller_id not in metadata.brokers:
         # The embedded broker of the demo has none.
-        _log.warning("no controller: a topic that is created again cannot be noticed")
+        _log.warning("no controller: a recreated topic cannot be detected")
         return {}
     collection = TopicCollection(topics)
 
@@ -158,21 +158,22 @@ def _unfit(admin: AdminClient, kafka: KafkaSettings) -> Iterator[str]:
             most, cleanup = int(found["max.message.bytes"] or ""), found["cleanup.policy"] or ""
         except (KafkaException, KeyError, TypeError, ValueError) as error:
             # Not everybody may read it.
-            _log.debug("topic settings are not known", topic=resource.name, error=str(error))
+            _log.debug("topic settings could not be read", topic=resource.name, error=str(error))
             continue
         if most < kafka.message_max_bytes:
             yield (
-                f"topic {resource.name}: takes records of at most {most} bytes"
+                f"topic {resource.name}: accepts records of at most {most} bytes"
                 f" (max.message.bytes), less than KAFKA_MESSAGE_MAX_BYTES"
-                f" ({kafka.message_max_bytes}); raise the one, or lower the other"
+                f" ({kafka.message_max_bytes}); raise max.message.bytes, or lower"
+                " KAFKA_MESSAGE_MAX_BYTES"
             )
         if resource.name == kafka.topic_lane_log:
             yield from _forgetful(found, kafka)
         elif "compact" in cleanup:
             yield (
                 f"topic {resource.name}: is compacted (cleanup.policy={cleanup}), so it refuses"
-                " records without a key, as those of requests without a readable paymentId are; and"
-                " of a payment's events it would keep the last one only. Let it delete by age:\n  "
+                " records without a key, which invalid requests without a paymentId have; and it"
+                " would keep only the last event of each payment. Have it delete by age:\n  "
                 + _with_config(resource.name, {"cleanup.policy": "delete"}, kafka)
             )
 
@@ -185,8 +186,8 @@ def _forgetful(found: Mapping[str, str | None], kafka: KafkaSettings) -> Iterato
     if wrong:
         has = ", ".join(f"{name}={found[name]}" for name in wrong)
         yield (
-            f"topic {kafka.topic_lane_log}: with {has} Kafka would delete the paymentIds that are"
-            " remembered there; set it right:\n  "
+            f"topic {kafka.topic_lane_log}: with {has} Kafka would delete remembered paymentIds."
+            " Correct the topic's configuration:\n  "
             + _with_config(kafka.topic_lane_log, wrong, kafka)
         )
 
@@ -219,8 +220,9 @@ def _metadata(
             # One that is just starting or stopping hangs up as well, but not for so long.
             if met.hangs_up_for_s() > _START_TIMEOUT_S or (is_late and met.hangup):
                 raise StartRefusedError(
-                    f"KAFKA_SECURITY_PROTOCOL ({kafka.security_protocol}): the broker hangs up"
-                    f" at the first request; does its listener want TLS or SASL? {met.hangup}"
+                    f"KAFKA_SECURITY_PROTOCOL ({kafka.security_protocol}): the broker closes the"
+                    " connection at the first request; its listener probably requires TLS or"
+                    f" SASL: {met.hangup}"
                 ) from error
             if sit_out is not None:
                 sit_out(f"no broker of {kafka.brokers} (KAFKA_BROKERS) answers: {last}")
@@ -250,7 +252,7 @@ def _hint(error: KafkaError, kafka: KafkaSettings) -> str | None:
     if error.code() == KafkaError._SSL or "SSL" in text:  # noqa: SLF001  (no public name)
         return (
             f"KAFKA_SSL_CA_LOCATION, KAFKA_BROKERS or KAFKA_SECURITY_PROTOCOL"
-            f" ({kafka.security_protocol}): no TLS connection that can be trusted: {text}"
+            f" ({kafka.security_protocol}): no trusted TLS connection: {text}"
         )
     return None
 
@@ -258,7 +260,7 @@ def _hint(error: KafkaError, kafka: KafkaSettings) -> str | None:
 def _topic_problem(metadata: ClusterMetadata, name: str) -> str | None:
     topic = metadata.topics.get(name)
     if topic is None:
-        return "does not exist, or this user may not describe it; create it, or grant DESCRIBE"
+        return "does not exist, or this user may not describe it; create it, or grant Describe"
     if topic.error is not None:
         return str(topic.error.str())
     return None
@@ -292,7 +294,7 @@ class Watcher(threading.Thread):
             try:
                 self.look()
             except Exception:  # noqa: BLE001  (the next look may succeed; without any, all is blind)
-                _log.warning("the cluster could not be looked at", exc_info=True)
+                _log.warning("cluster metadata could not be read", exc_info=True)
 
     def look(self) -> None:
         """Look once."""
@@ -341,7 +343,7 @@ class Watcher(threading.Thread):
                 records = [each for each in messages if each.error() is None]
                 found |= {at for each in records if (at := each.partition()) is not None}
         except KafkaException as error:
-            _log.debug("witness", error=error.args[0].str())
+            _log.debug("witness read failed", error=error.args[0].str())
         finally:
             witness.close()
         return found
@@ -357,5 +359,7 @@ class Watcher(threading.Thread):
             try:
                 found[where.partition] = answer.result().offset
             except KafkaException as error:
-                _log.debug("end offsets", partition=where.partition, error=error.args[0].str())
+                _log.debug(
+                    "end offset lookup failed", partition=where.partition, error=error.args[0].str()
+                )
         return found

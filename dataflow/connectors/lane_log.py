@@ -128,7 +128,7 @@ class LaneLog:
             raise StartRefusedError(
                 f"topic {self._topic}: it was deleted and created again since the lanes committed"
                 f" last (its id was {', '.join(sorted(filter(None, theirs)))}, and is"
-                f" {self._cluster.log_id}): what they remembered is gone. " + self._remedy()
+                f" {self._cluster.log_id}): the remembered ids are gone. " + self._remedy()
             )
 
     def _remedy(self) -> str:
@@ -141,8 +141,8 @@ class LaneLog:
         group = lane_group(self._kafka.group_id, 0).removesuffix(lane_name(0))
         topic, brokers = map(shlex.quote, (self._kafka.topic_requested, self._kafka.brokers))
         return (
-            "Restore the topic if you can. To go on without it, set the lanes' offsets to where"
-            " they are, which drops what the lanes committed beside them. The paymentIds seen so"
+            "Restore the topic if you can. To go on without it, set the lanes' offsets to their"
+            " current values, which deletes the lanes' metadata beside them. The paymentIds seen so"
             " far are then forgotten, and copies of them are charged again:\n"
             + "\n".join(
                 f" for lane in {' '.join(names)}; do kafka-consumer-groups.sh --group {group}$lane"
@@ -217,12 +217,12 @@ class LaneLog:
             before, left = left, _left(consumer, self._topic, ends)
             is_away = self._status.kafka_reachable is False
             if is_away:
-                self._sit_out(f"{self._topic}: {left} offsets are left to be read")
+                self._sit_out(f"{self._topic}: {left} offsets are still to be read")
             if left < before or is_away:
                 deadline.renew()
             elif deadline.is_over():
                 raise ConsumeError(
-                    f"{self._topic}: Kafka is there, but nothing came for {deadline.seconds:g} s,"
+                    f"{self._topic}: Kafka answers, but no record came for {deadline.seconds:g} s,"
                     f" {left} offsets before the end"
                 )
 
@@ -232,7 +232,7 @@ class LaneLog:
             if error is None:
                 yield message
             elif error.code() in PASSING:
-                _log.warning("lane log", error=error.str())
+                _log.warning("lane log consumer error", error=error.str())
             else:
                 # The client may go on after it, as it does behind records that are damaged: what
                 # they claim would be forgotten.
@@ -326,7 +326,7 @@ class Trimmer(threading.Thread):
             try:
                 self.trim()
             except Exception as error:  # noqa: BLE001  (it takes room, nothing else)
-                _log.warning("lane log cannot be trimmed", error=str(error))
+                _log.warning("lane log trim failed", error=str(error))
 
     def trim(self) -> None:
         """Delete the records that no lane remembers anything of.

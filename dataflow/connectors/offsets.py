@@ -157,8 +157,8 @@ class LaneOffsets:
             raise StartRefusedError(
                 f"{topic}[{partition}]: a transaction is still open at offset {stable} (the end is"
                 f" {end}) {patience_s:g} s after all of this flow's were ended, on"
-                f" {len(behind)} partition(s): Kafka has lost its end, or somebody else writes"
-                f" there. {_LOST}"
+                f" {len(behind)} partition(s): it hangs in Kafka, or another producer writes there."
+                f" {_LOST}"
             )
 
 
@@ -232,6 +232,6 @@ def _unreadable(group: str, error: KafkaError) -> Fault:
         # All lanes are fenced by now, which has ended their transactions.
         return StartRefusedError(
             f"The committed offsets of group {group} still wait for the end of a transaction that"
-            f" is over: Kafka has lost it. {_LOST}"
+            f" is over: it hangs in Kafka. {_LOST}"
         )
     return ConsumeError(f"cannot read the committed offsets of group {group}: {error.str()}")

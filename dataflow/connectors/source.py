@@ -343,7 +343,7 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
         good = [message for message in messages if message.error() is None]
         for error in errors:
             if error.code() in PASSING:  # the client itself goes on after these
-                _log.warning("consumer", partition=self._partition, error=error.str())
+                _log.warning("consumer error", partition=self._partition, error=error.str())
             else:
                 # The client tells us once, and reads no further.
                 self._failed = self._failed or error
@@ -354,9 +354,9 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
         if stall := self._status.nothing_came(self._partition, self._position()):
             raise FetchStalledError(
                 f"{self._topic}[{self._partition}]: for {stall.seconds:.0f} s the Kafka client has"
-                f" delivered nothing from {stall.position} on, though readers may have all below"
-                f" the last stable offset, {stall.stable_offset}. It has stopped fetching; a"
-                " restart reads on with a new client"
+                f" delivered nothing from {stall.position} on, though records up to the last stable"
+                f" offset, {stall.stable_offset}, can be read. The client has stopped fetching; a"
+                " restart reads on with a new one"
             )
 
     def _explain(self, error: KafkaError) -> str:
@@ -406,7 +406,9 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
                 self._consumer.commit(offsets=[position])
         except KafkaException as error:
             # Only lag tools suffer; the next epoch tries again.
-            _log.warning("plain offset", partition=self._partition, error=error.args[0].str())
+            _log.warning(
+                "group offset commit failed", partition=self._partition, error=error.args[0].str()
+            )
             return
         self._plain_offset = offset
 
@@ -428,7 +430,9 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
             position = self._position()
             self._at_end = position if position >= high else None
         except KafkaException as error:
-            _log.debug("watermark", partition=self._partition, error=error.args[0].str())
+            _log.debug(
+                "end offset lookup failed", partition=self._partition, error=error.args[0].str()
+            )
 
 
 def _times_ms(messages: list[Message]) -> NDArray[np.int64]:

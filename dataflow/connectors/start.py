@@ -73,9 +73,9 @@ class Start(Struct, frozen=True):
         raise StartRefusedError(
             f"{topic}[{partition}]: the snapshot stands at {self.settled}, but the lanes have only"
             f" committed up to {committed.highest}: the offsets of the groups"
-            f" {kafka.group_id}.lane-* have expired or were reset. If the flow was stopped in"
-            " order, or no event in the output topics is of a record at or above"
-            f" {self.settled}, put one back:\n kafka-consumer-groups.sh"
+            f" {kafka.group_id}.lane-* have expired or were reset. If the flow was stopped"
+            " cleanly, or no event in the output topics is of a record at or above"
+            f" {self.settled}, set the offset of one group:\n kafka-consumer-groups.sh"
             f" --group {group} --topic {topic}:{partition} --reset-offsets --to-offset"
             f" {self.settled} --execute --bootstrap-server {kafka.brokers}"
         )
@@ -193,7 +193,7 @@ class Positions:
         group = self._kafka.group_id
         return (
             f"KAFKA_GROUP_ID: group {group} has members ({', '.join(self._members)}): another"
-            " service reads the requests, and every payment would be charged by both. Stop it, wait"
+            " service reads the requests, and both would charge every payment. Stop it, wait"
             " until its members are gone (up to a minute if it was killed), and start again:\n"
             f"  kafka-consumer-groups.sh --describe --group {group} --state"
             f" --bootstrap-server {self._kafka.brokers}"
@@ -212,7 +212,7 @@ class Positions:
             f"{topic}[{partition}]: {position.what} stands at {position.offset}, but another"
             f" service or tool has moved group {group} on to {offset}. If a service has handled the"
             " records in between, as after a roll-back, start with an empty recovery directory: to"
-            " go on from the snapshot would charge them again. If nothing has, put the group"
+            " resume from the snapshot would charge them again. If not, set the group's offset"
             " back:\n"
             f" kafka-consumer-groups.sh --group {group} --topic {topic}:{partition}"
             f" --reset-offsets --to-offset {position.offset} --execute --bootstrap-server"
@@ -232,17 +232,19 @@ class Positions:
         )
         if offset is None:
             raise StartRefusedError(
-                f"{where}: {why}. If you know from where on nothing was decided, say so for this"
-                f" one start: KAFKA_START={partition}=<offset> (or several:"
+                f"{where}: {why}. Find out from which record on nothing was decided, and set for"
+                f" this one start: KAFKA_START={partition}=<offset> (or several:"
                 f" {partition}=<offset>,...), KAFKA_START=earliest (here {low}), or"
                 f" KAFKA_START=latest (here {high})."
             )
         if not low <= offset <= high:
             raise StartRefusedError(
-                f"{where}: KAFKA_START says {offset}, but the partition has offsets from {low} to"
+                f"{where}: KAFKA_START is {offset}, but the partition has offsets from {low} to"
                 f" {high}; example: KAFKA_START={partition}={low}"
             )
-        _log.warning("starting where KAFKA_START says", partition=partition, offset=offset, why=why)
+        _log.warning(
+            "start offset taken from KAFKA_START", partition=partition, offset=offset, why=why
+        )
         return offset
 
     # ---- what Kafka knows, asked once ----
@@ -323,6 +325,6 @@ def _refuse_foreign(state: SourceState, kafka: KafkaSettings, cluster: Cluster) 
     if differences:
         raise StartRefusedError(
             f"The recovery directory belongs to another flow: {', '.join(differences)}. Point"
-            " BYTEWAX_RECOVERY_DIRECTORY at this flow's own directory, or at an empty one: where"
-            " it goes on is then seen from the offsets of its groups."
+            " BYTEWAX_RECOVERY_DIRECTORY at this flow's own directory, or at an empty one: the"
+            " start then resumes from the offsets of its groups."
         )

@@ -69,8 +69,8 @@ class GatewayRunner:
         except TimeoutError:
             future.cancel()
             raise GatewayFaultError(
-                f"{len(requests)} requests: the gateway blocks its event loop, or ignores that "
-                f"its {self.deadline_s:g} s are over"
+                f"{len(requests)} requests: the gateway did not return by its deadline of "
+                f"{self.deadline_s:g} s; it blocks its event loop, or ignores cancellation"
             ) from None
 
     def close(self) -> None:

@@ -51,8 +51,8 @@ _STATES = {
     "ok": ("good", "Payments flow"),
     "starting": ("busy", "Starting"),
     "draining": ("busy", "Stopping"),
-    "kafka_unreachable": ("bad", "Kafka is away"),
-    "not_reading": ("bad", "Not reading"),
+    "kafka_unreachable": ("bad", "Waiting for Kafka"),
+    "not_reading": ("bad", "Not receiving records"),
     "stuck": ("bad", "Stuck"),
 }
 """How each word of `/health` is shown, and said."""
@@ -201,7 +201,7 @@ def _lanes(status: Status) -> str:
 
 def _process(health: dict[str, Any]) -> str:
     kafka, recovery = health["kafka"], health["recovery"]
-    reachable = {None: "not asked yet", True: "reachable", False: "unreachable"}
+    reachable = {None: "not known yet", True: "reachable", False: "unreachable"}
     rows = [
         ["Kafka", reachable[kafka["reachable"]]],
         ["Waiting for", escape(", ".join(health["waiting_for"])) or "nothing"],

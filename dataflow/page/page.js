@@ -38,7 +38,7 @@ async function refresh() {
   } catch {
     if (lost.hidden) {
       const asOf = document.querySelector("time").textContent;
-      lost.textContent = `The process does not answer. What you see is as of ${asOf} UTC.`;
+      lost.textContent = `The process does not answer. This page is from ${asOf} UTC.`;
       document.title = "No answer · Payments";
       lost.hidden = false;
     }

@@ -118,7 +118,9 @@ class KafkaReader:
                 policy = str(answer.result()["cleanup.policy"].value)
             except (KafkaException, KeyError) as error:
                 # Not everybody may read it.
-                _log.debug("cleanup.policy is not known", topic=resource.name, error=str(error))
+                _log.debug(
+                    "cleanup.policy could not be read", topic=resource.name, error=str(error)
+                )
                 continue
             if "compact" in policy:
                 yield resource.name
@@ -212,7 +214,7 @@ class KafkaReader:
         try:
             found = self._admin.list_topics(timeout=_LOOK_EVERY_S).topics
         except KafkaException as error:
-            _log.debug("metadata", error=error.args[0].str())
+            _log.debug("metadata request failed", error=error.args[0].str())
             return
         there = {
             (topic, partition)

@@ -93,7 +93,7 @@ CASES = [
         "work waits and nothing is done",
         [*lag("100x20"), series("payments_audited_total", "500x20")],
         "8m",
-        "pod-0 has requests to decide, but decides none",
+        "pod-0 has requests waiting, but decides none",
         INSTANCE | CRITICAL,
     ),
     Case(
@@ -101,7 +101,7 @@ CASES = [
         "the process says that it is stuck",
         [series("payments_live", "1 1 0x10")],
         "6m",
-        "pod-0 has requests to decide, but decides none",
+        "pod-0 has requests waiting, but decides none",
         INSTANCE | CRITICAL,
     ),
     Case(
@@ -239,7 +239,7 @@ CASES = [
         "in production",
         [build("simulated", "production")],
         "1m",
-        "pod-0 approves payments in production that nobody charges",
+        "pod-0 approves payments in production without charging them",
         INSTANCE | CRITICAL | {"gateway": "simulated", "environment": "production"},
     ),
     *(
@@ -248,7 +248,7 @@ CASES = [
             f"in production, as {environment}",
             [build("simulated", environment)],
             "1m",
-            "pod-0 approves payments in production that nobody charges",
+            "pod-0 approves payments in production without charging them",
             INSTANCE | CRITICAL | {"gateway": "simulated", "environment": environment},
         )
         for environment in ("prod", "Production", "eu-prod", "prod.eu-1", "live")
@@ -286,7 +286,7 @@ CASES = [
             series("payments_audited_total", "0 9 19 29"),
         ],
         "1m",
-        "pod-0: outcomes and audit events are not equally many",
+        "pod-0: the numbers of outcomes and audit events differ",
         INSTANCE | CRITICAL,
     ),
     Case(
@@ -304,7 +304,7 @@ CASES = [
         "no broker answers",
         [series("payments_kafka_reachable", "1 0x10")],
         "4m",
-        "pod-0 reaches no broker",
+        "pod-0 cannot reach a broker",
         INSTANCE | CRITICAL,
     ),
     Case(
@@ -312,7 +312,7 @@ CASES = [
         "a transaction is lost with it: the process ends, and its next run waits",
         [series("payments_kafka_reachable", "1 0 0 stale 0x10")],
         "4m",
-        "pod-0 reaches no broker",
+        "pod-0 cannot reach a broker",
         INSTANCE | CRITICAL,
     ),
     Case(
@@ -320,7 +320,7 @@ CASES = [
         "it is not there at the first start",
         [series("payments_kafka_reachable", "_ 0x10")],
         "4m",
-        "pod-0 reaches no broker",
+        "pod-0 cannot reach a broker",
         INSTANCE | CRITICAL,
     ),
     Case(
@@ -340,7 +340,7 @@ CASES = [
         "seen in one scrape, then the process was new",
         [series("kafka_delivery_errors_total", "0 1 0x20")],
         "8m",
-        "Kafka refused a record of pod-0; the transaction was given up",
+        "Kafka refused a record of pod-0; the transaction was aborted",
         INSTANCE | CRITICAL,
     ),
     Case(

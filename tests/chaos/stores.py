@@ -14,7 +14,7 @@ from chaos.scene import Scene
 from chaos.shapes import Ensemble, without_override
 
 _STORE = "part-0.sqlite3"
-_DAMAGED = "is no recovery partition that can be used"
+_DAMAGED = "is not a usable recovery partition"
 _PAGE = 4096
 _POINTS = ["mid-batch", "flushed", "after-commit", "all-committed"]
 
@@ -76,7 +76,7 @@ def _read_only(scene: Scene) -> None:
     with scene.run(prefix=without_override()) as flow:
         refusal = flow.refusal()
     assert _DAMAGED in refusal, refusal
-    assert "it cannot be written" in refusal
+    assert "it is not writable" in refusal
     store.chmod(0o600)
     scene.carry_on()
 

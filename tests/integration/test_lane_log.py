@@ -368,7 +368,9 @@ def test_a_topic_that_would_forget_is_refused_with_the_command_that_mends_it(
     kafka.create_topics({topics.lane_log: 3}, {"retention.ms": "-1", **wrong})
     with Flow(kafka, topics, tmp_path) as flow:
         refusal = flow.refusal()
-    assert f"topic {topics.lane_log}: with {said} Kafka would delete the paymentIds" in refusal
+    assert (
+        f"topic {topics.lane_log}: with {said} Kafka would delete remembered paymentIds" in refusal
+    )
 
     script, *args = shlex.split(refusal.splitlines()[-1])
     assert script == "kafka-configs.sh"

@@ -97,7 +97,7 @@ def test_it_goes_on_by_itself_and_leaves_the_reader_alone(
     process.status.broker_down("all brokers are down")
     page.until("document.body.innerText.includes('all brokers are down')")
     assert page.run("document.querySelector('.tiles strong').innerText") == "7.0"
-    assert page.run("document.title") == "Kafka is away · Payments"
+    assert page.run("document.title") == "Waiting for Kafka · Payments"
     assert page.run("document.querySelector('main').className") == "bad"
     assert page.run("window.stayed"), "it was not loaded anew"
     assert page.run("document.activeElement.getAttribute('aria-label')") == "Input partitions"
@@ -127,7 +127,7 @@ def test_when_the_process_is_gone_it_says_so_and_since_when(page: Page, process:
     page.until("!document.getElementById('lost').hidden")
     said = page.run("document.getElementById('lost').innerText")
     seen_at = page.run("document.querySelector('time').innerText")
-    assert said == f"The process does not answer. What you see is as of {seen_at} UTC."
+    assert said == f"The process does not answer. This page is from {seen_at} UTC."
     again = Sidecar.start(process.status, process.metrics, sidecar.port, 0, host=LOOPBACK)
     page.until("document.getElementById('lost').hidden")
     again.stop()

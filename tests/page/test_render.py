@@ -35,7 +35,7 @@ def test_before_anything_is_known_it_says_so(process: Process) -> None:
     assert "Successful – in the last 5 minutes Waiting – records" in text
     assert "Failures None since the start." in text
     assert "Input partitions None assigned yet. Lanes None open yet." in text
-    assert "Kafka not asked yet" in text
+    assert "Kafka not known yet" in text
     assert "Last epoch never" in text
 
 
@@ -73,7 +73,7 @@ def test_what_is_the_matter_is_at_the_top(process: Process) -> None:
     process.flows()
     process.status.broker_down("all brokers are down")
     assert words(process).startswith(
-        "Kafka is away Kafka is unreachable: all brokers are down This"
+        "Waiting for Kafka Kafka is unreachable: all brokers are down This"
     )
     process.status.broker_up()
     process.status.start_draining()
@@ -92,7 +92,9 @@ def test_a_client_that_delivers_nothing_is_at_the_top(process: Process) -> None:
         process.status.nothing_came(1, 5041)
         for partition, position in process.status.to_be_witnessed().items():
             process.status.witnessed(partition, position)
-    assert words(process).startswith("Not reading partitions whose client delivers nothing, for ")
+    assert words(process).startswith(
+        "Not receiving records partitions whose client delivers nothing, for "
+    )
 
 
 def test_a_process_that_is_stuck_says_since_when(process: Process) -> None:

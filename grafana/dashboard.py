@@ -172,8 +172,8 @@ _row(
     "Headline",
     stat(
         "State",
-        "The worst of the processes. Stuck: no epoch is closed, /live says 503. Not ready: it "
-        "starts, drains, has lost Kafka or is delivered nothing by its client, /ready says 503.",
+        "The worst of the processes. Stuck: no epoch is closed, /live answers 503. Not ready: it "
+        "starts, drains, has lost Kafka or receives no records; /ready answers 503.",
         q("min(payments_live{} + payments_live{} * payments_ready{})"),
         unit="none",
         steps=[(None, _BAD), (1, _WARN), (2, _GOOD)],
@@ -234,7 +234,7 @@ _row(
     "Outcomes",
     curves(
         "Outcomes",
-        "What became of the records, each second. A repeat changes nothing: it is audited only.",
+        "Outcomes of the records, per second. A repeat changes nothing: it is only audited.",
         q(_PROCESSED, "processed"),
         q(_FAILED, "failed"),
         q("sum(rate(payments_duplicates_total{}[$__rate_interval]))", "duplicates"),
@@ -267,12 +267,12 @@ _row(
     "Latency",
     heatmap(
         "Until visible",
-        "From a record's timestamp until its outcome was committed: what a customer waits.",
+        "From a record's timestamp until its outcome was committed: how long a customer waits.",
         "payment_visible_duration_seconds",
     ),
     heatmap(
         "Until decided",
-        "From reading a record until its outcome was decided: the gateway, mostly.",
+        "From reading a record until its outcome was decided: mostly the gateway.",
         "payment_processing_duration_seconds",
     ),
     curves(
@@ -392,7 +392,7 @@ _row(
     ),
     curves(
         "Since the last commit",
-        "By process. It grows while there is nothing to commit, too.",
+        "By process. It also grows while there is nothing to commit.",
         q("time() - kafka_last_commit_timestamp_seconds{}", "{{instance}}"),
         unit="s",
     ),
@@ -457,7 +457,7 @@ _row(
     ),
     curves(
         "Snapshots, by step",
-        "Time that each step takes to hand out its state, a second; the sink's is its commit.",
+        "Time that each step spends on its snapshot, per second; for the sink, on the commit.",
         q(
             "sum by (step_id) (rate(bytewax_snapshot_duration_seconds_sum{}[$__rate_interval]))",
             "{{step_id}}",
@@ -479,7 +479,7 @@ _row(
     ),
     curves(
         "Recovery volume, free",
-        "What is left of the volume of the recovery store. The alert is at 10 %.",
+        "Free share of the volume of the recovery store. The alert is at 10 %.",
         q(
             "payments_recovery_volume_free_bytes{} / payments_recovery_volume_size_bytes{}",
             "{{instance}}",
@@ -519,7 +519,7 @@ _row(
     ),
     curves(
         "Starts",
-        "How often each process has started anew in the last half hour. The alert is at three.",
+        "Starts of each process in the last half hour. The alert is at three.",
         q("changes(process_start_time_seconds{}[30m])", "{{instance}}"),
         width=6,
         steps=[(None, _GOOD), (3, _BAD)],
@@ -540,7 +540,7 @@ _row(
     ),
     stat(
         "Engine's metrics",
-        "Whether Bytewax answers for its own metrics; without them the row above is empty.",
+        "Whether Bytewax's own metrics were collected; without them the row above is empty.",
         q("min(payments_engine_metrics_up{})"),
         unit="none",
         height=6,

@@ -36,6 +36,8 @@ class Fetched:
     next_offset: int
     read_at: float
     """When they were read, in seconds since 1970."""
+    epoch: int = 0
+    """How many epochs of this run ended before; the same for all partitions."""
     committed: dict[int, int] = field(default_factory=dict)
     """Of records that are read again: the next offset that each lane has not committed yet. What
     is below it is in the lane's log."""
@@ -79,6 +81,8 @@ class Told:
     next_offset: int
     time_ms: int = 0
     """The partition's watermark, in milliseconds since 1970; 0 if it is not known."""
+    epoch: int = 0
+    """As in `Fetched`."""
     lane: int = -1
     """The lane that gets it, from `decode` on."""
     remembered: Remembered | None = None
@@ -96,6 +100,7 @@ class LaneBatch:
     next_offset: int
     """Of the whole `Fetched`: all records of this lane below it are in here, or came before."""
     read_at: float
+    epoch: int
     max_bytes: int
     offsets: NDArray[np.int64]
     times_ms: NDArray[np.int64]

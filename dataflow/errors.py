@@ -7,6 +7,7 @@
     ├── CommitError          a lane's transaction could not be committed, or its end is unknown
     ├── ConsumeError         Kafka can no longer deliver the input from where we are
     ├── FetchStalledError    the client delivers nothing of what Kafka has for it
+    ├── DamagedFileError     a file of remembered ids is damaged; the lane log is read instead
     └── GatewayFaultError    the payment gateway gave no usable answer within its deadline
 
 The consequence decides the class: `StartRefusedError` is printed as it is, without a traceback,
@@ -44,6 +45,10 @@ class ConsumeError(Fault):
 
 class FetchStalledError(Fault):
     """The Kafka client has stopped fetching a partition, without an error; a new one reads on."""
+
+
+class DamagedFileError(Fault):
+    """A file of remembered ids is not as it was written; a restart reads the lane log instead."""
 
 
 class GatewayFaultError(Fault):

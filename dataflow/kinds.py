@@ -9,6 +9,7 @@ from typing import Any
 from msgspec import Struct
 
 _UNITS_MS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
+_UNITS_BYTES = {"GB": 1024**3, "MB": 1024**2}
 _HOST = r"(?:\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9]+)?\]|[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)"
 _BROKER = re.compile(rf"{_HOST}:(?P<port>[0-9]{{1,5}})")
 _MAX_PORT = 65_535
@@ -57,6 +58,23 @@ def whole_number(low: int, high: int) -> Kind:
         return int(text)
 
     return Kind(f"a whole number from {low} to {high}", parse)
+
+
+def memory_bytes(low: str, high: str) -> Kind:
+    """Bytes, written as a whole number and a unit; the bounds are written likewise."""
+    low_bytes, high_bytes = _bytes(low), _bytes(high)
+
+    def parse(text: str) -> int:
+        value = _bytes(text)
+        if not low_bytes <= value <= high_bytes:
+            raise ValueError
+        return value
+
+    def show(value: int) -> str:
+        unit = next(unit for unit, size in _UNITS_BYTES.items() if value % size == 0)
+        return f"{value // _UNITS_BYTES[unit]}{unit}"
+
+    return Kind(f"a size from {low} to {high} (units: MB, GB)", parse, show)
 
 
 def fraction() -> Kind:
@@ -187,6 +205,13 @@ def readable_file() -> Kind:
 def secret() -> Kind:
     """A `Secret`, from any text."""
     return Kind("a secret", Secret)
+
+
+def _bytes(text: str) -> int:
+    match = re.fullmatch("([0-9]{1,9})(MB|GB)", text.upper())
+    if match is None:
+        raise ValueError
+    return int(match[1]) * _UNITS_BYTES[match[2]]
 
 
 def _milliseconds(text: str) -> int:

@@ -343,7 +343,7 @@ def _state(status: Status, input_topic: str) -> Iterator[Metric]:
     )
     yield GaugeMetricFamily(
         "payments_remembered_ids",
-        "paymentIds held in memory to recognise repeats.",
+        "paymentIds that are remembered, in memory and in files, to recognise repeats.",
         value=status.remembered_ids,
     )
     restored, to_restore = status.restored_ids

@@ -24,8 +24,9 @@ ESSENTIAL = (
 BYTEWAX = """\
 # --- Bytewax (read by `python -m bytewax.run` itself) ---
 
-# Directory of the recovery store, which is made if it is not there. It may be lost, or left out:
-# what is remembered is in Kafka. The image sets it to its volume.
+# Directory of the recovery store and of the files of remembered paymentIds; it is made if it is not
+# there. It may be lost: what is remembered is in Kafka. Without one, all paymentIds are in memory,
+# and a start reads all of them from Kafka. The image sets it to its volume.
 #BYTEWAX_RECOVERY_DIRECTORY=recovery
 
 # 0: every batch is an epoch, and COMMIT_INTERVAL paces them. Bytewax asks for a number; with a

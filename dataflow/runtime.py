@@ -11,6 +11,7 @@ from dataflow import __version__, faults, gateways, heap, launch, logs, loopback
 from dataflow.batches import Outgoing
 from dataflow.certificates import CertificateMetrics
 from dataflow.connectors import cluster
+from dataflow.connectors.bounds import Ends
 from dataflow.connectors.lane_log import LaneLog, Trimmer
 from dataflow.connectors.offsets import LaneOffsets
 from dataflow.connectors.patience import Patience
@@ -18,9 +19,11 @@ from dataflow.connectors.sink import KafkaSink
 from dataflow.connectors.source import ASK_MOST_S, KafkaSource
 from dataflow.core.epochs import Epochs
 from dataflow.core.watermarks import ReadUpTo
+from dataflow.dedupe.remembered import RememberedIds
 from dataflow.engine_metrics import EngineMetrics, prepare_engine_api
 from dataflow.errors import SettingsError, StartRefusedError
 from dataflow.gateways.runner import GatewayRunner
+from dataflow.id_metrics import IdMetrics
 from dataflow.launch import Launch
 from dataflow.lifecycle import Lifecycle
 from dataflow.metrics import Metrics
@@ -38,6 +41,8 @@ from schemas.requests import PaymentRequest
 
 _log = structlog.get_logger()
 
+_IDS = "remembered-ids"
+"""The directory in the recovery directory with the files of remembered ids."""
 _UNUSED = {
     "KAFKA_BROKERS": "localhost:9092",
     "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
@@ -61,6 +66,7 @@ class Runtime:
         gateway_batch: How many requests the gateway gets at once.
         cluster: What was found of it at the start.
         log: What the lanes have claimed; nothing before the process is started.
+        ids: What the lanes of this process remember.
     """
 
     def __init__(self, settings: Settings, running: Launch | None = None) -> None:
@@ -86,6 +92,9 @@ class Runtime:
         self._epochs = Epochs(settings.commit_interval_s, shared)
         self.cluster = cluster.Cluster("", [])
         self.log: Log = NoLog()
+        self.ids = RememberedIds(settings.dedupe_window_ms, settings.dedupe_memory_bytes)
+        self._ids_dir = running.recovery_dir / _IDS if running and running.recovery_dir else None
+        self._log_ends = Ends(kafka.topic_lane_log)
         self._offsets = LaneOffsets(kafka, settings.lanes, self.cluster)
         self._read_up_to: dict[int, ReadUpTo] = {}
         self.engine_metrics: EngineMetrics | None = None
@@ -103,11 +112,20 @@ class Runtime:
         self.cluster = found
         self._offsets = LaneOffsets(settings.kafka, settings.lanes, found, patience)
         self._read_up_to = {each: ReadUpTo(settings.dedupe_window_ms) for each in found.partitions}
+        self.ids = RememberedIds(
+            settings.dedupe_window_ms,
+            settings.dedupe_memory_bytes,
+            self._ids_dir,
+            found.cluster_id,
+            found.log_id,
+            settings.lanes,
+        )
         self.log = LaneLog(
             settings.kafka,
             settings.lanes,
             found,
             self._offsets,
+            self._log_ends,
             self.status,
             patience,
             patience.sit_out,
@@ -116,7 +134,9 @@ class Runtime:
     def watch(self, *, trims: bool) -> None:
         """Start to look at the cluster; one process of all also trims the lanes' log."""
         kafka = self.settings.kafka
-        cluster.Watcher(kafka, self._read_up_to, self.status, self.lifecycle).start()
+        cluster.Watcher(
+            kafka, self._read_up_to, self._log_ends, self.status, self.lifecycle
+        ).start()
         if trims:
             window_s = self.settings.dedupe_window_ms / 1000
             Trimmer(kafka, self.settings.lanes, self.cluster, window_s).start()
@@ -161,6 +181,7 @@ class Runtime:
         """End with the sink: only then no worker has anything left to charge."""
         self._close_engine_metrics()
         self.gateway.close()
+        self.ids.close()
 
 
 def start() -> Runtime:
@@ -203,6 +224,7 @@ def _start(running: Launch) -> Runtime:
         os.environ.setdefault("BYTEWAX_DATAFLOW_API_CACHE_PATH", str(running.recovery_dir))
     api_port = prepare_engine_api(os.environ)
     runtime.metrics.registry.register(CertificateMetrics(settings.kafka))
+    runtime.metrics.registry.register(IdMetrics(lambda: runtime.ids.figures))
     if running.recovery_dir is not None:
         runtime.metrics.registry.register(StoreMetrics(running.recovery_dir))
     sidecar = Sidecar.start(

@@ -77,6 +77,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     commit_interval_s: float
     """Between two commits of what has been read meanwhile."""
     dedupe_window_ms: int
+    dedupe_memory_bytes: int
+    """For remembered ids, in each process."""
     host: str | None
     """None for all addresses."""
     start: str | dict[int, int] | None

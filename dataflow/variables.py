@@ -267,6 +267,14 @@ FLOW = (
         "How long a paymentId is remembered after it was last read: 1s to 366d.",
         default="7d",
     ),
+    Variable(
+        "DEDUPE_MEMORY",
+        "dedupe_memory_bytes",
+        kinds.memory_bytes("16MB", "1024GB"),
+        "Memory for remembered paymentIds, in each process; the others are in files, if there is a "
+        "recovery directory: 16MB to 1024GB.",
+        default="256MB",
+    ),
 )
 
 GATEWAY = (

@@ -345,7 +345,7 @@ _row(
     ),
     stat(
         "Remembered ids",
-        "Payment ids that are known, over all lanes; about 60 bytes of memory each.",
+        "Payment ids that are known, over all lanes, in memory and in files.",
         q("sum(payments_remembered_ids{})"),
         height=8,
     ),
@@ -472,9 +472,12 @@ _row(
         unit="s",
     ),
     curves(
-        "Recovery store",
-        "Size of the store: positions only, some megabytes.",
-        q("payments_recovery_store_bytes{}", "{{instance}}"),
+        "Recovery directory",
+        "Size of the store (positions only, some megabytes) and of the files of remembered ids; and"
+        " the memory of the other ids, which DEDUPE_MEMORY bounds.",
+        q("payments_recovery_store_bytes{}", "store {{instance}}"),
+        q("payments_remembered_file_bytes{}", "ids in files {{instance}}"),
+        q("payments_remembered_memory_bytes{}", "ids in memory {{instance}}"),
         unit="bytes",
     ),
     curves(

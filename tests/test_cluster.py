@@ -9,6 +9,7 @@ from confluent_kafka import KafkaError
 from required import REQUIRED
 
 from dataflow.connectors import cluster
+from dataflow.connectors.bounds import Ends
 from dataflow.connectors.cluster import Watcher, _hint, inspect
 from dataflow.errors import StartRefusedError
 from dataflow.lifecycle import Lifecycle
@@ -114,6 +115,6 @@ def test_a_watcher_that_meets_what_nobody_expected_goes_on_looking(
 
     monkeypatch.setattr(Watcher, "look", look)
     status = Status(version="1", liveness_timeout_s=30)
-    watcher = Watcher(at("127.0.0.1:1"), {}, status, Lifecycle(status), wait)
+    watcher = Watcher(at("127.0.0.1:1"), {}, Ends("lane-log"), status, Lifecycle(status), wait)
     with pytest.raises(EnoughError):
         watcher.run()

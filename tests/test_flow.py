@@ -36,13 +36,14 @@ from required import REQUIRED
 from dataflow.batches import Fetched, Outgoing, Signal, Told
 from dataflow.core.lane_log import entries_in
 from dataflow.core.origins import place
+from dataflow.dedupe.remembered import RememberedIds
+from dataflow.dedupe.tiered import TieredIndex
 from dataflow.flow import flow
 from dataflow.gateways.port import Approved, Declined, Reply, Unavailable
 from dataflow.gateways.runner import GatewayRunner
 from dataflow.runtime import Runtime
 from dataflow.settings import Settings
 from dataflow.steps.decode import Input, lane_name
-from dataflow.steps.dedupe import History
 from schemas.events import EVENT_OVERHEAD_BYTES
 from schemas.outcomes import ErrorCode
 from schemas.parsing import parse
@@ -111,17 +112,23 @@ class Topics:
         self.events: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self.positions: dict[int, dict[int, int]] = {lane: {} for lane in range(LANES)}
         self.logs: dict[int, list[bytes]] = {lane: [] for lane in range(LANES)}
+        self.indexes: dict[int, TieredIndex] = {}
 
     # ---- as the log of the lanes ----
 
-    def expect(self, lane: int) -> None:
-        """Any lane may ask."""
+    def expect(self, lane: int, index: TieredIndex) -> None:
+        self.indexes[lane] = index
 
-    def history(self, lane: int) -> History:
-        return History(entries_in(b"".join(self.logs[lane])), 0)
+    def restore(self, lane: int) -> None:
+        """Restore what the files do not have; each lane has a partition of its own."""
+        index, log = self.indexes[lane], self.logs[lane]
+        position = index.position.get(lane, 0)
+        assert position <= len(log)
+        index.restore(entries_in(b"".join(log[position:])))
+        index.committed({lane: len(log)}, wait=True)
 
-    def check(self, lane: int, ids: int) -> None:
-        """All is there."""
+    def ends(self) -> dict[int, int]:
+        return {lane: len(log) for lane, log in self.logs.items()}
 
     # ---- as the output topics ----
 
@@ -337,6 +344,7 @@ class Partition(StatefulSourcePartition[Input, int]):
         self.next_offset = state or 0
         self.phases = [Signal.OPEN, Signal.RESTORE]
         self.emitted = False
+        self.epoch = 0
 
     def next_batch(self) -> list[Input]:
         if not self.phases:
@@ -344,9 +352,10 @@ class Partition(StatefulSourcePartition[Input, int]):
         if self.emitted:
             return []
         self.emitted = True
-        return [Told(self.phases[0], self.number, self.next_offset)]
+        return [Told(self.phases[0], self.number, self.next_offset, epoch=self.epoch)]
 
     def snapshot(self) -> int:
+        self.epoch += 1
         if self.emitted:
             self.emitted = False
             self.phases.pop(0)
@@ -359,7 +368,8 @@ class Partition(StatefulSourcePartition[Input, int]):
         if first >= end:
             raise StopIteration
         self.next_offset = end
-        return [batch(self.number, first, values[first:end], committed=self.committed())]
+        how = {"committed": self.committed(), "epoch": self.epoch}
+        return [batch(self.number, first, values[first:end], **how)]
 
     def committed(self) -> dict[int, int]:
         return {
@@ -566,6 +576,24 @@ class TestRecovery:
                     recovery = store(Path(directory) / f"new-{n}")
             assert run_until(None, topics, recovery, runtime)
         assert_exactly_once(topics)
+
+    @pytest.mark.parametrize("workers", [1, 2])
+    @pytest.mark.parametrize("crash_after", range(12))
+    def test_crashes_with_files_of_ids(
+        self, crash_after: int, workers: int, runtime: Runtime, tmp_path: Path
+    ) -> None:
+        """Every commit makes a file, and the next run reads the log from there on.
+
+        A file with an id that was never committed would turn its only request into a duplicate.
+        """
+        topics, recovery = requests(), store(tmp_path / "store")
+        for each in (crash_after, 2, 3, None):
+            window_ms = runtime.settings.dedupe_window_ms
+            runtime.ids = RememberedIds(window_ms, 0, tmp_path / "ids", "kafka", "log", LANES)
+            run_until(each, topics, recovery, runtime, workers)
+            runtime.ids.close()
+        assert_exactly_once(topics)
+        assert list(tmp_path.glob("ids/*/*.run"))
 
     def test_ids_are_known_after_a_clean_stop(self, runtime: Runtime, tmp_path: Path) -> None:
         topics, recovery = requests(), store(tmp_path / "store")

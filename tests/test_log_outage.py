@@ -8,6 +8,7 @@ from confluent_kafka import KafkaError, TopicPartition
 from required import REQUIRED
 
 from dataflow.connectors import patience
+from dataflow.connectors.bounds import Ends
 from dataflow.connectors.cluster import Cluster
 from dataflow.connectors.lane_log import LaneLog
 from dataflow.connectors.offsets import LaneOffsets
@@ -67,8 +68,10 @@ def read(consumer: Consumer, status: Status) -> list[str]:
     kafka = Settings.from_env(REQUIRED).kafka
     found = Cluster("", [0])
     offsets = LaneOffsets(kafka, 1, found)
-    log = LaneLog(kafka, 1, found, offsets, status, sit_out=reasons.append)
-    assert list(log._read_to({0: END_OFFSET}, consumer)) == []  # type: ignore[arg-type]
+    ends = Ends(kafka.topic_lane_log)
+    log = LaneLog(kafka, 1, found, offsets, ends, status, sit_out=reasons.append)
+    read = log._read_to({0: END_OFFSET}, {0: 0}, consumer)  # type: ignore[arg-type]
+    assert [message for messages, _ in read for message in messages] == []
     return reasons
 
 

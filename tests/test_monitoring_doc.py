@@ -11,7 +11,9 @@ from msgspec.structs import replace
 from required import REQUIRED
 
 from dataflow.certificates import CertificateMetrics
+from dataflow.dedupe.tiered import Figures
 from dataflow.engine_metrics import EngineMetrics
+from dataflow.id_metrics import IdMetrics
 from dataflow.metrics import Metrics
 from dataflow.settings import Settings
 from dataflow.status import Status
@@ -44,6 +46,7 @@ def exposed(tmp_path: Path) -> dict[str, set[str]]:
     )
     (tmp_path / "part-0.sqlite3").touch()
     metrics.registry.register(StoreMetrics(tmp_path))
+    metrics.registry.register(IdMetrics(lambda: Figures.of([])))
     kafka = replace(
         Settings.from_env(REQUIRED | {"KAFKA_SECURITY_PROTOCOL": "SSL"}).kafka, ssl_ca_location="x"
     )

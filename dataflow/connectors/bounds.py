@@ -20,6 +20,23 @@ Behind = dict[tuple[str, int], tuple[int, int]]
 """By topic and partition: where a `read_committed` reader stops, and how far it should get."""
 
 
+class Ends:
+    """Where the partitions of a topic ended when that was looked up last.
+
+    Attributes:
+        offsets: By partition; replaced as a whole, so any thread may read it.
+    """
+
+    def __init__(self, topic: str) -> None:
+        self._topic = topic
+        self.offsets: dict[int, int] = {}
+
+    def look(self, admin: AdminClient) -> None:
+        """Look up those that are known again. Raises `KafkaException`."""
+        if self.offsets:
+            self.offsets = offsets_at(admin, self._topic, self.offsets, LATEST)
+
+
 def partitions_of(admin: AdminClient, topic: str) -> list[int]:
     """The partitions of a topic. Raises `KafkaException` if there is no such topic."""
     found = admin.list_topics(topic, timeout=_TIMEOUT_S).topics[topic]

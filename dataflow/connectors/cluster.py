@@ -17,7 +17,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, ClusterMetadata, ConfigResource
 
 from dataflow.connectors import config
-from dataflow.connectors.bounds import LATEST
+from dataflow.connectors.bounds import LATEST, Ends
 from dataflow.connectors.patience import Outage, patiently
 from dataflow.core.watermarks import ReadUpTo
 from dataflow.errors import StartRefusedError
@@ -273,6 +273,7 @@ class Watcher(threading.Thread):
         self,
         kafka: KafkaSettings,
         read_up_to: Mapping[int, ReadUpTo],
+        log_ends: Ends,
         status: Status,
         lifecycle: Lifecycle,
         wait: Callable[[float], None] = time.sleep,
@@ -281,6 +282,7 @@ class Watcher(threading.Thread):
         self._kafka = kafka
         self._topic = kafka.topic_requested
         self._read_up_to = read_up_to
+        self._log_ends = log_ends
         self._status = status
         self._lifecycle = lifecycle
         self._wait = wait
@@ -312,6 +314,11 @@ class Watcher(threading.Thread):
         if positions := self._status.to_be_witnessed():
             for partition in self._with_records(positions):
                 self._status.witnessed(partition, positions[partition])
+        try:
+            self._log_ends.look(self._admin)
+        except KafkaException as error:
+            # An older answer serves as well: then a start reads a little more of the log.
+            _log.debug("ends of the lane log", error=error.args[0].str())
         found = len(topic.partitions)
         if found > len(self._read_up_to):
             # Their records are kept by Kafka until then; the engine's partitions are fixed.

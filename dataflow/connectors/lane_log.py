@@ -2,11 +2,13 @@
 
 1. It is read only once all lanes are fenced, and before any of them writes: then what a
    `read_committed` reader sees up to the end is all there is, and stays so.
-2. A process reads all partitions once, for all of its lanes. It is no matter which partition a
-   lane used to write to, nor how many lanes there were: an entry goes to the lane of its id.
-3. What is committed with the lanes' offsets (`names.Metadata`) says what must be in the log. A log
+2. A process reads all partitions once, for all of its lanes, from where its files end; without
+   files, from the start. It is no matter which partition a lane used to write to, nor how many
+   lanes there were: an entry goes to the lane of its id.
+3. What is read goes into the indexes piece by piece, so that memory stays within its bound.
+4. What is committed with the lanes' offsets (`names.Metadata`) says what must be remembered. A log
    that was recreated, or that has lost entries, is refused: to go on would charge payments again.
-4. The flow trims the log itself. Below the first record that is not older than the time since when
+5. The flow trims the log itself. Below the first record that is not older than the time since when
    all lanes remember anything, no entry counts any more.
 """
 
@@ -23,23 +25,25 @@ from confluent_kafka import Consumer, IsolationLevel, KafkaException, Message, T
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from dataflow.connectors import config
-from dataflow.connectors.bounds import EARLIEST, LATEST, offsets_at
+from dataflow.connectors.bounds import EARLIEST, LATEST, Ends, offsets_at
 from dataflow.connectors.cluster import Cluster
 from dataflow.connectors.names import lane_group
 from dataflow.connectors.offsets import LaneOffsets, Offset, committed_offsets
 from dataflow.connectors.patience import PASSING, Ask, Deadline, patiently
-from dataflow.core.lane_log import ForeignRecordError, entries_in, lane_in
+from dataflow.core.lane_log import ENTRY, ForeignRecordError, entries_in, lane_in
 from dataflow.core.lanes import lanes_of
+from dataflow.dedupe.tiered import TieredIndex
 from dataflow.errors import ConsumeError, StartRefusedError
 from dataflow.restores import Restoring
 from dataflow.settings import KafkaSettings
 from dataflow.status import Status
 from dataflow.steps.decode import lane_name
-from dataflow.steps.dedupe import History
 
 _log = structlog.get_logger()
 _RECORDS_AT_ONCE = 1_000
 _POLL_S = 0.1
+_PIECE_BYTES = 16 * 1024 * 1024
+"""The indexes get so much at once: few and large pieces are quick to take in."""
 _TIMEOUT_S = 30.0
 _AT_ONCE = 16
 _TRIMS = 16
@@ -63,6 +67,7 @@ class LaneLog:
         lanes: int,
         cluster: Cluster,
         offsets: LaneOffsets,
+        ends: Ends,
         status: Status,
         ask: Ask = patiently,
         sit_out: Callable[[str], None] = lambda _reason: None,
@@ -74,53 +79,63 @@ class LaneLog:
         self._lanes = lanes
         self._cluster = cluster
         self._offsets = offsets
+        self._ends = ends
         self._status = status
         self._lock = threading.Lock()
-        self._expected: set[int] = set()
+        self._indexes: dict[int, TieredIndex] = {}
         self._committed: Committed = {}
-        self._values: dict[int, list[bytes]] | None = None
+        self._is_read = False
 
-    def expect(self, lane: int) -> None:
-        """This lane is one of this process, and will ask."""
+    def expect(self, lane: int, index: TieredIndex) -> None:
+        """This lane is one of this process; its history goes into this index."""
         with self._lock:
-            self._expected.add(lane)
+            self._indexes[lane] = index
 
-    def history(self, lane: int) -> History:
-        """The history of one lane; only once, and only after every lane of the run is open.
+    def restore(self, lane: int) -> None:
+        """Have the history of a lane in its index; only after every lane of the run is open.
 
         Raises:
             StartRefusedError: the log is not the one that was written, or not all of it.
             ConsumeError: Kafka did not answer.
         """
         with self._lock:
-            if self._values is None:
-                self._values = self._read()
-            values = self._values.pop(lane)
-        return History(entries_in(b"".join(values)), since_s(self._committed, lane))
+            if not self._is_read:
+                self._read()
+                self._is_read = True
+            self._refuse_too_few(lane)
 
-    def check(self, lane: int, ids: int) -> None:
-        """Refuse a history that has so few ids that it cannot be whole."""
-        least = least_ids(self._committed, lane, self._lanes)
-        if ids < least:
+    def ends(self) -> Mapping[int, int]:
+        """Where each partition of the log ended at some earlier moment."""
+        return self._ends.offsets
+
+    def _refuse_too_few(self, lane: int) -> None:
+        index, least = self._indexes[lane], least_ids(self._committed, lane, self._lanes)
+        # An index whose files were ahead of that has forgotten more since.
+        if index.since_s <= since_s(self._committed, lane) and index.most < least:
             raise StartRefusedError(
-                f"topic {self._topic}: it has {ids} ids of lane {lane}, which had at least {least}"
-                " when it committed last: records were deleted from it. " + self._remedy()
+                f"topic {self._topic}: it has {index.most} ids of lane {lane}, which had at least"
+                f" {least} when it committed last: records were deleted from it. {self._remedy()}"
             )
 
-    def _read(self) -> dict[int, list[bytes]]:
+    def _read(self) -> None:
         self._committed = self._offsets.all()
         self._refuse_another_log()
+        for lane, index in self._indexes.items():
+            index.forget_before(since_s(self._committed, lane))
         ids = {lane: least_ids(self._committed, lane, self._lanes) for lane in self._committed}
-        expected = max(sum(ids.values()), least_before(self._committed, self._lanes))
-        with self._status.restoring(expected) as restoring:
-            values, found = self._values_by_lane(restoring, expected)
-        # Of this number of lanes, each lane is checked by itself once its ids are counted.
-        if found < max(least_before(self._committed, self._lanes), any(ids.values())):
+        before = least_before(self._committed, self._lanes)
+        expected = max(sum(ids.values()), before)
+        # Of all lanes, while files are known of ours only: more or less, to show how far it is.
+        left = max(0, expected - sum(map(len, self._indexes.values())))
+        with self._status.restoring(left) as restoring:
+            found, is_whole = self._read_from_files_on(restoring, left)
+        # Of this number of lanes, each lane is checked by itself. Those of another have no files.
+        has_files = any(index.position for index in self._indexes.values())
+        if is_whole and found < max(0 if has_files else before, any(ids.values())):
             raise StartRefusedError(
                 f"topic {self._topic}: it has {found or 'no'} ids, though the lanes remembered"
                 f" {expected} when they committed last. " + self._remedy()
             )
-        return values
 
     def _refuse_another_log(self) -> None:
         theirs = {metadata.log_id for _, metadata in _all(self._committed)} - {None}
@@ -152,78 +167,90 @@ class LaneLog:
             )
         )
 
-    def _values_by_lane(
-        self, restoring: Restoring, expected: int
-    ) -> tuple[dict[int, list[bytes]], int]:
-        """The values for each lane of this process; and how many entries the whole log has."""
-        found = 0
-        values: dict[int, list[bytes]] = {lane: [] for lane in self._expected}
-        others: list[bytes] = []
-        for message in self._messages():
-            value = message.value() or b""
-            try:
-                lane, lanes = lane_in(message.headers())
-                count = len(entries_in(value))
-            except ForeignRecordError as error:
-                where = f"{self._topic}[{message.partition()}] at {message.offset()}"
-                raise StartRefusedError(
-                    f"{where}: {error}. Something else has written there, or a newer version of"
-                    " this flow: start that, or give KAFKA_TOPIC_LANE_LOG a topic of its own."
-                ) from error
-            found += count
-            if found > expected:
-                # Ids that were prolonged or forgotten; and all of them if nothing was known.
-                restoring.expect(found - expected)
-                expected = found
-            restoring.advance(count)
-            if lanes != self._lanes:
-                others.append(value)
-            elif lane in values:
-                values[lane].append(value)
-        if others:
-            for lane, more in self._by_hash(b"".join(others)).items():
-                values[lane].append(more)
-        return values, found
-
-    def _by_hash(self, value: bytes) -> dict[int, bytes]:
-        """Entries from when there was another number of lanes: each to the lane of its id now."""
-        entries = entries_in(value)
-        lane_of = lanes_of(np.ascontiguousarray(entries["key"]), self._lanes)
-        return {lane: entries[lane_of == lane].tobytes() for lane in self._expected}
-
-    def _messages(self) -> Iterator[Message]:
-        """Every record of the log, partition by partition in order."""
+    def _read_from_files_on(self, restoring: Restoring, expected: int) -> tuple[int, bool]:
+        """Read what the files do not have; return how many entries, and whether that was all."""
         admin = AdminClient(config.client(self._kafka, "lane-log"))
         partitions = range(self._cluster.log_partitions)
         starts = self._ask(lambda: offsets_at(admin, self._topic, partitions, EARLIEST))
         # Nobody writes: it is how far a `read_committed` reader gets, too.
         ends = self._ask(lambda: offsets_at(admin, self._topic, partitions, LATEST))
-        ends = {each: end for each, end in ends.items() if starts[each] < end}
-        consumer = Consumer(config.log_consumer(self._kafka, len(ends)))
+        begins = self._begins(starts, ends)
+        found, size, parts = 0, 0, _Parts(self._indexes, self._lanes)
+        for messages, position in self._batches(begins, ends):
+            for message in messages:
+                entries = self._take(message, parts)
+                size, found = size + entries * ENTRY.itemsize, found + entries
+                if found > expected:
+                    # Ids that were prolonged or forgotten; and all of them if nothing was known.
+                    restoring.expect(found - expected)
+                    expected = found
+                restoring.advance(entries)
+            if size >= _PIECE_BYTES:
+                parts.hand_over(position)
+                size = 0
+        parts.hand_over(ends)
+        self._ends.offsets = ends
+        _log.info("lane log read", entries=found, begins=begins, ends=ends)
+        return found, begins == starts
+
+    def _begins(self, starts: Mapping[int, int], ends: Mapping[int, int]) -> dict[int, int]:
+        """Where each partition is to be read from: where the first of the lanes' files end."""
+        for index in self._indexes.values():
+            beyond = {p: at for p, at in index.position.items() if at > ends.get(p, 0)}
+            if beyond:
+                index.start_over(f"they reach beyond the end of the lane log: {beyond}")
+        positions = [index.position for index in self._indexes.values()]
+        lowest = {p: min(each.get(p, 0) for each in positions) for p in starts}
+        return {p: max(start, lowest[p]) for p, start in starts.items()}
+
+    def _take(self, message: Message, parts: "_Parts") -> int:
+        """Add a record to the parts of its lane; return how many entries it has."""
+        value = message.value() or b""
         try:
-            consumer.assign([TopicPartition(self._topic, each, starts[each]) for each in ends])
-            yield from self._read_to(ends, consumer)
+            lane, lanes = lane_in(message.headers())
+            count = len(entries_in(value))
+        except ForeignRecordError as error:
+            where = f"{self._topic}[{message.partition()}] at {message.offset()}"
+            raise StartRefusedError(
+                f"{where}: {error}. Something else has written there, or a newer version of"
+                " this flow: start that, or give KAFKA_TOPIC_LANE_LOG a topic of its own."
+            ) from error
+        parts.add(lane if lanes == self._lanes else None, value)
+        return count
+
+    def _batches(
+        self, begins: Mapping[int, int], ends: Mapping[int, int]
+    ) -> Iterator[tuple[list[Message], dict[int, int]]]:
+        """Yield records of the log, and how far each partition is read with them."""
+        left = {each: begin for each, begin in begins.items() if begin < ends[each]}
+        consumer = Consumer(config.log_consumer(self._kafka, len(left)))
+        try:
+            consumer.assign([TopicPartition(self._topic, *each) for each in left.items()])
+            yield from self._read_to(ends, left, consumer)
         except KafkaException as error:
             raise ConsumeError(f"{self._topic}: {error.args[0].str()}") from error
         finally:
             consumer.close()
 
-    def _read_to(self, ends: Mapping[int, int], consumer: Consumer) -> Iterator[Message]:
+    def _read_to(
+        self, ends: Mapping[int, int], left: Mapping[int, int], consumer: Consumer
+    ) -> Iterator[tuple[list[Message], dict[int, int]]]:
         """All records below these ends. An outage is waited out."""
         deadline = Deadline(self._kafka.transaction_timeout_ms / 1000)
-        left = _left(consumer, self._topic, ends)
         while left:
-            yield from self._good(consumer.consume(_RECORDS_AT_ONCE, _POLL_S))
-            before, left = left, _left(consumer, self._topic, ends)
+            messages = list(self._good(consumer.consume(_RECORDS_AT_ONCE, _POLL_S)))
+            before, left = left, _left(consumer, self._topic, left, ends)
+            yield messages, {**ends, **left}
+            offsets = sum(ends[partition] - offset for partition, offset in left.items())
             is_away = self._status.kafka_reachable is False
             if is_away:
-                self._sit_out(f"{self._topic}: {left} offsets are still to be read")
-            if left < before or is_away:
+                self._sit_out(f"{self._topic}: {offsets} offsets are still to be read")
+            if left != before or is_away:
                 deadline.renew()
             elif deadline.is_over():
                 raise ConsumeError(
                     f"{self._topic}: Kafka answers, but no record came for {deadline.seconds:g} s,"
-                    f" {left} offsets before the end"
+                    f" {offsets} offsets before the end"
                 )
 
     def _good(self, messages: Iterable[Message]) -> Iterator[Message]:
@@ -240,10 +267,42 @@ class LaneLog:
                 raise ConsumeError(f"{where}: {error.str()}")
 
 
-def _left(consumer: Consumer, topic: str, ends: Mapping[int, int]) -> int:
-    """How many offsets are left to be read."""
-    positions = consumer.position([TopicPartition(topic, each) for each in ends])
-    return sum(max(0, ends[at.partition] - max(0, at.offset)) for at in positions)
+class _Parts:
+    """What was read for each lane, and is not in its index yet."""
+
+    def __init__(self, indexes: Mapping[int, TieredIndex], lanes: int) -> None:
+        self._indexes = indexes
+        self._lanes = lanes
+        self._values: dict[int | None, list[bytes]] = {}
+
+    def add(self, lane: int | None, value: bytes) -> None:
+        """Add entries of a lane; None if there was another number of lanes."""
+        if lane is None or lane in self._indexes:
+            self._values.setdefault(lane, []).append(value)
+
+    def hand_over(self, position: Mapping[int, int]) -> None:
+        """Give the indexes what there is; all below the position of the log is then in them."""
+        others = entries_in(b"".join(self._values.pop(None, [])))
+        # Entries from when there was another number of lanes: each to the lane of its id now.
+        lane_of = lanes_of(np.ascontiguousarray(others["key"]), self._lanes)
+        for lane, index in self._indexes.items():
+            index.restore(entries_in(b"".join(self._values.pop(lane, []))))
+            index.restore(others.take((lane_of == lane).nonzero()[0]))
+            index.committed(position, wait=True)
+
+
+def _left(
+    consumer: Consumer, topic: str, left: Mapping[int, int], ends: Mapping[int, int]
+) -> dict[int, int]:
+    """Return how far the partitions are read that are not read to their end."""
+    at = {each.partition: each.offset for each in consumer.position(_places(topic, left))}
+    # A consumer that has not begun has no position.
+    reached = {partition: max(before, at[partition]) for partition, before in left.items()}
+    return {partition: offset for partition, offset in reached.items() if offset < ends[partition]}
+
+
+def _places(topic: str, partitions: Iterable[int]) -> list[TopicPartition]:
+    return [TopicPartition(topic, partition) for partition in partitions]
 
 
 # ---- what is committed with the lanes' offsets ----

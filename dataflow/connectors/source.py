@@ -191,6 +191,7 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
         self._beat_at = clock()
         self._pace = Pace()
         self._batch: tuple[int, float] = (0, time.monotonic())  # size and time of the last one
+        self._epoch = 0  # of this run: all partitions begin in the one it resumes in
         self._epoch_records = 0
         self._hurry = True  # the first batch belongs to the epoch that we resume in
 
@@ -231,6 +232,7 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
     def snapshot(self) -> bytes:
         """The epoch is complete: go on to the next phase, if this one's batch was in it."""
         self._durable = self._next_offset
+        self._epoch += 1
         if self._closing and self._phase is Phase.LIVE:
             self._closing.ended(time.monotonic())
         if self._emitted:
@@ -319,7 +321,8 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
         return items
 
     def _tell(self, signal: Signal) -> Told:
-        return Told(signal, self._partition, self._next_offset, self._read_up_to.time_ms)
+        time_ms = self._read_up_to.time_ms
+        return Told(signal, self._partition, self._next_offset, time_ms, self._epoch)
 
     def _rest(self) -> list[Item]:
         self._hurry = False
@@ -383,6 +386,7 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
             values=[message.value() for message in messages],
             next_offset=self._next_offset,
             read_at=self._clock(),
+            epoch=self._epoch,
             committed=self._committed.by_lane if again else {},
         )
 

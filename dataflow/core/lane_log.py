@@ -36,13 +36,15 @@ class ForeignRecordError(ValueError):
     """A record is not one of a lane's log, or of a layout that is not known here."""
 
 
-def entries_of(keys: Keys, fingerprints: Words, origins: Words, date_s: int) -> Entries:
-    """Entries for ids that were all seen at one time."""
+def entries_of(
+    keys: Keys, fingerprints: Words, origins: Words, dates_s: NDArray[Any] | int
+) -> Entries:
+    """Entries of aligned columns; one date may be that of all."""
     entries = np.empty(len(keys), ENTRY)
     entries["key"] = keys
     entries["fingerprint"] = fingerprints
     entries["origin"] = origins
-    entries["date_s"] = date_s
+    entries["date_s"] = dates_s
     return entries
 
 
@@ -84,20 +86,28 @@ def entries_in(value: bytes) -> Entries:
     return np.frombuffer(value, ENTRY)
 
 
-def newest(entries: Entries) -> Entries:
-    """One entry for each id: the newest. Few ids have several: only those are sorted as a whole."""
+def sorted_newest(entries: Entries) -> Entries:
+    """Return the newest entry of each key, sorted by the second word of the key, then the first.
+
+    The second word, because the first one chose the lane. Few keys have several entries, and fewer
+    share a word with another: only those are compared as a whole.
+    """
     words = np.ascontiguousarray(entries["key"][:, 1])
-    order = np.argsort(words)
-    same = words[order[1:]] == words[order[:-1]]
+    # Stable: what is merged consists of few sorted parts, which this kind makes use of.
+    order = np.argsort(words, kind="stable")
+    words = words[order]
+    same = words[1:] == words[:-1]
     if not same.any():
-        return entries
-    repeated = np.zeros(len(order), np.bool_)
-    repeated[order[1:][same]] = True
-    repeated[order[:-1][same]] = True
-    several = entries[repeated]
-    keys = np.ascontiguousarray(several["key"])
-    by_date = np.lexsort((several["date_s"], keys[:, 0], keys[:, 1]))
-    keys = keys[by_date]
-    is_last = np.ones(len(by_date), np.bool_)
-    is_last[:-1] = (keys[1:] != keys[:-1]).any(axis=1)
-    return np.concatenate([entries[~repeated], several[by_date[is_last]]])
+        return entries.take(order)  # many times as fast as by an index
+    shared = np.zeros(len(order), np.bool_)
+    shared[1:] |= same
+    shared[:-1] |= same
+    places = np.flatnonzero(shared)
+    rest = entries.take(order[places])
+    by_date = np.lexsort((rest["date_s"], rest["key"][:, 0], rest["key"][:, 1]))
+    order[places] = order[places[by_date]]  # equal words stand together, so their places are theirs
+    keys = rest["key"][by_date]
+    kept = np.ones(len(order), np.bool_)
+    # The last one of each key is the newest.
+    kept[places[:-1]] = (keys[1:] != keys[:-1]).any(axis=1)
+    return entries.take(order[kept])

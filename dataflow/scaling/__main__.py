@@ -42,8 +42,9 @@ def lines(wish: Wish, found: Plan) -> list[str]:
         f"a worker is busy             {found.busy:.0%} of its time",
         f"CPU of a process             {found.cores:.2g} cores",
         f"memory of a process          {_bytes(found.memory_bytes)} for {found.ids:,.0f} ids",
+        f"recovery directory           {_bytes(found.file_bytes)}, of each process",
         f"lane log of a cell           {_bytes(found.log_bytes)} on each replica",
-        f"a restart takes about        {found.resume_s:,.0f} s",
+        f"a restart without files      about {found.resume_s:,.0f} s",
         f"Kafka                        {found.transactions_per_s:,.0f} transactions/s, {brokers}",
     ]
 

@@ -17,14 +17,16 @@ class Costs(Struct, frozen=True, kw_only=True):
     """Share of it that the worker does itself, under Python's lock: no second thread helps it."""
     exchange_us: float = 8.0
     """CPU added to a payment that is read by one process and decided by another."""
-    id_bytes: float = 100.0
-    """Memory of a remembered id, of the whole process, while it starts; 60 later."""
+    id_bytes: float = 2.0
+    """Page cache for a remembered id: its filter and index, which every lookup needs."""
+    file_bytes: float = 45.0
+    """Files of a remembered id."""
     stored_bytes: float = 36.0
     """The lanes' log for a remembered id, on each replica, before compression."""
-    base_bytes: float = 200e6
-    """Memory of a process without ids."""
-    resume_us: float = 0.3
-    """Time that a remembered id adds to a restart."""
+    base_bytes: float = 470e6
+    """Memory of a process, with the ids that are not in files (DEDUPE_MEMORY)."""
+    resume_us: float = 0.6
+    """Time that a remembered id adds to a restart without files."""
     commit_s: float = 0.015
     """Median of a lane's commit."""
     commit_spread: float = 0.7

@@ -67,6 +67,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     ids: float
     """Remembered in a process."""
     memory_bytes: float
+    file_bytes: float
+    """Files of a process."""
     log_bytes: float
     """What the lanes' log of a cell takes, on each replica."""
     resume_s: float
@@ -99,6 +101,7 @@ def plan(wish: Wish) -> Plan:
         cores=rate / processes * payment_us(costs, processes) * 1e-6,
         ids=ids,
         memory_bytes=FIXED_BYTES + costs.base_bytes + ids * costs.id_bytes,
+        file_bytes=ids * costs.file_bytes,
         log_bytes=average * wish.window_s * costs.stored_bytes,
         resume_s=3 + ids * costs.resume_us * 1e-6,
         transactions_per_s=cells * setup.lanes / cycle_s,

@@ -1,115 +1,129 @@
 """dedupe: what the lane's index knows of each paymentId.
 
-One state key for each lane. Its snapshot is empty: the index is in memory, and every run reads it
-back from the lane's log (`dataflow.core.lane_log`), before the lane decides anything.
+One state key for each lane. Its snapshot is empty: every run reads the index back from the lane's
+log (`dataflow.core.lane_log`), or from files that are a cache of it (`dataflow.dedupe`), before the
+lane decides anything.
+
+Items carry the number of their epoch. The engine emits nothing of an epoch before the one before it
+is closed everywhere, transactions included: so the first item of an epoch proves that all that was
+judged before it is committed.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 from bytewax.operators import StatefulBatchLogic
 
 from dataflow.batches import Judged, LaneBatch, Remembered, Signal, Told
-from dataflow.core.index import Index
-from dataflow.core.lane_log import ENTRY, Entries
 from dataflow.core.lanes import split_identities
 from dataflow.core.origins import origins
 from dataflow.core.watermarks import Watermarks
+from dataflow.dedupe.tiered import TieredIndex
 from dataflow.faults import reported
 
 Reported = Callable[[int, int | None], None]
 """Told the number of a lane's index in this process, and how many ids it remembers; None as long
 as the index is not built."""
 
-_SPANS = 16
-"""A bucket of the index spans this fraction of the window: an id lives as much longer, at most."""
-
-
-class History(NamedTuple):
-    """What the previous runs have committed of a lane's memory."""
-
-    entries: Entries
-    since_s: int
-    """What was last seen before was forgotten, in seconds since 1970."""
-
 
 class Log(Protocol):
     """Where the lanes' histories are read."""
 
-    def expect(self, lane: int) -> None:
-        """This lane is one of this process, and will ask."""
+    def expect(self, lane: int, index: TieredIndex) -> None:
+        """This lane is one of this process; its history goes into this index."""
 
-    def history(self, lane: int) -> History:
-        """The history of one lane; only once, and only after every lane of the run is open."""
+    def restore(self, lane: int) -> None:
+        """Have the history in the index; only after every lane of the run is open."""
 
-    def check(self, lane: int, ids: int) -> None:
-        """Refuse a history that has so few ids that it cannot be whole."""
+    def ends(self) -> Mapping[int, int]:
+        """Where each partition of the log ended at some earlier moment, as far as is known."""
 
 
 class NoLog:
     """The log of a flow that has no past."""
 
-    def expect(self, lane: int) -> None:
+    def expect(self, lane: int, index: TieredIndex) -> None:
         """Take any lane."""
 
-    def history(self, lane: int) -> History:  # noqa: ARG002  (the same for all)
-        """Nothing."""
-        return History(np.empty(0, ENTRY), 0)
+    def restore(self, lane: int) -> None:
+        """There is nothing."""
 
-    def check(self, lane: int, ids: int) -> None:
-        """Nothing is missing."""
+    def ends(self) -> Mapping[int, int]:
+        """It has no partitions."""
+        return {}
 
 
 class Dedupe(StatefulBatchLogic[LaneBatch | Told, Judged | Told, None]):
     """The index of one lane."""
 
     def __init__(
-        self, number: int, remembered: Reported, log: Log, window_ms: int, partitions: Sequence[int]
+        self,
+        number: int,
+        remembered: Reported,
+        log: Log,
+        open_index: Callable[[int], TieredIndex],
+        window_ms: int,
+        partitions: Sequence[int],
     ) -> None:
         self._number = number
         self._remembered = remembered
         self._log = log
+        self._open_index = open_index
         self._window_s = -(-window_ms // 1000)
         self._watermarks = Watermarks(partitions)
         self._watermark_s = 0
-        # Not before it is read back: the engine also makes lanes there were under another LANES.
-        self._index: Index | None = None
+        self._epoch = 0
+        # Not before it is opened: the engine also makes lanes there were under another LANES.
+        self._opened: TieredIndex | None = None
+        # Not before it is read back.
+        self._index: TieredIndex | None = None
 
     @classmethod
     def builder(
-        cls, remembered: Reported, log: Log, window_ms: int, partitions: Sequence[int]
+        cls,
+        remembered: Reported,
+        log: Log,
+        open_index: Callable[[int], TieredIndex],
+        window_ms: int,
+        partitions: Sequence[int],
     ) -> Callable[[None], "Dedupe"]:
         """What the engine calls for each lane.
 
         Args:
             remembered: Called once for each batch.
             log: Where the lane's history is read.
+            open_index: Opens the index of a lane.
             window_ms: For how long an id is remembered.
             partitions: All input partitions, whose watermarks decide what is forgotten.
         """
         numbers = count()
-        return lambda _resumed: cls(next(numbers), remembered, log, window_ms, partitions)
+        return lambda _resumed: cls(
+            next(numbers), remembered, log, open_index, window_ms, partitions
+        )
 
     @reported
     def on_batch(self, values: list[LaneBatch | Told]) -> tuple[list[Judged | Told], bool]:
         """Take what one epoch has for this lane, in order."""
-        out = [
-            self._judge(item) if isinstance(item, LaneBatch) else self._hear(item)
-            for item in values
-        ]
+        out: list[Judged | Told] = []
+        for item in values:
+            if item.epoch > self._epoch:
+                self._epoch = item.epoch
+                if self._index is not None:
+                    self._index.committed(self._log.ends())
+            out.append(self._judge(item) if isinstance(item, LaneBatch) else self._hear(item))
         self._remembered(self._number, None if self._index is None else len(self._index))
         return out, self.RETAIN
 
     def _hear(self, told: Told) -> Told:
-        if told.signal is Signal.OPEN:
-            self._log.expect(told.lane)
+        if told.signal is Signal.OPEN and self._opened is None:
+            self._opened = self._open_index(told.lane)
+            self._log.expect(told.lane, self._opened)
         if told.signal is Signal.RESTORE and self._index is None:
-            self._index = Index(max(1, self._window_s // _SPANS))
-            self._index.load(*self._log.history(told.lane))
-            self._log.check(told.lane, len(self._index))
+            self._log.restore(told.lane)
+            self._index = self._opened
         if told.time_ms:
             self._watermarks.announce(told.partition, told.time_ms)
             self._watermark_s = self._watermarks.least_ms() // 1000
@@ -149,5 +163,5 @@ class Dedupe(StatefulBatchLogic[LaneBatch | Told, Judged | Told, None]):
         """Nothing: see above."""
 
 
-def _remembered_by(index: Index) -> Remembered:
+def _remembered_by(index: TieredIndex) -> Remembered:
     return Remembered(len(index), index.since_s)

@@ -476,6 +476,20 @@ CASES = [
         [series(STORE_FREE, "40 30 " * 240), series(STORE_SIZE, "100x500")],
         "420m",
     ),
+    Case(
+        "PaymentsIdFilesFailing",
+        "the volume is read-only",
+        [series("payments_remembered_files_failing", "0x5 1x30")],
+        "20m",
+        "pod-0 cannot write its files of remembered ids: its memory grows",
+        INSTANCE | WARNING,
+    ),
+    Case(
+        "PaymentsIdFilesFailing",
+        "it was full for a moment",
+        [series("payments_remembered_files_failing", "0x5 1x5 0x30")],
+        "20m",
+    ),
     # ---- the objective: 1000 outcomes a minute ----
     Case(
         "PaymentsBudgetBurn",

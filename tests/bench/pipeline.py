@@ -15,6 +15,7 @@ from msgspec import json
 
 from bench.load import requests
 from dataflow.batches import Fetched, Signal, Told
+from dataflow.dedupe.remembered import RememberedIds
 from dataflow.gateways.settle import settle
 from dataflow.gateways.simulated import SimulatedGateway
 from dataflow.steps.decode import Decode
@@ -31,6 +32,7 @@ start of Python differs from run to run, by two per cent of what four of them ta
 LANES = 8
 _MAX_BYTES = 1_000_000
 _START = 1_767_225_600
+_MEMORY_BYTES = 256 * 1024 * 1024
 _WINDOW_MS = 7 * 24 * 3600 * 1000
 
 
@@ -40,10 +42,17 @@ class Pipeline:
     def __init__(self) -> None:
         self._gateway = SimulatedGateway()
         self._decode = Decode(LANES, _MAX_BYTES, lambda _valid, _invalid: None)
-        build = Dedupe.builder(lambda _number, _ids: None, NoLog(), _WINDOW_MS, [0])
+        build = Dedupe.builder(
+            lambda _number, _ids: None,
+            NoLog(),
+            RememberedIds(_WINDOW_MS, _MEMORY_BYTES).open,
+            _WINDOW_MS,
+            [0],
+        )
         self._lanes = {f"{lane:03d}": build(None) for lane in range(LANES)}
-        for key, told in self._decode(Told(Signal.RESTORE, 0, 0)):
-            self._lanes[key].on_batch([told])
+        for signal in (Signal.OPEN, Signal.RESTORE):
+            for key, told in self._decode(Told(signal, 0, 0)):
+                self._lanes[key].on_batch([told])
         self._process = Process("requested", self._charge, 256, lambda _seconds, _records: None)
         topics = (Processed, "processed"), (Failed, "failed"), (Audit, "audit")
         self._branches = [kind(topic, _MAX_BYTES) for kind, topic in topics]

@@ -3,7 +3,7 @@
 import time
 
 from chaos.catalogue import FAULTS, Fault, Strike, fault
-from chaos.scene import Scene
+from chaos.scene import FILES, Scene
 
 EXPECTED = "all processes end; the restart carries on"
 _LATEST_S = 3.0
@@ -42,6 +42,8 @@ POINTS: dict[str, tuple[str, int]] = {
     "restoring": ("before the log is read back", 1),
     "restored": ("some lanes have their history, others not", 2),
     "replay": ("committed records are on their way again", 1),
+    "file-written": ("a file of ids is durable, and not in its manifest", 20),
+    "file-listed": ("it is, and what it replaces is still there", 20),
     "draining": ("asked to stop, the last epoch open", 1),
 }
 """What each is, and at which pass of it to kill, at the latest."""
@@ -67,6 +69,13 @@ def _in_replay(scene: Scene) -> None:
     scene.crash("replay", 1)
 
 
+def _in_files(point: str) -> Strike:
+    def strike(scene: Scene) -> None:
+        scene.crash(point, scene.rng.randint(1, POINTS[point][1]), {"TUNE": FILES})
+
+    return strike
+
+
 def _while_draining(scene: Scene) -> None:
     with scene.run({"CRASH_AT": "draining:1"}) as flow:
         scene.at_work(flow)
@@ -74,7 +83,13 @@ def _while_draining(scene: Scene) -> None:
         scene.killed_at("draining", flow)
 
 
-_SPECIAL = {"restored": _in_restored, "replay": _in_replay, "draining": _while_draining}
+_SPECIAL = {
+    "file-written": _in_files("file-written"),
+    "file-listed": _in_files("file-listed"),
+    "restored": _in_restored,
+    "replay": _in_replay,
+    "draining": _while_draining,
+}
 
 FAULTS += [
     Fault("SIGKILL in the first run: a lane open", EXPECTED, _first_open, point="first open"),

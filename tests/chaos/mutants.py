@@ -24,6 +24,7 @@ _ONCE = "tests/integration/test_exactly_once.py::"
 _OUTAGES = "tests/integration/test_outages.py::"
 _REFUSALS = "tests/integration/test_start_refusals.py::"
 _LOG = "tests/integration/test_lane_log.py::"
+_FILES = "tests/integration/test_remembered_files.py::"
 _DELIVERY = "tests/integration/test_deliveries.py::"
 _MIGRATION = "tests/integration/test_migration.py::"
 _FETCHING = "tests/integration/test_stopped_fetching.py::"
@@ -41,6 +42,11 @@ KILLERS: Mapping[str, str] = {
     "no-restore": f"{_LOG}test_nothing_is_forgotten_with_the_recovery_directory[None-deleted]",
     "no-replay": f"{_ONCE}test_killed_once[after-commit:6]",
     "log-read-before-fencing": f"{_LOG}test_the_log_is_read_after_the_run_before_is_fenced",
+    "files-of-what-is-not-committed": (
+        f"{_FILES}test_no_file_has_an_id_that_was_never_committed[flushed:3]"
+    ),
+    "foreign-files-believed": f"{_FILES}test_files_of_another_flow_are_thrown_away",
+    "damage-unseen": (f"{_FILES}test_a_damaged_block_ends_the_process_and_the_next_one_goes_on"),
     "lost-log-ignored": (
         f"{_LOG}test_a_log_that_was_lost_is_refused_and_what_to_do_without_it"
         "[shortened-without one]"

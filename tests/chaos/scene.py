@@ -27,7 +27,11 @@ PARTITIONS = 3
 LANES = 4
 _ONCE_MORE = 5
 """So often a run that has ended by a fault is started again: brokers take a while to come back."""
-_QUICK = {"TUNE": "dataflow.connectors.cluster:_WATCH_EVERY_S=0.5"}
+_QUICK = "dataflow.connectors.cluster:_WATCH_EVERY_S=0.5"
+_WITH_FILES = 0.7
+"""So many of the runs keep remembered ids in files, besides what a fault asks for."""
+FILES = "dataflow.dedupe.tiered:_GENERATION_SHARE=1e12"
+"""Every lane makes a file of remembered ids in every epoch."""
 
 _T = TypeVar("_T")
 
@@ -112,10 +116,13 @@ class Scene:
             self.topics,
             directory or self.directory,
             shape or self.shape,
-            {"LANES": str(self.lanes), **_QUICK, **(environ or {})},
+            {"LANES": str(self.lanes), "TUNE": self._tune(), **(environ or {})},
             prefix=prefix,
         )
         return self.last_run
+
+    def _tune(self) -> str:
+        return ",".join([_QUICK, FILES] if self.rng.random() < _WITH_FILES else [_QUICK])
 
     def crash(self, point: str, passes: int = 1, environ: Mapping[str, str] | None = None) -> None:
         """Run until it passes a named point for the n-th time, where it is killed."""

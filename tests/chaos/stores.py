@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from random import Random
 from tempfile import TemporaryDirectory
 
 from chaos.catalogue import fault
-from chaos.scene import Scene
+from chaos.scene import FILES, Scene
 from chaos.shapes import Ensemble, without_override
 
 _STORE = "part-0.sqlite3"
@@ -47,6 +48,35 @@ def _old_copy(scene: Scene) -> None:
         _crash_somewhere(scene)
     scene.use_store(old)
     scene.carry_on()
+
+
+@fault(
+    "files of remembered ids damaged, or gone",
+    "throws them away, reads the log instead, and forgets nothing",
+)
+def _damaged_ids(scene: Scene) -> None:
+    """A damaged block is met later: then the process ends, and the next one reads the log."""
+    for _ in range(2):
+        scene.crash(scene.rng.choice(_POINTS), scene.rng.randint(5, 40), {"TUNE": FILES})
+        for path in sorted((scene.recovery / "remembered-ids").rglob("*.*")):
+            _damage(path, scene.rng)
+    scene.carry_on()
+
+
+def _damage(path: Path, rng: Random) -> None:
+    """Perhaps."""
+    how = rng.choice(["not", "not", "delete", "cut", "flip"])
+    if how == "delete":
+        path.unlink()
+    elif how == "cut":
+        os.truncate(path, rng.randrange(path.stat().st_size))
+    elif how == "flip":
+        # Header and filter: of a damaged block there is a test, as it ends a run.
+        with path.open("r+b") as file:
+            file.seek(rng.choice([0, _PAGE]))
+            byte = file.read(1)
+            file.seek(-1, os.SEEK_CUR)
+            file.write(bytes([byte[0] ^ 1]))
 
 
 @fault(

@@ -1,6 +1,5 @@
 """The records of a lane's log: entries in, entries out, and nothing else taken for one."""
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +11,6 @@ from dataflow.core.lane_log import (
     entries_in,
     headers,
     lane_in,
-    newest,
     pieces,
 )
 
@@ -73,20 +71,3 @@ def test_a_record_of_something_else_is_none_of_a_lane(
 def test_a_part_of_an_entry_is_refused(size: int) -> None:
     with pytest.raises(ForeignRecordError, match=f"{size} bytes are no whole number of entries"):
         entries_in(b"x" * size)
-
-
-small = st.builds(
-    Row, key=st.tuples(st.integers(0, 2), st.integers(0, 2)), content=words, origin=words
-)
-
-
-@given(st.lists(st.tuples(small, st.integers(0, 5)), max_size=30, unique_by=lambda each: each[1:]))
-def test_of_each_id_the_newest_entry_is_left(sightings: list[tuple[Row, int]]) -> None:
-    whole = np.concatenate(
-        [np.empty(0, ENTRY), *(entries(date_s, row) for row, date_s in sightings)]
-    )
-    best: dict[tuple[int, int], tuple[Row, int]] = {}
-    for row, date_s in sightings:
-        if row.key not in best or best[row.key][1] < date_s:
-            best[row.key] = (row, date_s)
-    assert sorted(rows_in(newest(whole))) == sorted(best.values())

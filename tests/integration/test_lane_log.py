@@ -172,7 +172,7 @@ def deleted(recovery: Path, _old: Path) -> None:
 
 def emptied(recovery: Path, _old: Path) -> None:
     for path in recovery.iterdir():
-        path.unlink()
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def swapped(recovery: Path, old: Path) -> None:

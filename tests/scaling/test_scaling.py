@@ -83,8 +83,9 @@ class TestPlan:
         assert "NOT" in "\n".join(lines(asked, plan(asked)))
 
     def test_ids_that_do_not_fit_need_more_processes(self) -> None:
-        one = plan(wish(1_000, window_s=86_400)).processes
-        assert plan(wish(1_000, window_s=7 * 86_400, memory_bytes=16e9)).processes > one
+        """Most of an id is in files; its filter should be in memory."""
+        one = plan(wish(1_000, window_s=86_400, memory_bytes=4e9)).processes
+        assert plan(wish(1_000, window_s=28 * 86_400, memory_bytes=4e9)).processes > one
 
     def test_a_million_a_second(self) -> None:
         found = plan(wish(1e6))

@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 
 from dataflow.batches import Fetched, Judged, LaneBatch, Remembered
-from dataflow.core.index import Verdict
+from dataflow.core.recall import Verdict
 from dataflow.steps.decode import Decode, Input, Keyed
 from schemas.parsing import parse
 from schemas.requests import PaymentRequest, Rejected
@@ -50,6 +50,7 @@ def fetched(
     partition: int = 0,
     committed: dict[int, int] | None = None,
     read_at: float = READ_AT,
+    epoch: int = 0,
 ) -> Fetched:
     offsets = np.arange(first_offset, first_offset + len(values))
     return Fetched(
@@ -59,6 +60,7 @@ def fetched(
         values=list(values),
         next_offset=first_offset + len(values),
         read_at=read_at,
+        epoch=epoch,
         committed=committed or {},
     )
 

@@ -1,7 +1,8 @@
 """dedupe: what a lane knows of each id, where from, and what its log gets."""
 
 import random
-from typing import NamedTuple
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,12 +23,15 @@ from dataflow.batches import Judged, LaneBatch, Remembered, Signal, Told
 from dataflow.core.lane_log import ENTRY, Entries, entries_in, entries_of
 from dataflow.core.lanes import split_identities
 from dataflow.core.origins import origin, origins
+from dataflow.dedupe.remembered import RememberedIds
+from dataflow.dedupe.tiered import TieredIndex
 from dataflow.errors import StartRefusedError
-from dataflow.steps.dedupe import Dedupe, History, Log, NoLog
+from dataflow.steps.dedupe import Dedupe, Log, NoLog
 
 HOUR = 3_600
 WINDOW = 16 * HOUR
 """A bucket spans an hour."""
+OPEN = Told(Signal.OPEN, 0, 0, lane=0)
 RESTORE = Told(Signal.RESTORE, 0, 0, lane=0)
 NOW = int(READ_AT)
 
@@ -37,12 +41,17 @@ def time(at_s: float, partition: int = 0) -> Told:
     return Told(Signal.TIME, partition, 0, int(at_s * 1000), lane=0)
 
 
-def unopened(log: Log | None = None, partitions: tuple[int, ...] = (0,)) -> Dedupe:
-    return Dedupe.builder(lambda *_: None, log or NoLog(), WINDOW * 1000, partitions)(None)
+def unopened(
+    log: Log | None = None, partitions: tuple[int, ...] = (0,), ids: RememberedIds | None = None
+) -> Dedupe:
+    ids = ids or RememberedIds(WINDOW * 1000, 1_000_000)
+    build = Dedupe.builder(lambda *_: None, log or NoLog(), ids.open, WINDOW * 1000, partitions)
+    return build(None)
 
 
 def started(log: Log | None = None, partitions: tuple[int, ...] = (0,)) -> Dedupe:
     step = unopened(log, partitions)
+    step.on_batch([OPEN])
     step.on_batch([RESTORE])
     return step
 
@@ -62,31 +71,36 @@ def logged(*results: Judged) -> Entries:
     return entries_in(b"".join(result.entries for result in results))
 
 
-class Past(NamedTuple):
+class Past(NoLog):
     """A log with a past; it minds if it is asked twice."""
 
-    entries: Entries
-    since_s: int = 0
-    least: int = 0
-    asked: list[int] = []  # noqa: RUF012  (only ever replaced)
+    def __init__(self, entries: Entries, since_s: int = 0, least: int = 0) -> None:
+        self.entries, self.since_s, self.least = entries, since_s, least
+        self.asked: list[int] = []
+        self.end: dict[int, int] = {}
+        self.index: TieredIndex | None = None
 
-    def expect(self, lane: int) -> None:
+    def expect(self, lane: int, index: TieredIndex) -> None:
         self.asked.append(-1 - lane)
+        self.index = index
 
-    def history(self, lane: int) -> History:
+    def restore(self, lane: int) -> None:
         self.asked.append(lane)
-        return History(self.entries, self.since_s)
+        assert self.index is not None
+        self.index.expire(self.since_s)
+        self.index.restore(self.entries)
+        if len(self.index) < self.least:
+            raise StartRefusedError(f"lane {lane} has only {len(self.index)} ids")
 
-    def check(self, lane: int, ids: int) -> None:
-        if ids < self.least:
-            raise StartRefusedError(f"lane {lane} has only {ids} ids")
+    def ends(self) -> dict[int, int]:
+        return self.end
 
 
 def past(batch: LaneBatch, date_s: int = NOW, since_s: int = 0, least: int = 0) -> Past:
     """Return a log that has the ids of this batch."""
     keys, prints = split_identities(batch.identities)
     where = origins(batch.partition, batch.offsets[batch.valid])
-    return Past(entries_of(keys, prints, where, date_s), since_s, least, [])
+    return Past(entries_of(keys, prints, where, date_s), since_s, least)
 
 
 class TestVerdicts:
@@ -139,7 +153,7 @@ class TestRestore:
         step = unopened(log)
         step.on_batch([Told(Signal.OPEN, p, 0, lane=7) for p in (0, 1)])
         step.on_batch([Told(Signal.RESTORE, p, 0, lane=7) for p in (0, 1)])
-        assert log.asked == [-8, -8, 7]
+        assert log.asked == [-8, 7]
 
     def test_nothing_is_decided_before_it(self) -> None:
         """Without what was claimed before, a payment might be charged twice."""
@@ -275,20 +289,60 @@ def test_signals_are_passed_on_in_order() -> None:
 
 def test_the_number_of_remembered_ids_is_reported_by_lane() -> None:
     reports: list[tuple[int, int | None]] = []
-    build = Dedupe.builder(lambda *numbers: reports.append(numbers), NoLog(), WINDOW * 1000, [0])
+    ids = RememberedIds(WINDOW * 1000, 1_000_000)
+    build = Dedupe.builder(
+        lambda *numbers: reports.append(numbers), NoLog(), ids.open, WINDOW * 1000, [0]
+    )
     one, other = build(None), build(None)
     judge(one, Told(Signal.OPEN, 0, 0))
     judge(one, RESTORE, one_lane(payment("pay_1"), payment("pay_2"), payment("pay_2")))
-    judge(other, RESTORE, one_lane(payment("pay_3")))
+    judge(other, OPEN, RESTORE, one_lane(payment("pay_3")))
     judge(one, time(NOW + 2 * WINDOW))
     assert reports == [(0, None), (0, 2), (1, 1), (0, 0)]
 
 
 def test_a_lane_that_is_never_called_takes_no_room() -> None:
     """The engine also makes the lanes there were under another LANES."""
-    assert unopened()._index is None
+    ids = RememberedIds(WINDOW * 1000, 1_000_000)
+    unopened(ids=ids)
+    assert ids.figures.hot_bytes == 0
 
 
-def test_an_empty_log_has_entries_of_the_right_kind() -> None:
-    assert NoLog().history(0).entries.dtype == ENTRY
-    assert np.array_equal(NoLog().history(1).entries, np.empty(0, ENTRY))
+class TestFiles:
+    """Ids go to files only once they are committed."""
+
+    def lane(self, directory: Path, log: Past) -> tuple[Dedupe, RememberedIds]:
+        ids = RememberedIds(WINDOW * 1000, 0, directory, "kafka-1", "log-1")
+        step = unopened(log, ids=ids)
+        step.on_batch([OPEN])
+        step.on_batch([replace(RESTORE, epoch=1)])
+        self.written(ids)
+        return step, ids
+
+    def written(self, ids: RememberedIds) -> int:
+        """Return how many ids are in files once the thread has nothing to do."""
+        ids._background.submit(lambda: None).result()
+        return ids.figures.cold
+
+    def test_the_first_item_of_a_later_epoch_is_the_proof(self, tmp_path: Path) -> None:
+        log = Past(np.empty(0, ENTRY))
+        step, ids = self.lane(tmp_path, log)
+        judge(step, one_lane(payment("pay_1"), epoch=2))
+        judge(step, one_lane(payment("pay_2"), epoch=2), time(NOW))
+        assert self.written(ids) == 0
+        log.end = {0: 7}
+        judge(step, replace(time(NOW), epoch=3), one_lane(payment("pay_3"), epoch=3))
+        judge(step, one_lane(payment("pay_4"), epoch=3))
+        assert self.written(ids) == 2
+        assert ids.open(0).position == {0: 7}
+
+    def test_what_was_in_no_file_is_read_again(self, tmp_path: Path) -> None:
+        step, ids = self.lane(tmp_path, Past(np.empty(0, ENTRY)))
+        first = judge(step, one_lane(payment("pay_1"), epoch=2))
+        judge(step, replace(time(NOW), epoch=3))
+        assert self.written(ids) == 1
+        judge(step, one_lane(payment("pay_2"), epoch=3))
+        again, _ = self.lane(tmp_path, Past(np.empty(0, ENTRY)))
+        both = one_lane(payment("pay_1"), payment("pay_2"), epoch=4)
+        assert verdicts(again, both) == [DUPLICATE, FIRST]
+        assert logged(*first)["origin"].tolist() == [0]

@@ -9,7 +9,7 @@ from step_samples import CONFLICT, DUPLICATE, FIRST, READ_AT, judged, rejected, 
 
 from dataflow.batches import Decided, Judged, Remembered, Signal, Told
 from dataflow.core.decide import Charged, Repeated
-from dataflow.core.index import Verdict
+from dataflow.core.recall import Verdict
 from dataflow.errors import GatewayFaultError
 from dataflow.steps.process import Process
 from schemas.outcomes import ErrorCode, EventType

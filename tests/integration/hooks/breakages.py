@@ -8,17 +8,21 @@ import os
 import time
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 from msgspec import Raw, structs
 
 from dataflow import status
-from dataflow.connectors import config, lane_log, offsets, sink, source, start
+from dataflow.connectors import bounds, config, lane_log, offsets, sink, source, start
 from dataflow.connectors.names import lane_group
 from dataflow.core import silence
-from dataflow.core.index import Index
+from dataflow.dedupe import lane_files, manifest, run
+from dataflow.dedupe.tiered import TieredIndex
 from dataflow.errors import CommitError, Fault, FencedError
 from dataflow.gateways import runner
 from dataflow.steps import decode, dedupe, publish
@@ -205,9 +209,7 @@ def _leftovers_ignored() -> None:
 @_breakage
 def _no_restore() -> None:
     """What is remembered is not read back after a restart."""
-    nothing = dedupe.NoLog()
-    _patch(lane_log.LaneLog, "history", lambda _, lane: nothing.history(lane))
-    _patch(lane_log.LaneLog, "check", lambda *_: None)
+    _patch(lane_log.LaneLog, "restore", lambda *_: None)
 
 
 @_breakage
@@ -219,20 +221,67 @@ def _no_replay() -> None:
 @_breakage
 def _log_read_before_fencing() -> None:
     """The lane's log is read while the previous run may still write to it."""
-    build, read = lane_log.LaneLog.__init__, lane_log.LaneLog._read
-    early: dict[int, Any] = {}
+    build, offsets_at = lane_log.LaneLog.__init__, bounds.offsets_at
+    early: dict[int, int] = {}
 
     def too_early(self: Any, kafka: Any, lanes: int, found: Any, *rest: Any) -> None:
-        # With offsets of their own: those of this run are read when they should be.
-        theirs = offsets.LaneOffsets(kafka, lanes, found)
-        build(self, kafka, lanes, found, theirs, *rest[1:])
-        self._expected = set(range(lanes))
-        early[id(self)] = read(self)
+        admin = AdminClient(config.client(kafka, "too-early"))
+        partitions = range(found.log_partitions)
+        early.update(offsets_at(admin, kafka.topic_lane_log, partitions, bounds.LATEST))
         time.sleep(1.5)
         build(self, kafka, lanes, found, *rest)
 
+    def as_it_was(admin: Any, topic: str, partitions: Any, spec: Any, *level: Any) -> Any:
+        if spec is bounds.LATEST and not level:
+            return early
+        return offsets_at(admin, topic, partitions, spec, *level)
+
+    take = lane_log.LaneLog._take
+
+    def below_those_ends(self: Any, message: Any, parts: Any) -> Any:
+        is_below = message.offset() < early[message.partition()]
+        return take(self, message, parts) if is_below else 0
+
     _patch(lane_log.LaneLog, "__init__", too_early)
-    _patch(lane_log.LaneLog, "_read", lambda self: early[id(self)])
+    _patch(lane_log, "offsets_at", as_it_was)
+    _patch(lane_log.LaneLog, "_take", below_those_ends)
+
+
+@_breakage
+def _files_of_what_is_not_committed() -> None:
+    """Ids go to files as soon as they are judged."""
+    observe = TieredIndex.observe
+
+    def and_committed(self: Any, *batch: Any) -> Any:
+        seen = observe(self, *batch)
+        self.committed(self.position)
+        return seen
+
+    _patch(TieredIndex, "observe", and_committed)
+
+
+@_breakage
+def _foreign_files_believed() -> None:
+    """Files of remembered ids are taken for those of this log, whatever their manifest says."""
+
+    def whoevers(directory: Path, _owner: Any) -> Any:
+        path = directory / manifest.FILE_NAME
+        if not path.exists():
+            return None
+        return msgspec.json.decode(path.read_bytes().partition(b"\n")[2], type=manifest.Manifest)
+
+    _patch(lane_files, "read_manifest", whoevers)
+
+
+@_breakage
+def _damage_unseen() -> None:
+    """Files of remembered ids are believed as they are."""
+
+    def as_they_are(self: Any, _file: Any, start: int, count: int) -> Any:
+        return self._blocks[start : start + count]
+
+    _patch(run, "_check", lambda *_: None)
+    _patch(run.Run, "_read", as_they_are)
 
 
 @_breakage
@@ -309,7 +358,7 @@ def _with_one_print(identity: Callable[[PaymentRequest], bytes]) -> Callable[...
 @_breakage
 def _window_never_forgotten() -> None:
     """Nothing leaves the window."""
-    _patch(Index, "expire", lambda *_: None)
+    _patch(TieredIndex, "expire", lambda *_: None)
 
 
 @_breakage
@@ -318,9 +367,9 @@ def _window_forgotten_too_early() -> None:
     build = dedupe.Dedupe.__init__
 
     def halved(
-        self: Any, number: int, remembered: Any, log: Any, window_ms: int, *rest: Any
+        self: Any, number: int, remembered: Any, log: Any, ids: Any, window_ms: int, *rest: Any
     ) -> None:
-        build(self, number, remembered, log, window_ms // 2, *rest)
+        build(self, number, remembered, log, ids, window_ms // 2, *rest)
 
     _patch(dedupe.Dedupe, "__init__", halved)
 

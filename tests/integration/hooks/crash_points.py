@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 from dataflow.batches import Decided
 from dataflow.connectors import lane_log, sink, source
+from dataflow.dedupe import lane_files
 from dataflow.lifecycle import Lifecycle
 from dataflow.steps import process
 
@@ -77,9 +78,13 @@ POINTS: dict[str, Point] = {
     # the lanes are about to be asked how far they have committed
     "asking": Point(source.RequestPartition, "_restore", "before"),
     # while the log is read back
-    "restoring": Point(lane_log.LaneLog, "_values_by_lane", "before"),
+    "restoring": Point(lane_log.LaneLog, "_read_from_files_on", "before"),
     # a lane has its history, others perhaps not
-    "restored": Point(lane_log.LaneLog, "history", "after"),
+    "restored": Point(lane_log.LaneLog, "restore", "after"),
+    # a file of remembered ids is durable, and not in the manifest
+    "file-written": Point(lane_files.LaneFiles, "_replace", "before"),
+    # it is in the manifest, and what it replaces still there
+    "file-listed": Point(lane_files.LaneFiles, "_list", "after"),
     # when records that lanes have committed are on their way again
     "replay": Point(source.RequestPartition, "_fetched", "after", _records_again),
     # asked to stop, the last epoch not closed

@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dataflow.core.index import Index, Seen, Verdict
 from dataflow.core.lane_log import Entries, entries_of
 from dataflow.core.lanes import Keys, Words
+from dataflow.core.recall import Verdict
+from dataflow.dedupe.tiered import Seen, TieredIndex
 
 
 class Row(NamedTuple):
@@ -29,11 +30,11 @@ def columns(rows: Iterable[Row]) -> tuple[Keys, Words, Words]:
     )
 
 
-def see(index: Index, date_s: int, *rows: Row) -> Seen:
+def see(index: TieredIndex, date_s: int, *rows: Row) -> Seen:
     return index.observe(date_s, *columns(rows))
 
 
-def observe(index: Index, date_s: int, *rows: Row) -> list[tuple[Verdict, int]]:
+def observe(index: TieredIndex, date_s: int, *rows: Row) -> list[tuple[Verdict, int]]:
     """Return a verdict and the first origin for each row."""
     seen = see(index, date_s, *rows)
     return [

@@ -1,0 +1,388 @@
+"""A run: an immutable file of sorted entries, with a filter that spares most searches.
+
+    page 0      the header: sizes, dates, checksums
+    filter      a Bloom filter of 12 bits an id (`dataflow.core.bloom`), filled up to a page
+    blocks      pages of 113 entries, sorted by the second word of the key, then the first
+    index       the first key of each block
+
+All numbers are little-endian. A block is one page of 4096 bytes: five columns of 113 numbers
+(second words, first words, fingerprints, origins, dates in seconds), its number, the id of the run,
+and a CRC-32 of all that. So a search touches one page; a page that belongs somewhere else, or to
+an older file, is as wrong as a damaged one. 38 bytes an id.
+
+What is believed:
+
+1. When a run is opened, its size, header, filter and index are read and checked: 1.6 bytes an id. A
+   wrong bit of the filter would hide an id, so no filter is asked that was not checked as a whole.
+2. A block is checked when it is first touched, before its entries are compared. So a start does not
+   read them all, and still nothing is answered from bytes that were not checked.
+3. A merge checks all blocks that it reads.
+4. Checks read the file, not the mapping: a bad sector, or a file that was cut, is then an error
+   that can be handled. Through the mapping it would be a SIGBUS, which ends the process.
+
+What remains: a page that was checked, has left the page cache, and comes back from the disk as
+another one, in the life of one process. That needs a disk that gives wrong bytes without an error;
+the next start or merge notices. And a file that is cut while it is mapped: touching what is gone
+ends the process by SIGBUS, and the next start throws the file away, since its size is wrong.
+"""
+
+import mmap
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dataflow.core import bloom
+from dataflow.core.hot_ids import Found
+from dataflow.core.lane_log import ENTRY, Entries
+from dataflow.core.lanes import Keys, Words
+from dataflow.dedupe.writing import NewFile
+
+FORMAT = 1
+PAGE = 4096
+ROWS = 113
+"""Entries of a block."""
+_CHECKED = PAGE - 4
+BLOCK = np.dtype(
+    {
+        "names": [
+            *("word_1", "word_0", "fingerprint", "origin", "date_s"),
+            *("number", "run_id", "check"),
+        ],
+        "formats": [*[("<u8", ROWS)] * 4, ("<u4", ROWS), "<u4", "<u8", "<u4"],
+        "offsets": [0, ROWS * 8, ROWS * 16, ROWS * 24, ROWS * 32, ROWS * 36, 4072, _CHECKED],
+        "itemsize": PAGE,
+    }
+)
+_HEADER = struct.Struct("<8sIIQQQQIIII")
+_MAGIC = b"PAYMTRUN"
+_PIECE = 256
+"""Blocks that are read or written at once: a megabyte."""
+_SEARCHED = 1024
+"""Blocks that are compared at once: a megabyte of words."""
+
+
+class DamagedRunError(Exception):
+    """A file is not what was written; `str` says what is wrong with it."""
+
+
+class RunFacts(NamedTuple):
+    """What a run's header says."""
+
+    run_id: int
+    rows: int
+    filter_words: int
+    size_bytes: int
+    oldest_s: int
+    newest_s: int
+    filter_check: int
+    index_check: int
+
+    def header(self) -> bytes:
+        """Return the header's bytes."""
+        return _HEADER.pack(_MAGIC, FORMAT, ROWS, *self)
+
+    @property
+    def check(self) -> int:
+        """A checksum of the header, and so, through its checksums, of all but the blocks."""
+        return crc32(self.header())
+
+
+class _Layout(NamedTuple):
+    """Where the parts of a run begin."""
+
+    filter_at: int
+    blocks_at: int
+    index_at: int
+    end: int
+
+
+def _layout(filter_words: int, blocks: int) -> _Layout:
+    blocks_at = PAGE + -(-filter_words * 8 // PAGE) * PAGE
+    index_at = blocks_at + blocks * PAGE
+    return _Layout(PAGE, blocks_at, index_at, index_at + blocks * 16)
+
+
+class RunWriter:
+    """Writes a run from sorted entries that come piece by piece.
+
+    Args:
+        path: The file's name.
+        most_rows: At most so many entries come; the filter is made for so many.
+        run_id: Any number that no other run has.
+
+    Raises:
+        OSError: from here and from each method, if the disk is full or failing.
+    """
+
+    def __init__(self, path: Path, most_rows: int, run_id: int) -> None:
+        self._run_id = run_id
+        self._words = bloom.words_for(most_rows)
+        self._most = _layout(self._words, -(-most_rows // ROWS))
+        self._filter = bloom.FilterWriter(self._words)
+        self._filter_at = self._most.filter_at
+        self._filter_check = 0
+        self._left = np.empty(0, ENTRY)
+        self._firsts: list[Keys] = []
+        self._blocks = self._rows = 0
+        self._oldest_s, self._newest_s = 2**32 - 1, 0
+        self._file = NewFile(path, self._most.end)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.__exit__(None, None, None)
+
+    def append(self, entries: Entries) -> None:
+        """Write entries, in ascending order over all calls, no two of one key."""
+        for start in range(0, len(entries), _PIECE * ROWS):
+            piece = entries[start : start + _PIECE * ROWS]
+            self._write_filter(self._filter.add(np.ascontiguousarray(piece["key"])))
+            self._oldest_s = min(self._oldest_s, int(piece["date_s"].min()))
+            self._newest_s = max(self._newest_s, int(piece["date_s"].max()))
+            self._rows += len(piece)
+            piece = np.concatenate([self._left, piece])
+            whole = len(piece) // ROWS * ROWS
+            self._write_blocks(piece[:whole])
+            self._left = piece[whole:]
+
+    def publish(self) -> RunFacts | None:
+        """Complete the file; None, and no file, if there was no entry."""
+        if not self._rows:
+            return None
+        self._write_blocks(self._left)
+        self._write_filter(self._filter.rest())
+        index = np.concatenate(self._firsts).tobytes()
+        layout = _layout(self._words, self._blocks)
+        self._file.write(index, layout.index_at)
+        facts = RunFacts(
+            run_id=self._run_id,
+            rows=self._rows,
+            filter_words=self._words,
+            size_bytes=layout.end,
+            oldest_s=self._oldest_s,
+            newest_s=self._newest_s,
+            filter_check=self._filter_check,
+            index_check=crc32(index),
+        )
+        self._file.write(facts.header(), 0)
+        self._file.publish(layout.end)
+        return facts
+
+    def _write_filter(self, words: Words) -> None:
+        data = words.tobytes()
+        self._filter_check = crc32(data, self._filter_check)
+        self._file.write(data, self._filter_at)
+        self._filter_at += len(data)
+
+    def _write_blocks(self, entries: Entries) -> None:
+        count = -(-len(entries) // ROWS)
+        if not count:
+            return
+        filled = np.zeros(count * ROWS, ENTRY)
+        filled[: len(entries)] = entries
+        rows = filled.reshape(count, ROWS)
+        blocks = np.zeros(count, BLOCK)
+        blocks["word_1"], blocks["word_0"] = rows["key"][:, :, 1], rows["key"][:, :, 0]
+        for name in ("fingerprint", "origin", "date_s"):
+            blocks[name] = rows[name]
+        blocks["number"] = np.arange(self._blocks, self._blocks + count)
+        blocks["run_id"] = self._run_id
+        pages = blocks.view(np.uint8).reshape(count, PAGE)
+        blocks["check"] = [crc32(page) for page in pages[:, :_CHECKED]]
+        self._file.write(blocks.tobytes(), self._most.blocks_at + self._blocks * PAGE)
+        self._firsts.append(np.ascontiguousarray(rows["key"][:, 0]))
+        self._blocks += count
+
+
+class Run:
+    """A run that is open for lookups: its file may be deleted meanwhile, but not cut.
+
+    Attributes:
+        path: The file.
+        facts: What its header says.
+    """
+
+    def __init__(self, path: Path, check: int) -> None:
+        """Open a run.
+
+        Args:
+            path: The file.
+            check: `RunFacts.check` of the run that is expected.
+
+        Raises:
+            DamagedRunError: it is not that run, or not as it was written.
+            OSError: it cannot be read.
+        """
+        self.path = path
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self.facts = facts = _read_facts(file, check)
+            self._count = -(-facts.rows // ROWS)
+            self._layout = layout = _layout(facts.filter_words, self._count)
+            if os.fstat(file).st_size != facts.size_bytes or layout.end != facts.size_bytes:
+                raise DamagedRunError("its size is wrong")
+            _check(file, layout.filter_at, facts.filter_words * 8, facts.filter_check, "filter")
+            _check(file, layout.index_at, self._count * 16, facts.index_check, "index")
+            mapped = mmap.mmap(file, facts.size_bytes, access=mmap.ACCESS_READ)
+        finally:
+            os.close(file)
+        mapped.madvise(mmap.MADV_RANDOM, layout.blocks_at, self._count * PAGE)
+        self._words = np.frombuffer(mapped, "<u8", facts.filter_words, layout.filter_at)
+        self._blocks = np.frombuffer(mapped, BLOCK, self._count, layout.blocks_at)
+        firsts = np.frombuffer(mapped, "<u8", self._count * 2, layout.index_at).reshape(-1, 2)
+        self._first_1 = np.ascontiguousarray(firsts[:, 1])
+        self._first_0 = np.ascontiguousarray(firsts[:, 0])
+        self._unchecked = np.ones(self._count, np.bool_)
+
+    def find(self, keys: Keys, asked: bloom.Probes) -> Found:
+        """Look up a batch.
+
+        Raises:
+            DamagedRunError: a block that was to be compared is not as it was written.
+        """
+        places = bloom.maybe(self._words, asked)
+        found = [
+            self._search(keys, places[start : start + _SEARCHED])
+            for start in range(0, len(places), _SEARCHED)
+        ]
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            return _NOTHING
+        return Found(*map(np.concatenate, zip(*found, strict=True)))
+
+    def pieces(self) -> Iterator[Entries]:
+        """Read all entries, in their order, with all checks; not through the mapping.
+
+        Raises:
+            DamagedRunError: a block is not as it was written, or cannot be read.
+        """
+        file = self._open()
+        try:
+            for start in range(0, self._count, _PIECE):
+                count = min(_PIECE, self._count - start)
+                blocks = self._read(file, start, count)
+                rows = np.empty((count, ROWS), ENTRY)
+                rows["key"][:, :, 1], rows["key"][:, :, 0] = blocks["word_1"], blocks["word_0"]
+                for name in ("fingerprint", "origin", "date_s"):
+                    rows[name] = blocks[name]
+                yield rows.reshape(-1)[: self.facts.rows - start * ROWS]
+        finally:
+            if file is not None:
+                os.close(file)
+
+    def warm(self) -> None:
+        """Have the system read the file ahead: until it is in memory, a search is a disk access."""
+        file = self._open()
+        if file is not None:
+            os.posix_fadvise(file, 0, 0, os.POSIX_FADV_WILLNEED)
+            os.close(file)
+
+    def verify(self) -> None:
+        """Check all blocks.
+
+        Raises:
+            DamagedRunError: one is not as it was written, or cannot be read.
+        """
+        for _ in self.pieces():
+            pass
+        self._unchecked[:] = False
+
+    def _search(self, keys: Keys, places: NDArray[np.int64]) -> Found:
+        wanted = keys[places]
+        numbers = np.searchsorted(self._first_1, wanted[:, 1], side="right") - 1
+        # Where a block begins with this very word, the key may stand in the block before.
+        while True:
+            before = np.flatnonzero(
+                (numbers > 0)
+                & (self._first_1[numbers] == wanted[:, 1])
+                & (self._first_0[numbers] > wanted[:, 0])
+            )
+            if not len(before):
+                break
+            numbers[before] -= 1
+        inside = np.flatnonzero(numbers >= 0)  # the others are less than the first of all keys
+        places, wanted, numbers = places[inside], wanted[inside], numbers[inside]
+        self._trust(numbers)
+        at, column = np.nonzero(self._blocks["word_1"][numbers] == wanted[:, 1, None])
+        rows = numbers[at], column
+        hit = self._blocks["word_0"][rows] == wanted[at, 0]
+        hit &= rows[0] * ROWS + column < self.facts.rows  # what fills the last block is no entry
+        at, rows = at[hit], (rows[0][hit], column[hit])
+        return Found(
+            places[at],
+            self._blocks["fingerprint"][rows],
+            self._blocks["origin"][rows],
+            self._blocks["date_s"][rows],
+        )
+
+    def _trust(self, numbers: NDArray[np.int64]) -> None:
+        """Check the blocks that were not touched before."""
+        fresh = numbers[self._unchecked[numbers]]
+        if not len(fresh):
+            return
+        file = self._open()
+        try:
+            for number in np.unique(fresh).tolist():
+                self._read(file, number, 1)
+                self._unchecked[number] = False
+        finally:
+            if file is not None:
+                os.close(file)
+
+    def _open(self) -> int | None:
+        """Open the file for a check; None if it was deleted, which the mapping survives."""
+        try:
+            return os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+
+    def _read(self, file: int | None, start: int, count: int) -> NDArray[Any]:
+        """Read blocks, and check them."""
+        if file is None:
+            blocks = self._blocks[start : start + count]
+        else:
+            try:
+                data = os.pread(file, count * PAGE, self._layout.blocks_at + start * PAGE)
+            except OSError as error:
+                raise DamagedRunError(f"block {start}: {error.strerror}") from error
+            if len(data) != count * PAGE:
+                raise DamagedRunError("it was cut")
+            blocks = np.frombuffer(data, BLOCK)
+        pages = blocks.view(np.uint8).reshape(count, PAGE)
+        checks = [crc32(page) for page in pages[:, :_CHECKED]]
+        right = (blocks["check"] == checks) & (blocks["run_id"] == self.facts.run_id)
+        right &= blocks["number"] == np.arange(start, start + count)
+        if not right.all():
+            raise DamagedRunError(f"block {start + int(right.argmin())} is not as it was written")
+        return blocks
+
+
+def _read_facts(file: int, check: int) -> RunFacts:
+    header = os.pread(file, _HEADER.size, 0)
+    if len(header) != _HEADER.size or crc32(header) != check:
+        raise DamagedRunError("its header is not that of the run in the manifest")
+    magic, layout, rows, *facts = _HEADER.unpack(header)
+    if (magic, layout, rows) != (_MAGIC, FORMAT, ROWS):
+        raise DamagedRunError("it has another format")
+    return RunFacts(*facts)
+
+
+def _check(file: int, offset: int, size: int, check: int, what: str) -> None:
+    found = 0
+    for start in range(0, size, _PIECE * PAGE):
+        found = crc32(os.pread(file, min(_PIECE * PAGE, size - start), offset + start), found)
+    if found != check:
+        raise DamagedRunError(f"its {what} is not as it was written")
+
+
+_NOTHING = Found(
+    np.empty(0, np.int64), np.empty(0, np.uint64), np.empty(0, np.uint64), np.empty(0, np.uint32)
+)

@@ -1,0 +1,77 @@
+"""A manifest is believed only if it is whole and about this lane of this log."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from remembered import OWNER
+
+from dataflow.dedupe.manifest import (
+    FILE_NAME,
+    Manifest,
+    Owner,
+    RunLine,
+    Summary,
+    UnusableManifestError,
+    lowest,
+    read_manifest,
+    write_manifest,
+)
+
+MANIFEST = Manifest(
+    owner=OWNER,
+    summary=Summary(horizon_s=5, span_s=2, counts={4: 10**9}, uncounted_s=3),
+    position={0: 2**40, 5: 0},
+    runs=[RunLine(name="a.run", check=2**32 - 1, since={0: 12})],
+)
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    write_manifest(tmp_path, MANIFEST)
+    assert read_manifest(tmp_path, OWNER) == MANIFEST
+
+
+def test_none_is_none(tmp_path: Path) -> None:
+    assert read_manifest(tmp_path, OWNER) is None
+    assert read_manifest(tmp_path / "missing", OWNER) is None
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"cluster": "kafka-2"}, {"topic": "topic-2"}, {"lane": 4}, {"lanes": 8}],
+)
+def test_a_foreign_one_is_refused(tmp_path: Path, other: dict[str, str | int]) -> None:
+    foreign: Owner = msgspec.structs.replace(OWNER, **other)
+    write_manifest(tmp_path, msgspec.structs.replace(MANIFEST, owner=foreign))
+    with pytest.raises(UnusableManifestError, match="is of"):
+        read_manifest(tmp_path, OWNER)
+
+
+def test_another_format_is_refused(tmp_path: Path) -> None:
+    write_manifest(tmp_path, msgspec.structs.replace(MANIFEST, format=2))
+    with pytest.raises(UnusableManifestError, match="format 2, not 1"):
+        read_manifest(tmp_path, OWNER)
+
+
+def test_every_wrong_byte_and_every_cut_is_noticed(tmp_path: Path) -> None:
+    write_manifest(tmp_path, MANIFEST)
+    path = tmp_path / FILE_NAME
+    whole = path.read_bytes()
+    for at in range(len(whole)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        with pytest.raises(UnusableManifestError):
+            read_manifest(tmp_path, OWNER)
+        path.write_bytes(whole[:at])
+        with pytest.raises(UnusableManifestError):
+            read_manifest(tmp_path, OWNER)
+
+
+def test_one_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).mkdir()
+    with pytest.raises(UnusableManifestError, match="cannot be read"):
+        read_manifest(tmp_path, OWNER)
+
+
+def test_the_lowest_position_has_only_partitions_that_all_of_them_have() -> None:
+    assert lowest([{0: 5, 1: 7, 2: 1}, {1: 3, 0: 9}]) == {0: 5, 1: 3}
+    assert lowest([]) == {}

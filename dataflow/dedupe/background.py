@@ -50,16 +50,20 @@ class Background:
             self._thread.join(timeout_s)
 
     def _work(self) -> None:
-        while True:
-            future, job = self._jobs.get()
-            if self._stopping.is_set():
-                future.set_exception(Stopped())
-                break
-            try:
-                job()
-            except BaseException as error:  # noqa: BLE001  (whoever waits for it gets it)
-                future.set_exception(error)
-            else:
-                future.set_result(None)
+        while not self._stopping.is_set():
+            # In a call of its own: a job that is done must not hold its runs until the next comes.
+            _do(*self._jobs.get(), self._stopping)
         while not self._jobs.empty():
             self._jobs.get()[0].set_exception(Stopped())
+
+
+def _do(future: "Future[None]", job: Callable[[], None], stopping: threading.Event) -> None:
+    if stopping.is_set():
+        future.set_exception(Stopped())
+        return
+    try:
+        job()
+    except BaseException as error:  # noqa: BLE001  (whoever waits for it gets it)
+        future.set_exception(error)
+    else:
+        future.set_result(None)

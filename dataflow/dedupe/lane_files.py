@@ -8,7 +8,8 @@
 2. A run that is missing, damaged or foreign is thrown away, and the position falls back to where
    its entries begin in the log: from there the caller reads it again. If it is the manifest that is
    not to be believed, that is the log's start.
-3. The position falls back, durably, before the damaged file is deleted or anything else is written.
+3. The position falls back, durably, before anything else is written. If that cannot be noted, a
+   damaged file is deleted all the same: a start that misses it falls back likewise.
 4. Where the directory cannot be written, rule 3 cannot hold: then all blocks are checked at once,
    so that no damage is met later, again and again, by one start after the other.
 5. Names are never used twice, so a process that has lost the lane cannot write into the files of
@@ -48,6 +49,8 @@ _log = structlog.get_logger()
 
 _RUN = ".run"
 _PROBE = "probe"
+_PROBE_BYTES = 64 * 1024
+"""More than a manifest takes: it has a line for each run and partition of the log."""
 _PIECE_ROWS = 64 * 1024
 
 
@@ -161,8 +164,8 @@ class LaneFiles:
             self._list(kept, position, _uncounted(kept, self.summary))
         except OSError as error:
             self._report(self._directory, str(error))
-        else:
-            self._delete(damaged)
+        # Also if the disk is too full to note it: a start that misses them reads the log as well.
+        self._delete(damaged)
         self._given_up = True
 
     def discard(self, reason: str) -> None:
@@ -215,7 +218,8 @@ class LaneFiles:
                 if path.suffix in {_RUN, TEMPORARY} and path.name not in listed:
                     path.unlink()
             if self._directory.exists():
-                write_whole(self._directory / _PROBE, b"")
+                # Not empty: on a full disk an empty file can be made, and no manifest.
+                write_whole(self._directory / _PROBE, bytes(_PROBE_BYTES))
                 (self._directory / _PROBE).unlink()
         except OSError as error:
             self._report(self._directory, str(error))

@@ -61,7 +61,7 @@ class RememberedIds:
             files = LaneFiles(self._directory, owner, self._background.stopping)
         span_s = max(1, self._window_s // _SPANS)
         index = TieredIndex(self._share, self._window_s, span_s, files, self._background)
-        self._indexes = [*self._indexes, index]
+        self._indexes.append(index)  # one step: another worker may open one at the same time
         return index
 
     @property

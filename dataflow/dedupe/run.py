@@ -176,7 +176,7 @@ class RunWriter:
         return facts
 
     def _write_filter(self, words: Words) -> None:
-        data = words.tobytes()
+        data = words.astype("<u8", copy=False).tobytes()
         self._filter_check = crc32(data, self._filter_check)
         self._file.write(data, self._filter_at)
         self._filter_at += len(data)

@@ -376,6 +376,8 @@ class TieredIndex:
 
     def _damaged(self, damaged: ListedRun, error: DamagedRunError) -> DamagedFileError:
         assert self._files is not None
+        # The process is to end, and no lane may wait until a merge is done, which takes minutes.
+        self._background.stop()
         if self._job is not None:
             self._job.done.exception()  # the files have one user at a time
         self._files.give_up([damaged], str(error))

@@ -124,6 +124,10 @@ def failing(at: int, error: BaseException, *, for_ever: bool) -> Iterator[list[s
         yield made
 
 
+def is_full(_file: int, _data: object, _offset: int) -> int:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
 class TestStart:
     def test_an_empty_directory_has_nothing(self, tmp_path: Path) -> None:
         files = LaneFiles(tmp_path / "new", OWNER)
@@ -235,6 +239,17 @@ class TestStart:
             patch.setattr(os, "open", read_only)
             files = LaneFiles(tmp_path, OWNER)
         assert (len(files.runs), files.position) == (3, {0: 2})
+
+    def test_a_full_directory_is_read_and_checked_as_a_whole(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """An empty file can be made there, and a manifest cannot."""
+        path = four(tmp_path).runs[2].run.path
+        data = bytearray(path.read_bytes())
+        data[-5 * PAGE] ^= 1
+        path.write_bytes(data)
+        monkeypatch.setattr(os, "pwrite", is_full)
+        assert (len(LaneFiles(tmp_path, OWNER).runs)) == 3
 
     def test_lanes_there_are_no_more_lose_their_files(self, tmp_path: Path) -> None:
         for lane in (0, 3, 16, 120):
@@ -414,6 +429,16 @@ class TestDamage:
         for step in ("add", "drop", "merge the first"):
             with pytest.raises(DamagedRunError):
                 STEPS[step](files)
+        assert LaneFiles(tmp_path, OWNER).position == {0: 2}
+
+    def test_a_full_disk_does_not_make_every_start_meet_the_same_damage(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        files = self.damaged(tmp_path, 2)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "pwrite", is_full)
+            files.give_up(files.runs[2:3], "block 5")
+            assert LaneFiles(tmp_path, OWNER).position == {0: 2}
         assert LaneFiles(tmp_path, OWNER).position == {0: 2}
 
     def test_the_same_holds_if_that_cannot_be_noted(self, tmp_path: Path) -> None:

@@ -90,6 +90,14 @@ def filled(index: TieredIndex, batches: int) -> None:
         index.committed({0: number + 1})
 
 
+def leads_to(link: Path, directory: Path) -> bool:
+    """Return whether a file descriptor is that of something in a directory."""
+    try:
+        return link.readlink().is_relative_to(directory)
+    except FileNotFoundError:
+        return False  # that of the directory that was just listed
+
+
 def is_full(_file: int, _data: object, _offset: int) -> int:
     raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -159,6 +167,24 @@ def test_a_real_thread_writes_what_batches_go_on_reading(tmp_path: Path) -> None
     assert again.figures.cold > 30_000
     for number in range(again.position[0]):
         assert verdicts(again, random_entries(1_000, number)) == {DUPLICATE}
+
+
+def test_a_file_that_was_deleted_is_let_go(tmp_path: Path) -> None:
+    """As long as it is mapped or open it takes room on the disk."""
+    background = Background()
+    index = opened(tmp_path, background)
+    for number in range(60):
+        index.restore(random_entries(1_000, number))
+        index.committed({0: number + 1}, wait=True)
+    index.expire(2_000)
+    while index.figures.runs:
+        index.committed({0: 60})
+    until_s = time.monotonic() + 10  # the thread may take a moment
+    while str(tmp_path) in Path("/proc/self/maps").read_text() and time.monotonic() < until_s:
+        time.sleep(0.05)
+    assert str(tmp_path) not in Path("/proc/self/maps").read_text()
+    assert not [path for path in Path("/proc/self/fd").iterdir() if leads_to(path, tmp_path)]
+    background.stop()
 
 
 def test_a_thread_that_has_stopped_begins_nothing(tmp_path: Path) -> None:
@@ -282,6 +308,11 @@ def test_a_horizon_never_goes_back(tmp_path: Path) -> None:
     assert verdicts(index, random_entries(1_000, 0)) == {FIRST}
 
 
+def judge_all(index: TieredIndex) -> None:
+    for number in range(20):
+        observe(index, random_entries(1_000, number))
+
+
 class TestDamage:
     def damaged(self, directory: Path) -> Path:
         """Fill a lane, and damage a block of one of its files."""
@@ -299,14 +330,28 @@ class TestDamage:
         index = opened(tmp_path)
         assert index.position[0] > 0
 
-        def judge_all() -> None:
-            for number in range(20):
-                observe(index, random_entries(1_000, number))
-
         with pytest.raises(DamagedFileError, match="Nothing is lost"):
-            judge_all()
+            judge_all(index)
         assert not path.exists()
         assert opened(tmp_path).position == {}
+
+    def test_it_does_not_wait_until_long_work_is_done(self, tmp_path: Path) -> None:
+        """A merge of all that a lane has takes minutes, in which its transaction would end."""
+        self.damaged(tmp_path)
+        background = Background()
+        index = opened(tmp_path, background)
+        given_up: list[bool] = []
+
+        def merge() -> None:
+            until_s = time.monotonic() + 10
+            while not background.stopping() and time.monotonic() < until_s:
+                time.sleep(0.01)
+            given_up.append(background.stopping())
+
+        index._submit(merge, writes_ids=False)
+        with pytest.raises(DamagedFileError):
+            judge_all(index)
+        assert given_up == [True]
 
     def test_a_merge_that_meets_it_ends_the_process_too(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

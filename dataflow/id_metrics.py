@@ -44,7 +44,7 @@ def _gauges(figures: Figures) -> Iterator[Metric]:
         (
             "payments_remembered_files_failing",
             "1 if files of remembered payment ids cannot be written: the ids stay in memory.",
-            int(figures.failing_since is not None),
+            int(figures.are_failing),
         ),
     ):
         yield GaugeMetricFamily(name, documentation, value=value)

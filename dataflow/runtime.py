@@ -19,7 +19,8 @@ from dataflow.connectors.sink import KafkaSink
 from dataflow.connectors.source import ASK_MOST_S, KafkaSource
 from dataflow.core.epochs import Epochs
 from dataflow.core.watermarks import ReadUpTo
-from dataflow.dedupe.remembered import RememberedIds
+from dataflow.dedupe.remembered import LEAST_LANE_BYTES, RememberedIds
+from dataflow.dedupe.tiered import TieredIndex
 from dataflow.engine_metrics import EngineMetrics, prepare_engine_api
 from dataflow.errors import SettingsError, StartRefusedError
 from dataflow.gateways.runner import GatewayRunner
@@ -93,6 +94,7 @@ class Runtime:
         self.cluster = cluster.Cluster("", [])
         self.log: Log = NoLog()
         self.ids = RememberedIds(settings.dedupe_window_ms, settings.dedupe_memory_bytes)
+        self.status.id_files_fail = lambda: self.ids.figures.are_failing
         self._ids_dir = running.recovery_dir / _IDS if running and running.recovery_dir else None
         self._log_ends = Ends(kafka.topic_lane_log)
         self._offsets = LaneOffsets(kafka, settings.lanes, self.cluster)
@@ -166,6 +168,11 @@ class Runtime:
             self.cluster,
             self._close,
         )
+
+    def open_ids(self, lane: int) -> TieredIndex:
+        """Open the index of a lane; if its files cannot be written, all of them are checked."""
+        with self.status.waiting("files of remembered ids"):
+            return self.ids.open(lane)
 
     def charge(self, requests: list[PaymentRequest]) -> list[Approved | Declined]:
         """Have the gateway settle a batch; blocks until every request has its final reply."""
@@ -299,6 +306,14 @@ def _refuse_misfits(settings: Settings, running: Launch) -> None:
         problems.append(
             f"LANES: {settings.lanes} lanes are not enough for {workers} workers;"
             f" example: LANES={max(16, workers)}"
+        )
+    lanes = -(-settings.lanes // running.processes)
+    least_mb = -(-lanes * LEAST_LANE_BYTES // 1024**2)
+    if running.recovery_dir is not None and settings.dedupe_memory_bytes < least_mb * 1024**2:
+        problems.append(
+            f"DEDUPE_MEMORY: {settings.dedupe_memory_bytes // 1024**2}MB is too little for"
+            f" {lanes} lanes in a process: each would write a file every few payments;"
+            f" example: DEDUPE_MEMORY={least_mb}MB, or fewer LANES"
         )
     if running.backup_interval_s > 0:
         problems.append(

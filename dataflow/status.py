@@ -92,6 +92,7 @@ class Status:
         gateway: The payment gateway in use, by name, as shown there.
         environment: `APP_ENV`, as shown there.
         on_commit: Called with the duration in seconds of each committed transaction.
+        id_files_fail: Returns whether files of remembered ids cannot be written.
 
     Args:
         liveness_timeout_s: How long the flow may make no progress.
@@ -119,6 +120,7 @@ class Status:
         self.gateway = gateway
         self.environment = environment
         self.on_commit: list[Callable[[float], None]] = []
+        self.id_files_fail: Callable[[], bool] = lambda: False
         self._timeout_s = liveness_timeout_s
         self._grace_s = max(startup_grace_s, liveness_timeout_s)
         self._recovery_dir = recovery_dir
@@ -436,6 +438,7 @@ class Status:
                     "configured": self._recovery_dir is not None,
                     # The name only: the path is nobody's business outside this machine.
                     "directory": self._recovery_dir.name if self._recovery_dir else None,
+                    "id_files_failing": self.id_files_fail(),
                 },
             }
             return live and ready, body

@@ -1,5 +1,7 @@
 """What the recovery store takes, what its volume has left, and when it was written last.
 
+The store is process 0's; the volumes of the others have their files of remembered ids.
+
 Looked up in the file system at each scrape, so it also tells what the engine does not: that it has
 stopped storing its snapshots.
 """
@@ -17,30 +19,29 @@ _FILES = "part-*.sqlite3*"
 
 
 class Store(NamedTuple):
-    """The store at one moment."""
+    """A recovery directory at one moment."""
 
-    size_bytes: int
     free_bytes: int
     """What is left to us on its volume."""
     volume_bytes: int
-    written_at: float
-    """Unix time in seconds of the last write: the last stored snapshot."""
+    size_bytes: int | None
+    """Of the store; None if there is none."""
+    written_at: float | None
+    """Unix time in seconds of its last write: the last stored snapshot."""
 
     @classmethod
     def look(cls, directory: Path) -> "Store | None":
-        """The store in a directory; None if there is none, as in processes other than 0."""
+        """What there is in a directory; None if that cannot be seen."""
         try:
             files = [path.stat() for path in directory.glob(_FILES)]
             volume = os.statvfs(directory)
         except OSError:
             return None  # a log was just folded into its file, or the volume is gone
-        if not files:
-            return None
         return cls(
-            size_bytes=sum(file.st_size for file in files),
             free_bytes=volume.f_bavail * volume.f_frsize,
             volume_bytes=volume.f_blocks * volume.f_frsize,
-            written_at=max(file.st_mtime for file in files),
+            size_bytes=sum(file.st_size for file in files) if files else None,
+            written_at=max((file.st_mtime for file in files), default=None),
         )
 
 

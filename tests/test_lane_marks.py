@@ -2,7 +2,14 @@
 
 import pytest
 
-from dataflow.connectors.lane_log import Committed, least_before, least_ids, since_s, trimmed_s
+from dataflow.connectors.lane_log import (
+    Committed,
+    least_before,
+    least_ids,
+    left_to_read,
+    since_s,
+    trimmed_s,
+)
 from dataflow.connectors.names import Metadata
 from dataflow.connectors.offsets import Offset
 
@@ -88,3 +95,21 @@ def test_of_lanes_there_were_only_what_is_not_trimmed_since_counts() -> None:
     found = committed([(2, 5, 900)], [(2, 6, 900)], [(4, 70, 100)], [(4, 80, 900)])
     assert least_before(found, 2) == 80
     assert least_before(found, 3) == 80
+
+
+@pytest.mark.parametrize(
+    ("expected", "ours", "in_files", "left"),
+    [
+        (900, 300, 0, 900),
+        (900, 300, 300, 0),
+        (900, 300, 400, 0),
+        (900, 300, 200, 300),
+        (900, 900, 100, 800),
+        (900, 0, 0, 900),
+        (0, 0, 5, 0),
+    ],
+)
+def test_the_log_is_read_for_the_lanes_of_all_processes_but_not_what_our_files_have(
+    expected: int, ours: int, in_files: int, left: int
+) -> None:
+    assert left_to_read(expected, ours, in_files) == left

@@ -7,9 +7,18 @@ from msgspec import structs
 from required import REQUIRED
 
 from dataflow.connectors.cluster import Cluster
+from dataflow.core.hot_ids import HotIds
+from dataflow.dedupe.remembered import LEAST_LANE_BYTES, RememberedIds
+from dataflow.dedupe.tiered import Figures
 from dataflow.errors import SettingsError, StartRefusedError
 from dataflow.launch import Launch
-from dataflow.runtime import _longest_wait_s, _refuse_idle_processes, _refuse_misfits, _status
+from dataflow.runtime import (
+    Runtime,
+    _longest_wait_s,
+    _refuse_idle_processes,
+    _refuse_misfits,
+    _status,
+)
 from dataflow.settings import Settings
 
 
@@ -51,6 +60,44 @@ def test_an_interval_is_over_long_before_a_transaction_is() -> None:
     for environ in ({"COMMIT_INTERVAL": "1001ms"}, {"KAFKA_TRANSACTION_TIMEOUT": "9999ms"}):
         with pytest.raises(SettingsError):
             settings(**environ)
+
+
+def test_there_is_memory_for_each_lane(tmp_path: Path) -> None:
+    """Else each commit of each lane would write a file."""
+    running = structs.replace(launch(), recovery_dir=tmp_path)
+    assert misfits(running, DEDUPE_MEMORY="16MB", LANES="42") == []
+    (problem,) = misfits(running, DEDUPE_MEMORY="16MB", LANES="43")
+    assert problem.startswith("DEDUPE_MEMORY: 16MB is too little for 43 lanes in a process")
+    assert "example: DEDUPE_MEMORY=17MB" in problem
+    assert misfits(running, DEDUPE_MEMORY="17MB", LANES="43") == []
+    assert misfits(structs.replace(running, processes=2), DEDUPE_MEMORY="16MB", LANES="84") == []
+    assert misfits(launch(), DEDUPE_MEMORY="16MB", LANES="256") == [], "it writes no files"
+    assert misfits(running, LANES="256") == []
+
+
+def test_the_smallest_tables_fit_into_the_least_memory() -> None:
+    assert HotIds().nbytes < LEAST_LANE_BYTES / 4
+
+
+def test_a_process_lives_while_it_checks_its_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them, where nothing can be written: gigabytes."""
+    runtime = Runtime(settings())
+    reasons: list[str] = []
+
+    def slow(_lane: int) -> None:
+        reasons.extend(runtime.status.health()[1]["waiting_for"])
+
+    monkeypatch.setattr(runtime.ids, "open", slow)
+    runtime.open_ids(0)
+    assert reasons == ["files of remembered ids"]
+
+
+def test_files_that_cannot_be_written_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = Runtime(settings())
+    assert not runtime.status.health()[1]["recovery"]["id_files_failing"]
+    failing = Figures.of([])._replace(failing_since=1.0)
+    monkeypatch.setattr(RememberedIds, "figures", failing)
+    assert runtime.status.health()[1]["recovery"]["id_files_failing"]
 
 
 def test_old_snapshots_are_not_kept() -> None:

@@ -415,7 +415,11 @@ class TestHealth:
                 "last_commit_age_seconds": 1.5,
                 "epoch_age_seconds": 2.5,
                 "waiting_for": [],
-                "recovery": {"configured": True, "directory": "recovery"},
+                "recovery": {
+                    "configured": True,
+                    "directory": "recovery",
+                    "id_files_failing": False,
+                },
             },
         )
 
@@ -427,7 +431,20 @@ class TestHealth:
         assert body["kafka"] == {"reachable": None, "reason": ""}
         assert body["last_commit_age_seconds"] is None
         assert body["epoch_age_seconds"] is None
-        assert body["recovery"] == {"configured": False, "directory": None}
+        assert body["recovery"] == {
+            "configured": False,
+            "directory": None,
+            "id_files_failing": False,
+        }
+
+    def test_files_that_cannot_be_written_are_shown_and_no_reason_to_be_unready(
+        self, clock: Clock
+    ) -> None:
+        status = Status(version="1", liveness_timeout_s=60, monotonic=clock.monotonic)
+        before = status.ready(), status.live()
+        status.id_files_fail = lambda: True
+        assert status.health()[1]["recovery"]["id_files_failing"]
+        assert (status.ready(), status.live()) == before
 
     def test_one_word_for_each_state(self, status: Status, clock: Clock) -> None:
         status.expect([], lanes=0)

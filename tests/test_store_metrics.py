@@ -43,10 +43,19 @@ def test_the_volume_is_that_of_the_directory(registry: CollectorRegistry, tmp_pa
     assert 0 < free <= size
 
 
+def test_a_process_without_a_store_has_a_volume(
+    registry: CollectorRegistry, tmp_path: Path
+) -> None:
+    """Its files of remembered ids are there, and they are what fills it."""
+    (tmp_path / "remembered-ids").mkdir()
+    assert registry.get_sample_value("payments_recovery_volume_size_bytes") is not None
+
+
 def test_without_a_store_nothing_is_claimed(registry: CollectorRegistry, tmp_path: Path) -> None:
     """As in process 1 of a cluster, whose directory has a lock only; or when the volume is gone."""
     (tmp_path / ".lock-1").touch()
     assert registry.get_sample_value(BYTES) is None
+    assert registry.get_sample_value(WRITTEN) is None
     (tmp_path / ".lock-1").unlink()
     tmp_path.rmdir()
     assert [family.samples for family in registry.collect()] == [[], [], [], []]

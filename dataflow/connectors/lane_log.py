@@ -125,8 +125,8 @@ class LaneLog:
         ids = {lane: least_ids(self._committed, lane, self._lanes) for lane in self._committed}
         before = least_before(self._committed, self._lanes)
         expected = max(sum(ids.values()), before)
-        # Of all lanes, while files are known of ours only: more or less, to show how far it is.
-        left = max(0, expected - sum(map(len, self._indexes.values())))
+        ours = sum(ids.get(lane, 0) for lane in self._indexes)
+        left = left_to_read(expected, ours, sum(map(len, self._indexes.values())))
         with self._status.restoring(left) as restoring:
             found, is_whole = self._read_from_files_on(restoring, left)
         # Of this number of lanes, each lane is checked by itself. Those of another have no files.
@@ -352,6 +352,19 @@ def least_before(committed: Committed, lanes: int) -> int:
         (sum(least_ids(committed, lane, count) for lane in range(count)) for count in before),
         default=0,
     )
+
+
+def left_to_read(expected: int, ours: int, in_files: int) -> int:
+    """Return about how many of the log's ids are to be read, to show how far that is.
+
+    The log is read for all lanes, while there are files of those of this process only.
+
+    Args:
+        expected: Ids of all lanes.
+        ours: Those of the lanes of this process; 0 if there was another number of lanes.
+        in_files: How many of them the files have.
+    """
+    return expected * max(0, ours - in_files) // ours if ours else expected
 
 
 def _all(committed: Committed) -> list[Offset]:

@@ -16,6 +16,8 @@ _log = structlog.get_logger()
 
 _SPANS = 16
 """A span is this fraction of the window: an id lives as much longer, at most."""
+LEAST_LANE_BYTES = 384 * 1024
+"""With less memory a lane, the smallest tables would be full: each commit would write a file."""
 
 
 class RememberedIds:

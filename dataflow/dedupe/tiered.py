@@ -86,6 +86,11 @@ class Figures(NamedTuple):
             ),
         )
 
+    @property
+    def are_failing(self) -> bool:
+        """Whether files cannot be written."""
+        return self.failing_since is not None
+
 
 class _Job(NamedTuple):
     """What the other thread does."""

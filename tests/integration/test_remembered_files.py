@@ -221,6 +221,7 @@ def test_a_directory_that_cannot_be_written_keeps_ids_in_memory(
         send_in_epochs(kafka, topics, flow, (request(f"pay-{n}") for n in range(COUNT)))
         flow.wait_until_decided(COUNT)
         assert "payments_remembered_files_failing 1.0" in flow.metrics()
+        assert flow.health()["recovery"]["id_files_failing"]
         assert flow.terminate() == 0
     assert "files of remembered ids could not be written" in flow.log
     assert_all_are_known(kafka, topics, tmp_path)

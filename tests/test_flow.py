@@ -119,13 +119,14 @@ class Topics:
     def expect(self, lane: int, index: TieredIndex) -> None:
         self.indexes[lane] = index
 
-    def restore(self, lane: int) -> None:
+    def restore(self, lane: int) -> dict[int, int]:
         """Restore what the files do not have; each lane has a partition of its own."""
         index, log = self.indexes[lane], self.logs[lane]
         position = index.position.get(lane, 0)
         assert position <= len(log)
         index.restore(entries_in(b"".join(log[position:])))
         index.committed({lane: len(log)}, wait=True)
+        return {lane: len(log)}
 
     def ends(self) -> dict[int, int]:
         return {lane: len(log) for lane, log in self.logs.items()}

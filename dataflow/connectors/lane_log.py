@@ -84,25 +84,28 @@ class LaneLog:
         self._lock = threading.Lock()
         self._indexes: dict[int, TieredIndex] = {}
         self._committed: Committed = {}
-        self._is_read = False
+        self._read_to_ends: Mapping[int, int] | None = None
 
     def expect(self, lane: int, index: TieredIndex) -> None:
         """This lane is one of this process; its history goes into this index."""
         with self._lock:
             self._indexes[lane] = index
 
-    def restore(self, lane: int) -> None:
+    def restore(self, lane: int) -> Mapping[int, int]:
         """Have the history of a lane in its index; only after every lane of the run is open.
+
+        Returns:
+            How far each partition was read: to its end.
 
         Raises:
             StartRefusedError: the log is not the one that was written, or not all of it.
             ConsumeError: Kafka did not answer.
         """
         with self._lock:
-            if not self._is_read:
-                self._read()
-                self._is_read = True
+            if self._read_to_ends is None:
+                self._read_to_ends = self._read()
             self._refuse_too_few(lane)
+            return self._read_to_ends
 
     def ends(self) -> Mapping[int, int]:
         """Where each partition of the log ended at some earlier moment."""
@@ -117,7 +120,7 @@ class LaneLog:
                 f" {least} when it committed last: records were deleted from it. {self._remedy()}"
             )
 
-    def _read(self) -> None:
+    def _read(self) -> Mapping[int, int]:
         self._committed = self._offsets.all()
         self._refuse_another_log()
         for lane, index in self._indexes.items():
@@ -128,7 +131,7 @@ class LaneLog:
         ours = sum(ids.get(lane, 0) for lane in self._indexes)
         left = left_to_read(expected, ours, sum(map(len, self._indexes.values())))
         with self._status.restoring(left) as restoring:
-            found, is_whole = self._read_from_files_on(restoring, left)
+            found, is_whole, ends = self._read_from_files_on(restoring, left)
         # Of this number of lanes, each lane is checked by itself. Those of another have no files.
         has_files = any(index.position for index in self._indexes.values())
         if is_whole and found < max(0 if has_files else before, any(ids.values())):
@@ -136,6 +139,7 @@ class LaneLog:
                 f"topic {self._topic}: it has {found or 'no'} ids, though the lanes remembered"
                 f" {expected} when they committed last. " + self._remedy()
             )
+        return ends
 
     def _refuse_another_log(self) -> None:
         theirs = {metadata.log_id for _, metadata in _all(self._committed)} - {None}
@@ -167,8 +171,14 @@ class LaneLog:
             )
         )
 
-    def _read_from_files_on(self, restoring: Restoring, expected: int) -> tuple[int, bool]:
-        """Read what the files do not have; return how many entries, and whether that was all."""
+    def _read_from_files_on(
+        self, restoring: Restoring, expected: int
+    ) -> tuple[int, bool, Mapping[int, int]]:
+        """Read what the files do not have.
+
+        Returns:
+            How many entries were read, whether that was all of the log, and where it ended.
+        """
         admin = AdminClient(config.client(self._kafka, "lane-log"))
         partitions = range(self._cluster.log_partitions)
         starts = self._ask(lambda: offsets_at(admin, self._topic, partitions, EARLIEST))
@@ -191,7 +201,7 @@ class LaneLog:
         parts.hand_over(ends)
         self._ends.offsets = ends
         _log.info("lane log read", entries=found, begins=begins, ends=ends)
-        return found, begins == starts
+        return found, begins == starts, ends
 
     def _begins(self, starts: Mapping[int, int], ends: Mapping[int, int]) -> dict[int, int]:
         """Where each partition is to be read from: where the first of the lanes' files end."""

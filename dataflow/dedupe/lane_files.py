@@ -43,7 +43,7 @@ from dataflow.dedupe.manifest import (
 )
 from dataflow.dedupe.merging import merged
 from dataflow.dedupe.run import DamagedRunError, Run, RunFacts, RunWriter
-from dataflow.dedupe.writing import TEMPORARY, remove, write_whole
+from dataflow.dedupe.writing import TEMPORARY, NewFile, remove
 
 _log = structlog.get_logger()
 
@@ -219,8 +219,8 @@ class LaneFiles:
                     path.unlink()
             if self._directory.exists():
                 # Not empty: on a full disk an empty file can be made, and no manifest.
-                write_whole(self._directory / _PROBE, bytes(_PROBE_BYTES))
-                (self._directory / _PROBE).unlink()
+                with NewFile(self._directory / _PROBE) as probe:
+                    probe.write(bytes(_PROBE_BYTES), 0)
         except OSError as error:
             self._report(self._directory, str(error))
             return False

@@ -35,8 +35,12 @@ class Log(Protocol):
     def expect(self, lane: int, index: TieredIndex) -> None:
         """This lane is one of this process; its history goes into this index."""
 
-    def restore(self, lane: int) -> None:
-        """Have the history in the index; only after every lane of the run is open."""
+    def restore(self, lane: int) -> Mapping[int, int]:
+        """Have the history in the index; only after every lane of the run is open.
+
+        Returns:
+            How far each partition of the log was read.
+        """
 
     def ends(self) -> Mapping[int, int]:
         """Where each partition of the log ended at some earlier moment, as far as is known."""
@@ -48,8 +52,9 @@ class NoLog:
     def expect(self, lane: int, index: TieredIndex) -> None:
         """Take any lane."""
 
-    def restore(self, lane: int) -> None:
+    def restore(self, lane: int) -> Mapping[int, int]:  # noqa: ARG002  (the protocol's signature)
         """There is nothing."""
+        return {}
 
     def ends(self) -> Mapping[int, int]:
         """It has no partitions."""
@@ -80,6 +85,10 @@ class Dedupe(StatefulBatchLogic[LaneBatch | Told, Judged | Told, None]):
         self._opened: TieredIndex | None = None
         # Not before it is read back.
         self._index: TieredIndex | None = None
+        # Of the log: where it ended before the epoch, and how far the index has all of the lane.
+        self._ends: Mapping[int, int] = {}
+        self._known: Mapping[int, int] = {}
+        self._has_judged = False  # in this epoch
 
     @classmethod
     def builder(
@@ -112,17 +121,29 @@ class Dedupe(StatefulBatchLogic[LaneBatch | Told, Judged | Told, None]):
             if item.epoch > self._epoch:
                 self._epoch = item.epoch
                 if self._index is not None:
-                    self._index.committed(self._log.ends())
+                    self._mark_committed(self._index)
             out.append(self._judge(item) if isinstance(item, LaneBatch) else self._hear(item))
         self._remembered(self._number, None if self._index is None else len(self._index))
         return out, self.RETAIN
+
+    def _mark_committed(self, index: TieredIndex) -> None:
+        """Mark that what was judged in earlier epochs is committed.
+
+        Where the log ends now is too far, as this process may be fenced and not have noticed: then
+        the next one has written there what this one has not seen. But a lane that has committed an
+        epoch was fenced by nobody when that began, so up to where the log ended then, it has all.
+        """
+        if self._has_judged:
+            self._known = self._ends
+        self._ends, self._has_judged = self._log.ends(), False
+        index.committed(self._known)
 
     def _hear(self, told: Told) -> Told:
         if told.signal is Signal.OPEN and self._opened is None:
             self._opened = self._open_index(told.lane)
             self._log.expect(told.lane, self._opened)
         if told.signal is Signal.RESTORE and self._index is None:
-            self._log.restore(told.lane)
+            self._ends = self._known = self._log.restore(told.lane)
             self._index = self._opened
         if told.time_ms:
             self._watermarks.announce(told.partition, told.time_ms)
@@ -138,6 +159,7 @@ class Dedupe(StatefulBatchLogic[LaneBatch | Told, Judged | Told, None]):
             raise RuntimeError("a batch came to a lane that has not read its log")
         # A clock that was set back makes no id older than what is forgotten next.
         date_s = max(int(batch.read_at), self._watermark_s)
+        self._has_judged = True
         keys, prints = split_identities(batch.identities)
         seen = self._index.observe(
             date_s, keys, prints, origins(batch.partition, batch.offsets[batch.valid])

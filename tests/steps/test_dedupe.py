@@ -84,16 +84,40 @@ class Past(NoLog):
         self.asked.append(-1 - lane)
         self.index = index
 
-    def restore(self, lane: int) -> None:
+    def restore(self, lane: int) -> dict[int, int]:
         self.asked.append(lane)
         assert self.index is not None
         self.index.expire(self.since_s)
         self.index.restore(self.entries)
         if len(self.index) < self.least:
             raise StartRefusedError(f"lane {lane} has only {len(self.index)} ids")
+        return self.end
 
     def ends(self) -> dict[int, int]:
         return self.end
+
+
+class Shared(NoLog):
+    """A log that several processes write to, one after the other; it has one partition."""
+
+    def __init__(self) -> None:
+        self.records: list[Entries] = []
+        self.index: TieredIndex | None = None
+
+    def commit(self, *results: Judged) -> None:
+        self.records.append(logged(*results))
+
+    def expect(self, _lane: int, index: TieredIndex) -> None:
+        self.index = index
+
+    def restore(self, _lane: int) -> dict[int, int]:
+        assert self.index is not None
+        for record in self.records[self.index.position.get(0, 0) :]:
+            self.index.restore(record)
+        return self.ends()
+
+    def ends(self) -> dict[int, int]:
+        return {0: len(self.records)}
 
 
 def past(batch: LaneBatch, date_s: int = NOW, since_s: int = 0, least: int = 0) -> Past:
@@ -311,7 +335,7 @@ def test_a_lane_that_is_never_called_takes_no_room() -> None:
 class TestFiles:
     """Ids go to files only once they are committed."""
 
-    def lane(self, directory: Path, log: Past) -> tuple[Dedupe, RememberedIds]:
+    def lane(self, directory: Path, log: Log) -> tuple[Dedupe, RememberedIds]:
         ids = RememberedIds(WINDOW * 1000, 0, directory, "kafka-1", "log-1")
         step = unopened(log, ids=ids)
         step.on_batch([OPEN])
@@ -330,11 +354,40 @@ class TestFiles:
         judge(step, one_lane(payment("pay_1"), epoch=2))
         judge(step, one_lane(payment("pay_2"), epoch=2), time(NOW))
         assert self.written(ids) == 0
-        log.end = {0: 7}
         judge(step, replace(time(NOW), epoch=3), one_lane(payment("pay_3"), epoch=3))
         judge(step, one_lane(payment("pay_4"), epoch=3))
         assert self.written(ids) == 2
-        assert ids.open(0).position == {0: 7}
+
+    def test_files_reach_to_where_the_log_ended_before_the_last_commit(
+        self, tmp_path: Path
+    ) -> None:
+        log = Past(np.empty(0, ENTRY))
+        step, ids = self.lane(tmp_path, log)
+        reached = []
+        for epoch in range(2, 6):
+            log.end = {0: 10 * epoch}
+            judge(step, one_lane(payment(f"pay_{epoch}"), epoch=epoch))
+            self.written(ids)
+            reached.append(ids.open(0).position)
+        assert reached == [{}, {0: 20}, {0: 30}, {0: 40}]
+
+    def test_a_process_that_was_fenced_states_nothing_of_what_the_next_one_writes(
+        self, tmp_path: Path
+    ) -> None:
+        """It notices when it commits. Until then it sees the log grow by what it never judged."""
+        log = Shared()
+        fenced, ids = self.lane(tmp_path, log)
+        for epoch in (2, 3):
+            log.commit(*judge(fenced, one_lane(payment(f"pay_{epoch}"), epoch=epoch)))
+            self.written(ids)
+        following, _ = self.lane(tmp_path, log)
+        log.commit(*judge(following, one_lane(payment("pay_4"), epoch=2)))
+        for epoch in (4, 5):
+            judge(fenced, replace(time(NOW), epoch=epoch))
+            self.written(ids)
+        last, _ = self.lane(tmp_path, log)
+        known = one_lane(*(payment(f"pay_{n}") for n in (2, 3, 4)), epoch=2)
+        assert verdicts(last, known) == [DUPLICATE] * 3
 
     def test_what_was_in_no_file_is_read_again(self, tmp_path: Path) -> None:
         step, ids = self.lane(tmp_path, Past(np.empty(0, ENTRY)))

@@ -209,7 +209,7 @@ def _leftovers_ignored() -> None:
 @_breakage
 def _no_restore() -> None:
     """What is remembered is not read back after a restart."""
-    _patch(lane_log.LaneLog, "restore", lambda *_: None)
+    _patch(lane_log.LaneLog, "restore", lambda *_: {})
 
 
 @_breakage

@@ -1,8 +1,9 @@
 """The tiered index against the simplest thing that could be right: a log, and a dictionary.
 
-Hypothesis makes up histories of batches, commits, crashes, expiry, full disks and damaged files. An
-epoch's entries are one record of the log. After a crash the log is all there is; the files only
-say how much of it need not be read. Memory is so small that every commit makes a run.
+Hypothesis makes up histories of batches, commits, crashes, expiry, full disks, damaged files and
+other windows. An epoch's entries are one record of the log. After a crash the log is all there is;
+the files only say how much of it need not be read. Memory is so small that every commit makes a
+run.
 """
 
 import errno
@@ -28,7 +29,8 @@ from dataflow.dedupe.lane_files import LaneFiles
 from dataflow.dedupe.tiered import TieredIndex
 from dataflow.errors import DamagedFileError
 
-WINDOW_S, SPAN_S = 160, 10
+SPANS = 16
+"""Of a window."""
 words = st.sampled_from([0, 1, 2, 3, 2**63, 2**64 - 1])
 anywhere = st.integers(0, 10**6)
 requests = st.lists(st.tuples(st.tuples(words, words), st.integers(1, 2)), max_size=12)
@@ -82,6 +84,8 @@ class Histories(RuleBasedStateMachine):
     @initialize(memory_bytes=st.sampled_from([0, 3_000, 10_000]))
     def begin(self, memory_bytes: int) -> None:
         self.memory_bytes = memory_bytes
+        self.span_s = 10
+        self.had_other_spans = False
         self.start(0)
 
     # ---- what may happen ----
@@ -121,11 +125,18 @@ class Histories(RuleBasedStateMachine):
     def crash(self, seed: int) -> None:
         self.start(seed)
 
+    @rule(span_s=st.sampled_from([4, 10, 25]))
+    def start_with_another_window(self, span_s: int) -> None:
+        self.had_other_spans |= span_s != self.span_s
+        self.span_s = span_s
+        self.start(0)
+
     @rule(ahead_s=st.integers(0, 60))
     def expire(self, ahead_s: int) -> None:
-        self.index.expire(self.now_s - WINDOW_S + ahead_s)
+        before_s = self.now_s - SPANS * self.span_s + ahead_s
+        self.index.expire(before_s)
         self.horizon_s = self.index.since_s
-        assert self.horizon_s >= self.now_s - WINDOW_S + ahead_s - SPAN_S
+        assert self.horizon_s >= before_s - self.span_s
 
     @rule()
     def fill_or_empty_the_disk(self) -> None:
@@ -202,7 +213,7 @@ class Histories(RuleBasedStateMachine):
         if known is None or known.date_s < self.horizon_s:
             self.model[request.key] = changed[request.key] = request
             return Verdict.FIRST, request.origin
-        if request.date_s // SPAN_S > known.date_s // SPAN_S:
+        if request.date_s // self.span_s > known.date_s // self.span_s:
             known = known._replace(date_s=request.date_s)
             self.model[request.key] = changed[request.key] = known
         same = known.content == request.content
@@ -220,7 +231,12 @@ class Histories(RuleBasedStateMachine):
         files = LaneFiles(self.directory, OWNER)
         self.has_lost_a_run = files.summary.uncounted_s >= 0
         self.index = TieredIndex(
-            lambda: self.memory_bytes, WINDOW_S, SPAN_S, files, Inline(), self.clock
+            lambda: self.memory_bytes,
+            SPANS * self.span_s,
+            self.span_s,
+            files,
+            Inline(),
+            self.clock,
         )
         # Perhaps less was forgotten by what is committed; but what files lack stays forgotten.
         self.index.expire(self.committed_horizon_s)
@@ -244,7 +260,7 @@ class Histories(RuleBasedStateMachine):
     def the_living_ids_are_counted(self) -> None:
         living = sum(1 for each in self.model.values() if each.date_s >= self.horizon_s)
         assert len(self.index) <= living <= self.index.most
-        if not self.has_lost_a_run:
+        if not self.has_lost_a_run and not self.had_other_spans:
             assert len(self.index) == living
 
     @invariant()

@@ -289,6 +289,19 @@ def test_what_the_files_have_already_is_not_read_for_ever(tmp_path: Path) -> Non
     assert verdicts(after, random_entries(1_000, 3)) == {DUPLICATE}
 
 
+def test_files_of_another_log_are_thrown_away_before_anything_is_restored(tmp_path: Path) -> None:
+    """Such as those that reach beyond its end."""
+    filled(opened(tmp_path, memory_bytes=0), 5)
+    background = Background()
+    index = opened(tmp_path, background)
+    assert index.figures.cold > 0
+    index.start_over("they reach beyond the end")
+    assert (len(index), index.position, index.figures.cold) == (0, {}, 0)
+    assert verdicts(index, random_entries(1_000, 0)) == {FIRST}
+    assert opened(tmp_path).position == {}
+    background.stop()
+
+
 def test_runs_that_have_left_the_window_are_deleted(tmp_path: Path) -> None:
     index = opened(tmp_path)
     filled(index, 40)

@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
+import msgspec
 import pytest
 from invariants import check
 from kafkatest import Cluster
 from product import Flow, Topics, mixed_requests, read_all, request, run_until_decided, send
 
+from dataflow.dedupe.manifest import FILE_NAME, Manifest, write_manifest
 from dataflow.dedupe.run import PAGE
 
 COUNT = 600
@@ -167,6 +169,20 @@ def test_files_of_another_flow_are_thrown_away(
     run_until_decided(kafka, topics, tmp_path / "ours", COUNT, SMALL)
     assert check(kafka, topics).problems == []
     assert types(kafka, topics)["payment.processed"] > 0
+
+
+def test_files_that_reach_beyond_the_log_are_thrown_away(
+    kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    """The log has lost its end: what was written there since would not be read."""
+    filled(kafka, topics, tmp_path)
+    for path in ids(tmp_path).rglob(FILE_NAME):
+        found = msgspec.json.decode(path.read_bytes().partition(b"\n")[2], type=Manifest)
+        position = dict.fromkeys(found.position, 10**9)
+        runs = [msgspec.structs.replace(run, since=position) for run in found.runs[:-1]]
+        write_manifest(path.parent, msgspec.structs.replace(found, position=position, runs=runs))
+    flow = assert_all_are_known(kafka, topics, tmp_path)
+    assert "they reach beyond the end of the lane log" in flow.log
 
 
 def test_an_old_copy_of_the_files_is_as_good_as_any(

@@ -46,6 +46,13 @@ KILLERS: Mapping[str, str] = {
         f"{_FILES}test_no_file_has_an_id_that_was_never_committed[flushed:3]"
     ),
     "foreign-files-believed": f"{_FILES}test_files_of_another_flow_are_thrown_away",
+    "files-beyond-the-log-believed": (
+        f"{_FILES}test_files_that_reach_beyond_the_log_are_thrown_away"
+    ),
+    "files-of-the-next-process-stated": (
+        "tests/steps/test_dedupe.py"
+        "::TestFiles::test_a_process_that_was_fenced_states_nothing_of_what_the_next_one_writes"
+    ),
     "damage-unseen": (f"{_FILES}test_a_damaged_block_ends_the_process_and_the_next_one_goes_on"),
     "lost-log-ignored": (
         f"{_LOG}test_a_log_that_was_lost_is_refused_and_what_to_do_without_it"

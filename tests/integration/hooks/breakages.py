@@ -274,6 +274,22 @@ def _foreign_files_believed() -> None:
 
 
 @_breakage
+def _files_beyond_the_log_believed() -> None:
+    """Files of remembered ids are believed that reach further than the log does."""
+    _patch(TieredIndex, "start_over", lambda *_: None)
+
+
+@_breakage
+def _files_of_the_next_process_stated() -> None:
+    """Files are said to reach to where the log ends, whoever has written there."""
+
+    def to_the_end(self: Any, index: Any) -> None:
+        index.committed(self._log.ends())
+
+    _patch(dedupe.Dedupe, "_mark_committed", to_the_end)
+
+
+@_breakage
 def _damage_unseen() -> None:
     """Files of remembered ids are believed as they are."""
 

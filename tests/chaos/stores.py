@@ -58,24 +58,27 @@ def _damaged_ids(scene: Scene) -> None:
     """A damaged block is met later: then the process ends, and the next one reads the log."""
     for _ in range(2):
         scene.crash(scene.rng.choice(_POINTS), scene.rng.randint(5, 40), {"TUNE": FILES})
-        for path in sorted((scene.recovery / "remembered-ids").rglob("*.*")):
+        paths = sorted((scene.recovery / "remembered-ids").rglob("*"))
+        for path in [each for each in paths if each.is_file()]:
             _damage(path, scene.rng)
     scene.carry_on()
 
 
 def _damage(path: Path, rng: Random) -> None:
     """Perhaps."""
-    how = rng.choice(["not", "not", "delete", "cut", "flip"])
+    size = path.stat().st_size
+    how = rng.choice(["not", "not", "delete", "cut", "flip"]) if size else "delete"
     if how == "delete":
         path.unlink()
     elif how == "cut":
-        os.truncate(path, rng.randrange(path.stat().st_size))
+        os.truncate(path, rng.randrange(size))
     elif how == "flip":
         # Header and filter: of a damaged block there is a test, as it ends a run.
         with path.open("r+b") as file:
-            file.seek(rng.choice([0, _PAGE]))
+            at = rng.choice([0, min(_PAGE, size - 1)])
+            file.seek(at)
             byte = file.read(1)
-            file.seek(-1, os.SEEK_CUR)
+            file.seek(at)
             file.write(bytes([byte[0] ^ 1]))
 
 

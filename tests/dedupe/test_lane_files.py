@@ -336,6 +336,40 @@ class TestSteps:
                 break
         assert failed > 5 or step == "drop"  # which needs no room in the end
 
+    def test_what_is_listed_is_durable_and_what_is_deleted_is_listed_no_more(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A power failure keeps what was synced, and of the rest any part."""
+        files = four(tmp_path)
+        made: list[str] = []
+
+        def kind(path: str | Path) -> str:
+            return "directory" if Path(path).is_dir() else Path(path).name.partition(".")[2] or "?"
+
+        def noted(name: str, what: Callable[[Any], str | Path]) -> None:
+            real = getattr(os, name)
+
+            def call(*arguments: Any, **named: Any) -> Any:
+                where = what(arguments[0])
+                made.append(f"{name} {'manifest' if FILE_NAME in str(where) else kind(where)}")
+                return real(*arguments, **named)
+
+            monkeypatch.setattr(os, name, call)
+
+        for name in ("pwrite", "ftruncate", "fsync"):
+            noted(name, lambda file: Path(f"/proc/self/fd/{file}").readlink())
+        for name in ("rename", "unlink"):
+            noted(name, lambda path: path)
+        files.merge(files.runs[:2], 0)
+        distinct = [each for n, each in enumerate(made) if n == 0 or each != made[n - 1]]
+        assert distinct == [
+            *("pwrite run.tmp", "ftruncate run.tmp", "fsync run.tmp"),
+            *("rename run.tmp", "fsync directory"),
+            *("pwrite manifest", "ftruncate manifest", "fsync manifest"),
+            *("rename manifest", "fsync directory"),
+            "unlink run",
+        ]
+
     def test_a_full_disk_is_noticed_before_anything_is_written(self, tmp_path: Path) -> None:
         files = four(tmp_path)
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -353,15 +353,18 @@ class TestDamage:
         self.damaged(tmp_path)
         background = Background()
         index = opened(tmp_path, background)
+        begun = Event()
         given_up: list[bool] = []
 
         def merge() -> None:
+            begun.set()
             until_s = time.monotonic() + 10
             while not background.stopping() and time.monotonic() < until_s:
                 time.sleep(0.01)
             given_up.append(background.stopping())
 
         index._submit(merge, writes_ids=False)
+        assert begun.wait(10)
         with pytest.raises(DamagedFileError):
             judge_all(index)
         assert given_up == [True]

@@ -27,23 +27,23 @@ def _gauges(figures: Figures) -> Iterator[Metric]:
     for name, documentation, value in (
         (
             "payments_remembered_memory_bytes",
-            "Memory of remembered payment ids; DEDUPE_MEMORY bounds it if files can be written.",
+            "Memory of remembered paymentIds; DEDUPE_MEMORY bounds it if files can be written.",
             figures.hot_bytes,
         ),
         (
             "payments_remembered_file_ids",
-            "Payment ids in files; one that was prolonged may be in several of them.",
+            "paymentIds in files; one that was prolonged may be in several of them.",
             figures.cold,
         ),
-        ("payments_remembered_files", "Files of remembered payment ids.", figures.runs),
+        ("payments_remembered_files", "Files of remembered paymentIds.", figures.runs),
         (
             "payments_remembered_file_bytes",
-            "Size of the files of remembered payment ids.",
+            "Size of the files of remembered paymentIds.",
             figures.file_bytes,
         ),
         (
             "payments_remembered_files_failing",
-            "1 if files of remembered payment ids cannot be written: the ids stay in memory.",
+            "1 if files of remembered paymentIds cannot be written: the ids stay in memory.",
             int(figures.are_failing),
         ),
     ):

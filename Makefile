@@ -1,4 +1,4 @@
-# Everything runs in a virtual environment of its own, .venv, made from the lock file.
+# Everything runs in .venv, a virtual environment made from the lock file.
 
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -53,11 +53,11 @@ bench: $(VENV)/.complete ## Measure it and its rivals on a real Kafka; writes do
 bench-quick: $(VENV)/.complete ## The same in three minutes, into .bench/report
 	@PYTHONPATH=tests:tests/integration:. $(RUN) -m bench --quick $(ARGS)
 
-monitoring: $(VENV)/.complete ## Make the rules and the dashboard again, from what they are made of
+monitoring: $(VENV)/.complete ## Generate the rules and the dashboard
 	@$(RUN) -m grafana.rules > grafana/prometheus/rules.yaml
 	@$(RUN) -m grafana.dashboard > grafana/dashboard.json
 
-contract: $(VENV)/.complete ## Make the schema files again, and the generated parts of docs/events.md
+contract: $(VENV)/.complete ## Generate the schema files, and the generated parts of docs/events.md
 	@PYTHONPATH=tests:. $(RUN) -m published
 
 soak: $(VENV)/.complete ## Run for half an hour at a steady rate, and see that nothing grows
@@ -66,13 +66,13 @@ soak: $(VENV)/.complete ## Run for half an hour at a steady rate, and see that n
 chaos: $(VENV)/.complete ## Try to lose, double or tear a payment, for up to an hour; see docs/reliability.md
 	@PYTHONPATH=tests:tests/integration exec $(RUN) -m chaos $(ARGS)
 
-mutants: $(VENV)/.complete ## Break every guarantee on purpose, and see a test fail for each
+mutants: $(VENV)/.complete ## Break every guarantee on purpose: a test must fail for each
 	@PYTHONPATH=tests:tests/integration exec $(RUN) -m chaos.mutants $(ARGS)
 
 explore: $(VENV)/.complete ## Try new examples in every property test, for EXPLORE_MINUTES=10
 	@PYTHONPATH=tests $(RUN) -m explore --minutes $(or $(EXPLORE_MINUTES),10) $(ARGS)
 
-pictures: $(VENV)/.complete ## Take the pictures of the documents anew, from a flow under load
+pictures: $(VENV)/.complete ## Take the pictures of the documents again, from a flow under load
 	@PYTHONPATH=tests:tests/integration:tests/page:tests/dashboard $(RUN) -m pictures $(ARGS)
 
 lock: $(VENV)/.complete ## Resolve the dependencies again

@@ -55,6 +55,7 @@ class Restores:
         self._ids = 0
         self._open = 0
         self._began_at: float | None = None
+        self._advanced_at: float | None = None
         self._logged_at = 0.0
 
     def begin(self, ids: int) -> "Restoring":
@@ -79,6 +80,11 @@ class Restores:
         with self._lock:
             return _BASE_S + self._ids * _PER_ID_S * self._processes if self._ids else 0.0
 
+    def has_advanced_since(self, moment: float) -> bool:
+        """Whether anything was restored since then: slower than it should be, and no hang."""
+        with self._lock:
+            return self._advanced_at is not None and self._advanced_at >= moment
+
     # ---- called by `Restoring` ----
 
     def expect(self, ids: int) -> None:
@@ -90,7 +96,7 @@ class Restores:
         """More ids are restored."""
         with self._lock:
             self._done += ids
-            now = self._monotonic()
+            now = self._advanced_at = self._monotonic()
             due = now - self._logged_at >= _LOG_EVERY_S
             if due:
                 self._logged_at = now

@@ -474,7 +474,10 @@ class Status:
         pending = {what for what, until in self._waits.values() if now <= until}
         if pending:
             yield f"waiting for {', '.join(sorted(pending))}"
-        if (restored := self._restores.so_far).under_way and idle_s <= self._restores.allowed_s:
+        if (restored := self._restores.so_far).under_way and (
+            idle_s <= self._restores.allowed_s
+            or self._restores.has_advanced_since(now - self._timeout_s)
+        ):
             yield str(restored)
         if self._broker is False:
             yield f"Kafka is unreachable: {self._broker_reason}"

@@ -480,6 +480,19 @@ class TestRestoring:
             clock.passes(1)
             assert status.live() == (False, "no epoch closed for 1061 s (limit 60 s)")
 
+    def test_a_restore_that_goes_on_slowly_is_no_hang(self, status: Status, clock: Clock) -> None:
+        """A restart would begin again where the files end."""
+        status.epoch_closed()
+        with status.restoring(100) as restoring:
+            for _ in range(10):
+                clock.passes(LIVENESS_TIMEOUT_S)
+                restoring.advance(1)
+                assert status.live()[0]
+            clock.passes(LIVENESS_TIMEOUT_S)
+            assert status.live() == (True, "10 of 100 remembered ids restored")
+            clock.passes(1)
+            assert not status.live()[0]
+
     def test_a_few_ids_excuse_no_hang(self, status: Status, clock: Clock) -> None:
         status.epoch_closed()
         with status.restoring(10):

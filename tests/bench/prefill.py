@@ -18,8 +18,11 @@ def prefill(brokers: str, topic: str, lanes: int, ids: int) -> None:
     now_s = int(time.time())
     for n, start in enumerate(range(0, ids, _IDS_IN_A_RECORD)):
         lane, count = n % lanes, min(_IDS_IN_A_RECORD, ids - start)
-        words = random.integers(0, 2**62, (4, count), np.uint64)
-        words[0] += np.uint64(lane) - words[0] % np.uint64(lanes)
+        # All 64 bits, as hashes have them: the index chooses its places by the highest ones.
+        words = random.integers(0, 2**64, (4, count), np.uint64)
+        words[0] -= words[0] % np.uint64(lanes)
+        words[0] = np.where(words[0] > np.uint64(2**64 - 1 - lanes), 0, words[0])
+        words[0] += np.uint64(lane)
         value = entries_of(words[:2].T, words[2], words[3], now_s).tobytes()
         while True:
             try:

@@ -52,7 +52,8 @@ class Signal(Enum):
     """All lanes are open: read back what the previous runs have committed, and decide from then
     on."""
     BEAT = auto()
-    """Nothing new for a long time: commit the position again, before Kafka expires it."""
+    """Commit the position, even if it is the same as before: every lane is to have one, and Kafka
+    must not expire it."""
     TIME = auto()
     """How far the partition is read, by our clock: decides what is forgotten."""
     DRAIN = auto()

@@ -32,13 +32,14 @@ def committed(*lanes: list[tuple[int, int, int]]) -> Committed:
         Metadata(8),
         Metadata(8, "topic-id_22"),
         Metadata(8, "abc", "def", 1_000_000, 1_767_225_600),
+        Metadata(8, "abc", "def", 1_000_000, 1_767_225_600, 12),
     ],
 )
 def test_metadata_come_back_as_they_were(metadata: Metadata) -> None:
     assert Metadata.read(str(metadata)) == metadata
 
 
-@pytest.mark.parametrize("text", [None, "", "OffsetSync", "lanes=", "lanes=x ids=y since=-1"])
+@pytest.mark.parametrize("text", [None, "", "OffsetSync", "lanes=x", "ids=y since=-1 partitions=?"])
 def test_what_something_else_has_put_there_says_nothing(text: str | None) -> None:
     assert Metadata.read(text) == Metadata()
 

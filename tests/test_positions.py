@@ -11,6 +11,7 @@ from dataflow.connectors.cluster import Cluster
 from dataflow.connectors.names import Metadata
 from dataflow.connectors.offsets import Offset
 from dataflow.connectors.start import Positions
+from dataflow.errors import StartRefusedError
 from dataflow.settings import Settings
 
 
@@ -31,3 +32,68 @@ def test_a_run_that_still_commits_does_not_look_like_a_recreated_topic(
     monkeypatch.setattr(start, "_members", lambda *_: [])
     found = Positions(Settings.from_env(REQUIRED), Cluster("", [0])).find(0, None)
     assert found.offset < found.end_offset
+
+
+LANES = 4
+
+
+def offset(partitions: int, lanes: int = LANES) -> Offset:
+    return Offset(7, Metadata(lanes, partitions=partitions))
+
+
+def lost(monkeypatch: pytest.MonkeyPatch, by_lane: dict[int, dict[int, Offset]]) -> bool:
+    """Whether partition 1, without a position, is refused with these offsets of the lanes."""
+
+    def committed_offsets(_: Any, group: str, *_more: Any, **__: Any) -> dict[int, Offset]:
+        _, is_lane, lane = group.partition(".lane-")
+        return by_lane.get(int(lane), {}) if is_lane else {0: Offset(7, Metadata(LANES))}
+
+    monkeypatch.setattr(start, "offsets_at", lambda *_: {0: 9, 1: 9})
+    monkeypatch.setattr(start, "committed_offsets", committed_offsets)
+    monkeypatch.setattr(start, "_members", lambda *_: [])
+    settings = Settings.from_env(REQUIRED | {"LANES": str(LANES)})
+    positions = Positions(settings, Cluster("", [0, 1]))
+    try:
+        return positions.find(1, None).offset != 9
+    except StartRefusedError as error:
+        return "[1]: there is neither a snapshot nor an offset of group" in str(error)
+
+
+def test_a_partition_that_every_lane_had_an_offset_of_is_not_new(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert lost(monkeypatch, {lane: {0: offset(2)} for lane in range(LANES)})
+
+
+def test_one_lane_without_an_offset_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would decide again what it cannot know that it has committed."""
+    by_lane = {lane: {0: offset(2), 1: offset(2)} for lane in range(LANES)}
+    assert not lost(monkeypatch, by_lane)
+    assert lost(monkeypatch, {**by_lane, 3: {0: offset(2)}})
+    assert lost(monkeypatch, {**by_lane, 3: {}})
+
+
+def test_a_partition_that_was_added_is_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not lost(monkeypatch, {lane: {0: offset(1)} for lane in range(LANES)})
+
+
+def test_a_first_run_that_crashed_before_all_lanes_had_committed_has_lost_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert not lost(monkeypatch, {0: {0: offset(0), 1: offset(0)}, 1: {0: offset(0)}})
+
+
+def test_offsets_of_lanes_that_are_no_longer_used_may_expire(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    by_lane = {lane: {0: offset(2), 1: offset(2)} for lane in range(LANES)}
+    assert not lost(monkeypatch, {**by_lane, 9: {0: offset(2, lanes=16)}})
+
+
+def test_lanes_that_there_were_before_count_until_all_of_todays_have_committed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = {lane: {0: offset(2, 8), 1: offset(2, 8)} for lane in range(8)}
+    assert not lost(monkeypatch, before)
+    del before[7][1]
+    assert lost(monkeypatch, before)

@@ -29,6 +29,9 @@ class Metadata(NamedTuple):
     """How many ids the lane remembered: so many, at least, must be in its log..."""
     since_s: int = 0
     """... that were last seen at or after this time, in seconds since 1970."""
+    partitions: int = 0
+    """Of so many input partitions, every lane had committed an offset before: one that is missing
+    now was there, and is lost."""
 
     def __str__(self) -> str:
         """As Kafka keeps it."""
@@ -48,10 +51,15 @@ class Metadata(NamedTuple):
             lanes=int(found["lanes"]) if found.get("lanes", "").isdecimal() else None,
             topic_id=found.get("topic"),
             log_id=found.get("log"),
-            ids=int(found["ids"]) if found.get("ids", "").isdecimal() else 0,
-            since_s=int(found["since"]) if found.get("since", "").isdecimal() else 0,
+            ids=_number(found.get("ids", "")),
+            since_s=_number(found.get("since", "")),
+            partitions=_number(found.get("partitions", "")),
         )
 
 
-_NAMES = ("lanes", "topic", "log", "ids", "since")
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() else 0
+
+
+_NAMES = ("lanes", "topic", "log", "ids", "since", "partitions")
 _PAIR = re.compile(r"(\w+)=(\S+)")

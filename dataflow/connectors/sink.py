@@ -170,7 +170,9 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
         self._lane = lane
         self._name = lane_name(lane)
         self._topic = kafka.topic_requested
+        self._cluster = cluster
         self._metadata = Metadata(lanes, cluster.topic_id, cluster.log_id)
+        self._without_beat = set(cluster.partitions)
         self._log_topic = kafka.topic_lane_log
         self._log_partition = lane % cluster.log_partitions
         self._log_headers = headers(lane, lanes)
@@ -236,6 +238,8 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
         self._serve(self._producer.poll, 0)
 
     def _hear(self, told: Told) -> None:
+        if told.signal is Signal.BEAT:
+            self._without_beat.discard(told.partition)
         if told.signal in {Signal.DRAIN, Signal.RESTART}:
             self._lifecycle.request_stop(
                 "a process of the cluster is stopping", restart=told.signal is Signal.RESTART
@@ -252,6 +256,11 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
             self._metrics.committed(self._tally)
             self._observe_latency()
             self._clear()
+            if not self._without_beat:
+                # All lanes have had the beats in these epochs: this is true of all of them once
+                # the epoch has closed, and so in the next commit.
+                partitions = len(self._cluster.partitions)
+                self._metadata = self._metadata._replace(partitions=partitions)
         return b""
 
     def _finish_opening(self) -> None:

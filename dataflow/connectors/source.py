@@ -51,6 +51,9 @@ _IDLE_AFTER_S = 1.0
 """A partition without records for so long polls less often: to wait must cost next to nothing."""
 _BEAT_EVERY_S = 3600.0
 """Kafka forgets the offsets of a quiet group after days (offsets.retention.minutes)."""
+_FIRST_BEATS = 2
+"""So many epochs with a beat come first. After the first one, every lane has an offset of every
+partition; the second one has that committed beside the offsets (`Metadata.partitions`)."""
 ASK_MOST_S = 60.0
 """Until a Kafka that is just coming back has answered everything a start asks."""
 
@@ -189,6 +192,8 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
         self._durable: int | None = None  # position of an epoch that is about to be durable
         self._plain_offset: int | None = None  # last one committed to the plain group
         self._beat_at = clock()
+        self._first_beats = _FIRST_BEATS  # as many are left
+        self._has_beat = False  # in this epoch
         self._pace = Pace()
         self._batch: tuple[int, float] = (0, time.monotonic())  # size and time of the last one
         self._epoch = 0  # of this run: all partitions begin in the one it resumes in
@@ -251,6 +256,7 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
             heap.give_back()
         self._look_at_the_end()
         self._epoch_records = 0
+        self._has_beat = False
         self._status.epoch_closed()
         kafka = self._settings.kafka
         return pack(
@@ -301,10 +307,10 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
         if self._epoch_records >= EPOCH_MOST:
             return self._rest()
         items: list[Item] = []
-        # Not while records are read again: some lanes have committed more than the position then.
-        is_caught_up = self._next_offset >= self._committed.highest
-        if is_caught_up and self._clock() - self._beat_at > _BEAT_EVERY_S:
+        if self._is_beat_due():
             self._beat_at = self._clock()
+            self._first_beats -= self._first_beats > 0
+            self._has_beat = True
             self._plain_offset = None
             items.append(self._tell(Signal.BEAT))
         messages = self._consume(self._pace.limit, 0.0)
@@ -319,6 +325,12 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
             items.append(self._tell(Signal.TIME))
         self._hurry = len(messages) > self._pace.limit // 2
         return items
+
+    def _is_beat_due(self) -> bool:
+        # Not while records are read again: some lanes have committed more than the position then.
+        if self._has_beat or self._next_offset < self._committed.highest:
+            return False
+        return self._first_beats > 0 or self._clock() - self._beat_at > _BEAT_EVERY_S
 
     def _tell(self, signal: Signal) -> Told:
         time_ms = self._read_up_to.time_ms

@@ -10,13 +10,17 @@ old copy of the store must not take the start back to before `LANES` was changed
    records after it are there.
    Another service may have moved the group on from there, after a roll-back: refuse.
 2. No position is believed, but there were some: refuse, and name what is wrong with each.
-3. There never was a position, but a lane's group has offsets: the previous run ended before its
-   first epoch was durable. Start at the front; the lanes drop what they have committed.
-4. The partition is new, or the whole flow is: start at the front.
-5. There is no position at all, but something was published: refuse. The offsets have expired, or
+3. There is no position, and a lane has no offset of the partition either, though every lane had
+   one once (`Metadata.partitions`): refuse. Kafka forgets the offset of each partition by itself;
+   to start at the front would decide everything in it again.
+4. There is no position, but a lane's group has offsets: the previous run ended before its first
+   epochs were durable, or the plain group was lost. Start at the front; the lanes drop what they
+   have committed.
+5. The partition is new, or the whole flow is: start at the front.
+6. There is no position at all, but something was published: refuse. The offsets have expired, or
    the topics were copied from another cluster; to start at the front would charge everything again.
 
-Where it refuses by 2 or 5, an explicit `KAFKA_START` decides. It never overrides a position.
+Where it refuses by 2, 3 or 6, an explicit `KAFKA_START` decides. It never overrides a position.
 """
 
 import threading
@@ -136,6 +140,8 @@ class Positions:
                 believed.append(position)
             else:
                 problems.append(problem)
+        if not kept and (problem := self._lost(partition)):
+            problems.append(problem)
         if believed:
             self._refuse_overtaken(partition, believed[0])
             latest = max(believed, key=lambda each: each.offset)
@@ -183,6 +189,26 @@ class Positions:
                 f" {position.offset} to {low - 1}"
             )
         return None
+
+    def _lost(self, partition: int) -> str | None:
+        """Why a partition without a position is not a new one, if so."""
+        marks = [
+            metadata
+            for offsets in self._by_lane.values()
+            for _, metadata in offsets.values()
+            if metadata.partitions > partition
+        ]
+        # The offsets of lanes that are no longer used may expire.
+        lanes = min((metadata.lanes or 0 for metadata in marks), default=0)
+        missing = [lane for lane in range(lanes) if partition not in self._by_lane[lane]]
+        if not missing:
+            return None
+        group = self._kafka.group_id
+        return (
+            f"there is neither a snapshot nor an offset of group {group}, and {len(missing)} of the"
+            f" {lanes} lanes have no offset of it either, though all of them had one: the offsets"
+            " of this partition have expired, or were deleted"
+        )
 
     def _in_use(self) -> str:
         """Explain who reads the requests already.
@@ -275,12 +301,19 @@ class Positions:
     @cached_property
     def _has_run_before(self) -> bool:
         """Whether this flow has ever had a position in this topic, even if it is of a lane only."""
-        if any(map(self._is_ours, self._plain.values())):
-            return True
-        groups = (lane_group(self._kafka.group_id, lane) for lane in range(self._lanes))
-        return any(
-            self._is_ours(found) for group in groups for found in self._group(group).values()
-        )
+        return any(map(self._is_ours, self._plain.values())) or any(self._by_lane.values())
+
+    @cached_property
+    def _by_lane(self) -> dict[int, dict[int, Offset]]:
+        """The lanes' offsets in this topic, also of lanes there were before."""
+        found: dict[int, dict[int, Offset]] = {}
+        lanes = self._lanes
+        while len(found) < lanes:
+            offsets = self._group(lane_group(self._kafka.group_id, len(found)))
+            ours = {partition: each for partition, each in offsets.items() if self._is_ours(each)}
+            found[len(found)] = ours
+            lanes = max(lanes, *(each.metadata.lanes or 0 for each in ours.values()), 0)
+        return found
 
     def _is_ours(self, found: Offset) -> bool:
         return found.metadata.is_of(self._cluster.topic_id)

@@ -65,6 +65,9 @@ KILLERS: Mapping[str, str] = {
     "offsets-of-others-for-our-own": (
         f"{_MIGRATION}test_a_cut_over_a_roll_back_and_a_second_cut_over"
     ),
+    "lost-partition-for-a-new-one": (
+        f"{_REFUSALS}test_offsets_that_only_one_partition_has_lost[of one lane]"
+    ),
     "plain-offset-too-early": (
         f"{_REFUSALS}test_a_lost_recovery_directory_repeats_nothing_committed"
     ),
@@ -114,6 +117,7 @@ SLOW = {
     "window-never-forgotten",
     "another-service-unseen",
     "offsets-of-others-for-our-own",
+    "lost-partition-for-a-new-one",
     "silence-without-a-witness",
 }
 """Their tests wait for something: half a minute and more each."""

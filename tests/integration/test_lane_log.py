@@ -273,10 +273,14 @@ def test_a_store_from_before_lanes_were_changed_does_not_hold_up_a_start(
     assert check(kafka, topics).problems == []
 
 
+@pytest.mark.parametrize("group", ["with", "without"])
 def test_a_store_from_before_lanes_were_added_repeats_nothing(
-    kafka: Cluster, topics: Topics, tmp_path: Path
+    group: str, kafka: Cluster, topics: Topics, tmp_path: Path
 ) -> None:
-    """A lane that has committed nothing yet cannot drop what others decided before there was it."""
+    """A lane cannot drop what others decided before there was it, unless it has an offset.
+
+    With or without the plain group, whose offset is later than that of the store.
+    """
     send(kafka, topics, mixed_requests(COUNT, seed=1))
     run_until_decided(kafka, topics, tmp_path, COUNT)
     old = Path(shutil.copytree(tmp_path / "recovery", tmp_path / "old"))
@@ -289,6 +293,8 @@ def test_a_store_from_before_lanes_were_added_repeats_nothing(
     send(kafka, topics, later)
     run_until_decided(kafka, topics, tmp_path, 2 * COUNT + 90, {"LANES": "16"})
     swapped(tmp_path / "recovery", old)
+    if group == "without":
+        kafka.delete_groups([topics.group])
     send(kafka, topics, mixed_requests(COUNT, seed=2))
     run_until_decided(kafka, topics, tmp_path, 3 * COUNT + 90, {"LANES": "16"})
     assert check(kafka, topics).problems == []

@@ -12,7 +12,7 @@ import shutil
 import socket
 import sqlite3
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,8 +38,9 @@ from dataflow.connectors.cluster import inspect
 from dataflow.errors import StartRefusedError
 from dataflow.settings import Settings
 
+GROUP_TOOL = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
 TOOLS = {
-    "kafka-consumer-groups.sh": "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
+    "kafka-consumer-groups.sh": GROUP_TOOL,
     "kafka-configs.sh": "kafka.admin.ConfigCommand",
 }
 COUNT = 600
@@ -435,6 +436,27 @@ def test_no_position_of_any_kind_though_something_was_published(
     # It does not override the position that there is now.
     send(kafka, topics, mixed_requests(COUNT, seed=2))
     run_until_decided(kafka, topics, tmp_path, 3 * COUNT, explicit)
+    assert check(kafka, topics).problems == []
+
+
+@pytest.mark.parametrize("lanes", [range(4), [2]], ids=["of all lanes", "of one lane"])
+def test_offsets_that_only_one_partition_has_lost(
+    lanes: Sequence[int], kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    """As Kafka forgets each partition's by itself. To read it again would decide it again."""
+    send(kafka, topics, mixed_requests(COUNT, seed=1))
+    run_until_decided(kafka, topics, tmp_path, COUNT, NO_RECOVERY)
+    for group in [topics.group, *(topics.lane_groups()[lane] for lane in lanes)]:
+        of = f"{topics.requested}:1"
+        kafka.tool(GROUP_TOOL, "--delete-offsets", "--group", group, "--topic", of)
+    with Flow(kafka, topics, tmp_path, environ=NO_RECOVERY) as flow:
+        refusal = flow.refusal()
+    assert f"{topics.requested}[1]: there is neither a snapshot nor an offset of group" in refusal
+    assert f"{len(lanes)} of the 4 lanes have no offset of it either" in refusal
+
+    send(kafka, topics, mixed_requests(COUNT, seed=2))
+    environ = {**NO_RECOVERY, "KAFKA_START": started_by(refusal, "1=") + str(COUNT // 3)}
+    run_until_decided(kafka, topics, tmp_path, 2 * COUNT, environ)
     assert check(kafka, topics).problems == []
 
 

@@ -326,6 +326,12 @@ def _offsets_of_others_for_our_own() -> None:
 
 
 @_breakage
+def _lost_partition_for_a_new_one() -> None:
+    """A partition whose offsets are gone is read from its front, as one that was added."""
+    _patch(start.Positions, "_lost", lambda *_: None)
+
+
+@_breakage
 def _plain_offset_too_early() -> None:
     """The plain group is told what is read, not what is durable."""
     fetched = source.RequestPartition._fetched

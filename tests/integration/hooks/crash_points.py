@@ -28,15 +28,17 @@ def _some_decided(_args: tuple[Any, ...], result: Any) -> bool:
 
 
 def _in_transaction(args: tuple[Any, ...], _result: Any) -> bool:
-    return bool(args[0]._open)
+    """With records in it: not one that only commits a position again."""
+    return bool(args[0]._open and any(map(len, args[0]._times_ms)))
 
 
-def _is_commit(args: tuple[Any, ...], _result: Any) -> bool:
-    return bool(args[1] == "commit")
+def _is_commit(args: tuple[Any, ...], result: Any) -> bool:
+    return bool(args[1] == "commit" and _in_transaction(args, result))
 
 
-def _all_of_the_worker(args: tuple[Any, ...], _result: Any) -> bool:
-    return not args[0]._running[threading.get_ident()]
+def _all_of_the_worker(args: tuple[Any, ...], result: Any) -> bool:
+    commits, *rest = args
+    return not commits._running[threading.get_ident()] and _in_transaction(tuple(rest), result)
 
 
 def _records_again(_args: tuple[Any, ...], result: Any) -> bool:
@@ -60,21 +62,21 @@ POINTS: dict[str, Point] = {
     # with records of an open transaction on their way
     "mid-batch": Point(sink.Lane, "write_batch", "after", _in_transaction),
     # everything written, nothing waited for
-    "before-commit": Point(sink.Lane, "_commit", "before"),
+    "before-commit": Point(sink.Lane, "_commit", "before", _in_transaction),
     # every record taken by Kafka, the transaction still open
-    "flushed": Point(sink.Lane, "_end_transaction", "before"),
+    "flushed": Point(sink.Lane, "_end_transaction", "before", _in_transaction),
     # the offsets are in the transaction, its end is not asked for
     "offsets-sent": Point(sink.Lane, "_retry", "before", _is_commit),
     # while Kafka ends the transaction
     "committing": Point(sink.Lane, "_retry", "during", _is_commit),
     # this lane committed, others perhaps not, the snapshots not stored
-    "after-commit": Point(sink.Lane, "_commit", "after"),
+    "after-commit": Point(sink.Lane, "_commit", "after", _in_transaction),
     # all lanes of a worker committed, the snapshots not stored
     "all-committed": Point(sink.Commits, "wait_for", "after", _all_of_the_worker),
     # the snapshots stored, the plain group not told
     "durable": Point(source.RequestPartition, "_commit_plain", "before", _epoch_is_durable),
     # the lane's log is written, the outcomes perhaps not all
-    "logged": Point(sink.Lane, "_write_log", "after"),
+    "logged": Point(sink.Lane, "_write_log", "after", _in_transaction),
     # the lanes are about to be asked how far they have committed
     "asking": Point(source.RequestPartition, "_restore", "before"),
     # while the log is read back

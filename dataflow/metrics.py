@@ -361,6 +361,11 @@ def _state(status: Status, input_topic: str) -> Iterator[Metric]:
         value=status.replayed_records,
     )
     yield GaugeMetricFamily(
+        "payments_lane_log_foreign_records",
+        "Records that this start has passed over in the lanes' log: no lane has written them.",
+        value=status.foreign_log_records,
+    )
+    yield GaugeMetricFamily(
         "payments_ready", "1 if /ready answers 200.", value=int(status.ready()[0])
     )
     yield GaugeMetricFamily(

@@ -136,6 +136,7 @@ class Status:
         self._lanes_open: set[int] = set()
         self._remembered: dict[int, int | None] = {}
         self._replayed = 0
+        self._foreign_log_records = 0
         self._last_commit_at: float | None = None
         self._lane_commits: dict[int, float] = {}
         self._epoch_ended_at: float | None = None
@@ -315,6 +316,11 @@ class Status:
         with self._lock:
             self._replayed += count
 
+    def passed_over(self) -> None:
+        """A record of the lanes' log was passed over, as no lane has written it."""
+        with self._lock:
+            self._foreign_log_records += 1
+
     def await_peers(self) -> None:
         """The engine waits for the other processes of the cluster, for as long as they need."""
         self._awaits_peers = True
@@ -395,6 +401,11 @@ class Status:
         """How many ids this start has restored so far, and of how many."""
         done, ids, _ = self._restores.so_far
         return done, ids
+
+    @property
+    def foreign_log_records(self) -> int:
+        """Records in the lanes' log that no lane has written, as this start has found."""
+        return self._foreign_log_records
 
     @property
     def replayed_records(self) -> int:

@@ -8,10 +8,14 @@
 3. What is read goes into the indexes piece by piece, so that memory stays within its bound.
 4. What is committed with the lanes' offsets (`names.Metadata`) says what must be remembered. A log
    that was recreated, or that has lost entries, is refused: to go on would charge payments again.
-5. The flow trims the log itself. Below the first record that is not older than the time since when
+5. A record that no lane has written is passed over, with a warning: whoever can write to the topic
+   must not be able to stop every start. One that a lane may have written, and that cannot be read,
+   is refused: it may hold claims.
+6. The flow trims the log itself. Below the first record that is not older than the time since when
    all lanes remember anything, no entry counts any more.
 """
 
+import json
 import shlex
 import threading
 import time
@@ -30,7 +34,7 @@ from dataflow.connectors.cluster import Cluster
 from dataflow.connectors.names import lane_group
 from dataflow.connectors.offsets import LaneOffsets, Offset, committed_offsets
 from dataflow.connectors.patience import PASSING, Ask, Deadline, patiently
-from dataflow.core.lane_log import ENTRY, ForeignRecordError, entries_in, lane_in
+from dataflow.core.lane_log import ENTRY, ForeignRecordError, entries_in, is_of_a_lane, lane_in
 from dataflow.core.lanes import lanes_of
 from dataflow.dedupe.tiered import TieredIndex
 from dataflow.errors import ConsumeError, StartRefusedError
@@ -171,6 +175,19 @@ class LaneLog:
             )
         )
 
+    def _unreadable(self, message: Message, error: str) -> str:
+        partition, offset = message.partition(), message.offset() or 0
+        below = {"topic": self._topic, "partition": partition, "offset": offset + 1}
+        document = shlex.quote(json.dumps({"version": 1, "partitions": [below]}))
+        return (
+            f"{self._topic}[{partition}] at {offset}: {error}. It has the headers of a lane, so it"
+            " may hold paymentIds. If a newer version of this flow has written it, start that."
+            " Otherwise delete it, and with it all that is before it in its partition:\n"
+            f" echo {document} > lane-log.json\n"
+            " kafka-delete-records.sh --offset-json-file lane-log.json --bootstrap-server"
+            f" {shlex.quote(self._kafka.brokers)}\n" + self._remedy()
+        )
+
     def _read_from_files_on(
         self, restoring: Restoring, expected: int
     ) -> tuple[int, bool, Mapping[int, int]]:
@@ -220,11 +237,7 @@ class LaneLog:
             lane, lanes = lane_in(message.headers())
             count = len(entries_in(value))
         except ForeignRecordError as error:
-            where = f"{self._topic}[{message.partition()}] at {message.offset()}"
-            raise StartRefusedError(
-                f"{where}: {error}. Something else has written there, or a newer version of"
-                " this flow: start that, or give KAFKA_TOPIC_LANE_LOG a topic of its own."
-            ) from error
+            raise StartRefusedError(self._unreadable(message, str(error))) from error
         parts.add(lane if lanes == self._lanes else None, value)
         return count
 
@@ -266,8 +279,10 @@ class LaneLog:
     def _good(self, messages: Iterable[Message]) -> Iterator[Message]:
         for message in messages:
             error = message.error()
-            if error is None:
+            if error is None and is_of_a_lane(message.headers()):
                 yield message
+            elif error is None:
+                self._pass_over(message)
             elif error.code() in PASSING:
                 _log.warning("lane log consumer error", error=error.str())
             else:
@@ -275,6 +290,17 @@ class LaneLog:
                 # they claim would be forgotten.
                 where = f"{self._topic}[{message.partition()}] near {message.offset()}"
                 raise ConsumeError(f"{where}: {error.str()}")
+
+    def _pass_over(self, message: Message) -> None:
+        if self._status.foreign_log_records == 0:
+            _log.warning(
+                "the lane log has a record that no lane has written: it is passed over, as all of"
+                " its kind; see who may write to the topic",
+                topic=self._topic,
+                partition=message.partition(),
+                offset=message.offset(),
+            )
+        self._status.passed_over()
 
 
 class _Parts:

@@ -7,6 +7,9 @@
 - A record's value is nothing but entries. Its headers name the version of their layout, the lane,
   and how many lanes there were.
 - A record has no key: a topic that was made compacted refuses it, instead of deleting entries.
+- A record without these headers was not written by a lane: Kafka keeps headers and value together,
+  under one checksum. It claims nothing, so it can be passed over. A record that has them, but not
+  what belongs to them, may claim ids that are then charged again: it must not be.
 """
 
 from collections.abc import Iterator
@@ -33,7 +36,7 @@ _VERSION = "version"
 
 
 class ForeignRecordError(ValueError):
-    """A record is not one of a lane's log, or of a layout that is not known here."""
+    """A record has a lane's headers, and is damaged or of a layout that is not known here."""
 
 
 def entries_of(
@@ -59,17 +62,22 @@ def headers(lane: int, lanes: int) -> Headers:
     return [(_VERSION, b"%d" % VERSION), (_LANE, b"%d" % lane), (_LANES, b"%d" % lanes)]
 
 
+def is_of_a_lane(headers: Any) -> bool:
+    """Whether a lane has written the record with these headers."""
+    return dict(headers or ()).keys() >= {_VERSION, _LANE, _LANES}
+
+
 def lane_in(headers: Any) -> tuple[int, int]:
     """The lane that wrote a record, and how many lanes there were.
 
     Raises:
-        ForeignRecordError: the headers are not those of a lane's record.
+        ForeignRecordError: the headers are damaged, or those of another layout.
     """
     found = dict(headers or ())
     try:
         version, lane, lanes = (int(found[name] or b"") for name in (_VERSION, _LANE, _LANES))
     except (KeyError, ValueError) as error:
-        raise ForeignRecordError("it has not the headers of a lane's record") from error
+        raise ForeignRecordError("its headers are damaged") from error
     if version != VERSION:
         raise ForeignRecordError(f"its layout is version {version}, this is version {VERSION}")
     return lane, lanes

@@ -10,6 +10,7 @@ from dataflow.core.lane_log import (
     ForeignRecordError,
     entries_in,
     headers,
+    is_of_a_lane,
     lane_in,
     pieces,
 )
@@ -45,6 +46,7 @@ def test_pieces_are_small_enough_and_hold_whole_entries(count: int, most_bytes: 
 
 @given(st.integers(0, 255), st.integers(1, 256))
 def test_headers_name_the_lane_and_how_many_there_are(lane: int, lanes: int) -> None:
+    assert is_of_a_lane(headers(lane, lanes))
     assert lane_in(headers(lane, lanes)) == (lane, lanes)
 
 
@@ -55,14 +57,28 @@ def test_headers_name_the_lane_and_how_many_there_are(lane: int, lanes: int) -> 
         [],
         [("lane", b"1"), ("lanes", b"8")],
         [("version", b"1"), ("lane", b"1")],
-        [("version", b"1"), ("lane", b"x"), ("lanes", b"8")],
-        [("version", b"1"), ("lane", None), ("lanes", b"8")],
-        [("version", b"2"), ("lane", b"1"), ("lanes", b"8")],
+        [("traceparent", b"00-1-2-01"), ("version", b"1")],
     ],
 )
 def test_a_record_of_something_else_is_none_of_a_lane(
     found: list[tuple[str, bytes | None]] | None,
 ) -> None:
+    assert not is_of_a_lane(found)
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        [("version", b"1"), ("lane", b"x"), ("lanes", b"8")],
+        [("version", b"1"), ("lane", None), ("lanes", b"8")],
+        [("version", b"2"), ("lane", b"1"), ("lanes", b"8")],
+    ],
+)
+def test_headers_that_cannot_be_read_are_still_those_of_a_lane(
+    found: list[tuple[str, bytes | None]],
+) -> None:
+    """What a newer version has written, too, is never passed over."""
+    assert is_of_a_lane(found)
     with pytest.raises(ForeignRecordError):
         lane_in(found)
 

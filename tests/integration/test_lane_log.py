@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import NewPartitions
@@ -31,8 +32,8 @@ from dataflow.connectors import lane_log
 from dataflow.connectors.cluster import inspect
 from dataflow.connectors.lane_log import Trimmer
 from dataflow.connectors.offsets import Offset
-from dataflow.core.lane_log import entries_in, lane_in
-from dataflow.core.lanes import lane_of_key
+from dataflow.core.lane_log import entries_in, entries_of, lane_in
+from dataflow.core.lanes import lane_of_key, split_identities
 from dataflow.core.origins import place
 from dataflow.settings import Settings
 from schemas.requests import key_of
@@ -475,18 +476,69 @@ def loop_in(refusal: str, kafka: Cluster) -> Iterator[list[str]]:
             yield [*args[:at], *args[at + 2 :]]
 
 
-def test_a_record_of_something_else_is_refused(
+def test_a_record_of_something_else_is_passed_over(
     kafka: Cluster, topics: Topics, tmp_path: Path
 ) -> None:
-    with Flow(kafka, topics, tmp_path) as flow:
-        flow.wait_until_ready()
-        assert flow.terminate() == 0
+    """Also if it looks like entries: it claims nothing, and stops nothing."""
+    requests = [request(f"pay-{n}") for n in range(90)]
+    claims_all = b"".join(
+        entries_of(
+            *split_identities(key_of(f"pay-{n}") + bytes(8)), np.zeros(1, "<u8"), 2**31
+        ).tobytes()
+        for n in range(90)
+    )
     producer = Producer({"bootstrap.servers": kafka.bootstrap})
     producer.produce(topics.lane_log, b"not ours", partition=1)
-    producer.flush(10)
+    producer.produce(topics.lane_log, claims_all, partition=1, headers={"version": b"1"})
+    assert producer.flush(10) == 0
+    send(kafka, topics, iter(requests[:45]))
+    run_until_decided(kafka, topics, tmp_path, 45)
+    send(kafka, topics, iter(requests))
+    with Flow(kafka, topics, tmp_path) as flow:
+        flow.wait_until_decided(135)
+        assert "payments_lane_log_foreign_records 2.0" in flow.metrics()
+        [warning] = [each for each in flow.entries if "no lane has written" in each["event"]]
+        assert (warning["partition"], warning["offset"]) == (1, 0)
+        assert flow.terminate() == 0
+    assert check(kafka, topics).problems == []
+
+
+@pytest.mark.parametrize(
+    ("version", "value", "said"),
+    [
+        (b"1", b"cut short", "9 bytes are no whole number of entries"),
+        (b"2", b"", "its layout is version 2, this is version 1"),
+    ],
+    ids=["damaged", "of a newer version"],
+)
+def test_a_record_of_a_lane_that_cannot_be_read_is_refused_and_what_to_do(
+    version: bytes, value: bytes, said: str, kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    count = send(kafka, topics, mixed_requests(COUNT, seed=1))
+    run_until_decided(kafka, topics, tmp_path, count)
+    producer = Producer({"bootstrap.servers": kafka.bootstrap})
+    headers: dict[str, str | bytes | None] = {"version": version, "lane": b"1", "lanes": b"4"}
+    producer.produce(topics.lane_log, value, partition=1, headers=headers)
+    assert producer.flush(10) == 0
     with Flow(kafka, topics, tmp_path) as flow:
         refusal = flow.refusal()
-    assert f"{topics.lane_log}[1] at 0: it has not the headers of a lane's record" in refusal
+    assert re.match(rf"{topics.lane_log}\[1\] at \d+: {said}", refusal), refusal
+
+    [echo, delete] = re.findall(r"^ (echo .*|kafka-delete-records.sh .*)$", refusal, re.MULTILINE)
+    _, document, _, name = shlex.split(echo)
+    (tmp_path / name).write_text(document)
+    assert shlex.split(delete)[1:] == [
+        *("--offset-json-file", name),
+        *("--bootstrap-server", kafka.bootstrap),
+    ]
+    tool = "org.apache.kafka.tools.DeleteRecordsCommand"
+    kafka.tool(tool, "--offset-json-file", str(tmp_path / name))
+    assert not [m for m in read_all(kafka, topics.lane_log) if m.partition() == 1]
+    for args in loop_in(refusal, kafka):
+        kafka.tool(GROUP_TOOL, *args)
+    count += send(kafka, topics, mixed_requests(COUNT, seed=2))
+    run_until_decided(kafka, topics, tmp_path, count)
+    assert check(kafka, topics).problems == []
 
 
 # ---- dates and the window ----

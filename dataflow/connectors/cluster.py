@@ -18,7 +18,7 @@ from confluent_kafka.admin import AdminClient, ClusterMetadata, ConfigResource
 
 from dataflow.connectors import config
 from dataflow.connectors.bounds import LATEST, Ends
-from dataflow.connectors.patience import Outage, patiently
+from dataflow.connectors.patience import Outage, passes, patiently
 from dataflow.core.watermarks import ReadUpTo
 from dataflow.errors import StartRefusedError
 from dataflow.lifecycle import Lifecycle
@@ -32,13 +32,18 @@ _START_TIMEOUT_S = 15.0
 _HANGUPS_APART_S = 10.0
 """Further apart, they are not the answer of a listener that wants something else of us."""
 _POLL_S = 0.1
-_CONFIG_TIMEOUT_S = 1.5
+_CONFIG_TIMEOUT_S = 5.0
 _WATCH_EVERY_S = 5.0
 _WITNESS_S = 5.0
 """So long a second client may take to be given a record: it has to connect first."""
+_FORBIDDEN = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED}
 LANE_LOG_CONFIG = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
 """What the topic of the lanes' log needs: ids are remembered for a window and for as long as the
 flow lags behind, which no limit of Kafka's can know."""
+
+
+SitOut = Callable[[str], None]
+"""Told why the flow waits for Kafka, about once a second."""
 
 
 class Cluster(NamedTuple):
@@ -54,7 +59,7 @@ class Cluster(NamedTuple):
     log_partitions: int = 1
 
 
-def inspect(kafka: KafkaSettings, sit_out: Callable[[str], None] | None = None) -> Cluster:
+def inspect(kafka: KafkaSettings, sit_out: SitOut | None = None) -> Cluster:
     """Look whether the cluster can be reached, lets us in, and has our topics.
 
     Args:
@@ -82,10 +87,18 @@ def inspect(kafka: KafkaSettings, sit_out: Callable[[str], None] | None = None) 
         for name in wanted
         if _topic_problem(metadata, name)
     ]
-    problems = problems or list(_unfit(admin, kafka))
     if problems:
         raise StartRefusedError("\n".join(problems))
-    ids = _topic_ids(admin, metadata, [kafka.topic_requested, kafka.topic_lane_log])
+    ids: dict[str, str] = {}
+    if metadata.controller_id in metadata.brokers:
+        if problems := list(_unfit(admin, kafka, sit_out)):
+            raise StartRefusedError("\n".join(problems))
+        ids = _topic_ids(admin, [kafka.topic_requested, kafka.topic_lane_log])
+    else:
+        # The embedded broker of the demo has none.
+        _log.warning(
+            "no controller: neither a recreated topic nor wrong settings of a topic can be detected"
+        )
     return Cluster(
         metadata.cluster_id or "",
         sorted(metadata.topics[kafka.topic_requested].partitions),
@@ -129,11 +142,7 @@ class _Met:
         return 0.0 if self.hangup is None or is_past else time.monotonic() - first_s
 
 
-def _topic_ids(admin: AdminClient, metadata: ClusterMetadata, topics: list[str]) -> dict[str, str]:
-    if metadata.controller_id not in metadata.brokers:
-        # The embedded broker of the demo has none.
-        _log.warning("no controller: a recreated topic cannot be detected")
-        return {}
+def _topic_ids(admin: AdminClient, topics: list[str]) -> dict[str, str]:
     collection = TopicCollection(topics)
 
     def ask() -> dict[str, str]:
@@ -148,34 +157,68 @@ def _topic_ids(admin: AdminClient, metadata: ClusterMetadata, topics: list[str])
         ) from error
 
 
-def _unfit(admin: AdminClient, kafka: KafkaSettings) -> Iterator[str]:
+def _unfit(admin: AdminClient, kafka: KafkaSettings, sit_out: SitOut | None) -> Iterator[str]:
     """Topics that would end the process each time, or would forget what is written to them."""
-    wanted = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in kafka.topics_written]
-    answers = admin.describe_configs(wanted, request_timeout=_CONFIG_TIMEOUT_S)
-    for resource, answer in answers.items():
-        try:
-            found = {name: entry.value for name, entry in answer.result().items()}
-            most, cleanup = int(found["max.message.bytes"] or ""), found["cleanup.policy"] or ""
-        except (KafkaException, KeyError, TypeError, ValueError) as error:
-            # Not everybody may read it.
-            _log.debug("topic settings could not be read", topic=resource.name, error=str(error))
-            continue
+    for topic, found in _topic_configs(admin, kafka, sit_out).items():
+        most = int(found.get("max.message.bytes") or kafka.message_max_bytes)
+        cleanup = found.get("cleanup.policy") or ""
         if most < kafka.message_max_bytes:
             yield (
-                f"topic {resource.name}: accepts records of at most {most} bytes"
+                f"topic {topic}: accepts records of at most {most} bytes"
                 f" (max.message.bytes), less than KAFKA_MESSAGE_MAX_BYTES"
                 f" ({kafka.message_max_bytes}); raise max.message.bytes, or lower"
                 " KAFKA_MESSAGE_MAX_BYTES"
             )
-        if resource.name == kafka.topic_lane_log:
+        if topic == kafka.topic_lane_log:
             yield from _forgetful(found, kafka)
         elif "compact" in cleanup:
             yield (
-                f"topic {resource.name}: is compacted (cleanup.policy={cleanup}), so it refuses"
+                f"topic {topic}: is compacted (cleanup.policy={cleanup}), so it refuses"
                 " records without a key, which invalid requests without a paymentId have; and it"
                 " would keep only the last event of each payment. Have it delete by age:\n  "
-                + _with_config(resource.name, {"cleanup.policy": "delete"}, kafka)
+                + _with_config(topic, {"cleanup.policy": "delete"}, kafka)
             )
+
+
+def _topic_configs(
+    admin: AdminClient, kafka: KafkaSettings, sit_out: SitOut | None
+) -> dict[str, dict[str, str | None]]:
+    """The settings of the topics that are written, without those that we may not see.
+
+    A broker that is only slow is waited for: the log might be one that deletes ids.
+    """
+    deadline_s = time.monotonic() + _START_TIMEOUT_S
+    while True:
+        try:
+            return _ask_for_configs(admin, kafka)
+        except KafkaException as error:
+            reason = _reason(error.args[0])
+            is_late = time.monotonic() > deadline_s and sit_out is None
+            if is_late or not passes(error.args[0]):
+                _log.warning("the settings of the topics cannot be checked", error=reason)
+                return {}
+            if sit_out is not None:
+                sit_out(f"the settings of the topics are not known: {reason}")
+            time.sleep(_POLL_S)
+
+
+def _ask_for_configs(admin: AdminClient, kafka: KafkaSettings) -> dict[str, dict[str, str | None]]:
+    wanted = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in kafka.topics_written]
+    found = {}
+    answers = admin.describe_configs(wanted, request_timeout=_CONFIG_TIMEOUT_S)
+    for resource, answer in answers.items():
+        try:
+            found[resource.name] = {name: each.value for name, each in answer.result().items()}
+        except KafkaException as error:
+            if error.args[0].code() not in _FORBIDDEN:
+                raise
+            _log.warning(
+                "the settings of a topic cannot be checked: this user may not see them. Grant it:"
+                " kafka-acls.sh --add --allow-principal User:<user> --operation DescribeConfigs"
+                f" --topic {resource.name} --bootstrap-server {kafka.brokers}",
+                topic=resource.name,
+            )
+    return found
 
 
 def _forgetful(found: Mapping[str, str | None], kafka: KafkaSettings) -> Iterator[str]:
@@ -202,7 +245,7 @@ def _with_config(topic: str, config: Mapping[str, str], kafka: KafkaSettings) ->
 
 
 def _metadata(
-    admin: AdminClient, kafka: KafkaSettings, met: _Met, sit_out: Callable[[str], None] | None
+    admin: AdminClient, kafka: KafkaSettings, met: _Met, sit_out: SitOut | None
 ) -> ClusterMetadata:
     """Metadata of the cluster; an error that no retry can cure is not waited out."""
     deadline_s = time.monotonic() + _START_TIMEOUT_S

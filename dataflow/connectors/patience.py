@@ -50,6 +50,11 @@ _ABSENT = PASSING | {
 """The same of calls, which also need a coordinator."""
 
 
+def passes(error: KafkaError) -> bool:
+    """Whether an error passes by itself, once enough brokers and coordinators are back."""
+    return error.code() in _ABSENT or error.retriable()
+
+
 class Ask(Protocol):
     """How to make a call that Kafka may not be able to answer yet."""
 
@@ -139,7 +144,7 @@ class Patience:
             return call()
         except KafkaException as error:
             reason: KafkaError = error.args[0]
-            if reason.code() in _ABSENT or reason.retriable():
+            if passes(reason):
                 raise _AbsentError(reason.str()) from error
             raise
 

@@ -99,17 +99,40 @@ def grant(broker: SecureBroker, wanted: set[Rule]) -> None:
         created.result(20)
 
 
+def login(broker: SecureBroker) -> dict[str, str]:
+    return {
+        "KAFKA_BROKERS": broker.sasl_ssl_bootstrap,
+        "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+        "KAFKA_SASL_USERNAME": broker.user,
+        "KAFKA_SASL_PASSWORD": broker.password,
+        "KAFKA_SSL_CA_LOCATION": broker.ca_pem,
+    }
+
+
+def test_settings_that_the_user_may_not_see_are_a_warning_with_the_rule_that_is_missing(
+    guarded: SecureBroker, tmp_path: Path
+) -> None:
+    topics = AsDeployed("")
+    topics.create(guarded)
+    grant(guarded, {rule for rule in rules() if rule[3] != "DESCRIBE_CONFIGS"})
+    send(guarded, topics, mixed_requests(COUNT, seed=1))
+    with Flow(guarded, topics, tmp_path, environ=login(guarded)) as flow:
+        flow.wait_until_decided(COUNT)
+        assert flow.terminate() == 0
+    warned = {
+        each["topic"]: each["event"] for each in flow.entries if "--operation" in each["event"]
+    }
+    assert set(warned) == set(topics.written)
+    for topic, event in warned.items():
+        assert "may not see" in event
+        assert f" --operation DescribeConfigs --topic {topic} --bootstrap-server" in event
+
+
 def test_the_rules_are_enough_and_none_is_unused(guarded: SecureBroker, tmp_path: Path) -> None:
     topics = AsDeployed("")
     topics.create(guarded)
     grant(guarded, rules())
-    environ = {
-        "KAFKA_BROKERS": guarded.sasl_ssl_bootstrap,
-        "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
-        "KAFKA_SASL_USERNAME": guarded.user,
-        "KAFKA_SASL_PASSWORD": guarded.password,
-        "KAFKA_SSL_CA_LOCATION": guarded.ca_pem,
-    }
+    environ = login(guarded)
     for seed in (1, 2):
         send(guarded, topics, mixed_requests(COUNT, seed))
         with Flow(guarded, topics, tmp_path, environ=environ) as flow:

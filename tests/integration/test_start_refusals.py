@@ -13,13 +13,15 @@ import socket
 import sqlite3
 import uuid
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
 from bytewax.recovery import init_db_dir
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 from invariants import check
 from kafkatest import Cluster, SecureBroker
 from kafkatest.ports import free
@@ -219,6 +221,43 @@ def test_output_topics_that_take_smaller_records_than_we_may_write(kafka: Cluste
         f"topic {topic}" for topic in topics.written
     ]
     assert all("less than KAFKA_MESSAGE_MAX_BYTES (100001)" in line for line in lines)
+
+
+def test_a_broker_that_is_slow_does_not_hide_a_log_that_would_forget(
+    kafka: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gives no answer when it is first asked for the settings of the topics."""
+    describe, left = AdminClient.describe_configs, 0
+
+    def slow(self: AdminClient, resources: Any, **more: Any) -> Any:
+        nonlocal left
+        if not left:
+            return describe(self, resources, **more)
+        left -= 1
+        answer: Future[Any] = Future()
+        answer.set_exception(KafkaException(KafkaError(KafkaError._TIMED_OUT)))
+        return dict.fromkeys(resources, answer)
+
+    monkeypatch.setattr(AdminClient, "describe_configs", slow)
+    topics = Topics.fresh(kafka)
+    environ = {
+        "KAFKA_BROKERS": kafka.bootstrap,
+        "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
+        "GATEWAY": "simulated",
+        **topics.environ(),
+        # Retention deletes what is in the one, and not what is in the other.
+        "KAFKA_TOPIC_LANE_LOG": topics.outputs[2],
+        "KAFKA_TOPIC_AUDIT": topics.lane_log,
+    }
+    found = Settings.from_env(environ).kafka
+    reasons: list[str] = []
+    for sit_out in (None, reasons.append):
+        left = 2
+        with pytest.raises(StartRefusedError, match="Kafka would delete the paymentIds"):
+            inspect(found, sit_out)
+        assert left == 0
+    assert len(reasons) == 2
+    assert all("the settings of the topics are not known: " in reason for reason in reasons)
 
 
 @pytest.mark.parametrize("policy", ["compact", "compact,delete"])

@@ -1,4 +1,4 @@
-"""`python -m dataflow.verify`: reads all four topics of a cluster, and checks every rule.
+"""`python -m dataflow.verify`: reads all topics of a cluster, and checks every rule.
 
     reader (Kafka) ──> reduce ──> spill by record ──> records ──> spill by paymentId ──> payments
 

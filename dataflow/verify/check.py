@@ -1,5 +1,6 @@
 """The whole check, from a reader to a report."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -73,7 +74,11 @@ class Check:
         kafka = settings.kafka
         self._settings = settings
         self._topics = Topics(
-            kafka.topic_requested, kafka.topic_processed, kafka.topic_failed, kafka.topic_audit
+            kafka.topic_requested,
+            kafka.topic_processed,
+            kafka.topic_failed,
+            kafka.topic_audit,
+            kafka.topic_lane_log,
         )
         self._reader = reader
         self._scratch = scratch
@@ -97,7 +102,9 @@ class Check:
         requests = self._spill("requests", rows.REQUEST)
         outcomes = self._spill("outcomes", rows.OUTCOME)
         audits = self._spill("audits", rows.AUDIT)
+        claims = self._spill("claims", rows.CLAIM)
         self._read(snapshot, requests, outcomes, audits)
+        self._read_log(snapshot, claims)
         after = self._reader.look().bounds
         limits = self._limits(snapshot, after, audits)
         self.lows = {(topic, n): each.low for topic, of in after.items() for n, each in of.items()}
@@ -110,11 +117,20 @@ class Check:
             sightings.append(found, found["key_low"])
             for table in (requests, outcomes, audits):
                 table.drop(part)
-        payments = Payments(self._settings.dedupe_window_ms, judge, self._findings, tally)
+        payments = Payments(
+            window_ms=self._settings.dedupe_window_ms,
+            decides_within_ms=self._decides_within_ms,
+            claimed_from_ms=self._claimed_from_ms(after),
+            running=self._running,
+            records=judge,
+            findings=self._findings,
+            tally=tally,
+        )
         for part in range(self._parts):
             self._progress("payments", self._parts + part, 2 * self._parts)
-            payments.judge(sightings.load(part))
+            payments.judge(sightings.load(part), claims.load(part))
             sightings.drop(part)
+            claims.drop(part)
         self._judge_ends(snapshot, tally)
         self._judge_money(list(accounts))
         return Report(self._findings, tally, list(accounts), self._notes)
@@ -148,6 +164,15 @@ class Check:
                 table = reduced(chunk)
                 spill.append(table, table["origin"] >> _BLOCK)
 
+    def _read_log(self, snapshot: Snapshot, claims: Spill) -> None:
+        topic = self._topics.lane_log
+        log = reduce.Claims(topic, self._findings)
+        for chunk in self._chunks(topic, snapshot.bounds):
+            table = log.rows(chunk)
+            claims.append(table, table["key_low"])
+        if log.foreign:
+            self._notes.append(f"no lane has written {log.foreign} records in {topic}")
+
     def _chunks(self, topic: str, bounds: Mapping[str, Mapping[int, Bounds]]) -> Iterator[Chunk]:
         total = sum(each.high - each.low for of in bounds.values() for each in of.values())
         for chunk in self._reader.read(topic, bounds[topic]):
@@ -163,6 +188,8 @@ class Check:
             text = f"{topic} is compacted: of the events of one payment only the last is kept"
             self._findings.add(Kind.COMPACTED, text)
         for topic, bounds in snapshot.bounds.items():
+            if topic == self._topics.lane_log:
+                continue  # the flow itself trims it
             if cut := retention.has_deleted(bounds):
                 where = ", ".join(f"[{each}] below {bounds[each].low}" for each in cut)
                 self._notes.append(f"retention has deleted records of {topic}: {where}")
@@ -202,6 +229,29 @@ class Check:
                 at_ms = reduce.decided_ms(value) if there else np.iinfo(np.int64).max // 2
                 latest = max(latest or 0, at_ms)
         return latest
+
+    def _claimed_from_ms(self, bounds: Mapping[str, Mapping[int, Bounds]]) -> int:
+        """What was read before this time may have been trimmed from the lanes' log.
+
+        It is trimmed below the first record that is not older than some time: so what is as new as
+        that record is there.
+        """
+        topic = self._topics.lane_log
+        latest = 0
+        for partition in retention.has_deleted(bounds[topic]):
+            value, there = self._reader.record(topic, partition, bounds[topic][partition].low)
+            at_ms = reduce.last_seen_ms(value) if there else None
+            if at_ms is None:
+                at_ms = int(time.time() * 1000) - self._settings.dedupe_window_ms
+            latest = max(latest, at_ms)
+        return latest
+
+    @property
+    def _decides_within_ms(self) -> int:
+        """How long after it was read a request is decided, at most."""
+        settings = self._settings
+        gateway_ms = int(settings.gateway.deadline_s * 1000)
+        return gateway_ms + settings.kafka.transaction_timeout_ms
 
     # ---- the ends ----
 

@@ -25,9 +25,10 @@ HOLDS, BROKEN, NOT_CHECKED, INTERRUPTED = 0, 1, 2, 130
 """Exit codes."""
 
 _DESCRIPTION = """\
-Read the request topic and the three output topics, and check that every request was decided exactly
-once. Which cluster, and which topics, is taken from the environment, as for the flow itself; so are
-LANES, DEDUPE_WINDOW and KAFKA_MESSAGE_MAX_BYTES, by which the flow decides. Nothing is written.
+Read the request topic, the three output topics and the lanes' log, and check that every request was
+decided exactly once, and is remembered. Which cluster, and which topics, is taken from the
+environment, as for the flow itself; so are LANES, DEDUPE_WINDOW and KAFKA_MESSAGE_MAX_BYTES, by
+which the flow decides. Nothing is written.
 """
 _EPILOG = """\
 exit code: 0 when everything holds, 1 when not, 2 when it could not be checked.
@@ -186,7 +187,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
         "--scratch",
         type=Path,
         metavar="DIRECTORY",
-        help="for temporary files, about 250 bytes a request (default: the system's)",
+        help="for temporary files, about 300 bytes a request (default: the system's)",
     )
     return parser.parse_args(argv)
 

@@ -24,6 +24,11 @@ class Kind(StrEnum):
     """An event whose fields do not follow from the request."""
     VERDICT = "wrong_verdict"
     """A duplicate or conflict that is none, or that names a wrong first record."""
+    UNCLAIMED = "unclaimed"
+    """A payment with an outcome that the lanes' log has not claimed: a copy would be charged."""
+    CLAIM = "wrong_claim"
+    """A claim in the lanes' log without an outcome of that record, or of other content: copies of a
+    payment that was never made would pass for its repeats."""
     ORDER = "out_of_order"
     """Records of one paymentId that were decided in another order than they came."""
     MONEY = "money"

@@ -35,7 +35,7 @@ _END_OF_PARTITION = KafkaError._PARTITION_EOF  # noqa: SLF001  (local codes have
 
 
 class KafkaReader:
-    """The four topics of a flow, by its own settings; see `dataflow.verify.reader.Reader`.
+    """The five topics of a flow, by its own settings; see `dataflow.verify.reader.Reader`.
 
     Args:
         settings: Of the flow.
@@ -52,6 +52,7 @@ class KafkaReader:
             kafka.topic_processed,
             kafka.topic_failed,
             kafka.topic_audit,
+            kafka.topic_lane_log,
             kafka.topic_requested,
         ]
         self._admin = AdminClient(config.client(kafka, "verify"))
@@ -187,7 +188,7 @@ class KafkaReader:
         return None, False
 
     def follow(self, on: Callable[[], bool]) -> Iterator[tuple[str, list[Chunk]]]:
-        """All four topics from their beginnings, as they grow, as long as `on`.
+        """All five topics from their beginnings, as they grow, as long as `on`.
 
         Whatever happens to the cluster meanwhile is waited out. Yields an empty list when nothing
         has come for a moment.
@@ -251,11 +252,12 @@ def _chunks(messages: Iterable[Message], ends: Mapping[int, int]) -> Iterator[Ch
             continue
         chunk = chunks.get(partition)
         if chunk is None:
-            chunk = chunks[partition] = Chunk(partition, [], [], [], [])
+            chunk = chunks[partition] = Chunk(partition, [], [], [], [], [])
         chunk.offsets.append(offset)
         chunk.times_ms.append(message.timestamp()[1])
         chunk.keys.append(message.key())
         chunk.values.append(message.value())
+        chunk.headers.append(message.headers())
     yield from chunks.values()
 
 

@@ -2,6 +2,7 @@
 
 Of all valid requests for it, one has an outcome, and the others are repeats of that one; a second
 outcome is right only where the id had been forgotten by then, which is a matter of `DEDUPE_WINDOW`.
+And the lanes' log has a claim for each outcome, and no other ones.
 """
 
 from typing import Any
@@ -15,6 +16,7 @@ from dataflow.verify.records import Mask, Records, Tally
 from dataflow.verify.rows import Rows
 
 _PARTITION_SHIFT = np.uint64(48)
+_CLAIM = ["key_high", "key_low", "origin", "print"]
 
 
 class Payments:
@@ -22,35 +24,80 @@ class Payments:
 
     Args:
         window_ms: How long an id is remembered.
+        decides_within_ms: So long after it was read, at most, a request is decided: an id is dated
+            by when it was read.
+        claimed_from_ms: The claims of what was decided earlier may have been trimmed.
+        running: The log may have claims that the outputs were read too early for.
         records: Knows places, and what retention has left.
         findings: Told what is wrong.
         tally: Counts.
     """
 
-    def __init__(self, window_ms: int, records: Records, findings: Findings, tally: Tally) -> None:
+    def __init__(
+        self,
+        *,
+        window_ms: int,
+        decides_within_ms: int,
+        claimed_from_ms: int,
+        running: bool,
+        records: Records,
+        findings: Findings,
+        tally: Tally,
+    ) -> None:
         self._window_ms = window_ms
+        self._decides_within_ms = decides_within_ms
+        self._claimed_from_ms = claimed_from_ms
+        self._running = running
         self._records = records
         self._findings = findings
         self._tally = tally
 
-    def judge(self, sightings: Rows) -> None:
-        """Judge all sightings of some paymentIds."""
+    def judge(self, sightings: Rows, claims: Rows) -> None:
+        """Judge all sightings of some paymentIds, and all entries of the lanes' log for them."""
         order = np.lexsort((sightings["origin"], sightings["key_low"], sightings["key_high"]))
         sightings = sightings[order]
         self._judge_order(sightings)
         sightings = sightings[sightings["valid"]]
+        self._judge_log(sightings, claims)
         if not len(sightings):
             return
         begins = np.append(True, _other_key(sightings))
         payment = np.cumsum(begins) - 1
         self._tally.payments += int(payment[-1]) + 1
-        claims = (sightings["verdict"] == rows.PROCESSED) | (sightings["verdict"] == rows.FAILED)
-        counts = np.bincount(payment, claims).astype(np.int64)
+        counts = np.bincount(payment, _is_first(sightings)).astype(np.int64)
         unknown = self._judge_repeats(sightings, payment, counts)
         self._judge_presence(sightings, payment, counts, unknown)
         for each in np.flatnonzero(counts > 1).tolist():
             start, end = np.searchsorted(payment, [each, each + 1])
             self._judge_claims(sightings[start:end])
+
+    def _judge_log(self, sightings: Rows, claims: Rows) -> None:
+        """Each outcome is claimed by its record, and nothing else is."""
+        self._tally.claims += len(claims)
+        firsts = sightings[_is_first(sightings)]
+        firsts = firsts[np.argsort(firsts["origin"])]
+        # Of several entries for one claim, the others only prolong its life.
+        claims = _distinct(claims)
+        at = np.searchsorted(firsts["origin"], claims["origin"])
+        made = np.zeros(len(claims), np.bool_)
+        inside = at < len(firsts)
+        of = firsts[at[inside]]
+        made[inside] = np.logical_and.reduce([of[name] == claims[name][inside] for name in _CLAIM])
+        claimed = np.zeros(len(firsts), np.bool_)
+        claimed[at[made]] = True
+        missed = ~claimed & firsts["required"]
+        missed &= firsts["decided_ms"] > self._claimed_from_ms + self._decides_within_ms
+        text = "has an outcome, but the lanes' log has no claim of it"
+        places = self._records.request_places(firsts["origin"][missed])
+        self._findings.add_all(Kind.UNCLAIMED, text, *places)
+        wrong = claims[~made]
+        judged = self._records.is_known(wrong["origin"])
+        self._tally.unknown += int(np.count_nonzero(~judged))
+        if self._running:
+            judged &= self._records.is_reached(wrong["origin"])
+        text = "claims a paymentId for a record that has no outcome, or another content"
+        places = self._records.claim_places(wrong[judged])
+        self._findings.add_all(Kind.CLAIM, text, *places)
 
     def _judge_order(self, sightings: Rows) -> None:
         """Of one paymentId and input partition, audit events stand in the order of the records."""
@@ -125,7 +172,12 @@ class Payments:
             # What was surely decided before it.
             before = answered["decided_ms"] < claim["decided_ms"]
             earlier = np.concatenate([answered[before], claims[:n]])
-            forgotten_ms = int(earlier["time_ms"].max()) + self._window_ms
+            # They were seen when they were read, however early they are stamped.
+            read_ms = np.where(
+                earlier["decided_ms"] < 0, 0, earlier["decided_ms"] - self._decides_within_ms
+            )
+            seen_ms = int(np.maximum(earlier["time_ms"], read_ms).max())
+            forgotten_ms = seen_ms + self._window_ms
             if claim["required"] and int(claim["high_ms"]) <= forgotten_ms:
                 _, places = self._records.request_places(claims["origin"][n : n + 1])
                 text = "has another outcome for its paymentId, within DEDUPE_WINDOW"
@@ -149,9 +201,22 @@ class Payments:
         self._findings.add_all(kind, text, len(sightings), places)
 
 
+def _is_first(sightings: Rows) -> Mask:
+    verdict: NDArray[Any] = sightings["verdict"]
+    return np.asarray((verdict == rows.PROCESSED) | (verdict == rows.FAILED))
+
+
 def _is_repeat(sightings: Rows) -> Mask:
     verdict: NDArray[Any] = sightings["verdict"]
     return np.asarray((verdict == rows.DUPLICATE) | (verdict == rows.CONFLICT))
+
+
+def _distinct(claims: Rows) -> Rows:
+    """One entry of each claim."""
+    claims = claims[np.lexsort([claims[name] for name in _CLAIM])]
+    first = np.ones(len(claims), np.bool_)
+    first[1:] = np.logical_or.reduce([claims[name][1:] != claims[name][:-1] for name in _CLAIM])
+    return claims[first]
 
 
 def _other_key(sightings: Rows) -> Mask:

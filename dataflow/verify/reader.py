@@ -1,7 +1,7 @@
-"""The port to what is read: a cluster's four topics, as a `read_committed` reader sees them."""
+"""The port to what is read: a cluster's five topics, as a `read_committed` reader sees them."""
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 
 class Bounds(NamedTuple):
@@ -35,8 +35,9 @@ class Positions(NamedTuple):
 class Snapshot(NamedTuple):
     """How the cluster stood at one moment.
 
-    Positions are read first, then the ends of the outputs, then the end of the input: so that in a
-    running flow every outcome has its request, and what is committed has its outcome.
+    Positions are read first, then the ends of the outputs, of the lanes' log and of the input: so
+    that in a running flow what is committed has its outcome, every outcome its claim, and every
+    claim its request.
     """
 
     positions: Positions
@@ -55,6 +56,8 @@ class Chunk(NamedTuple):
     """Their timestamps, in milliseconds since 1970; negative where there is none."""
     keys: list[bytes | None]
     values: list[bytes | None]
+    headers: list[Any]
+    """As the client gives them."""
 
 
 class Reader(Protocol):

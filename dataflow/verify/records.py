@@ -12,6 +12,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from dataflow.core.origins import place
+from dataflow.core.timestamps import PAST_MS
 from dataflow.verify import rows
 from dataflow.verify.accounts import Accounts
 from dataflow.verify.findings import EXAMPLES, Findings, Kind, Place
@@ -42,6 +43,7 @@ class Topics(Struct, frozen=True):
     processed: str
     failed: str
     audit: str
+    lane_log: str
 
 
 class Tally(Struct):
@@ -53,6 +55,8 @@ class Tally(Struct):
     audits: int = 0
     duplicates: int = 0
     conflicts: int = 0
+    claims: int = 0
+    """Entries of the lanes' log: a paymentId that is seen again later has another one."""
     waiting: int = 0
     """Records that the flow has not got to yet."""
     unknown: int = 0
@@ -196,6 +200,12 @@ class Records:
         floor = np.maximum(self._known_from[partitions], self._low[partitions])
         return np.asarray(~inside | (offsets >= floor))
 
+    def is_reached(self, origins: NDArray[np.uint64]) -> Mask:
+        """Whether the flow had decided these records when the reading began."""
+        partitions, offsets = _split(origins)
+        inside = partitions < len(self._reached)
+        return np.asarray(inside & (offsets < self._reached[np.where(inside, partitions, 0)]))
+
     def _is_deleted(self, origins: NDArray[np.uint64]) -> Mask:
         partitions, offsets = _split(origins)
         inside = partitions < len(self._low)
@@ -218,6 +228,13 @@ class Records:
     def audit_place(self, row: Any) -> Place:
         """Where the audit event of a row stands."""
         return Place(self._topics.audit, int(row["partition"]), int(row["offset"]))
+
+    def claim_places(self, claims: Rows) -> tuple[int, list[Place]]:
+        """How many, and where the first few of these entries of the lanes' log stand."""
+        return len(claims), [
+            Place(self._topics.lane_log, int(each["partition"]), int(each["offset"]))
+            for each in claims[:EXAMPLES]
+        ]
 
     def _outcome_places(self, outcomes: Rows) -> tuple[int, list[Place]]:
         names = self._topics.processed, self._topics.failed
@@ -263,9 +280,10 @@ def _sightings(
     found["first"] = np.where(has_audit, _take(audits["first"], audit), requests["origin"])
     found["partition"] = _take(audits["partition"], audit)
     found["offset"] = np.where(has_audit, _take(audits["offset"], audit), -1)
-    # Nothing is remembered for longer because it is stamped later than it was read.
+    # A stamp says when a record came, unless that cannot be true: it came before it was decided.
     latest_ms = np.where(decided_ms < 0, np.iinfo(np.int64).max, decided_ms)
-    stamped = requests["time_ms"] >= 0
-    found["time_ms"] = np.where(stamped, np.minimum(requests["time_ms"], latest_ms), latest_ms)
-    found["high_ms"] = np.where(stamped, np.minimum(requests["high_ms"], latest_ms), latest_ms)
+    for name in ("time_ms", "high_ms"):
+        stamped_ms = requests[name]
+        believed = (stamped_ms >= 0) & (stamped_ms >= decided_ms - PAST_MS)
+        found[name] = np.where(believed, np.minimum(stamped_ms, latest_ms), latest_ms)
     return np.asarray(found[requests["named"]])

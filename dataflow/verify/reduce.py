@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from dataflow.core.lane_log import ForeignRecordError, entries_in, is_of_a_lane, lane_in
 from dataflow.core.lanes import split_identities
 from dataflow.core.origins import origin
 from dataflow.verify import rows
@@ -274,6 +275,53 @@ class Audits(Events):
         table = np.array(found, rows.AUDIT)
         table["reply"] = _hashes(replies)
         return table
+
+
+class Claims:
+    """The lanes' log.
+
+    Args:
+        topic: Its name.
+        findings: Told of records that cannot be read.
+
+    Attributes:
+        foreign: Records that no lane has written, which a start passes over.
+    """
+
+    def __init__(self, topic: str, findings: Findings) -> None:
+        self._topic = topic
+        self._findings = findings
+        self.foreign = 0
+
+    def rows(self, chunk: Chunk) -> Rows:
+        """A row for each entry."""
+        found = [np.empty(0, rows.CLAIM)]
+        for offset, headers, value in zip(chunk.offsets, chunk.headers, chunk.values, strict=True):
+            if not is_of_a_lane(headers):
+                self.foreign += 1
+                continue
+            try:
+                lane_in(headers)
+                entries = entries_in(value or b"")
+            except ForeignRecordError as error:
+                place = Place(self._topic, chunk.partition, offset)
+                self._findings.add(Kind.CLAIM, f"cannot be read: {error}", place)
+                continue
+            claims = np.empty(len(entries), rows.CLAIM)
+            claims["key_high"], claims["key_low"] = entries["key"][:, 0], entries["key"][:, 1]
+            claims["origin"], claims["print"] = entries["origin"], entries["fingerprint"]
+            claims["partition"], claims["offset"] = chunk.partition, offset
+            found.append(claims)
+        return np.concatenate(found)
+
+
+def last_seen_ms(value: bytes | None) -> int | None:
+    """When the newest id in a record of the lanes' log was seen; None for what is none."""
+    try:
+        dates_s = entries_in(value or b"")["date_s"]
+    except ForeignRecordError:
+        return None
+    return int(dates_s.max()) * 1000 if len(dates_s) else None
 
 
 def payment_id_of(value: bytes | None) -> str | None:

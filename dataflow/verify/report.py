@@ -34,6 +34,7 @@ def as_text(report: Report, payment_id: PaymentId) -> Iterator[str]:
     yield f"{tally.outcomes:>15,}  outcomes (processed and failed)"
     yield f"{tally.audits:>15,}  audit events"
     yield f"{tally.duplicates:>15,}  duplicates, and {tally.conflicts:,} conflicts"
+    yield f"{tally.claims:>15,}  claims in the lanes' log, or prolonged ones"
     yield f"{tally.waiting:>15,}  waiting: the flow has not got to them yet"
     if tally.unknown:
         yield f"{tally.unknown:>15,}  not judged: what they tell of is deleted"

@@ -76,5 +76,16 @@ SIGHTING = np.dtype(
 )
 """A record with a paymentId, and what the audit trail says of it."""
 
+CLAIM = np.dtype(
+    [
+        *_KEY,
+        ("origin", "<u8"),
+        ("print", "<u8"),
+        ("partition", "<u4"),  # of the record in the log
+        ("offset", "<i8"),
+    ]
+)
+"""An entry of the lanes' log: a paymentId, and the record that has claimed it."""
+
 NONE, PROCESSED, FAILED, DUPLICATE, CONFLICT = range(5)
 """Verdicts: NONE where there is no audit event."""

@@ -14,8 +14,12 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
 from msgspec import UNSET
 
+from dataflow.core.lane_log import entries_of, headers
+from dataflow.core.lanes import split_identities
+from dataflow.core.origins import origin
 from dataflow.settings import Settings
 from dataflow.verify.check import Check
 from dataflow.verify.reader import Bounds, Chunk, LanePosition, Positions, Snapshot
@@ -29,6 +33,8 @@ PARTITIONS = 3
 CHUNK = 10_000
 AT = "2026-01-01T00:00:00.000Z"
 REPEAT_EVERY = 20
+LOG_HEADERS = headers(0, 1)
+"""Of all records: only in the lanes' log they are looked at."""
 
 
 class MadeUp:
@@ -50,7 +56,7 @@ class MadeUp:
                 dict.fromkeys(range(PARTITIONS), self._each),
                 dict.fromkeys(range(self._lanes), at_end),
             ),
-            dict.fromkeys([*topics, kafka.topic_audit], bounds),
+            dict.fromkeys([*topics, kafka.topic_audit, kafka.topic_lane_log], bounds),
             [],
         )
 
@@ -58,7 +64,7 @@ class MadeUp:
         """A chunk of each partition in turn; an output stands where its request stands."""
         for start in range(0, self._each, CHUNK):
             for partition in bounds:
-                chunk = Chunk(partition, [], [], [], [])
+                chunk = Chunk(partition, [], [], [], [], [])
                 for offset in range(start, min(start + CHUNK, self._each)):
                     found = self._record(topic, partition, offset)
                     if found is not None:
@@ -66,6 +72,7 @@ class MadeUp:
                         chunk.times_ms.append(offset)
                         chunk.keys.append(found[0])
                         chunk.values.append(found[1])
+                        chunk.headers.append(LOG_HEADERS)
                 if chunk.offsets:
                     yield chunk
 
@@ -77,6 +84,8 @@ class MadeUp:
             return None
         if topic == self._kafka.topic_requested:
             return None, _request(name)
+        if topic == self._kafka.topic_lane_log:
+            return None if repeated else (None, _claim(name, partition, offset))
         if topic == self._kafka.topic_processed:
             if repeated:
                 return None
@@ -113,6 +122,13 @@ def _request(name: str) -> bytes:
         b'{"paymentId":"%b","userId":"user_1","amount":10.99,"currency":"USD",'
         b'"paymentMethod":"credit_card","metadata":{"orderId":"%b"}}' % ((name.encode(),) * 2)
     )
+
+
+def _claim(name: str, partition: int, offset: int) -> bytes:
+    request = parse(_request(name), 10**6)
+    assert isinstance(request, PaymentRequest)
+    keys, prints = split_identities(request.identity())
+    return entries_of(keys, prints, np.array([origin(partition, offset)], np.uint64), 0).tobytes()
 
 
 def measure(requests: int, scratch: Path | None) -> None:

@@ -28,6 +28,8 @@ from dataflow.connectors.offsets import Committed, LaneOffsets
 from dataflow.connectors.source import Item, RequestPartition
 from dataflow.connectors.start import Start
 from dataflow.core.epochs import Epochs
+from dataflow.core.lane_log import Headers
+from dataflow.core.lane_log import headers as log_headers
 from dataflow.core.watermarks import ReadUpTo
 from dataflow.flow import flow
 from dataflow.lifecycle import Lifecycle
@@ -141,6 +143,7 @@ class Kafka:
                 self.kafka.topic_audit,
             )
         }
+        self.log: list[tuple[Headers, bytes]] = []
         for partition, value, key, some, time_ms, distance in sent:
             log = self.input[partition]
             log.append(
@@ -162,6 +165,8 @@ class Kafka:
     def commit(self, lane: str, outgoing: Outgoing) -> None:
         log = self.outputs[outgoing.topic]
         log += zip(outgoing.keys, outgoing.values, strict=True)
+        if outgoing.entries:
+            self.log.append((log_headers(int(lane), LANES), outgoing.entries))
         for partition, offset in outgoing.positions.items():
             positions = self.lanes.setdefault(int(lane), {})
             before = positions[partition].offset if partition in positions else 0
@@ -169,6 +174,7 @@ class Kafka:
 
     def look(self) -> Snapshot:
         bounds = {topic: {0: Bounds(0, len(log), len(log))} for topic, log in self.outputs.items()}
+        bounds[self.kafka.topic_lane_log] = {0: Bounds(0, len(self.log), len(self.log))}
         ends = {n: self.high(n) for n in range(PARTITIONS)}
         bounds[self.kafka.topic_requested] = {n: Bounds(0, end, end) for n, end in ends.items()}
         return Snapshot(Positions(self.group, self.lanes), bounds, [])
@@ -178,7 +184,12 @@ class Kafka:
             log = self.outputs[topic]
             keys, written = [key for key, _ in log], [value for _, value in log]
             if log:
-                yield Chunk(0, list(range(len(log))), [0] * len(log), keys, [*written])
+                nothing = [None] * len(log)
+                yield Chunk(0, list(range(len(log))), [0] * len(log), keys, [*written], nothing)
+            return
+        if topic == self.kafka.topic_lane_log:
+            for offset, (some, value) in enumerate(self.log):
+                yield Chunk(0, [offset], [0], [None], [value], [some])
             return
         for partition, sent in self.input.items():
             if sent:
@@ -188,6 +199,7 @@ class Kafka:
                     [message.timestamp()[1] for message in sent],
                     [message.key() for message in sent],
                     [message.value() for message in sent],
+                    [message.headers() for message in sent],
                 )
 
     def stuck(self) -> dict[tuple[str, int], int]:

@@ -9,10 +9,13 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from confluent_kafka import Producer, TopicPartition
 from kafkatest import Cluster
-from product import ROOT, Flow, Topics, mixed_requests, run_until_decided, send
+from product import ROOT, Flow, Topics, mixed_requests, read_all, run_until_decided, send
+
+from dataflow.core.lane_log import entries_in
 
 COUNT = 2_000
 
@@ -144,6 +147,33 @@ def test_a_broken_flow_is_found_out(kafka: Cluster, topics: Topics, tmp_path: Pa
     code, report = verify(kafka, topics)
     assert code == 1
     assert "doubled" in bad(report)
+
+
+def test_a_log_with_a_claim_too_many_and_one_without_any(
+    kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    send(kafka, topics, mixed_requests(300, seed=28))
+    run_until_decided(kafka, topics, tmp_path, 300)
+    code, report = verify(kafka, topics)
+    assert (code, bad(report)) == (0, {}), report["examples"]
+    payments = report["counts"]["payments"]
+    assert report["counts"]["claims"] >= payments > 0
+
+    [first, *_] = read_all(kafka, topics.lane_log)
+    invented = entries_in(first.value() or b"")[:1].copy()
+    invented["origin"] += np.uint64(1)
+    producer = Producer({"bootstrap.servers": kafka.bootstrap})
+    headers = dict(first.headers() or ())
+    producer.produce(topics.lane_log, invented.tobytes(), partition=2, headers=headers)
+    assert producer.flush(30) == 0
+    code, report = verify(kafka, topics)
+    assert (code, bad(report)) == (1, {"wrong_claim": 1})
+    [example] = report["examples"]
+    assert (example["topic"], example["partition"]) == (topics.lane_log, 2)
+
+    kafka.recreate_topic(topics.lane_log, 3, {"retention.ms": "-1"})
+    code, report = verify(kafka, topics)
+    assert (code, bad(report)) == (1, {"unclaimed": payments})
 
 
 def test_topics_that_are_not_there(kafka: Cluster) -> None:

@@ -9,10 +9,12 @@ from world import (
     AUDIT,
     FAILED,
     HOUR_MS,
+    LANE_LOG,
     LANES,
     PROCESSED,
     REQUESTED,
     START_MS,
+    Record,
     World,
     at,
     check,
@@ -22,8 +24,10 @@ from world import (
     tells_of,
 )
 
+from dataflow.core.lane_log import headers
 from dataflow.verify.findings import EXAMPLES, Kind, Place
 from dataflow.verify.reader import LanePosition
+from schemas.parsing import parse
 
 SECOND_MS = 1000
 
@@ -98,6 +102,10 @@ def claimed_by_the_later(world: World) -> None:
 def charged_again(world: World) -> None:
     del world.claims["one"]
     world.send(1, payment("one"), START_MS + HOUR_MS)
+
+
+def claim(world: World, payment_id: str, partition: int, offset: int, **request: str) -> None:
+    world.claim(parse(payment(payment_id, **request), 10**6), partition, offset, START_MS)
 
 
 def out_of_money(world: World) -> None:
@@ -266,6 +274,19 @@ FAULTS: dict[str, tuple[Kind, Callable[[World], object]]] = {
             ),
         ],
     ),
+    "no claim": (Kind.UNCLAIMED, lambda w: w.forget(0, 3)),
+    "no claim of what was declined": (Kind.UNCLAIMED, lambda w: w.forget(0, 6)),
+    "no claim of what is repeated": (Kind.UNCLAIMED, lambda w: w.forget(0, 0)),
+    "a claim of a payment that nobody made": (Kind.CLAIM, lambda w: claim(w, "nobody", 0, 3)),
+    "a claim for a record that is not there": (Kind.CLAIM, lambda w: claim(w, "three", 1, 99)),
+    "a claim for a partition that is not there": (Kind.CLAIM, lambda w: claim(w, "three", 7, 0)),
+    "a claim for a repeat": (Kind.CLAIM, lambda w: claim(w, "one", 1, 0)),
+    "a claim for an invalid record": (Kind.CLAIM, lambda w: claim(w, "bad", 1, 6)),
+    "a claim of other content": (Kind.CLAIM, lambda w: claim(w, "one", 0, 0, amount="8")),
+    "a claim that cannot be read": (
+        Kind.CLAIM,
+        lambda w: w.logs[LANE_LOG][0].append(Record(999, START_MS, None, b"?", headers(0, 4))),
+    ),
     "events that changed places": (Kind.ORDER, swapped),
     "a repeat before its first": (Kind.ORDER, before_its_first),
     "the later copy was charged": (Kind.ORDER, claimed_by_the_later),
@@ -309,6 +330,16 @@ ALONE = {
     "a duplicate of other content",
     "another payment's first",
     "a repeat for a first",
+    "no claim",
+    "no claim of what was declined",
+    "no claim of what is repeated",
+    "a claim of a payment that nobody made",
+    "a claim for a record that is not there",
+    "a claim for a partition that is not there",
+    "a claim for a repeat",
+    "a claim for an invalid record",
+    "a claim of other content",
+    "a claim that cannot be read",
     "events that changed places",
     "a group that is behind",
     "a lane that is behind",
@@ -347,6 +378,7 @@ def test_only_the_first_few_are_shown(world: World, tmp_path: Path) -> None:
         world.send(0, payment(f"gone-{n}"), START_MS + 50 + n)
         for topic in (PROCESSED, AUDIT):
             world.remove(topic, 0, 18 + 3 * n)
+        world.forget(0, 18 + 3 * n)
     findings = check(world, tmp_path).findings
     assert findings.counts == {Kind.LOST: 20}
     assert len(findings.examples) == EXAMPLES
@@ -402,6 +434,31 @@ def test_a_stamp_from_the_future_is_not_believed(tmp_path: Path) -> None:
     assert kinds(check(world, tmp_path)) == {Kind.DOUBLED}
 
 
+def test_an_id_is_seen_when_it_is_read_however_old_its_stamp_is(tmp_path: Path) -> None:
+    """A backlog of ten days, and a copy of its last record that comes five seconds later."""
+    world = World()
+    world.send(0, payment("one"))
+    world.logs[REQUESTED][0][-1].time_ms = START_MS - 240 * HOUR_MS
+    world.claims.clear()
+    world.send(1, payment("one"), START_MS + 5 * SECOND_MS)
+    assert kinds(check(world, tmp_path)) == {Kind.DOUBLED}
+
+
+@pytest.mark.parametrize(
+    ("gap_ms", "expected"), [(5 * SECOND_MS, {Kind.DOUBLED}), (2 * HOUR_MS, set())]
+)
+def test_a_stamp_that_cannot_be_true_says_nothing(
+    gap_ms: int, expected: set[Kind], tmp_path: Path
+) -> None:
+    """As of a sender that writes seconds, for what is in milliseconds."""
+    world = World()
+    for time_ms in (START_MS, START_MS + gap_ms):
+        world.claims.clear()
+        world.send(0, payment("one"), time_ms)
+        world.logs[REQUESTED][0][-1].time_ms = time_ms // 1000
+    assert kinds(check(world, tmp_path)) == expected
+
+
 def test_records_without_a_stamp_have_the_time_they_were_decided(tmp_path: Path) -> None:
     world = World()
     for time_ms in (START_MS, START_MS + 2 * HOUR_MS, START_MS + 2 * HOUR_MS + SECOND_MS):
@@ -428,6 +485,7 @@ def test_a_repeat_names_the_latest_claim(tmp_path: Path) -> None:
 def undecided(world: World) -> World:
     for topic in (PROCESSED, AUDIT):
         world.remove(topic, 1, 12)
+    world.forget(1, 12)
     world.group[1] = 12
     world.lanes[lane_of("three")][1] = LanePosition(12, LANES)
     return world
@@ -438,6 +496,16 @@ def test_a_running_flow_may_be_behind(world: World, tmp_path: Path) -> None:
     assert report.holds
     assert report.tally.waiting == 1
     assert report.notes == ["1 requests are not decided yet"]
+
+
+def test_a_running_flow_may_have_claimed_more_than_could_be_read_of_its_outputs(
+    world: World, tmp_path: Path
+) -> None:
+    """Their ends are looked up first."""
+    undecided(world)
+    claim(world, "three", 1, 12, amount="1e3", currency="JPY")
+    assert check(world, tmp_path, running=True).holds
+    assert Kind.CLAIM in kinds(check(world, tmp_path))
 
 
 def test_a_stopped_one_may_not(world: World, tmp_path: Path) -> None:
@@ -476,8 +544,8 @@ def test_what_tells_of_deleted_requests_is_not_judged(world: World, tmp_path: Pa
     expire(world, REQUESTED, 0, 6)
     report = check(world, tmp_path)
     assert report.holds, report.findings.examples
-    # Two outcomes, two audit events, and three repeats of a request that is gone.
-    assert report.tally.unknown == 7
+    # Two outcomes, two audit events, two claims, and three repeats of a request that is gone.
+    assert report.tally.unknown == 9
     assert report.notes == ["retention has deleted records of requested: [0] below 6"]
 
 
@@ -506,6 +574,44 @@ def test_what_must_be_left_is_missed(tmp_path: Path) -> None:
     findings = check(world, tmp_path).findings
     assert Kind.LOST in findings.counts
     assert findings.examples[0].place == Place(REQUESTED, 0, 25 * 3)
+
+
+def trimmed(kept_from: int) -> World:
+    """A request a minute; the beginning of the lanes' log is trimmed."""
+    world = World()
+    for n in range(30):
+        world.send(0, payment(f"pay-{n}"), START_MS + n * 60_000)
+    for partition in (0, 1):
+        log = world.logs[LANE_LOG][partition]
+        left = [each.offset for each in log if each.time_ms >= START_MS + kept_from * 60_000]
+        expire(world, LANE_LOG, partition, left[0] if left else log[-1].offset + world.step)
+    return world
+
+
+@pytest.mark.parametrize("kept_from", [0, 1, 15, 29, 30])
+def test_a_claim_that_was_trimmed_is_not_missed(kept_from: int, tmp_path: Path) -> None:
+    report = check(trimmed(kept_from), tmp_path)
+    assert report.holds, report.findings.examples
+    assert report.notes == []
+
+
+def test_a_claim_that_cannot_have_been_trimmed_is_missed(tmp_path: Path) -> None:
+    world = trimmed(15)
+    for n in (10, 20, 28):
+        world.forget(0, 3 * n)
+    findings = check(world, tmp_path).findings
+    assert findings.counts == {Kind.UNCLAIMED: 2}
+    assert {each.place for each in findings.examples} == {
+        Place(REQUESTED, 0, 3 * 20),
+        Place(REQUESTED, 0, 3 * 28),
+    }
+
+
+def test_a_record_that_no_lane_has_written_claims_nothing(world: World, tmp_path: Path) -> None:
+    world.append(LANE_LOG, 1, START_MS, None, b"?")
+    report = check(world, tmp_path)
+    assert report.holds
+    assert report.notes == ["no lane has written 1 records in lane-log"]
 
 
 def test_with_nothing_left_nothing_is_known(tmp_path: Path) -> None:

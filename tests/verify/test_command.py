@@ -88,7 +88,7 @@ def test_for_machines(world: World, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.usefixtures("world")
 def test_two_readings(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--follow", "--until-idle", "0ms") == 0
-    assert "12 records were seen while things happened" in capsys.readouterr().out
+    assert "16 records were seen while things happened" in capsys.readouterr().out
 
 
 def test_what_is_not_there_any_more(world: Followed, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,6 +21,7 @@ def chunk(values: dict[int, bytes | None], partition: int = 0) -> Chunk:
         [0] * len(values),
         [None] * len(values),
         list(values.values()),
+        [None] * len(values),
     )
 
 

@@ -7,9 +7,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 from required import REQUIRED
 
-from dataflow.core.lanes import lane_of_key
+from dataflow.core.lane_log import Headers, entries_in, entries_of, headers
+from dataflow.core.lanes import lane_of_key, split_identities
+from dataflow.core.origins import origin
 from dataflow.settings import Settings
 from dataflow.verify.check import Check, Report
 from dataflow.verify.findings import Kind
@@ -22,6 +25,7 @@ from schemas.replies import Declined
 from schemas.requests import PaymentRequest, Rejected, key_of
 
 REQUESTED, PROCESSED, FAILED, AUDIT = "requested", "processed", "failed", "audit"
+LANE_LOG = "lane-log"
 GROUP = "group"
 LANES = 4
 ENVIRON = {
@@ -30,6 +34,7 @@ ENVIRON = {
     "KAFKA_TOPIC_PROCESSED": PROCESSED,
     "KAFKA_TOPIC_FAILED": FAILED,
     "KAFKA_TOPIC_AUDIT": AUDIT,
+    "KAFKA_TOPIC_LANE_LOG": LANE_LOG,
     "KAFKA_GROUP_ID": GROUP,
     "LANES": str(LANES),
     "DEDUPE_WINDOW": "1h",
@@ -45,6 +50,7 @@ class Record:
     time_ms: int
     key: bytes | None
     value: bytes | None
+    headers: Headers | None = None
 
     @property
     def event(self) -> dict[str, Any]:
@@ -76,7 +82,7 @@ class World:
     """Distance of offsets: transactions leave gaps."""
 
     def __post_init__(self) -> None:
-        for topic in (REQUESTED, PROCESSED, FAILED, AUDIT):
+        for topic in (REQUESTED, PROCESSED, FAILED, AUDIT, LANE_LOG):
             self.logs[topic] = {0: [], 1: []}
 
     # ---- making it ----
@@ -106,6 +112,7 @@ class World:
         claim = self.claims.get(request.payment_id)
         if claim is None or claim[0] + HOUR_MS < time_ms:
             self.claims[request.payment_id] = time_ms, request, (partition, offset)
+            self.claim(request, partition, offset, time_ms)
             if request.user_id == "poor":
                 self._fail(partition, offset, time_ms, request)
             else:
@@ -113,6 +120,7 @@ class World:
             return
         _, first, where = claim
         self.claims[request.payment_id] = time_ms, first, where
+        self.claim(first, *where, time_ms)
         same = first.identity() == request.identity()
         records = Records(REQUESTED, partition)
         self._publish(
@@ -128,6 +136,19 @@ class World:
                 first_source=Records(REQUESTED, where[0]).source(where[1]),
             ),
         )
+
+    def claim(
+        self, request: PaymentRequest | Rejected, partition: int, offset: int, time_ms: int
+    ) -> None:
+        """Claim the request's id for a record, or prolong its life."""
+        assert isinstance(request, PaymentRequest)
+        keys, prints = split_identities(request.identity())
+        origins = np.array([origin(partition, offset)], np.uint64)
+        entries = entries_of(keys, prints, origins, time_ms // 1000)
+        lane = lane_of(request.payment_id)
+        at = self.append(LANE_LOG, lane % 2, time_ms, None, entries.tobytes())
+        [record] = [each for each in self.logs[LANE_LOG][lane % 2] if each.offset == at]
+        record.headers = headers(lane, LANES)
 
     def _process(self, partition: int, offset: int, time_ms: int, request: PaymentRequest) -> None:
         records = Records(REQUESTED, partition)
@@ -190,6 +211,16 @@ class World:
             log[:] = [record for record in log if not tells_of(record, partition, offset)]
         return self
 
+    def forget(self, partition: int, offset: int) -> Self:
+        """Remove the claims of an input record from the lanes' log."""
+        for log in self.logs[LANE_LOG].values():
+            log[:] = [
+                record
+                for record in log
+                if origin(partition, offset) not in entries_in(record.value or b"")["origin"]
+            ]
+        return self
+
     def repeat(self, topic: str, record: Record) -> None:
         """Append a record of a topic again."""
         [partition] = [n for n, log in self.logs[topic].items() if record in log]
@@ -225,6 +256,7 @@ class World:
                     [record.time_ms for record in some],
                     [record.key for record in some],
                     [record.value for record in some],
+                    [record.headers for record in some],
                 )
 
     def stuck(self) -> dict[tuple[str, int], int]:

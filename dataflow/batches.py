@@ -53,7 +53,7 @@ class Signal(Enum):
     on."""
     BEAT = auto()
     """Commit the position, even if it is the same as before: every lane is to have one, and Kafka
-    must not expire it."""
+    must not expire it. With it, a record that is stamped by our clock."""
     TIME = auto()
     """How far the partition is read, by our clock: decides what is forgotten."""
     DRAIN = auto()

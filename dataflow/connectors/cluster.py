@@ -19,7 +19,7 @@ from confluent_kafka.admin import AdminClient, ClusterMetadata, ConfigResource
 from dataflow.connectors import config
 from dataflow.connectors.bounds import LATEST, Ends
 from dataflow.connectors.patience import Outage, passes, patiently
-from dataflow.core.watermarks import ReadUpTo
+from dataflow.core.watermarks import Clock, ReadUpTo
 from dataflow.errors import StartRefusedError
 from dataflow.lifecycle import Lifecycle
 from dataflow.settings import KafkaSettings
@@ -331,6 +331,7 @@ class Watcher(threading.Thread):
         self._wait = wait
         self._admin = AdminClient(config.client(kafka, "watcher") | {"log_level": 0})
         self._outage = Outage("Kafka is unreachable")
+        self._clock = Clock(time.time(), time.monotonic())
 
     def run(self) -> None:
         """Look, until the process ends."""
@@ -372,7 +373,7 @@ class Watcher(threading.Thread):
 
     def _report_ends(self, partitions: list[int]) -> None:
         """For the lag, for clients that have stopped fetching, and for how far all is read."""
-        now_ms = int(time.time() * 1000)
+        now_ms = int(self._clock.now_s(time.time(), time.monotonic()) * 1000)
         ends = self._latest(partitions, IsolationLevel.READ_UNCOMMITTED)
         stable = self._latest(partitions, IsolationLevel.READ_COMMITTED)
         for partition in ends.keys() & stable.keys():

@@ -21,6 +21,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -209,6 +210,7 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
 
     def _clear(self) -> None:
         self._open = False
+        self._has_beat = False
         self._positions: dict[int, int] = {}
         self._tally = Tally()
         self._entries: list[bytes] = []
@@ -239,6 +241,7 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
 
     def _hear(self, told: Told) -> None:
         if told.signal is Signal.BEAT:
+            self._has_beat = True
             self._without_beat.discard(told.partition)
         if told.signal in {Signal.DRAIN, Signal.RESTART}:
             self._lifecycle.request_stop(
@@ -307,19 +310,25 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
 
     def _write_log(self) -> None:
         """One record for an epoch, or a few: what is in few records is quick to read back."""
+        if self._has_beat:
+            # Without any entry: if our clock is far ahead of Kafka's, it is refused, and nothing
+            # is forgotten by it.
+            self._log(b"", int(time.time() * 1000))
         for piece in pieces(b"".join(self._entries), self._log_most_bytes):
             # The record is as old as its newest entry: by that the log is trimmed.
-            newest_ms = int(entries_in(piece)["date_s"].max()) * 1000
-            self._produce(
-                self._log_topic,
-                None,
-                piece,
-                partition=self._log_partition,
-                headers=self._log_headers,
-                timestamp=newest_ms,
-            )
+            self._log(piece, int(entries_in(piece)["date_s"].max()) * 1000)
             self._tally.log_entries += len(piece) // ENTRY.itemsize
             self._tally.log_bytes += len(piece)
+
+    def _log(self, value: bytes, time_ms: int) -> None:
+        self._produce(
+            self._log_topic,
+            None,
+            value,
+            partition=self._log_partition,
+            headers=self._log_headers,
+            timestamp=time_ms,
+        )
 
     def _end_transaction(self, deadline_s: float) -> None:
         ids, since_s = self._remembered
@@ -378,6 +387,12 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
                 " flow has taken over (only one may run for each KAFKA_GROUP_ID), or Kafka has"
                 f" ended a transaction that was open for {self._timeout_s:g} s"
                 " (KAFKA_TRANSACTION_TIMEOUT)"
+            )
+        if reason.code() == KafkaError.INVALID_TIMESTAMP:
+            return CommitError(
+                f"lane {self._name}: could not {what}: {reason.str()}. The clock of this machine"
+                f" says {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC, which is too far ahead of"
+                " Kafka's (message.timestamp.after.max.ms): set it right"
             )
         return CommitError(f"lane {self._name}: could not {what}: {reason.str()}")
 

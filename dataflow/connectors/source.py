@@ -194,6 +194,7 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
         self._beat_at = clock()
         self._first_beats = _FIRST_BEATS  # as many are left
         self._has_beat = False  # in this epoch
+        self._is_clock_right = False  # as Kafka has taken a record of each lane that says so
         self._pace = Pace()
         self._batch: tuple[int, float] = (0, time.monotonic())  # size and time of the last one
         self._epoch = 0  # of this run: all partitions begin in the one it resumes in
@@ -256,6 +257,7 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
             heap.give_back()
         self._look_at_the_end()
         self._epoch_records = 0
+        self._is_clock_right |= self._has_beat
         self._has_beat = False
         self._status.epoch_closed()
         kafka = self._settings.kafka
@@ -288,7 +290,6 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
             committed = self._offsets.of(self._partition, self._next_offset, self._start.lanes)
         self._start.check(committed, self._settings.kafka, self._partition)
         self._committed = committed
-        self._read_up_to.advance(self._next_offset)
         return [self._tell(Signal.RESTORE)]
 
     def _live(self) -> list[Item]:
@@ -321,10 +322,15 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
             self._epoch_records += len(messages)
         else:
             self._expect_fetching()
-        if self._read_up_to.is_waiting() and self._read_up_to.advance(self._position()):
+        if self._has_come_further():
             items.append(self._tell(Signal.TIME))
         self._hurry = len(messages) > self._pace.limit // 2
         return items
+
+    def _has_come_further(self) -> bool:
+        if not self._is_clock_right or not self._read_up_to.is_waiting():
+            return False
+        return self._read_up_to.advance(self._position())
 
     def _is_beat_due(self) -> bool:
         # Not while records are read again: some lanes have committed more than the position then.

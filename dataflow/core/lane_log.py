@@ -4,8 +4,9 @@
   request that claimed it, and the date until which nothing shortens its life. Of several entries
   for one id the one with the newest date counts. So neither the order of the records, nor their
   partitions, nor the number of lanes matters to who reads them.
-- A record's value is nothing but entries. Its headers name the version of their layout, the lane,
-  and how many lanes there were.
+- A record's value is nothing but entries; or it is empty, and only its timestamp matters: see
+  `dataflow.core.watermarks`. Its headers name the version of their layout, the lane, and how many
+  lanes there were.
 - A record has no key: a topic that was made compacted refuses it, instead of deleting entries.
 - A record without these headers was not written by a lane: Kafka keeps headers and value together,
   under one checksum. It claims nothing, so it can be passed over. A record that has them, but not

@@ -11,6 +11,15 @@ however far behind a partition is; and the records' own timestamps have no say: 
 too new, nor a steady trickle of ancient ones, can make ids be forgotten early or be kept for ever.
 A partition that cannot be read on (its end is inside a transaction that stays open) holds
 everybody's watermark, as copies may wait in it.
+
+A clock that is ahead would make ids be forgotten early, all of them at once if it has jumped by
+more than the window. So it is only followed as far as something else bears it out:
+
+1. While a process runs, by the time that has passed since its start (`Clock`). What the wall clock
+   has jumped ahead, or was suspended for, counts from the next start on.
+2. From its start on, by Kafka, whose brokers refuse a record that is stamped too far ahead of their
+   own clocks (`message.timestamp.after.max.ms`, an hour by default): no watermark is announced
+   before every lane has committed a record that is stamped by our clock.
 """
 
 from collections import deque
@@ -24,6 +33,22 @@ process reads."""
 _APART_MS = 60_000
 _APART_SHARE = 16
 """The clocks of a cluster's machines may be a minute apart, or this share of a short window."""
+
+
+class Clock:
+    """The wall clock, unless it has jumped ahead.
+
+    Args:
+        wall_s: What it says, in seconds since 1970...
+        monotonic_s: ... when the clock that cannot be set says this.
+    """
+
+    def __init__(self, wall_s: float, monotonic_s: float) -> None:
+        self._apart_s = wall_s - monotonic_s
+
+    def now_s(self, wall_s: float, monotonic_s: float) -> float:
+        """The time, in seconds since 1970: no later than what has passed since the beginning."""
+        return min(wall_s, monotonic_s + self._apart_s)
 
 
 class ReadUpTo:

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataflow.core.watermarks import ReadUpTo, Watermarks
+from dataflow.core.watermarks import Clock, ReadUpTo, Watermarks
 
 WINDOW_MS = 64_000
 APART_MS = WINDOW_MS // 16
@@ -73,6 +73,44 @@ class TestReadUpTo:
     def test_it_is_looked_at_often_enough_and_not_more_often(self) -> None:
         partition = read_up_to(*((0, NOW + n * 100) for n in range(101)))
         assert len(partition._ends) == 11
+
+
+steps = st.lists(
+    st.tuples(st.floats(0, 1e5), st.floats(-1e7, 1e7) | st.just(0.0)), min_size=1, max_size=30
+)
+"""How much time passes, and by how much the clock is set then."""
+
+
+class TestClock:
+    @given(steps)
+    def test_it_is_never_ahead_of_the_time_that_has_passed(
+        self, given_steps: list[tuple[float, float]]
+    ) -> None:
+        clock = Clock(NOW / 1000, 5_000.0)
+        passed_s = set_s = 0.0
+        for seconds, jump_s in given_steps:
+            passed_s, set_s = passed_s + seconds, set_s + jump_s
+            found_s = clock.now_s(NOW / 1000 + passed_s + set_s, 5_000 + passed_s)
+            assert found_s <= NOW / 1000 + passed_s + 1e-3
+            assert found_s <= NOW / 1000 + passed_s + set_s
+
+    @given(steps)
+    def test_no_jump_makes_a_watermark_come_too_early(
+        self, given_steps: list[tuple[float, float]]
+    ) -> None:
+        """So nothing is forgotten that was read within the window, by the time that has passed."""
+        clock, partition = Clock(NOW / 1000, 0.0), ReadUpTo(WINDOW_MS)
+        passed_s = set_s = 0.0
+        for seconds, jump_s in given_steps:
+            passed_s, set_s = passed_s + seconds, set_s + jump_s
+            now_s = clock.now_s(NOW / 1000 + passed_s + set_s, passed_s)
+            partition.ends_at(0, int(now_s * 1000))
+            partition.advance(0)
+            assert partition.time_ms <= NOW + passed_s * 1000
+
+    def test_it_follows_a_clock_that_was_right_all_the_time(self) -> None:
+        clock = Clock(1_000.0, 50.0)
+        assert [clock.now_s(1_000.0 + n, 50.0 + n) for n in range(3)] == [1_000, 1_001, 1_002]
 
 
 class TestWatermarks:

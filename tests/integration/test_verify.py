@@ -159,7 +159,7 @@ def test_a_log_with_a_claim_too_many_and_one_without_any(
     payments = report["counts"]["payments"]
     assert report["counts"]["claims"] >= payments > 0
 
-    [first, *_] = read_all(kafka, topics.lane_log)
+    first = next(each for each in read_all(kafka, topics.lane_log) if each.value())
     invented = entries_in(first.value() or b"")[:1].copy()
     invented["origin"] += np.uint64(1)
     producer = Producer({"bootstrap.servers": kafka.bootstrap})

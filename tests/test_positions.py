@@ -97,3 +97,35 @@ def test_lanes_that_there_were_before_count_until_all_of_todays_have_committed(
     assert not lost(monkeypatch, before)
     del before[7][1]
     assert lost(monkeypatch, before)
+
+
+@pytest.mark.parametrize(
+    ("plain", "refused"),
+    [
+        ({}, True),
+        ({0: Offset(7, Metadata())}, True),
+        ({0: Offset(7, Metadata(LANES)), 2: Offset(7, Metadata())}, True),
+        ({0: Offset(7, Metadata(LANES)), 1: Offset(7, Metadata(LANES))}, True),
+        ({0: Offset(7, Metadata(LANES)), 2: Offset(7, Metadata(LANES))}, False),
+    ],
+    ids=["new flow", "another service's", "its and ours", "without a store", "partition added"],
+)
+def test_a_reader_in_our_group_keeps_no_partition_that_is_added_from_starting(
+    plain: dict[int, Offset],
+    refused: bool,  # noqa: FBT001  (a parameter of the test)
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It would end a flow that has run beside it all the time."""
+
+    def committed_offsets(_: Any, group: str, *_more: Any, **__: Any) -> dict[int, Offset]:
+        return {} if ".lane-" in group else plain
+
+    monkeypatch.setattr(start, "offsets_at", lambda *_: {0: 9, 1: 9, 2: 9})
+    monkeypatch.setattr(start, "committed_offsets", committed_offsets)
+    monkeypatch.setattr(start, "_members", lambda *_: ["console at /10.0.0.7"])
+    positions = Positions(Settings.from_env(REQUIRED), Cluster("", [0, 1, 2]))
+    if not refused:
+        assert positions.find(1, None).offset == 9
+        return
+    with pytest.raises(StartRefusedError, match="has members"):
+        positions.find(1, None)

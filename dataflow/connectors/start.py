@@ -127,7 +127,7 @@ class Positions:
                 ) from error
 
     def _find(self, partition: int, state: SourceState | None) -> Start:
-        if state is None and self._members:
+        if state is None and not self._is_added(partition) and self._members:
             raise StartRefusedError(self._in_use())
         # In this order: a run that is not fenced yet may still commit what was sent meanwhile.
         kept = list(self._kept(partition, state))
@@ -190,6 +190,15 @@ class Positions:
             )
         return None
 
+    def _is_added(self, partition: int) -> bool:
+        """Whether all partitions but this one have an offset of ours, as in a flow that runs."""
+        others = self._plain.values()
+        return (
+            partition not in self._plain
+            and len(others) > 0
+            and all(metadata.lanes is not None for _, metadata in others)
+        )
+
     def _lost(self, partition: int) -> str | None:
         """Why a partition without a position is not a new one, if so."""
         marks = [
@@ -214,7 +223,7 @@ class Positions:
         """Explain who reads the requests already.
 
         Only looked at without a snapshot, as at a cut-over: later, a stray reader in our group does
-        not keep the payments from being decided.
+        not keep the payments from being decided, nor does it when a partition is added.
         """
         group = self._kafka.group_id
         return (

@@ -68,6 +68,11 @@ KILLERS: Mapping[str, str] = {
     "lost-partition-for-a-new-one": (
         f"{_REFUSALS}test_offsets_that_only_one_partition_has_lost[of one lane]"
     ),
+    "no-first-beats": (f"{_LOG}test_a_store_from_before_lanes_were_added_repeats_nothing[without]"),
+    "clock-believed": f"{_LOG}test_a_clock_that_jumps_ahead_forgets_nothing",
+    "clock-unconfirmed": (
+        f"{_LOG}test_a_start_with_a_clock_that_is_far_ahead_forgets_nothing_and_says_so"
+    ),
     "plain-offset-too-early": (
         f"{_REFUSALS}test_a_lost_recovery_directory_repeats_nothing_committed"
     ),
@@ -118,6 +123,8 @@ SLOW = {
     "another-service-unseen",
     "offsets-of-others-for-our-own",
     "lost-partition-for-a-new-one",
+    "no-first-beats",
+    "clock-unconfirmed",
     "silence-without-a-witness",
 }
 """Their tests wait for something: half a minute and more each."""

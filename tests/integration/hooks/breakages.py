@@ -21,6 +21,7 @@ from dataflow import status
 from dataflow.connectors import bounds, config, lane_log, offsets, sink, source, start
 from dataflow.connectors.names import lane_group
 from dataflow.core import silence
+from dataflow.core.watermarks import Clock
 from dataflow.dedupe import lane_files, manifest, run
 from dataflow.dedupe.tiered import TieredIndex
 from dataflow.errors import CommitError, Fault, FencedError
@@ -332,6 +333,12 @@ def _lost_partition_for_a_new_one() -> None:
 
 
 @_breakage
+def _no_first_beats() -> None:
+    """A lane has an offset of a partition only once it had a record of it."""
+    _patch(source, "_FIRST_BEATS", 0)
+
+
+@_breakage
 def _plain_offset_too_early() -> None:
     """The plain group is told what is read, not what is durable."""
     fetched = source.RequestPartition._fetched
@@ -410,6 +417,29 @@ def _date_by_the_record() -> None:
             self._watermark_s = watermark_s
 
     _patch(dedupe.Dedupe, "_judge", as_stamped)
+
+
+@_breakage
+def _clock_believed() -> None:
+    """Whatever the wall clock says while a process runs decides what is forgotten."""
+    _patch(Clock, "now_s", lambda _self, wall_s, _monotonic_s: wall_s)
+
+
+@_breakage
+def _clock_unconfirmed() -> None:
+    """Whatever the wall clock says at a start decides what is forgotten."""
+    log, come_further = sink.Lane._log, source.RequestPartition._has_come_further
+
+    def entries_only(self: Any, value: bytes, time_ms: int) -> None:
+        if value:
+            log(self, value, time_ms)
+
+    def at_once(self: Any) -> bool:
+        self._is_clock_right = True
+        return come_further(self)
+
+    _patch(sink.Lane, "_log", entries_only)
+    _patch(source.RequestPartition, "_has_come_further", at_once)
 
 
 @_breakage

@@ -191,7 +191,7 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
         self._committed = Committed({}, 0)  # by the lanes, in previous runs
         self._durable: int | None = None  # position of an epoch that is about to be durable
         self._plain_offset: int | None = None  # last one committed to the plain group
-        self._beat_at = clock()
+        self._beat_at_s = time.monotonic()
         self._first_beats = _FIRST_BEATS  # as many are left
         self._has_beat = False  # in this epoch
         self._is_clock_right = False  # as Kafka has taken a record of each lane that says so
@@ -309,7 +309,7 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
             return self._rest()
         items: list[Item] = []
         if self._is_beat_due():
-            self._beat_at = self._clock()
+            self._beat_at_s = time.monotonic()
             self._first_beats -= self._first_beats > 0
             self._has_beat = True
             self._plain_offset = None
@@ -336,7 +336,7 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
         # Not while records are read again: some lanes have committed more than the position then.
         if self._has_beat or self._next_offset < self._committed.highest:
             return False
-        return self._first_beats > 0 or self._clock() - self._beat_at > _BEAT_EVERY_S
+        return self._first_beats > 0 or time.monotonic() - self._beat_at_s > _BEAT_EVERY_S
 
     def _tell(self, signal: Signal) -> Told:
         time_ms = self._read_up_to.time_ms

@@ -252,7 +252,7 @@ def test_a_broker_that_is_slow_does_not_hide_a_log_that_would_forget(
     reasons: list[str] = []
     for sit_out in (None, reasons.append):
         left = 2
-        with pytest.raises(StartRefusedError, match="Kafka would delete the paymentIds"):
+        with pytest.raises(StartRefusedError, match="Kafka would delete remembered paymentIds"):
             inspect(found, sit_out)
         assert left == 0
     assert len(reasons) == 2

@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -38,6 +39,17 @@ def install(crash_at: str, broken: str, tune: str = "", stop_fetching: str = "")
         point = POINTS[name]
         count = _Passes(name, int(passes or 1))
         (_crash_during if point.when == "during" else _crash_beside)(point, count)
+
+
+def wake_by_the_engine(ahead: Path) -> None:
+    """Say in the time of the engine, whose clock is not set ahead, when to wake up."""
+    next_awake = source.RequestPartition.next_awake
+
+    def by_its_clock(self: Any) -> datetime | None:
+        at = next_awake(self)
+        return at and at - timedelta(seconds=float(ahead.read_text() or 0))
+
+    setattr(source.RequestPartition, "next_awake", by_its_clock)  # noqa: B010  (as below)
 
 
 def _stop_fetching_at(signal_file: Path) -> None:

@@ -21,7 +21,9 @@ if clock_ahead := os.environ.get("CLOCK_AHEAD"):
     time.time = lambda: now() + float(ahead.read_text() or 0)
 
 wanted = [os.environ.get(name, "") for name in ("CRASH_AT", "BREAK", "TUNE", "STOP_FETCHING")]
-if any(wanted):
+if any(wanted) or clock_ahead:
     import crash_hooks
 
     crash_hooks.install(*wanted)
+    if clock_ahead:
+        crash_hooks.wake_by_the_engine(ahead)

@@ -132,13 +132,17 @@ class LaneLog:
         ids = {lane: least_ids(self._committed, lane, self._lanes) for lane in self._committed}
         before = least_before(self._committed, self._lanes)
         expected = max(sum(ids.values()), before)
+        if before:
+            # Only who reads all of the log sees whether it has what other lanes remembered; and a
+            # start that was refused for that has left files, by which the next one would not.
+            for index in self._indexes.values():
+                if index.position:
+                    index.start_over("the number of lanes was changed: all of the log is read")
         ours = sum(ids.get(lane, 0) for lane in self._indexes)
         left = left_to_read(expected, ours, sum(map(len, self._indexes.values())))
         with self._status.restoring(left) as restoring:
             found, is_whole, ends = self._read_from_files_on(restoring, left)
-        # Of this number of lanes, each lane is checked by itself. Those of another have no files.
-        has_files = any(index.position for index in self._indexes.values())
-        if is_whole and found < max(0 if has_files else before, any(ids.values())):
+        if is_whole and found < max(before, any(ids.values())):
             raise StartRefusedError(
                 f"topic {self._topic}: it has {found or 'no'} ids, though the lanes remembered"
                 f" {expected} when they committed last. " + self._remedy()

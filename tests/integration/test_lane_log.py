@@ -441,8 +441,10 @@ def test_a_log_that_was_lost_is_noticed_with_other_lanes_too(
     send(kafka, topics, mixed_requests(COUNT, seed=1))
     run_until_decided(kafka, topics, tmp_path, COUNT)
     lose(kafka, topics)
-    with Flow(kafka, topics, tmp_path, environ={"LANES": "7"}) as flow:
-        assert re.search(r"it has (no|\d+) ids, though the lanes remembered \d+", flow.refusal())
+    for _ in range(3):  # as a supervisor does
+        with Flow(kafka, topics, tmp_path, environ={"LANES": "7"}) as flow:
+            refusal = flow.refusal()
+        assert re.search(r"it has (no|\d+) ids, though the lanes remembered \d+", refusal)
 
 
 def test_what_to_do_without_a_lost_log_loses_no_record_of_a_new_partition(

@@ -9,9 +9,9 @@ from bytewax.dataflow import Dataflow
 from bytewax.inputs import Source
 from bytewax.outputs import Sink
 
-from dataflow.batches import Outgoing
+from dataflow.core.items import Input, Outgoing
 from dataflow.runtime import Runtime
-from dataflow.steps.decode import Decode, Input
+from dataflow.steps.decode import Decode
 from dataflow.steps.dedupe import Dedupe
 from dataflow.steps.process import Process
 from dataflow.steps.publish import Audit, Failed, Processed

@@ -26,9 +26,9 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
+from dataflow.core.commit_counts import Tally
 from dataflow.recent import Recent
 from dataflow.status import Status
-from dataflow.tally import Tally
 from schemas.money import EXPONENTS
 from schemas.outcomes import ErrorCode
 

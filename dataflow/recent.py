@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from dataflow.tally import Tally
+from dataflow.core.commit_counts import Tally
 
 SECONDS = 300
 """How far back it goes."""

@@ -8,7 +8,6 @@ from bytewax.inputs import Source
 from bytewax.outputs import Sink
 
 from dataflow import __version__, faults, gateways, heap, launch, logs, loopback
-from dataflow.batches import Outgoing
 from dataflow.certificates import CertificateMetrics
 from dataflow.connectors import cluster
 from dataflow.connectors.bounds import Ends
@@ -18,6 +17,7 @@ from dataflow.connectors.patience import Patience
 from dataflow.connectors.sink import KafkaSink
 from dataflow.connectors.source import ASK_MOST_S, KafkaSource
 from dataflow.core.epochs import Epochs
+from dataflow.core.items import Input, Outgoing
 from dataflow.core.watermarks import ReadUpTo
 from dataflow.dedupe.remembered import LEAST_LANE_BYTES, RememberedIds
 from dataflow.dedupe.tiered import TieredIndex
@@ -33,7 +33,6 @@ from dataflow.settings import Settings, environment
 from dataflow.sidecar import Sidecar
 from dataflow.spelling import suspects
 from dataflow.status import Status
-from dataflow.steps.decode import Input
 from dataflow.steps.dedupe import Log, NoLog
 from dataflow.store_metrics import StoreMetrics
 from schemas.events import EVENT_OVERHEAD_BYTES

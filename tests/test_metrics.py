@@ -13,9 +13,9 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from dataflow.core.commit_counts import Tally
 from dataflow.metrics import BatchHistogram, Metrics
 from dataflow.status import Status
-from dataflow.tally import Tally
 from schemas.money import EXPONENTS
 from schemas.outcomes import ErrorCode
 

@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 from watched import JOB, Prometheus
 
+from dataflow.core.commit_counts import Tally
 from dataflow.metrics import Metrics
 from dataflow.sidecar import Sidecar
 from dataflow.status import Status
-from dataflow.tally import Tally
 from schemas.outcomes import ErrorCode
 
 needs_prometheus = pytest.mark.skipif(

@@ -2,8 +2,8 @@
 
 import pytest
 
+from dataflow.core.commit_counts import Tally
 from dataflow.recent import SECONDS, Recent
-from dataflow.tally import Tally
 from schemas.outcomes import ErrorCode
 
 

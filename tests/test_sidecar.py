@@ -20,11 +20,11 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from dataflow.core.commit_counts import Tally
 from dataflow.errors import StartRefusedError
 from dataflow.metrics import Metrics
 from dataflow.sidecar import Sidecar
 from dataflow.status import Status
-from dataflow.tally import Tally
 
 LOOPBACK = "127.0.0.1"
 

@@ -35,13 +35,12 @@ from dataflow.connectors.names import lane_group
 from dataflow.connectors.offsets import LaneOffsets, Offset, committed_offsets
 from dataflow.connectors.patience import PASSING, Ask, Deadline, patiently
 from dataflow.core.lane_log import ENTRY, ForeignRecordError, entries_in, is_of_a_lane, lane_in
-from dataflow.core.lanes import lanes_of
+from dataflow.core.lanes import lane_name, lanes_of
 from dataflow.dedupe.tiered import TieredIndex
 from dataflow.errors import ConsumeError, StartRefusedError
 from dataflow.restores import Restoring
 from dataflow.settings import KafkaSettings
 from dataflow.status import Status
-from dataflow.steps.decode import lane_name
 
 _log = structlog.get_logger()
 _RECORDS_AT_ONCE = 1_000

@@ -3,7 +3,7 @@
 import re
 from typing import NamedTuple
 
-from dataflow.steps.decode import lane_name
+from dataflow.core.lanes import lane_name
 
 
 def transactional_id(group: str, lane: int) -> str:

@@ -36,12 +36,14 @@ from confluent_kafka import (
 )
 from numpy.typing import NDArray
 
-from dataflow.batches import Outgoing, Remembered, Signal, Told
 from dataflow.connectors import config
 from dataflow.connectors.cluster import Cluster
 from dataflow.connectors.names import Metadata, lane_group, transactional_id
 from dataflow.connectors.patience import Patience
+from dataflow.core.commit_counts import Tally
+from dataflow.core.items import Outgoing, Remembered, Signal, Told
 from dataflow.core.lane_log import ENTRY, entries_in, headers, pieces
+from dataflow.core.lanes import MAX_LANES, lane_name
 from dataflow.core.timestamps import plausible
 from dataflow.errors import CommitError, Fault, FencedError
 from dataflow.faults import reported
@@ -49,13 +51,6 @@ from dataflow.lifecycle import Lifecycle
 from dataflow.metrics import Metrics
 from dataflow.settings import KafkaSettings
 from dataflow.status import Status
-from dataflow.steps.decode import lane_name
-from dataflow.tally import Tally
-
-MAX_LANES = 256
-"""Every lane there may ever be is a partition of the sink, used or not: the engine cannot resume
-the state of one that is not listed, and `LANES` may have been larger before. Those that are not in
-use are `UnusedLane`s, which cost nothing."""
 
 _FENCED = {
     KafkaError._FENCED,  # noqa: SLF001  (the client's own code for it; it has no public name)

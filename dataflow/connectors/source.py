@@ -24,16 +24,17 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from numpy.typing import NDArray
 
 from dataflow import heap
-from dataflow.batches import Fetched, Signal, Told
 from dataflow.connectors import config
 from dataflow.connectors.cluster import Cluster
 from dataflow.connectors.names import Metadata
 from dataflow.connectors.offsets import Committed, LaneOffsets
 from dataflow.connectors.patience import PASSING, Patience
 from dataflow.connectors.start import Positions, Start
-from dataflow.core.closing import Closing
+from dataflow.core.batch_size import EPOCH_MOST, Pace
+from dataflow.core.epoch_close import Closing
 from dataflow.core.epochs import Epochs
-from dataflow.core.pace import EPOCH_MOST, Pace
+from dataflow.core.items import Fetched, Input, Signal, Told
+from dataflow.core.state import SourceState, pack, unpack
 from dataflow.core.timestamps import oldest_plausible_ms
 from dataflow.core.watermarks import ReadUpTo
 from dataflow.errors import ConsumeError, FetchStalledError
@@ -41,9 +42,6 @@ from dataflow.faults import reported
 from dataflow.lifecycle import Lifecycle
 from dataflow.settings import Settings
 from dataflow.status import Status
-from schemas.state import SourceState, pack, unpack
-
-Item = Fetched | Told
 
 _log = structlog.get_logger()
 
@@ -68,7 +66,7 @@ class Phase(Enum):
     DRAINED = auto()
 
 
-class KafkaSource(FixedPartitionedSource[Item, bytes]):
+class KafkaSource(FixedPartitionedSource[Input, bytes]):
     """The request topic, as the engine sees it."""
 
     def __init__(
@@ -145,7 +143,7 @@ class KafkaSource(FixedPartitionedSource[Item, bytes]):
             self._status.broker_down(error.str())
 
 
-class RequestPartition(StatefulSourcePartition[Item, bytes]):
+class RequestPartition(StatefulSourcePartition[Input, bytes]):
     """One input partition."""
 
     def __init__(
@@ -204,7 +202,7 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
     # ---- called by the engine ----
 
     @reported
-    def next_batch(self) -> list[Item]:
+    def next_batch(self) -> list[Input]:
         """What this phase has to emit now."""
         if self._closing:
             self._closing.asked(time.monotonic())
@@ -281,10 +279,10 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
 
     # ---- the phases ----
 
-    def _open(self) -> list[Item]:
+    def _open(self) -> list[Input]:
         return [self._tell(Signal.OPEN)]
 
-    def _restore(self) -> list[Item]:
+    def _restore(self) -> list[Input]:
         at_most_s = self._patience_s + ASK_MOST_S
         with self._status.waiting("the previous run's transactions", at_most_s):
             committed = self._offsets.of(self._partition, self._next_offset, self._start.lanes)
@@ -292,7 +290,7 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
         self._committed = committed
         return [self._tell(Signal.RESTORE)]
 
-    def _live(self) -> list[Item]:
+    def _live(self) -> list[Input]:
         self._commit_plain()
         if self._lifecycle.stopping:
             self._lifecycle.announce()
@@ -307,7 +305,7 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
                 self._epoch_records = EPOCH_MOST  # transactions are open: let the epoch end
         if self._epoch_records >= EPOCH_MOST:
             return self._rest()
-        items: list[Item] = []
+        items: list[Input] = []
         if self._is_beat_due():
             self._beat_at_s = time.monotonic()
             self._first_beats -= self._first_beats > 0
@@ -342,7 +340,7 @@ class RequestPartition(StatefulSourcePartition[Item, bytes]):
         time_ms = self._read_up_to.time_ms
         return Told(signal, self._partition, self._next_offset, time_ms, self._epoch)
 
-    def _rest(self) -> list[Item]:
+    def _rest(self) -> list[Input]:
         self._hurry = False
         return []
 

@@ -39,9 +39,9 @@ from dataflow.connectors.cluster import Cluster
 from dataflow.connectors.names import Metadata, lane_group
 from dataflow.connectors.offsets import Committed, Offset, committed_offsets
 from dataflow.connectors.patience import Ask, patiently
+from dataflow.core.state import SourceState
 from dataflow.errors import ConsumeError, StartRefusedError
 from dataflow.settings import KafkaSettings, Settings
-from schemas.state import SourceState
 
 _log = structlog.get_logger()
 _TIMEOUT_S = 10.0

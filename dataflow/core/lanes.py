@@ -11,6 +11,12 @@ Words = NDArray[np.uint64]
 """Fingerprints or origins, shape (n,)."""
 
 
+MAX_LANES = 256
+"""Every lane there may ever be is a partition of the sink, used or not: the engine cannot resume
+the state of one that is not listed, and `LANES` may have been larger before. Those that are not in
+use are `UnusedLane`s, which cost nothing."""
+
+
 def split_identities(identities: bytes) -> tuple[Keys, Words]:
     """Keys and fingerprints of joined identities."""
     words = np.frombuffer(identities, "<u8").reshape(-1, IDENTITY_BYTES // 8)
@@ -25,3 +31,8 @@ def lanes_of(keys: Keys, lanes: int) -> NDArray[np.int64]:
 def lane_of_key(key: bytes, lanes: int) -> int:
     """The lane of one key; the same as `lanes_of` gives it."""
     return int.from_bytes(key[:8], "little") % lanes
+
+
+def lane_name(lane: int) -> str:
+    """The state key of a lane, and its name in transactional ids: zero-padded, so it sorts."""
+    return f"{lane:03d}"

@@ -12,6 +12,6 @@ nothing else: each of them may be lost, damaged, old or foreign, and then only a
     background.py  the thread that writes
     writing.py     files that are there as a whole or not at all
 
-The rules without files are in `dataflow.core`: `recall` (what a batch is), `hot_ids`, `id_counts`,
-`bloom`, `run_policy`; and entries, in `lane_log`.
+The rules without files are in `dataflow.core`: `verdicts` (what a batch is), `hot_ids`,
+`id_counts`, `bloom`, `run_policy`; and entries, in `lane_log`.
 """

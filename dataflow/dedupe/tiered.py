@@ -1,7 +1,7 @@
 """The index of a lane: hot ids in memory, cold ids in files.
 
 1. A batch is judged by the newest entry of each of its ids, whichever tier has it (see
-   `dataflow.core.recall`). What it changes becomes hot.
+   `dataflow.core.verdicts`). What it changes becomes hot.
 2. The hot ids are two generations: one that is open, and one that is being written to a run, and
    is not changed any more. Memory is bounded by that.
 3. A generation is closed only at a moment when all of it is committed, so a run never has an entry
@@ -28,8 +28,8 @@ from dataflow.core.hot_ids import HotIds
 from dataflow.core.id_counts import IdCounts
 from dataflow.core.lane_log import Entries, sorted_newest
 from dataflow.core.lanes import Keys, Words
-from dataflow.core.recall import Batch, Distinct, Known, judge
 from dataflow.core.run_policy import RunAge, expired, to_merge
+from dataflow.core.verdicts import Batch, Distinct, Known, judge
 from dataflow.dedupe.background import Background, Stopped
 from dataflow.dedupe.lane_files import LaneFiles, ListedRun
 from dataflow.dedupe.manifest import Position, Summary
@@ -106,7 +106,7 @@ class TieredIndex:
     Args:
         memory_bytes: Returns what the hot ids may take, as long as files can be written.
         window_s: How long ids are remembered.
-        span_s: See `dataflow.core.recall`.
+        span_s: See `dataflow.core.verdicts`.
         files: Where cold ids go; None keeps all in memory.
         background: Does what takes time.
         clock: Seconds, ascending.

@@ -13,12 +13,12 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
+from dataflow.core.commit_counts import Tally
 from dataflow.gateways import SIMULATED
 from dataflow.metrics import Metrics
 from dataflow.page.chart import chart
 from dataflow.page.words import UNKNOWN, age, count, percent, rate
 from dataflow.status import Status
-from dataflow.tally import Tally
 
 _STYLE = files(__package__).joinpath("page.css").read_text()
 _SCRIPT = files(__package__).joinpath("page.js").read_text()

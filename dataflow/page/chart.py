@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
+from dataflow.core.commit_counts import Tally
 from dataflow.page.words import rate
-from dataflow.tally import Tally
 
 _WIDTH, _HEIGHT = 600, 120
 _BAR_S = 5

@@ -11,26 +11,16 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from dataflow.batches import Fetched, LaneBatch, Told
-from dataflow.core.lanes import lane_of_key, lanes_of, split_identities
+from dataflow.core.items import Fetched, Input, Keyed, LaneBatch
+from dataflow.core.lanes import lane_name, lane_of_key, lanes_of, split_identities
 from dataflow.faults import reported
 from schemas.parsing import parse
 from schemas.requests import PaymentRequest, Rejected, key_of
-
-Input = Fetched | Told
-"""What the source gives."""
-Keyed = tuple[str, LaneBatch | Told]
-"""By lane, what `dedupe` takes."""
 
 _NOWHERE = -1
 
 Counted = Callable[[int, int], None]
 """Told how many records of a batch were valid, and how many were not."""
-
-
-def lane_name(lane: int) -> str:
-    """The state key of a lane, and its name in transactional ids: zero-padded, so it sorts."""
-    return f"{lane:03d}"
 
 
 class Decode:

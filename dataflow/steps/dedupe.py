@@ -17,7 +17,7 @@ from typing import Protocol
 import numpy as np
 from bytewax.operators import StatefulBatchLogic
 
-from dataflow.batches import Judged, LaneBatch, Remembered, Signal, Told
+from dataflow.core.items import Judged, LaneBatch, Remembered, Signal, Told
 from dataflow.core.lanes import split_identities
 from dataflow.core.origins import origins
 from dataflow.core.watermarks import Watermarks

@@ -3,8 +3,8 @@
 import time
 from collections.abc import Callable, Iterator
 
-from dataflow.batches import Decided, Judged, Told
-from dataflow.core.decide import decide, needs_gateway
+from dataflow.core.decision import decide, needs_gateway
+from dataflow.core.items import Decided, Judged, Told
 from dataflow.faults import reported
 from schemas.events import Records
 from schemas.replies import Approved, Declined

@@ -8,11 +8,11 @@ from decimal import Decimal
 import structlog
 from msgspec import Raw
 
-from dataflow.batches import Decided, Outgoing, Signal, Told
-from dataflow.core.decide import Charged, Outcome, Repeated
+from dataflow.core.commit_counts import Tally
+from dataflow.core.decision import Charged, Outcome, Repeated
+from dataflow.core.items import Decided, Outgoing, Signal, Told
 from dataflow.core.origins import place
 from dataflow.faults import reported
-from dataflow.tally import Tally
 from schemas import events
 from schemas.events import AuditEvent, FailedEvent, ProcessedEvent, Source
 from schemas.outcomes import EventType

@@ -14,7 +14,7 @@ import numpy as np
 from msgspec import json
 
 from bench.load import requests
-from dataflow.batches import Fetched, Signal, Told
+from dataflow.core.items import Fetched, Signal, Told
 from dataflow.dedupe.remembered import RememberedIds
 from dataflow.gateways.settle import settle
 from dataflow.gateways.simulated import SimulatedGateway

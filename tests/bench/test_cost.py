@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from bench import pipeline
-from dataflow.batches import Fetched
+from dataflow.core.items import Fetched
 from schemas import events
 
 ROOT = Path(__file__).parents[2]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dataflow.core.bloom import probes
 from dataflow.core.hot_ids import HotIds
 from dataflow.core.lane_log import entries_of
-from dataflow.core.recall import Batch
+from dataflow.core.verdicts import Batch
 from dataflow.dedupe.background import Background
 from dataflow.dedupe.lane_files import LaneFiles
 from dataflow.dedupe.manifest import Owner, Summary

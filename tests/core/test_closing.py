@@ -1,6 +1,6 @@
 """The pause at the end of an epoch."""
 
-from dataflow.core.closing import Closing
+from dataflow.core.epoch_close import Closing
 
 
 def closing(*took: float) -> Closing:

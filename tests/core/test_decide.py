@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
-from dataflow.core.decide import Charged, Outcome, Repeated, decide, needs_gateway
-from dataflow.core.recall import Verdict
+from dataflow.core.decision import Charged, Outcome, Repeated, decide, needs_gateway
+from dataflow.core.verdicts import Verdict
 from schemas.outcomes import ErrorCode, EventType
 from schemas.replies import Approved, Declined
 from schemas.requests import PaymentRequest, Rejected

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataflow.core.pace import FIRST, LEAST, MOST, Pace
+from dataflow.core.batch_size import FIRST, LEAST, MOST, Pace
 
 
 def settled(seconds: Callable[[int], float], batches: int = 50) -> Pace:

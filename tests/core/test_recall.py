@@ -1,11 +1,11 @@
-"""The rules of `dataflow.core.recall`, one by one."""
+"""The rules of `dataflow.core.verdicts`, one by one."""
 
 import numpy as np
 import pytest
 from remembered import Entry, answers, batch, listed, rows
 
 from dataflow.core.hot_ids import Found
-from dataflow.core.recall import Distinct, Judgement, Known, Verdict, judge
+from dataflow.core.verdicts import Distinct, Judgement, Known, Verdict, judge
 
 FIRST, DUPLICATE, CONFLICT = Verdict
 # A span begins at 960, the next one at 1020.

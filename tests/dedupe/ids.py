@@ -7,7 +7,7 @@ import numpy as np
 
 from dataflow.core.lane_log import Entries, entries_of
 from dataflow.core.lanes import Keys, Words
-from dataflow.core.recall import Verdict
+from dataflow.core.verdicts import Verdict
 from dataflow.dedupe.tiered import Seen, TieredIndex
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from dataflow.core.bloom import probes
 from dataflow.core.hot_ids import HotIds
 from dataflow.core.lane_log import Entries, entries_of
-from dataflow.core.recall import Batch, Judgement, Verdict
+from dataflow.core.verdicts import Batch, Judgement, Verdict
 from dataflow.dedupe.background import Background
 from dataflow.dedupe.manifest import Owner
 from dataflow.dedupe.run import Run, RunFacts, RunWriter

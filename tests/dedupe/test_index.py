@@ -9,7 +9,7 @@ from ids import Row, entries, observe, rows_in, see
 
 from dataflow.core.lane_log import ENTRY, Entries
 from dataflow.core.lanes import Keys
-from dataflow.core.recall import Verdict
+from dataflow.core.verdicts import Verdict
 from dataflow.dedupe.background import Background
 from dataflow.dedupe.tiered import TieredIndex
 

@@ -23,7 +23,7 @@ from remembered import OWNER, Entry, Inline, Key, answers, batch, listed, rows
 
 from dataflow.core import hot_ids
 from dataflow.core.lane_log import Entries
-from dataflow.core.recall import Verdict
+from dataflow.core.verdicts import Verdict
 from dataflow.dedupe import writing
 from dataflow.dedupe.lane_files import LaneFiles
 from dataflow.dedupe.tiered import TieredIndex

@@ -13,7 +13,7 @@ import pytest
 from remembered import OWNER, Inline, answers, random_entries
 
 from dataflow.core.lane_log import Entries
-from dataflow.core.recall import Verdict
+from dataflow.core.verdicts import Verdict
 from dataflow.dedupe.background import Background, Stopped
 from dataflow.dedupe.lane_files import LaneFiles
 from dataflow.dedupe.run import PAGE

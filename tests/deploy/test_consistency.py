@@ -30,7 +30,7 @@ import dataflow
 from dataflow import alive
 from dataflow.connectors.cluster import LANE_LOG_CONFIG
 from dataflow.connectors.names import lane_group, transactional_id
-from dataflow.connectors.sink import MAX_LANES
+from dataflow.core.lanes import MAX_LANES
 from dataflow.errors import SettingsError
 from dataflow.launch import Launch
 from dataflow.settings import Settings

@@ -22,12 +22,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from required import REQUIRED
 
-from dataflow.batches import Outgoing
 from dataflow.connectors.cluster import Cluster
 from dataflow.connectors.offsets import Committed, LaneOffsets
-from dataflow.connectors.source import Item, RequestPartition
+from dataflow.connectors.source import RequestPartition
 from dataflow.connectors.start import Start
 from dataflow.core.epochs import Epochs
+from dataflow.core.items import Input, Outgoing
 from dataflow.core.lane_log import Headers
 from dataflow.core.lane_log import headers as log_headers
 from dataflow.core.watermarks import ReadUpTo
@@ -245,7 +245,7 @@ class NothingCommitted:
         return Committed({}, 0)
 
 
-class MemorySource(FixedPartitionedSource[Item, bytes]):
+class MemorySource(FixedPartitionedSource[Input, bytes]):
     def __init__(self, kafka: Kafka, runtime: Runtime) -> None:
         self._kafka, self._runtime = kafka, runtime
         self._status = Status(version="0", liveness_timeout_s=60)
@@ -257,7 +257,7 @@ class MemorySource(FixedPartitionedSource[Item, bytes]):
 
     def build_part(
         self, _step_id: str, for_part: str, _resume_state: bytes | None
-    ) -> StatefulSourcePartition[Item, bytes]:
+    ) -> StatefulSourcePartition[Input, bytes]:
         number = int(for_part)
         consumer = FakeConsumer(self._kafka, number, self._unread, self._lifecycle)
         made = self._runtime.settings

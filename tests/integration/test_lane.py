@@ -10,9 +10,9 @@ from confluent_kafka import KafkaException
 from kafkatest import Cluster
 from product import Topics
 
-from dataflow.batches import Outgoing
 from dataflow.connectors import cluster
 from dataflow.connectors.sink import Commits, Lane
+from dataflow.core.items import Outgoing
 from dataflow.errors import CommitError, FencedError
 from dataflow.lifecycle import Lifecycle
 from dataflow.metrics import Metrics

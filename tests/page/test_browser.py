@@ -8,8 +8,8 @@ import pytest
 from browser import Browser, Page, found
 from shown import Process
 
+from dataflow.core.commit_counts import Tally
 from dataflow.sidecar import Sidecar
-from dataflow.tally import Tally
 
 pytestmark = pytest.mark.skipif(
     found() is None and os.environ.get("CI") != "true",

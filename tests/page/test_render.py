@@ -7,10 +7,10 @@ import time
 import pytest
 from shown import Process
 
+from dataflow.core.commit_counts import Tally
 from dataflow.page import POLICY, render
 from dataflow.page.chart import chart
 from dataflow.page.words import age, count, percent, rate
-from dataflow.tally import Tally
 from schemas.outcomes import ErrorCode
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from bytewax.testing import TestingSink, TestingSource, run_main
 from required import REQUIRED
 
-from dataflow.batches import Fetched, Outgoing, Signal, Told
+from dataflow.core.items import Fetched, Outgoing, Signal, Told
 from dataflow.flow import flow
 from dataflow.runtime import Runtime
 from dataflow.settings import Settings

@@ -12,6 +12,7 @@ from msgspec import structs
 from required import REQUIRED
 
 from dataflow.connectors import sink
+from dataflow.core.lanes import MAX_LANES
 from dataflow.scaling import costs as figures
 from dataflow.scaling.__main__ import lines
 from dataflow.scaling.costs import Costs
@@ -118,7 +119,7 @@ class TestPlan:
 
 def test_the_limits_are_those_of_the_product() -> None:
     assert figures.COMMITS_AT_ONCE == sink._COMMITS_AT_ONCE
-    assert MOST_LANES == sink.MAX_LANES
+    assert MOST_LANES == MAX_LANES
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dataflow.core.state import VERSION, SourceState, State, pack, unpack
 from dataflow.errors import StartRefusedError
-from schemas.state import VERSION, SourceState, State, pack, unpack
 
 counts = st.integers(0, 2**48)
 source_states = st.builds(
@@ -121,7 +121,7 @@ def test_a_state_without_fields_is_just_its_version() -> None:
 
 MANY_WORKERS = """
 import os, sys, threading
-from schemas.state import SourceState, pack, unpack
+from dataflow.core.state import SourceState, pack, unpack
 packed = pack(SourceState(
     cluster="c", topic="t", group="g", lanes=4, start_offset=0, next_offset=5
 ))

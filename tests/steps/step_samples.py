@@ -5,9 +5,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from dataflow.batches import Fetched, Judged, LaneBatch, Remembered
-from dataflow.core.recall import Verdict
-from dataflow.steps.decode import Decode, Input, Keyed
+from dataflow.core.items import Fetched, Input, Judged, Keyed, LaneBatch, Remembered
+from dataflow.core.verdicts import Verdict
+from dataflow.steps.decode import Decode
 from schemas.parsing import parse
 from schemas.requests import PaymentRequest, Rejected
 

@@ -18,9 +18,9 @@ from step_samples import (
     payment,
 )
 
-from dataflow.batches import LaneBatch, Signal, Told
-from dataflow.core.lanes import lane_of_key
-from dataflow.steps.decode import Decode, lane_name
+from dataflow.core.items import LaneBatch, Signal, Told
+from dataflow.core.lanes import lane_name, lane_of_key
+from dataflow.steps.decode import Decode
 from schemas.requests import PaymentRequest, key_of
 
 payment_ids = st.sampled_from([f"pay_{n}" for n in range(20)])

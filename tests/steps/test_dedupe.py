@@ -19,7 +19,7 @@ from step_samples import (
     payment,
 )
 
-from dataflow.batches import Judged, LaneBatch, Remembered, Signal, Told
+from dataflow.core.items import Judged, LaneBatch, Remembered, Signal, Told
 from dataflow.core.lane_log import ENTRY, Entries, entries_in, entries_of
 from dataflow.core.lanes import split_identities
 from dataflow.core.origins import origin, origins

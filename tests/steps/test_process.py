@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from step_samples import CONFLICT, DUPLICATE, FIRST, READ_AT, judged, rejected, request
 
-from dataflow.batches import Decided, Judged, Remembered, Signal, Told
-from dataflow.core.decide import Charged, Repeated
-from dataflow.core.recall import Verdict
+from dataflow.core.decision import Charged, Repeated
+from dataflow.core.items import Decided, Judged, Remembered, Signal, Told
+from dataflow.core.verdicts import Verdict
 from dataflow.errors import GatewayFaultError
 from dataflow.steps.process import Process
 from schemas.outcomes import ErrorCode, EventType

@@ -15,11 +15,11 @@ import pytest
 from step_samples import MAX_BYTES, READ_AT, rejected, request
 from structlog.testing import capture_logs
 
-from dataflow.batches import Decided, Outgoing, Remembered, Signal, Told
-from dataflow.core.decide import Charged, Outcome, Repeated
+from dataflow.core.commit_counts import Tally
+from dataflow.core.decision import Charged, Outcome, Repeated
+from dataflow.core.items import Decided, Outgoing, Remembered, Signal, Told
 from dataflow.core.origins import origin
 from dataflow.steps.publish import Audit, Branch, Failed, Processed
-from dataflow.tally import Tally
 from schemas.events import Records
 from schemas.outcomes import ErrorCode, EventType
 from schemas.parsing import parse

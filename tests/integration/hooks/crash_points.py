@@ -4,8 +4,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-from dataflow.batches import Decided
 from dataflow.connectors import lane_log, sink, source
+from dataflow.core.items import Decided
 from dataflow.dedupe import lane_files
 from dataflow.lifecycle import Lifecycle
 from dataflow.steps import process

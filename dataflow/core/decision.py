@@ -13,7 +13,7 @@ from typing import TypeGuard
 
 from msgspec import Struct
 
-from dataflow.core.recall import Verdict
+from dataflow.core.verdicts import Verdict
 from schemas.outcomes import EventType
 from schemas.replies import Approved, Declined
 from schemas.requests import PaymentRequest, Rejected

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dataflow.core.decide import Outcome
-from dataflow.tally import Tally
+from dataflow.core.commit_counts import Tally
+from dataflow.core.decision import Outcome
 from schemas.events import Source
 from schemas.parsing import parse
 from schemas.requests import PaymentRequest, Rejected
@@ -188,3 +188,11 @@ class Outgoing:
     """What the lane's log gets."""
     remembered: Remembered | None = None
     """What the lane remembers once this is committed."""
+
+
+Input = Fetched | Told
+"""What the source gives."""
+
+
+Keyed = tuple[str, LaneBatch | Told]
+"""By lane, what `dedupe` takes."""

@@ -13,7 +13,7 @@ import structlog
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from dataflow.settings import KafkaSettings
+from dataflow.config.settings import KafkaSettings
 
 _log = structlog.get_logger()
 

@@ -7,8 +7,11 @@ import structlog
 from bytewax.inputs import Source
 from bytewax.outputs import Sink
 
-from dataflow import __version__, faults, gateways, heap, launch, logs, loopback
+from dataflow import __version__, faults, heap, launch, logs, loopback
 from dataflow.certificates import CertificateMetrics
+from dataflow.config import gateway_names
+from dataflow.config.settings import Settings, environment
+from dataflow.config.spelling import suspects
 from dataflow.connectors import cluster
 from dataflow.connectors.bounds import Ends
 from dataflow.connectors.lane_log import LaneLog, Trimmer
@@ -23,15 +26,14 @@ from dataflow.dedupe.remembered import LEAST_LANE_BYTES, RememberedIds
 from dataflow.dedupe.tiered import TieredIndex
 from dataflow.engine_metrics import EngineMetrics, prepare_engine_api
 from dataflow.errors import SettingsError, StartRefusedError
+from dataflow.gateways import registry
 from dataflow.gateways.runner import GatewayRunner
 from dataflow.id_metrics import IdMetrics
 from dataflow.launch import Launch
 from dataflow.lifecycle import Lifecycle
 from dataflow.metrics import Metrics
 from dataflow.redaction import register_secrets
-from dataflow.settings import Settings, environment
 from dataflow.sidecar import Sidecar
-from dataflow.spelling import suspects
 from dataflow.status import Status
 from dataflow.steps.dedupe import Log, NoLog
 from dataflow.store_metrics import StoreMetrics
@@ -84,7 +86,7 @@ class Runtime:
         )
         self.lifecycle = Lifecycle(self.status)
         self.gateway = GatewayRunner(
-            lambda: gateways.create(settings.gateway),
+            lambda: registry.create(settings.gateway),
             settings.gateway.deadline_s,
             on_wait=_log_wait,
         )
@@ -216,7 +218,7 @@ def _start(running: Launch) -> Runtime:
     _log.info("settings", **settings.masked())
     for suspect in suspects(os.environ):
         _log.warning("variable ignored", problem=suspect.problem)
-    if settings.gateway.name == gateways.SIMULATED:
+    if settings.gateway.name == gateway_names.SIMULATED:
         _log.warning(
             "simulated gateway in use: payments are approved, nobody is charged; set GATEWAY"
         )

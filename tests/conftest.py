@@ -17,7 +17,7 @@ from explore import load_profile
 from kafkatest import Broker, Cluster, SecureBroker, distribution
 from kafkatest.broker import memory
 
-from dataflow.variables import VARIABLES
+from dataflow.config.variables import VARIABLES
 
 BROKERS = "KAFKA_TEST_BROKERS"
 

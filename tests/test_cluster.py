@@ -8,12 +8,12 @@ import pytest
 from confluent_kafka import KafkaError
 from required import REQUIRED
 
+from dataflow.config.settings import KafkaSettings, Settings
 from dataflow.connectors import cluster
 from dataflow.connectors.bounds import Ends
 from dataflow.connectors.cluster import Watcher, _hint, inspect
 from dataflow.errors import StartRefusedError
 from dataflow.lifecycle import Lifecycle
-from dataflow.settings import KafkaSettings, Settings
 from dataflow.status import Status
 
 

@@ -23,9 +23,9 @@ def test_every_path_in_it_exists(document: Path) -> None:
 def test_the_names_in_it_are_in_the_code() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text()
     for name, path in {
-        "_BUILDERS": "dataflow/gateways/__init__.py",
+        "_BUILDERS": "dataflow/gateways/registry.py",
         "GatewayContract": "tests/gateways/contract.py",
-        "Variable": "dataflow/variables.py",
+        "Variable": "dataflow/config/variables.py",
         "NOT_SET": "tests/deploy/test_consistency.py",
         "Point": "tests/integration/hooks/crash_points.py",
         "KILLERS": "tests/chaos/mutants.py",

@@ -33,6 +33,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from required import REQUIRED
 
+from dataflow.config.settings import Settings
 from dataflow.core.items import Fetched, Input, Outgoing, Signal, Told
 from dataflow.core.lane_log import entries_in
 from dataflow.core.lanes import lane_name
@@ -43,7 +44,6 @@ from dataflow.flow import flow
 from dataflow.gateways.port import Approved, Declined, Reply, Unavailable
 from dataflow.gateways.runner import GatewayRunner
 from dataflow.runtime import Runtime
-from dataflow.settings import Settings
 from schemas.events import EVENT_OVERHEAD_BYTES
 from schemas.outcomes import ErrorCode
 from schemas.parsing import parse

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataflow import kinds
-from dataflow.kinds import Kind, Secret
+from dataflow.config import values
+from dataflow.config.secret import Secret
+from dataflow.config.values import Kind
 
 
 def accepts(kind: Kind, text: str) -> bool:
@@ -30,17 +31,17 @@ def accepts(kind: Kind, text: str) -> bool:
     ],
 )
 def test_durations(text: str, milliseconds: int) -> None:
-    assert kinds.duration_ms("0s", "366d").parse(text) == milliseconds
-    assert kinds.duration_s("0s", "366d").parse(text) == milliseconds / 1000
+    assert values.duration_ms("0s", "366d").parse(text) == milliseconds
+    assert values.duration_s("0s", "366d").parse(text) == milliseconds / 1000
 
 
 @pytest.mark.parametrize("text", ["30", "s", "1.5s", "-1s", "1 s", "1w", "1S", "30s\n", "१s"])
 def test_not_durations(text: str) -> None:
-    assert not accepts(kinds.duration_ms("0s", "366d"), text)
+    assert not accepts(values.duration_ms("0s", "366d"), text)
 
 
 def test_the_bounds_of_a_duration_are_included() -> None:
-    kind = kinds.duration_ms("10s", "15m")
+    kind = values.duration_ms("10s", "15m")
     assert [accepts(kind, text) for text in ("9999ms", "10s", "900s", "901s")] == [
         False,
         True,
@@ -51,30 +52,30 @@ def test_the_bounds_of_a_duration_are_included() -> None:
 
 @given(st.integers(0, 366 * 86_400_000))
 def test_a_duration_reads_back_as_it_was_written(milliseconds: int) -> None:
-    kind_ms, kind_s = kinds.duration_ms("0s", "366d"), kinds.duration_s("0s", "366d")
+    kind_ms, kind_s = values.duration_ms("0s", "366d"), values.duration_s("0s", "366d")
     assert kind_ms.parse(kind_ms.show(milliseconds)) == milliseconds
     assert kind_s.parse(kind_s.show(milliseconds / 1000)) == milliseconds / 1000
 
 
 @pytest.mark.parametrize("text", ["0", "257", "-1", "+8", "8.0", "1_0", "eight", "8 8", "९", "0x8"])
 def test_not_whole_numbers_from_1_to_256(text: str) -> None:
-    assert not accepts(kinds.whole_number(1, 256), text)
+    assert not accepts(values.whole_number(1, 256), text)
 
 
 def test_a_number_of_absurd_length_is_refused_like_any_other() -> None:
-    assert not accepts(kinds.whole_number(1, 256), "9" * 100_000)
+    assert not accepts(values.whole_number(1, 256), "9" * 100_000)
 
 
 @pytest.mark.parametrize(("text", "value"), [("0", 0.0), ("1", 1.0), ("0.02", 0.02), ("1.0", 1.0)])
 def test_fractions(text: str, value: float) -> None:
-    kind = kinds.fraction()
+    kind = values.fraction()
     assert kind.parse(text) == value
     assert kind.parse(kind.show(value)) == value
 
 
 @pytest.mark.parametrize("text", ["1.01", "-0.1", "nan", "inf", "2%", "1e-3", ".", "0,5"])
 def test_not_fractions(text: str) -> None:
-    assert not accepts(kinds.fraction(), text)
+    assert not accepts(values.fraction(), text)
 
 
 @pytest.mark.parametrize(
@@ -90,11 +91,11 @@ def test_not_fractions(text: str) -> None:
     ],
 )
 def test_brokers(text: str) -> None:
-    assert kinds.brokers().parse(text) == text
+    assert values.brokers().parse(text) == text
 
 
 def test_blanks_between_brokers_are_dropped() -> None:
-    assert kinds.brokers().parse("a:1, b:2") == "a:1,b:2"
+    assert values.brokers().parse("a:1, b:2") == "a:1,b:2"
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,7 @@ def test_blanks_between_brokers_are_dropped() -> None:
     ],
 )
 def test_where_to_start(text: str, start: str | dict[int, int]) -> None:
-    kind = kinds.start()
+    kind = values.start()
     assert kind.parse(text) == start
     assert kind.parse(kind.show(start)) == start
 
@@ -116,7 +117,7 @@ def test_where_to_start(text: str, start: str | dict[int, int]) -> None:
     "text", ["first", "0", "0=", "=5", "0=-1", "0=5,", "0=5,0=6", "0:5", "0=x"]
 )
 def test_where_not_to_start(text: str) -> None:
-    assert not accepts(kinds.start(), text)
+    assert not accepts(values.start(), text)
 
 
 @pytest.mark.parametrize(
@@ -140,36 +141,36 @@ def test_where_not_to_start(text: str) -> None:
     ],
 )
 def test_not_brokers(text: str) -> None:
-    assert not accepts(kinds.brokers(), text)
+    assert not accepts(values.brokers(), text)
 
 
 @pytest.mark.parametrize("text", ["a", "payments.payment-requested", "A_1", "...", "x" * 249])
 def test_topics(text: str) -> None:
-    assert kinds.topic().parse(text) == text
+    assert values.topic().parse(text) == text
 
 
 @pytest.mark.parametrize("text", [".", "..", "x" * 250, "a b", "a/b", "ä", "a,b", "a\n"])
 def test_not_topics(text: str) -> None:
-    assert not accepts(kinds.topic(), text)
+    assert not accepts(values.topic(), text)
 
 
 def test_words_are_taken_in_any_case_and_by_their_synonyms() -> None:
-    level = kinds.one_of("debug", "warning", warn="warning")
+    level = values.one_of("debug", "warning", warn="warning")
     assert [level.parse(text) for text in ("debug", "WARNING", "Warn")] == [
         "debug",
         "warning",
         "warning",
     ]
-    assert kinds.one_of("SASL_SSL").parse("sasl_ssl") == "SASL_SSL"
+    assert values.one_of("SASL_SSL").parse("sasl_ssl") == "SASL_SSL"
     assert not accepts(level, "trace")
 
 
 def test_a_readable_file(tmp_path: Path) -> None:
     file = tmp_path / "ca.pem"
-    assert not accepts(kinds.readable_file(), str(file))
+    assert not accepts(values.readable_file(), str(file))
     file.write_text("-")
-    assert kinds.readable_file().parse(str(file)) == str(file)
-    assert not accepts(kinds.readable_file(), str(tmp_path))
+    assert values.readable_file().parse(str(file)) == str(file)
+    assert not accepts(values.readable_file(), str(tmp_path))
 
 
 @given(st.text())

@@ -4,11 +4,11 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 from required import REQUIRED
 
+from dataflow.config.settings import Settings
 from dataflow.connectors import offsets, patience
 from dataflow.connectors.cluster import Cluster
 from dataflow.connectors.offsets import LaneOffsets
 from dataflow.errors import ConsumeError, Fault, StartRefusedError
-from dataflow.settings import Settings
 
 
 def fault_for(code: int, monkeypatch: pytest.MonkeyPatch) -> Fault:

@@ -7,13 +7,13 @@ import pytest
 from confluent_kafka import KafkaError, TopicPartition
 from required import REQUIRED
 
+from dataflow.config.settings import Settings
 from dataflow.connectors import patience
 from dataflow.connectors.bounds import Ends
 from dataflow.connectors.cluster import Cluster
 from dataflow.connectors.lane_log import LaneLog
 from dataflow.connectors.offsets import LaneOffsets
 from dataflow.errors import ConsumeError
-from dataflow.settings import Settings
 from dataflow.status import Status
 
 END_OFFSET = 3

@@ -11,11 +11,11 @@ from msgspec.structs import replace
 from required import REQUIRED
 
 from dataflow.certificates import CertificateMetrics
+from dataflow.config.settings import Settings
 from dataflow.dedupe.tiered import Figures
 from dataflow.engine_metrics import EngineMetrics
 from dataflow.id_metrics import IdMetrics
 from dataflow.metrics import Metrics
-from dataflow.settings import Settings
 from dataflow.status import Status
 from dataflow.store_metrics import StoreMetrics
 

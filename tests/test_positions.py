@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from required import REQUIRED
 
+from dataflow.config.settings import Settings
 from dataflow.connectors import start
 from dataflow.connectors.bounds import LATEST
 from dataflow.connectors.cluster import Cluster
@@ -12,7 +13,6 @@ from dataflow.connectors.names import Metadata
 from dataflow.connectors.offsets import Offset
 from dataflow.connectors.start import Positions
 from dataflow.errors import StartRefusedError
-from dataflow.settings import Settings
 
 
 def test_a_run_that_still_commits_does_not_look_like_a_recreated_topic(

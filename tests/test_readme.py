@@ -6,7 +6,7 @@ from pathlib import Path
 import published
 import yaml
 
-from dataflow import reference
+from dataflow.config import reference
 from schemas.parsing import parse
 from schemas.requests import PaymentRequest
 
@@ -28,12 +28,12 @@ def test_it_is_short() -> None:
 
 
 def test_the_configuration_table_is_that_of_the_variables() -> None:
-    """When this fails: python -m dataflow.reference markdown."""
+    """When this fails: python -m dataflow.config.reference markdown."""
     assert f"\n\n{reference.markdown()}\n" in CONFIGURATION
 
 
 def test_its_table_has_the_essential_variables() -> None:
-    """When this fails: python -m dataflow.reference essential."""
+    """When this fails: python -m dataflow.config.reference essential."""
     assert f"\n\n{reference.essential()}\n" in README
     assert len(reference.ESSENTIAL) == 8
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataflow import redaction
-from dataflow.kinds import Secret
+from dataflow.config.secret import Secret
 from dataflow.redaction import redact, redact_text, register_secrets
 
 VISA = "4111111111111111"

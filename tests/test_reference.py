@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from required import REQUIRED
 
-from dataflow import reference
-from dataflow.settings import Settings
-from dataflow.variables import ALWAYS, VARIABLES
+from dataflow.config import reference
+from dataflow.config.settings import Settings
+from dataflow.config.variables import ALWAYS, VARIABLES
 
 ROOT = Path(__file__).parents[1]
 BYTEWAX = {
@@ -33,7 +33,7 @@ def example() -> dict[str, str]:
 
 
 def test_the_file_is_what_the_table_makes_of_it() -> None:
-    """When this fails: python -m dataflow.reference env > .env.example."""
+    """When this fails: python -m dataflow.config.reference env > .env.example."""
     assert (ROOT / ".env.example").read_text() == reference.env_example()
 
 
@@ -105,7 +105,7 @@ def test_the_table_has_a_row_for_each_variable() -> None:
 )
 def test_the_documents_can_be_made_from_the_command_line(name: str, text: str) -> None:
     made = subprocess.run(
-        [sys.executable, "-m", "dataflow.reference", name],
+        [sys.executable, "-m", "dataflow.config.reference", name],
         capture_output=True,
         text=True,
         check=True,

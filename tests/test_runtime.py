@@ -6,6 +6,7 @@ import pytest
 from msgspec import structs
 from required import REQUIRED
 
+from dataflow.config.settings import Settings
 from dataflow.connectors.cluster import Cluster
 from dataflow.core.hot_ids import HotIds
 from dataflow.dedupe.remembered import LEAST_LANE_BYTES, RememberedIds
@@ -19,7 +20,6 @@ from dataflow.runtime import (
     _refuse_misfits,
     _status,
 )
-from dataflow.settings import Settings
 
 
 def settings(**environ: str) -> Settings:

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from required import REQUIRED
 
-from dataflow import gateways
+from dataflow.config import gateway_names
+from dataflow.config.settings import Settings, environment
+from dataflow.config.variables import VARIABLES
 from dataflow.errors import SettingsError
-from dataflow.settings import Settings, environment
-from dataflow.variables import VARIABLES
 
 LOGIN = {"KAFKA_SASL_USERNAME": "payments", "KAFKA_SASL_PASSWORD": "hunter2-hunter2"}
 NEEDED = {"KAFKA_BROKERS": "localhost:9092", "GATEWAY": "simulated", **LOGIN}
@@ -83,7 +83,7 @@ def test_what_is_shown_could_be_written_there_again() -> None:
     ("missing", "expected"),
     [
         ("KAFKA_BROKERS", "host:port[,host:port...] with IPv6 addresses in brackets"),
-        ("GATEWAY", "one of " + ", ".join(gateways.NAMES)),
+        ("GATEWAY", "one of " + ", ".join(gateway_names.NAMES)),
     ],
 )
 @pytest.mark.parametrize("blank", ["", " "])

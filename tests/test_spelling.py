@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from required import REQUIRED
 
-from dataflow import spelling
+from dataflow.config import spelling
+from dataflow.config.settings import Settings
+from dataflow.config.spelling import suspects
+from dataflow.config.variables import VARIABLES
 from dataflow.errors import SettingsError
-from dataflow.settings import Settings
-from dataflow.spelling import suspects
-from dataflow.variables import VARIABLES
 
 NAMES = [variable.name for variable in VARIABLES]
 LONG = [name for name in spelling._OURS if len(name) >= 8 and name not in spelling._SHARED]

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from dataflow.config.settings import KafkaSettings
 from dataflow.connectors import config
 from dataflow.connectors.patience import Ask, patiently
-from dataflow.settings import KafkaSettings
 
 EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]

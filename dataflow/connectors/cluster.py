@@ -16,13 +16,13 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, ClusterMetadata, ConfigResource
 
+from dataflow.config.settings import KafkaSettings
 from dataflow.connectors import config
 from dataflow.connectors.bounds import LATEST, Ends
 from dataflow.connectors.patience import Outage, passes, patiently
 from dataflow.core.watermarks import Clock, ReadUpTo
 from dataflow.errors import StartRefusedError
 from dataflow.lifecycle import Lifecycle
-from dataflow.settings import KafkaSettings
 from dataflow.status import Status
 
 _log = structlog.get_logger()

@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-from dataflow.settings import KafkaSettings
+from dataflow.config.settings import KafkaSettings
 
 Config = dict[str, Any]
 

@@ -28,6 +28,7 @@ import structlog
 from confluent_kafka import Consumer, IsolationLevel, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from dataflow.config.settings import KafkaSettings
 from dataflow.connectors import config
 from dataflow.connectors.bounds import EARLIEST, LATEST, Ends, offsets_at
 from dataflow.connectors.cluster import Cluster
@@ -39,7 +40,6 @@ from dataflow.core.lanes import lane_name, lanes_of
 from dataflow.dedupe.tiered import TieredIndex
 from dataflow.errors import ConsumeError, StartRefusedError
 from dataflow.restores import Restoring
-from dataflow.settings import KafkaSettings
 from dataflow.status import Status
 
 _log = structlog.get_logger()

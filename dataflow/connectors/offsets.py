@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
+from dataflow.config.settings import KafkaSettings
 from dataflow.connectors import config
 from dataflow.connectors.bounds import wait_until_stable
 from dataflow.connectors.cluster import Cluster
 from dataflow.connectors.names import Metadata, lane_group, transactional_id
 from dataflow.connectors.patience import Ask, patiently
 from dataflow.errors import ConsumeError, Fault, StartRefusedError
-from dataflow.settings import KafkaSettings
 
 _TIMEOUT_S = 30.0
 _STABLE_WITHIN_S = 10.0

@@ -36,6 +36,7 @@ from confluent_kafka import (
 )
 from numpy.typing import NDArray
 
+from dataflow.config.settings import KafkaSettings
 from dataflow.connectors import config
 from dataflow.connectors.cluster import Cluster
 from dataflow.connectors.names import Metadata, lane_group, transactional_id
@@ -49,7 +50,6 @@ from dataflow.errors import CommitError, Fault, FencedError
 from dataflow.faults import reported
 from dataflow.lifecycle import Lifecycle
 from dataflow.metrics import Metrics
-from dataflow.settings import KafkaSettings
 from dataflow.status import Status
 
 _FENCED = {

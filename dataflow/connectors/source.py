@@ -24,6 +24,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from numpy.typing import NDArray
 
 from dataflow import heap
+from dataflow.config.settings import Settings
 from dataflow.connectors import config
 from dataflow.connectors.cluster import Cluster
 from dataflow.connectors.names import Metadata
@@ -40,7 +41,6 @@ from dataflow.core.watermarks import ReadUpTo
 from dataflow.errors import ConsumeError, FetchStalledError
 from dataflow.faults import reported
 from dataflow.lifecycle import Lifecycle
-from dataflow.settings import Settings
 from dataflow.status import Status
 
 _log = structlog.get_logger()

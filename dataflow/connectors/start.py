@@ -33,6 +33,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, OffsetSpec
 from msgspec import Struct
 
+from dataflow.config.settings import KafkaSettings, Settings
 from dataflow.connectors import config
 from dataflow.connectors.bounds import EARLIEST, LATEST, offsets_at, partitions_of
 from dataflow.connectors.cluster import Cluster
@@ -41,7 +42,6 @@ from dataflow.connectors.offsets import Committed, Offset, committed_offsets
 from dataflow.connectors.patience import Ask, patiently
 from dataflow.core.state import SourceState
 from dataflow.errors import ConsumeError, StartRefusedError
-from dataflow.settings import KafkaSettings, Settings
 
 _log = structlog.get_logger()
 _TIMEOUT_S = 10.0

@@ -10,9 +10,9 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 from msgspec import Struct
 
+from dataflow.config.settings import KafkaSettings, Settings
 from dataflow.connectors import cluster, config
 from dataflow.errors import StartRefusedError
-from dataflow.settings import KafkaSettings, Settings
 
 EMBEDDED_NOTICE = """\
 No KAFKA_BROKERS given: this uses an embedded broker, librdkafka's mock cluster.

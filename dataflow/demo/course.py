@@ -5,13 +5,13 @@ from collections.abc import Callable
 from math import inf
 from typing import Any, NamedTuple
 
+from dataflow.config.settings import KafkaSettings
 from dataflow.demo.accounts import Accounts, Totals
 from dataflow.demo.kafka import AuditReader, Load, request_ends
 from dataflow.demo.process import FlowDiedError, FlowProcess
 from dataflow.demo.snapshot import Rate, Snapshot, View
 from dataflow.demo.stop import Stop
 from dataflow.demo.traffic import Traffic
-from dataflow.settings import KafkaSettings
 from schemas.events import EVENT_OVERHEAD_BYTES
 
 _TICK_S = 0.2

@@ -8,10 +8,10 @@ from functools import partial
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
+from dataflow.config.settings import KafkaSettings
 from dataflow.connectors import config
 from dataflow.demo.accounts import Accounts, Seen
 from dataflow.demo.traffic import Kind, Outcome, Request
-from dataflow.settings import KafkaSettings
 from schemas.events import AuditEvent, Error
 
 _TICK_S = 0.02

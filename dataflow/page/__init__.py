@@ -13,8 +13,8 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
+from dataflow.config.gateway_names import SIMULATED
 from dataflow.core.commit_counts import Tally
-from dataflow.gateways import SIMULATED
 from dataflow.metrics import Metrics
 from dataflow.page.chart import chart
 from dataflow.page.words import UNKNOWN, age, count, percent, rate

@@ -6,7 +6,7 @@ import sys
 
 from msgspec import structs
 
-from dataflow.kinds import duration_s
+from dataflow.config.values import duration_s
 from dataflow.scaling.costs import Costs
 from dataflow.scaling.plan import Plan, Wish, plan
 

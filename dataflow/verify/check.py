@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from msgspec import Struct
 
-from dataflow.settings import Settings
+from dataflow.config.settings import Settings
 from dataflow.verify import positions, reduce, retention, rows
 from dataflow.verify.accounts import Account, Accounts
 from dataflow.verify.findings import Findings, Kind, Place

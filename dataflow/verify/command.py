@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from dataflow import kinds, logs
+from dataflow import logs
+from dataflow.config import values
+from dataflow.config.settings import Settings
 from dataflow.connectors import cluster
 from dataflow.errors import Fault, SettingsError
-from dataflow.settings import Settings
 from dataflow.verify import report
 from dataflow.verify.check import Check, Report
 from dataflow.verify.kafka import KafkaReader
@@ -193,7 +194,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _seconds(text: str) -> float:
-    kind = kinds.duration_s("0ms", "24h")
+    kind = values.duration_s("0ms", "24h")
     try:
         return float(kind.parse(text))
     except ValueError:

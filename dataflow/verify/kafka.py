@@ -14,13 +14,13 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec
 
+from dataflow.config.settings import Settings
 from dataflow.connectors import config
 from dataflow.connectors.bounds import EARLIEST, LATEST, offsets_at
 from dataflow.connectors.names import lane_group
 from dataflow.connectors.offsets import Offset, committed_offsets
 from dataflow.connectors.patience import patiently
 from dataflow.errors import ConsumeError
-from dataflow.settings import Settings
 from dataflow.verify.reader import Bounds, Chunk, LanePosition, Positions, Snapshot
 
 _log = structlog.get_logger()

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 from msgspec import UNSET
 
+from dataflow.config.settings import Settings
 from dataflow.core.lane_log import entries_of, headers
 from dataflow.core.lanes import split_identities
 from dataflow.core.origins import origin
-from dataflow.settings import Settings
 from dataflow.verify.check import Check
 from dataflow.verify.reader import Bounds, Chunk, LanePosition, Positions, Snapshot
 from schemas import events

@@ -13,7 +13,7 @@ from manifests import ROOT, applied, one
 from test_promql import needs_prometheus
 
 import dataflow
-from dataflow.settings import Settings
+from dataflow.config.settings import Settings
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
 SERVICES: dict[str, Any] = COMPOSE["services"]

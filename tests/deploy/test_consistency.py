@@ -28,13 +28,13 @@ from test_manifests import needs_tools
 
 import dataflow
 from dataflow import alive
+from dataflow.config.settings import Settings
+from dataflow.config.variables import VARIABLES
 from dataflow.connectors.cluster import LANE_LOG_CONFIG
 from dataflow.connectors.names import lane_group, transactional_id
 from dataflow.core.lanes import MAX_LANES
 from dataflow.errors import SettingsError
 from dataflow.launch import Launch
-from dataflow.settings import Settings
-from dataflow.variables import VARIABLES
 
 OF_BYTEWAX = {
     "BYTEWAX_RECOVERY_DIRECTORY",

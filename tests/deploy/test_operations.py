@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from manifests import ROOT, SERVICE, applied, one, read, strings
 
-from dataflow.variables import VARIABLES
+from dataflow.config.variables import VARIABLES
 
 TEXT = (ROOT / "docs" / "operations.md").read_text()
 PAGES = {path: path.read_text() for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]}

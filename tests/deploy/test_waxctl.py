@@ -12,7 +12,7 @@ from manifests import K8S, ROOT, SERVICE, applied, container, environment, one, 
 from test_consistency import OF_BYTEWAX
 
 import dataflow
-from dataflow.variables import VARIABLES
+from dataflow.config.variables import VARIABLES
 
 READ_BY_THE_CHART = {
     "nameOverride",

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from required import REQUIRED
 
+from dataflow.config.settings import Settings
+from dataflow.config.variables import VARIABLES
 from dataflow.errors import SettingsError
-from dataflow.settings import Settings
-from dataflow.variables import VARIABLES
 
 NAMES = [variable.name for variable in VARIABLES]
 FILES = [f"{variable.name}_FILE" for variable in VARIABLES if variable.secret]

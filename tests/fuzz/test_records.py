@@ -22,6 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from required import REQUIRED
 
+from dataflow.config.settings import Settings
 from dataflow.connectors.cluster import Cluster
 from dataflow.connectors.offsets import Committed, LaneOffsets
 from dataflow.connectors.source import RequestPartition
@@ -34,7 +35,6 @@ from dataflow.core.watermarks import ReadUpTo
 from dataflow.flow import flow
 from dataflow.lifecycle import Lifecycle
 from dataflow.runtime import Runtime
-from dataflow.settings import Settings
 from dataflow.status import Status
 from dataflow.verify.check import Check, Report
 from dataflow.verify.reader import Bounds, Chunk, LanePosition, Positions, Snapshot

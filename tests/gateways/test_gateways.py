@@ -2,9 +2,10 @@
 
 from required import REQUIRED
 
-from dataflow import gateways
+from dataflow.config import gateway_names
+from dataflow.config.settings import GatewaySettings, Settings
+from dataflow.gateways import registry
 from dataflow.gateways.simulated import SimulatedGateway
-from dataflow.settings import GatewaySettings, Settings
 
 
 def gateway_settings(**environ: str) -> GatewaySettings:
@@ -12,14 +13,14 @@ def gateway_settings(**environ: str) -> GatewaySettings:
 
 
 def test_every_name_builds_a_gateway() -> None:
-    for name in gateways.NAMES:
-        gateway = gateways.create(gateway_settings(GATEWAY=name))
+    for name in gateway_names.NAMES:
+        gateway = registry.create(gateway_settings(GATEWAY=name))
         assert callable(gateway.charge)
         assert callable(gateway.close)
 
 
 def test_the_simulated_gateway_is_built_as_configured() -> None:
-    gateway = gateways.create(
+    gateway = registry.create(
         gateway_settings(
             SIMULATED_DECLINE_RATE="0.5", SIMULATED_LATENCY="20ms", GATEWAY_CONCURRENCY="7"
         )

@@ -10,9 +10,9 @@ from kafkatest import Broker, Cluster, RemoteBroker
 from kafkatest.link import Asked
 from product import Flow, Topics, mixed_requests, run_until_decided, send
 
+from dataflow.config.settings import Settings
 from dataflow.connectors import offsets
 from dataflow.connectors.offsets import committed_offsets
-from dataflow.settings import Settings
 
 OFFSET_FETCH = 9
 NOT_COORDINATOR = (16).to_bytes(2, "big")

@@ -10,13 +10,13 @@ from confluent_kafka import KafkaException
 from kafkatest import Cluster
 from product import Topics
 
+from dataflow.config.settings import Settings
 from dataflow.connectors import cluster
 from dataflow.connectors.sink import Commits, Lane
 from dataflow.core.items import Outgoing
 from dataflow.errors import CommitError, FencedError
 from dataflow.lifecycle import Lifecycle
 from dataflow.metrics import Metrics
-from dataflow.settings import Settings
 from dataflow.status import Status
 
 

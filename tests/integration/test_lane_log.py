@@ -28,6 +28,7 @@ from product import (
     send,
 )
 
+from dataflow.config.settings import Settings
 from dataflow.connectors import lane_log
 from dataflow.connectors.cluster import inspect
 from dataflow.connectors.lane_log import Trimmer
@@ -35,7 +36,6 @@ from dataflow.connectors.offsets import Offset
 from dataflow.core.lane_log import entries_in, entries_of, lane_in
 from dataflow.core.lanes import lane_of_key, split_identities
 from dataflow.core.origins import place
-from dataflow.settings import Settings
 from schemas.requests import key_of
 
 GROUP_TOOL = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"

@@ -28,7 +28,7 @@ from product import (
     send,
 )
 
-from dataflow.variables import KAFKA
+from dataflow.config.variables import KAFKA
 
 READERS = Path(__file__).parent / "readers"
 END = "the end"

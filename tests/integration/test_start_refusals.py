@@ -36,9 +36,9 @@ from product import (
     send,
 )
 
+from dataflow.config.settings import Settings
 from dataflow.connectors.cluster import inspect
 from dataflow.errors import StartRefusedError
-from dataflow.settings import Settings
 
 GROUP_TOOL = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
 TOOLS = {

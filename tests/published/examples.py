@@ -10,10 +10,10 @@ import numpy as np
 from bytewax.testing import TestingSink, TestingSource, run_main
 from required import REQUIRED
 
+from dataflow.config.settings import Settings
 from dataflow.core.items import Fetched, Outgoing, Signal, Told
 from dataflow.flow import flow
 from dataflow.runtime import Runtime
-from dataflow.settings import Settings
 
 DECIDED_AT = 1_769_851_800.123
 PARTITION, FIRST_OFFSET = 3, 42

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 from required import REQUIRED
 
+from dataflow.config.settings import Settings
 from dataflow.connectors import sink
 from dataflow.core.lanes import MAX_LANES
 from dataflow.scaling import costs as figures
@@ -18,7 +19,6 @@ from dataflow.scaling.__main__ import lines
 from dataflow.scaling.costs import Costs
 from dataflow.scaling.plan import BUSY, MOST_LANES, Wish, plan
 from dataflow.scaling.simulate import Setup, simulate, utilisation
-from dataflow.settings import Settings
 
 
 def wish(rate: float = 1_000, **changes: float) -> Wish:

@@ -9,7 +9,7 @@ import yaml
 from published import node
 
 from dataflow import __version__
-from dataflow.variables import KAFKA
+from dataflow.config.variables import KAFKA
 
 DOCUMENT = published.ROOT / "schemas" / "asyncapi.yaml"
 INFORMATION = 2

@@ -16,7 +16,7 @@ from typing import Any
 from kafkatest import Broker, DiskBroker
 from product import ROOT, Flow, Topics
 
-from dataflow import kinds
+from dataflow.config import values
 from soak import plot, samples
 from soak.flatness import LEAST, Verdict, judge
 from soak.samples import ALLOWED, LABELS, Sample, Sampler
@@ -65,7 +65,7 @@ def _run(
 ) -> tuple[list[Sample], dict[str, Any], int]:
     topics = Topics("soak")
     topics.create(kafka, PARTITIONS)
-    window_s = kinds.duration_s("1s", "366d").parse(args.window)
+    window_s = values.duration_s("1s", "366d").parse(args.window)
     environ = {"DEDUPE_WINDOW": args.window, "LANES": ""}
     traffic = Traffic(kafka, topics, args.rate, window_s, args.seed)
     with Flow(kafka, topics, directory, environ=environ, commit_interval="") as flow:

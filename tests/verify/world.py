@@ -10,10 +10,10 @@ from typing import Any, Self
 import numpy as np
 from required import REQUIRED
 
+from dataflow.config.settings import Settings
 from dataflow.core.lane_log import Headers, entries_in, entries_of, headers
 from dataflow.core.lanes import lane_of_key, split_identities
 from dataflow.core.origins import origin
-from dataflow.settings import Settings
 from dataflow.verify.check import Check, Report
 from dataflow.verify.findings import Kind
 from dataflow.verify.reader import Bounds, Chunk, LanePosition, Positions, Snapshot

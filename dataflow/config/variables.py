@@ -10,8 +10,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from dataflow import gateways, kinds
-from dataflow.kinds import Kind
+from dataflow.config import gateway_names, values
+from dataflow.config.values import Kind
 
 _SHOWN_CHARACTERS = 60
 """How much of a wrong value an error quotes."""
@@ -104,7 +104,7 @@ KAFKA = (
     Variable(
         "KAFKA_BROKERS",
         "kafka.brokers",
-        kinds.brokers(),
+        values.brokers(),
         "Bootstrap brokers, separated by commas.",
         example="localhost:9092",
         required=ALWAYS,
@@ -112,21 +112,21 @@ KAFKA = (
     Variable(
         "KAFKA_SECURITY_PROTOCOL",
         "kafka.security_protocol",
-        kinds.one_of("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"),
+        values.one_of("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"),
         "Protocol of the brokers' listener: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL.",
         default="SASL_SSL",
     ),
     Variable(
         "KAFKA_SASL_MECHANISM",
         "kafka.sasl_mechanism",
-        kinds.one_of("SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"),
+        values.one_of("SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"),
         "Login mechanism: SCRAM-SHA-512, SCRAM-SHA-256 or PLAIN.",
         default="SCRAM-SHA-512",
     ),
     Variable(
         "KAFKA_SASL_USERNAME",
         "kafka.sasl_username",
-        kinds.secret(),
+        values.secret(),
         "User name to log in with.",
         example="payments",
         secret=True,
@@ -135,7 +135,7 @@ KAFKA = (
     Variable(
         "KAFKA_SASL_PASSWORD",
         "kafka.sasl_password",
-        kinds.secret(),
+        values.secret(),
         "Password to log in with.",
         example="change-me",
         secret=True,
@@ -144,28 +144,28 @@ KAFKA = (
     Variable(
         "KAFKA_SSL_CA_LOCATION",
         "kafka.ssl_ca_location",
-        kinds.readable_file(),
+        values.readable_file(),
         "PEM file of the authorities to trust; if unset, those of the system.",
         example="/etc/kafka/ca.pem",
     ),
     Variable(
         "KAFKA_SSL_CERTIFICATE_LOCATION",
         "kafka.ssl_certificate_location",
-        kinds.readable_file(),
+        values.readable_file(),
         "PEM file of the client certificate, for mutual TLS; only together with its key.",
         example="/etc/kafka/client.pem",
     ),
     Variable(
         "KAFKA_SSL_KEY_LOCATION",
         "kafka.ssl_key_location",
-        kinds.readable_file(),
+        values.readable_file(),
         "PEM file of the client certificate's key.",
         example="/etc/kafka/client.key",
     ),
     Variable(
         "KAFKA_SSL_KEY_PASSWORD",
         "kafka.ssl_key_password",
-        kinds.secret(),
+        values.secret(),
         "Password of the key, if it has one.",
         example="change-me",
         secret=True,
@@ -173,49 +173,49 @@ KAFKA = (
     Variable(
         "KAFKA_GROUP_ID",
         "kafka.group_id",
-        kinds.matching("[a-zA-Z0-9._-]{1,200}", "1 to 200 letters, digits, '.', '_' or '-'"),
+        values.matching("[a-zA-Z0-9._-]{1,200}", "1 to 200 letters, digits, '.', '_' or '-'"),
         "Consumer group, and prefix of the transactional ids.",
         default="payments-service-group",
     ),
     Variable(
         "KAFKA_TOPIC_REQUESTED",
         "kafka.topic_requested",
-        kinds.topic(),
+        values.topic(),
         "Topic of the payment requests (input).",
         default="payments.payment-requested",
     ),
     Variable(
         "KAFKA_TOPIC_PROCESSED",
         "kafka.topic_processed",
-        kinds.topic(),
+        values.topic(),
         "Topic of the approved payments (output).",
         default="payments.payment-processed",
     ),
     Variable(
         "KAFKA_TOPIC_FAILED",
         "kafka.topic_failed",
-        kinds.topic(),
+        values.topic(),
         "Topic of the declined payments and invalid records (output).",
         default="payments.payment-failed",
     ),
     Variable(
         "KAFKA_TOPIC_AUDIT",
         "kafka.topic_audit",
-        kinds.topic(),
+        values.topic(),
         "Topic with one event for each input record (output).",
         default="audit.payment-events",
     ),
     Variable(
         "KAFKA_TOPIC_LANE_LOG",
         "kafka.topic_lane_log",
-        kinds.topic(),
+        values.topic(),
         "Topic of the lane log: the remembered paymentIds (for the flow only).",
         default="payments.lane-log",
     ),
     Variable(
         "KAFKA_START",
         "start",
-        kinds.start(),
+        values.start(),
         "Where to begin if the start is refused for lack of a valid position: earliest, latest, or "
         "partition=offset,...",
         example="earliest",
@@ -223,21 +223,21 @@ KAFKA = (
     Variable(
         "KAFKA_TRANSACTION_TIMEOUT",
         "kafka.transaction_timeout_ms",
-        kinds.duration_ms("10s", "15m"),
+        values.duration_ms("10s", "15m"),
         "How long a transaction may stay open before the broker aborts it: 10s to 15m.",
         default="60s",
     ),
     Variable(
         "KAFKA_MESSAGE_MAX_BYTES",
         "kafka.message_max_bytes",
-        kinds.whole_number(65_536, 104_857_600),
+        values.whole_number(65_536, 104_857_600),
         "Largest record of the output topics, in bytes; not above their `max.message.bytes`.",
         default="1048576",
     ),
     Variable(
         "KAFKA_COMPRESSION",
         "kafka.compression",
-        kinds.one_of("none", "gzip", "snappy", "lz4", "zstd"),
+        values.one_of("none", "gzip", "snappy", "lz4", "zstd"),
         "Codec of the output topics' records: none, gzip, snappy, lz4 or zstd.",
         default="none",
     ),
@@ -247,7 +247,7 @@ FLOW = (
     Variable(
         "LANES",
         "lanes",
-        kinds.whole_number(1, 256),
+        values.whole_number(1, 256),
         "Transactional producers that share the payments, 1 to 256. Change it after a clean stop.",
         default="4",
     ),
@@ -256,21 +256,21 @@ FLOW = (
         "commit_interval_s",
         # Below, an epoch is not closed before the next is due; above, nothing more is saved, and in
         # a cluster a process without a backlog would hold up one that has one for so long.
-        kinds.duration_s("10ms", "1s"),
+        values.duration_s("10ms", "1s"),
         "How often outcomes become visible: 10ms to 1s. Longer costs fewer transactions.",
         default="100ms",
     ),
     Variable(
         "DEDUPE_WINDOW",
         "dedupe_window_ms",
-        kinds.duration_ms("1s", "366d"),
+        values.duration_ms("1s", "366d"),
         "How long a paymentId is remembered after it was last read: 1s to 366d.",
         default="7d",
     ),
     Variable(
         "DEDUPE_MEMORY",
         "dedupe_memory_bytes",
-        kinds.memory_bytes("16MB", "1024GB"),
+        values.memory_bytes("16MB", "1024GB"),
         "Memory for remembered paymentIds, in each process; the others are in files, if there is a "
         "recovery directory: 16MB to 1024GB.",
         default="256MB",
@@ -281,36 +281,36 @@ GATEWAY = (
     Variable(
         "GATEWAY",
         "gateway.name",
-        kinds.one_of(*gateways.NAMES),
-        "Payment provider: " + " or ".join(gateways.NAMES) + ". `simulated` charges nobody.",
+        values.one_of(*gateway_names.NAMES),
+        "Payment provider: " + " or ".join(gateway_names.NAMES) + ". `simulated` charges nobody.",
         example="simulated",
         required=ALWAYS,
     ),
     Variable(
         "GATEWAY_CONCURRENCY",
         "gateway.concurrency",
-        kinds.whole_number(1, 10_000),
+        values.whole_number(1, 10_000),
         "Charges in flight at once, in each process: 1 to 10000.",
         default="256",
     ),
     Variable(
         "GATEWAY_DEADLINE",
         "gateway.deadline_s",
-        kinds.duration_s("1s", "15m"),
+        values.duration_s("1s", "15m"),
         "How long one batch of charges may take, retries included, before the process ends.",
         default="30s",
     ),
     Variable(
         "SIMULATED_DECLINE_RATE",
         "gateway.simulated_decline_rate",
-        kinds.fraction(),
+        values.fraction(),
         "Share of payments that the simulated gateway declines: 0 to 1.",
         default="0.02",
     ),
     Variable(
         "SIMULATED_LATENCY",
         "gateway.simulated_latency_s",
-        kinds.duration_s("0ms", "60s"),
+        values.duration_s("0ms", "60s"),
         "How long the simulated gateway takes for a charge: 0ms to 60s.",
         default="0ms",
     ),
@@ -320,35 +320,35 @@ PROCESS = (
     Variable(
         "HOST",
         "host",
-        kinds.address(),
+        values.address(),
         "Address that both ports listen on; if unset, every address, IPv6 and IPv4.",
         example="127.0.0.1",
     ),
     Variable(
         "PORT",
         "port",
-        kinds.whole_number(1, 65_535),
+        values.whole_number(1, 65_535),
         "Port of the health endpoints.",
         default="3000",
     ),
     Variable(
         "METRICS_PORT",
         "metrics_port",
-        kinds.whole_number(1, 65_535),
+        values.whole_number(1, 65_535),
         "Port of the Prometheus metrics.",
         default="9090",
     ),
     Variable(
         "LIVENESS_TIMEOUT",
         "liveness_timeout_s",
-        kinds.duration_s("1s", "1h"),
+        values.duration_s("1s", "1h"),
         "How long the flow may make no progress before `/live` answers 503.",
         default="30s",
     ),
     Variable(
         "LOG_LEVEL",
         "log_level",
-        kinds.one_of("debug", "info", "warning", "error", **_NODE_LEVELS),
+        values.one_of("debug", "info", "warning", "error", **_NODE_LEVELS),
         "Least important messages to log: debug, info, warning or error. Names of Node loggers are "
         "understood (warn, http, verbose, silly, trace, fatal).",
         default="info",
@@ -356,7 +356,7 @@ PROCESS = (
     Variable(
         "APP_ENV",
         "app_env",
-        kinds.matching("[a-zA-Z0-9._-]{1,64}", "1 to 64 letters, digits, '.', '_' or '-'"),
+        values.matching("[a-zA-Z0-9._-]{1,64}", "1 to 64 letters, digits, '.', '_' or '-'"),
         "Name of the environment, in every log line, /health and `payments_build_info`; NODE_ENV "
         "is read if it is unset.",
         default="production",

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 
 from msgspec import Struct
 
-from dataflow.variables import VARIABLES
+from dataflow.config.variables import VARIABLES
 
 _BYTEWAX = {
     "BYTEWAX_RECOVERY_DIRECTORY": "recovery",

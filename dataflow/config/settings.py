@@ -1,7 +1,7 @@
 """What the environment configures; the only reader of it.
 
 `Settings.from_env(os.environ)` finds every problem at once and raises them as one
-`SettingsError`. The variables themselves are in `dataflow.variables`.
+`SettingsError`. The variables themselves are in `dataflow.config.variables`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,10 +10,10 @@ from typing import Any, Self
 
 from msgspec import Struct, convert
 
+from dataflow.config.secret import Secret
+from dataflow.config.spelling import suspects
+from dataflow.config.variables import VARIABLES
 from dataflow.errors import SettingsError
-from dataflow.kinds import Secret
-from dataflow.spelling import suspects
-from dataflow.variables import VARIABLES
 
 
 class KafkaSettings(Struct, frozen=True, kw_only=True):

@@ -1,14 +1,14 @@
 """The environment's documents, made from the table of variables so that they cannot drift.
 
-python -m dataflow.reference env > .env.example
-python -m dataflow.reference markdown        # the table in docs/configuration.md
-python -m dataflow.reference essential       # the table in README.md
+python -m dataflow.config.reference env > .env.example
+python -m dataflow.config.reference markdown        # the table in docs/configuration.md
+python -m dataflow.config.reference essential       # the table in README.md
 """
 
 import sys
 from collections.abc import Iterable
 
-from dataflow.variables import ALWAYS, GROUPS, VARIABLES, Variable
+from dataflow.config.variables import ALWAYS, GROUPS, VARIABLES, Variable
 
 ESSENTIAL = (
     "KAFKA_BROKERS",

@@ -8,6 +8,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from dataflow.config.secret import Secret
+
 _UNITS_MS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
 _UNITS_BYTES = {"GB": 1024**3, "MB": 1024**2}
 _HOST = r"(?:\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9]+)?\]|[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)"
@@ -24,28 +26,6 @@ class Kind(Struct, frozen=True):
     """Non-empty text to value. `ValueError` for a wrong one; its text, if any, is the reason."""
     show: Callable[[Any], str] = str
     """Value to text that `parse` reads back as the same value."""
-
-
-class Secret:
-    """A text that must never be seen: printing it, in whatever way, gives `***`."""
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def reveal(self) -> str:
-        """Return the text itself, to hand it to the client that needs it."""
-        return self._text
-
-    def __repr__(self) -> str:
-        return "***"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other._text == self._text
-
-    def __hash__(self) -> int:
-        return hash(self._text)
 
 
 def whole_number(low: int, high: int) -> Kind:

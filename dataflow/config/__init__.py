@@ -1,0 +1,1 @@
+"""The configuration: environment variables in, checked settings out."""

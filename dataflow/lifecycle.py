@@ -18,7 +18,7 @@ from typing import Any
 
 import structlog
 
-from dataflow.status import Status
+from dataflow.observability.status import Status
 
 _log = structlog.get_logger()
 

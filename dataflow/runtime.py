@@ -7,8 +7,7 @@ import structlog
 from bytewax.inputs import Source
 from bytewax.outputs import Sink
 
-from dataflow import __version__, faults, heap, launch, logs, loopback
-from dataflow.certificates import CertificateMetrics
+from dataflow import __version__, faults, heap, launch, loopback
 from dataflow.config import gateway_names
 from dataflow.config.settings import Settings, environment
 from dataflow.config.spelling import suspects
@@ -24,19 +23,21 @@ from dataflow.core.items import Input, Outgoing
 from dataflow.core.watermarks import ReadUpTo
 from dataflow.dedupe.remembered import LEAST_LANE_BYTES, RememberedIds
 from dataflow.dedupe.tiered import TieredIndex
-from dataflow.engine_metrics import EngineMetrics, prepare_engine_api
 from dataflow.errors import SettingsError, StartRefusedError
 from dataflow.gateways import registry
 from dataflow.gateways.runner import GatewayRunner
-from dataflow.id_metrics import IdMetrics
 from dataflow.launch import Launch
 from dataflow.lifecycle import Lifecycle
-from dataflow.metrics import Metrics
-from dataflow.redaction import register_secrets
+from dataflow.observability import logs
+from dataflow.observability.certificates import CertificateMetrics
+from dataflow.observability.engine_metrics import EngineMetrics, prepare_engine_api
+from dataflow.observability.id_metrics import IdMetrics
+from dataflow.observability.metrics import Metrics
+from dataflow.observability.redaction import register_secrets
+from dataflow.observability.status import Status
+from dataflow.observability.store_metrics import StoreMetrics
 from dataflow.sidecar import Sidecar
-from dataflow.status import Status
 from dataflow.steps.dedupe import Log, NoLog
-from dataflow.store_metrics import StoreMetrics
 from schemas.events import EVENT_OVERHEAD_BYTES
 from schemas.replies import Approved, Declined
 from schemas.requests import PaymentRequest

@@ -26,9 +26,9 @@ from uvicorn import Config, Server
 
 from dataflow.connections import SERVED, Connection
 from dataflow.errors import StartRefusedError
-from dataflow.metrics import Metrics
+from dataflow.observability.metrics import Metrics
+from dataflow.observability.status import Status
 from dataflow.page import POLICY, render
-from dataflow.status import Status
 
 _log = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 from required import REQUIRED
 
-from dataflow.certificates import CertificateMetrics, expiries
 from dataflow.config.settings import KafkaSettings, Settings
+from dataflow.observability.certificates import CertificateMetrics, expiries
 
 SOON = dt.datetime(2030, 1, 31, 12, 30, 59, tzinfo=dt.UTC)
 LATE = dt.datetime(2061, 12, 31, 23, 59, 59, tzinfo=dt.UTC)

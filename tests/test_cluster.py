@@ -14,7 +14,7 @@ from dataflow.connectors.bounds import Ends
 from dataflow.connectors.cluster import Watcher, _hint, inspect
 from dataflow.errors import StartRefusedError
 from dataflow.lifecycle import Lifecycle
-from dataflow.status import Status
+from dataflow.observability.status import Status
 
 
 def at(brokers: str) -> KafkaSettings:

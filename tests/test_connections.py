@@ -10,9 +10,9 @@ import pytest
 
 from dataflow import connections
 from dataflow.connections import SERVED, most_accepted
-from dataflow.metrics import Metrics
+from dataflow.observability.metrics import Metrics
+from dataflow.observability.status import Status
 from dataflow.sidecar import Sidecar
-from dataflow.status import Status
 
 LOOPBACK = "127.0.0.1"
 HALF = b"GET /live HTTP/1.1\r\nHost: x\r\n"

@@ -20,8 +20,8 @@ from prometheus_client.openmetrics.parser import (
     text_string_to_metric_families as parse_openmetrics,
 )
 
-from dataflow.engine_metrics import EngineMetrics, prepare_engine_api
 from dataflow.errors import SettingsError
+from dataflow.observability.engine_metrics import EngineMetrics, prepare_engine_api
 
 ENABLED = "BYTEWAX_DATAFLOW_API_ENABLED"
 PORT = "BYTEWAX_DATAFLOW_API_PORT"
@@ -39,7 +39,7 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.testing import TestingSink
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
-from dataflow.engine_metrics import EngineMetrics, prepare_engine_api
+from dataflow.observability.engine_metrics import EngineMetrics, prepare_engine_api
 
 scrapers, fails = int(sys.argv[1]), sys.argv[2] == "fails"
 port = prepare_engine_api(os.environ)

@@ -3,7 +3,7 @@
 from prometheus_client import CollectorRegistry
 
 from dataflow.dedupe.tiered import Figures
-from dataflow.id_metrics import IdMetrics
+from dataflow.observability.id_metrics import IdMetrics
 
 FIGURES = Figures(hot=5, hot_bytes=500, cold=70, runs=3, file_bytes=4096, failing_since=None)
 

@@ -5,7 +5,7 @@ import signal
 import pytest
 
 from dataflow.lifecycle import Lifecycle
-from dataflow.status import Status
+from dataflow.observability.status import Status
 
 
 class Ended(BaseException):

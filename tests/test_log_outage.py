@@ -14,7 +14,7 @@ from dataflow.connectors.cluster import Cluster
 from dataflow.connectors.lane_log import LaneLog
 from dataflow.connectors.offsets import LaneOffsets
 from dataflow.errors import ConsumeError
-from dataflow.status import Status
+from dataflow.observability.status import Status
 
 END_OFFSET = 3
 TIMEOUT_S = 60.0

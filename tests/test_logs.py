@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import structlog
 
-from dataflow import redaction
-from dataflow.logs import configure
+from dataflow.observability import redaction
+from dataflow.observability.logs import configure
 
 PAYLOAD = "4111111111111111"
 

@@ -14,8 +14,9 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from dataflow.core.commit_counts import Tally
-from dataflow.metrics import BatchHistogram, Metrics
-from dataflow.status import Status
+from dataflow.observability.histogram import BatchHistogram
+from dataflow.observability.metrics import Metrics
+from dataflow.observability.status import Status
 from schemas.money import EXPONENTS
 from schemas.outcomes import ErrorCode
 

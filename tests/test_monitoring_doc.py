@@ -10,14 +10,14 @@ import pytest
 from msgspec.structs import replace
 from required import REQUIRED
 
-from dataflow.certificates import CertificateMetrics
 from dataflow.config.settings import Settings
 from dataflow.dedupe.tiered import Figures
-from dataflow.engine_metrics import EngineMetrics
-from dataflow.id_metrics import IdMetrics
-from dataflow.metrics import Metrics
-from dataflow.status import Status
-from dataflow.store_metrics import StoreMetrics
+from dataflow.observability.certificates import CertificateMetrics
+from dataflow.observability.engine_metrics import EngineMetrics
+from dataflow.observability.id_metrics import IdMetrics
+from dataflow.observability.metrics import Metrics
+from dataflow.observability.status import Status
+from dataflow.observability.store_metrics import StoreMetrics
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "monitoring.md").read_text()

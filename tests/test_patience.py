@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from dataflow.connectors import patience
 from dataflow.connectors.patience import Patience, patiently
 from dataflow.lifecycle import Lifecycle
-from dataflow.status import Status
+from dataflow.observability.status import Status
 
 
 class Kafka:

@@ -18,9 +18,9 @@ import pytest
 from watched import JOB, Prometheus
 
 from dataflow.core.commit_counts import Tally
-from dataflow.metrics import Metrics
+from dataflow.observability.metrics import Metrics
+from dataflow.observability.status import Status
 from dataflow.sidecar import Sidecar
-from dataflow.status import Status
 from schemas.outcomes import ErrorCode
 
 needs_prometheus = pytest.mark.skipif(

@@ -3,7 +3,7 @@
 import pytest
 
 from dataflow.core.commit_counts import Tally
-from dataflow.recent import SECONDS, Recent
+from dataflow.observability.recent import SECONDS, Recent
 from schemas.outcomes import ErrorCode
 
 

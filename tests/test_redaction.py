@@ -9,9 +9,9 @@ from card_numbers import card_numbers, no_digits
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataflow import redaction
 from dataflow.config.secret import Secret
-from dataflow.redaction import redact, redact_text, register_secrets
+from dataflow.observability import redaction
+from dataflow.observability.redaction import redact, redact_text, register_secrets
 
 VISA = "4111111111111111"
 

@@ -22,9 +22,9 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from dataflow.core.commit_counts import Tally
 from dataflow.errors import StartRefusedError
-from dataflow.metrics import Metrics
+from dataflow.observability.metrics import Metrics
+from dataflow.observability.status import Status
 from dataflow.sidecar import Sidecar
-from dataflow.status import Status
 
 LOOPBACK = "127.0.0.1"
 

@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from dataflow.core.silence import STALLED_S, SUSPECT_S, Stall
-from dataflow.status import Status
+from dataflow.observability.status import Status
 
 LIVENESS_TIMEOUT_S = 60.0
 STARTUP_GRACE_S = 120.0

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from dataflow.store_metrics import StoreMetrics
+from dataflow.observability.store_metrics import StoreMetrics
 
 BYTES = "payments_recovery_store_bytes"
 WRITTEN = "payments_last_snapshot_timestamp_seconds"

@@ -23,7 +23,7 @@ from dataflow.connectors.patience import Outage, passes, patiently
 from dataflow.core.watermarks import Clock, ReadUpTo
 from dataflow.errors import StartRefusedError
 from dataflow.lifecycle import Lifecycle
-from dataflow.status import Status
+from dataflow.observability.status import Status
 
 _log = structlog.get_logger()
 

@@ -39,8 +39,8 @@ from dataflow.core.lane_log import ENTRY, ForeignRecordError, entries_in, is_of_
 from dataflow.core.lanes import lane_name, lanes_of
 from dataflow.dedupe.tiered import TieredIndex
 from dataflow.errors import ConsumeError, StartRefusedError
-from dataflow.restores import Restoring
-from dataflow.status import Status
+from dataflow.observability.restore_progress import Restoring
+from dataflow.observability.status import Status
 
 _log = structlog.get_logger()
 _RECORDS_AT_ONCE = 1_000

@@ -14,7 +14,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException
 
 from dataflow.lifecycle import Lifecycle
-from dataflow.status import Status
+from dataflow.observability.status import Status
 
 _T = TypeVar("_T")
 

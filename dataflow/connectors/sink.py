@@ -49,8 +49,8 @@ from dataflow.core.timestamps import plausible
 from dataflow.errors import CommitError, Fault, FencedError
 from dataflow.faults import reported
 from dataflow.lifecycle import Lifecycle
-from dataflow.metrics import Metrics
-from dataflow.status import Status
+from dataflow.observability.metrics import Metrics
+from dataflow.observability.status import Status
 
 _FENCED = {
     KafkaError._FENCED,  # noqa: SLF001  (the client's own code for it; it has no public name)

@@ -41,7 +41,7 @@ from dataflow.core.watermarks import ReadUpTo
 from dataflow.errors import ConsumeError, FetchStalledError
 from dataflow.faults import reported
 from dataflow.lifecycle import Lifecycle
-from dataflow.status import Status
+from dataflow.observability.status import Status
 
 _log = structlog.get_logger()
 

@@ -15,10 +15,10 @@ from typing import Any
 
 from dataflow.config.gateway_names import SIMULATED
 from dataflow.core.commit_counts import Tally
-from dataflow.metrics import Metrics
+from dataflow.observability.metrics import Metrics
+from dataflow.observability.status import Status
 from dataflow.page.chart import chart
 from dataflow.page.words import UNKNOWN, age, count, percent, rate
-from dataflow.status import Status
 
 _STYLE = files(__package__).joinpath("page.css").read_text()
 _SCRIPT = files(__package__).joinpath("page.js").read_text()

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from dataflow import logs
 from dataflow.config import values
 from dataflow.config.settings import Settings
 from dataflow.connectors import cluster
 from dataflow.errors import Fault, SettingsError
+from dataflow.observability import logs
 from dataflow.verify import report
 from dataflow.verify.check import Check, Report
 from dataflow.verify.kafka import KafkaReader

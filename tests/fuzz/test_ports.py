@@ -13,9 +13,9 @@ from explore import examples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataflow.metrics import Metrics
+from dataflow.observability.metrics import Metrics
+from dataflow.observability.status import Status
 from dataflow.sidecar import Sidecar
-from dataflow.status import Status
 
 LOOPBACK = "127.0.0.1"
 PATHS = ("/health", "/ready", "/live", "/metrics")

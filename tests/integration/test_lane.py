@@ -16,8 +16,8 @@ from dataflow.connectors.sink import Commits, Lane
 from dataflow.core.items import Outgoing
 from dataflow.errors import CommitError, FencedError
 from dataflow.lifecycle import Lifecycle
-from dataflow.metrics import Metrics
-from dataflow.status import Status
+from dataflow.observability.metrics import Metrics
+from dataflow.observability.status import Status
 
 
 def make_lane(kafka: Cluster, topics: Topics) -> Lane:

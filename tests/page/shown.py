@@ -1,9 +1,9 @@
 """A process with a past, for the status page to show."""
 
 from dataflow.core.commit_counts import Tally
-from dataflow.metrics import Metrics
-from dataflow.recent import Recent
-from dataflow.status import Status
+from dataflow.observability.metrics import Metrics
+from dataflow.observability.recent import Recent
+from dataflow.observability.status import Status
 from schemas.outcomes import ErrorCode
 
 

@@ -17,7 +17,6 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from msgspec import Raw, structs
 
-from dataflow import status
 from dataflow.connectors import bounds, config, lane_log, offsets, sink, source, start
 from dataflow.connectors.names import lane_group
 from dataflow.core import silence
@@ -26,6 +25,7 @@ from dataflow.dedupe import lane_files, manifest, run
 from dataflow.dedupe.tiered import TieredIndex
 from dataflow.errors import CommitError, Fault, FencedError
 from dataflow.gateways import runner
+from dataflow.observability import status
 from dataflow.steps import decode, dedupe, publish
 from schemas import events
 from schemas.outcomes import EventType

@@ -2,8 +2,8 @@
 
 JSON where a machine reads along, aligned and coloured on a terminal. Whatever goes through
 `logging` (uvicorn, the Kafka client) ends up in the same handler, so it looks the same and is
-masked the same (see `dataflow.redaction`). A server that sets up logging by itself has to be told
-not to: uvicorn's `log_config=None`.
+masked the same (see `dataflow.observability.redaction`). A server that sets up logging by itself
+has to be told not to: uvicorn's `log_config=None`.
 """
 
 import logging
@@ -16,7 +16,7 @@ from structlog.stdlib import ProcessorFormatter
 from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from dataflow.redaction import redact
+from dataflow.observability.redaction import redact
 
 
 def configure(level: str, *, environment: str = "", stream: TextIO | None = None) -> None:

@@ -10,25 +10,23 @@ Rules of this file:
 
 import platform
 import threading
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from importlib.metadata import version
-from math import inf
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 from prometheus_client.metrics_core import (
     CounterMetricFamily,
     GaugeMetricFamily,
-    HistogramMetricFamily,
     InfoMetricFamily,
     Metric,
 )
 from prometheus_client.registry import Collector
 
 from dataflow.core.commit_counts import Tally
-from dataflow.recent import Recent
-from dataflow.status import Status
+from dataflow.observability.histogram import BatchHistogram
+from dataflow.observability.recent import Recent
+from dataflow.observability.status import Status
 from schemas.money import EXPONENTS
 from schemas.outcomes import ErrorCode
 
@@ -43,48 +41,6 @@ _VISIBLE_BUCKETS_S = (
 )
 """From a part of one `COMMIT_INTERVAL` to catching up after a long stop."""
 _COMMIT_BUCKETS_S = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0)
-
-
-class BatchHistogram(Collector):
-    """A histogram that takes n observations of one value in the time of one.
-
-    The client library's own `Histogram.observe` would have to be called once per record.
-    """
-
-    def __init__(self, name: str, documentation: str, bounds: tuple[float, ...]) -> None:
-        self._name = name
-        self._documentation = documentation
-        self._bounds = bounds
-        self._counts = [0] * (len(bounds) + 1)
-        self._sum = 0.0
-        self._lock = threading.Lock()
-
-    def observe(self, value: float, count: int = 1) -> None:
-        """Add `count` observations of `value` seconds.
-
-        A negative duration (clocks of two machines) or none at all (NaN) counts as 0: one such
-        value would spoil the sum, and with it every average, for as long as the process lives.
-        """
-        if count <= 0:
-            return
-        if not 0.0 <= value < inf:
-            value = 0.0
-        bucket = bisect_left(self._bounds, value)
-        with self._lock:
-            self._counts[bucket] += count
-            self._sum += value * count
-
-    def collect(self) -> Iterator[Metric]:
-        """The histogram as of now, count and sum of the same moment."""
-        with self._lock:
-            counts, total = self._counts.copy(), self._sum
-        buckets, cumulative = [], 0
-        for bound, count in zip((*map(str, self._bounds), "+Inf"), counts, strict=True):
-            cumulative += count
-            buckets.append((bound, float(cumulative)))
-        yield HistogramMetricFamily(
-            self._name, self._documentation, buckets=buckets, sum_value=total
-        )
 
 
 class Metrics(Collector):

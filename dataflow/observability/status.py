@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dataflow.core.silence import Silence, Stall
-from dataflow.restores import Restores, Restoring
+from dataflow.observability.restore_progress import Restores, Restoring
 
 _REASON_MAX_CHARS = 300
 _AWAITS_PEERS = "waiting for the other processes of the cluster to start"

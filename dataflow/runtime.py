@@ -7,7 +7,7 @@ import structlog
 from bytewax.inputs import Source
 from bytewax.outputs import Sink
 
-from dataflow import __version__, faults, heap, launch, loopback
+from dataflow import __version__
 from dataflow.config import gateway_names
 from dataflow.config.settings import Settings, environment
 from dataflow.config.spelling import suspects
@@ -26,8 +26,6 @@ from dataflow.dedupe.tiered import TieredIndex
 from dataflow.errors import SettingsError, StartRefusedError
 from dataflow.gateways import registry
 from dataflow.gateways.runner import GatewayRunner
-from dataflow.launch import Launch
-from dataflow.lifecycle import Lifecycle
 from dataflow.observability import logs
 from dataflow.observability.certificates import CertificateMetrics
 from dataflow.observability.engine_metrics import EngineMetrics, prepare_engine_api
@@ -36,6 +34,10 @@ from dataflow.observability.metrics import Metrics
 from dataflow.observability.redaction import register_secrets
 from dataflow.observability.status import Status
 from dataflow.observability.store_metrics import StoreMetrics
+from dataflow.recovery import store
+from dataflow.service import command_line, fail_fast, loopback, malloc
+from dataflow.service.command_line import Launch
+from dataflow.service.shutdown import Lifecycle
 from dataflow.sidecar import Sidecar
 from dataflow.steps.dedupe import Log, NoLog
 from schemas.events import EVENT_OVERHEAD_BYTES
@@ -106,7 +108,7 @@ class Runtime:
     @classmethod
     def current(cls) -> "Runtime":
         """Start the parts if `python -m bytewax.run` is about to run the flow; else just build."""
-        if launch.launched_by_bytewax():
+        if command_line.launched_by_bytewax():
             return start()
         return cls(Settings.from_env(_UNUSED))
 
@@ -199,10 +201,10 @@ def start() -> Runtime:
     Ends the process, with one line for each problem, when the flow must not start.
     """
     logs.configure("info", environment=environment(os.environ))
-    heap.tune()
+    malloc.tune()
     try:
         running = Launch.read(sys.argv[1:], os.environ)
-        launch.make_every_batch_an_epoch(running)
+        command_line.make_every_batch_an_epoch(running)
         return _start(running)
     except SettingsError as error:
         for problem in error.problems:
@@ -227,7 +229,7 @@ def _start(running: Launch) -> Runtime:
     runtime = Runtime(settings, running)
     runtime.lifecycle.handle_signals()
     # The descriptor is never closed: the lock is held until the process ends.
-    launch.prepare_recovery(running)
+    store.prepare_recovery(running)
     if running.recovery_dir is not None:
         # The engine wants to write a file; here it leaves no trace elsewhere.
         os.environ.setdefault("BYTEWAX_DATAFLOW_API_CACHE_PATH", str(running.recovery_dir))
@@ -248,8 +250,8 @@ def _start(running: Launch) -> Runtime:
         runtime.metrics.registry.register(runtime.engine_metrics)
         loopback.confine_when_it_listens(api_port)
     runtime.watch(trims=running.process_id == 0)
-    faults.end_process_on_fault(lambda: launch.full_disk(running))
-    launch.restart_when_asked(runtime.lifecycle)
+    fail_fast.end_process_on_fault(lambda: store.full_disk(running))
+    command_line.restart_when_asked(runtime.lifecycle)
     if running.processes > 1:
         runtime.status.await_peers()
     return runtime

@@ -13,8 +13,8 @@ from dataflow.connectors import cluster
 from dataflow.connectors.bounds import Ends
 from dataflow.connectors.cluster import Watcher, _hint, inspect
 from dataflow.errors import StartRefusedError
-from dataflow.lifecycle import Lifecycle
 from dataflow.observability.status import Status
+from dataflow.service.shutdown import Lifecycle
 
 
 def at(brokers: str) -> KafkaSettings:

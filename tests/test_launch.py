@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from dataflow.launch import Launch, full_disk, make_every_batch_an_epoch
+from dataflow.recovery.store import full_disk
+from dataflow.service.command_line import Launch, make_every_batch_an_epoch
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ import signal
 
 import pytest
 
-from dataflow.lifecycle import Lifecycle
 from dataflow.observability.status import Status
+from dataflow.service.shutdown import Lifecycle
 
 
 class Ended(BaseException):

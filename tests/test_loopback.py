@@ -8,7 +8,7 @@ import pytest
 from kafkatest import Cluster
 from product import Flow, Topics
 
-from dataflow import loopback
+from dataflow.service import loopback
 
 ESTABLISHED, SYN_SENT = 1, 2
 

@@ -9,8 +9,8 @@ from structlog.testing import capture_logs
 
 from dataflow.connectors import patience
 from dataflow.connectors.patience import Patience, patiently
-from dataflow.lifecycle import Lifecycle
 from dataflow.observability.status import Status
+from dataflow.service.shutdown import Lifecycle
 
 
 class Kafka:

@@ -12,7 +12,6 @@ from dataflow.core.hot_ids import HotIds
 from dataflow.dedupe.remembered import LEAST_LANE_BYTES, RememberedIds
 from dataflow.dedupe.tiered import Figures
 from dataflow.errors import SettingsError, StartRefusedError
-from dataflow.launch import Launch
 from dataflow.runtime import (
     Runtime,
     _longest_wait_s,
@@ -20,6 +19,7 @@ from dataflow.runtime import (
     _refuse_misfits,
     _status,
 )
+from dataflow.service.command_line import Launch
 
 
 def settings(**environ: str) -> Settings:

@@ -22,8 +22,8 @@ from dataflow.connectors.bounds import LATEST, Ends
 from dataflow.connectors.patience import Outage, passes, patiently
 from dataflow.core.watermarks import Clock, ReadUpTo
 from dataflow.errors import StartRefusedError
-from dataflow.lifecycle import Lifecycle
 from dataflow.observability.status import Status
+from dataflow.service.shutdown import Lifecycle
 
 _log = structlog.get_logger()
 

@@ -13,8 +13,8 @@ from typing import Protocol, TypeVar
 import structlog
 from confluent_kafka import KafkaError, KafkaException
 
-from dataflow.lifecycle import Lifecycle
 from dataflow.observability.status import Status
+from dataflow.service.shutdown import Lifecycle
 
 _T = TypeVar("_T")
 

@@ -47,10 +47,10 @@ from dataflow.core.lane_log import ENTRY, entries_in, headers, pieces
 from dataflow.core.lanes import MAX_LANES, lane_name
 from dataflow.core.timestamps import plausible
 from dataflow.errors import CommitError, Fault, FencedError
-from dataflow.faults import reported
-from dataflow.lifecycle import Lifecycle
 from dataflow.observability.metrics import Metrics
 from dataflow.observability.status import Status
+from dataflow.service.fail_fast import reported
+from dataflow.service.shutdown import Lifecycle
 
 _FENCED = {
     KafkaError._FENCED,  # noqa: SLF001  (the client's own code for it; it has no public name)

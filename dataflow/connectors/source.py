@@ -23,7 +23,6 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from numpy.typing import NDArray
 
-from dataflow import heap
 from dataflow.config.settings import Settings
 from dataflow.connectors import config
 from dataflow.connectors.cluster import Cluster
@@ -39,9 +38,10 @@ from dataflow.core.state import SourceState, pack, unpack
 from dataflow.core.timestamps import oldest_plausible_ms
 from dataflow.core.watermarks import ReadUpTo
 from dataflow.errors import ConsumeError, FetchStalledError
-from dataflow.faults import reported
-from dataflow.lifecycle import Lifecycle
 from dataflow.observability.status import Status
+from dataflow.service import malloc
+from dataflow.service.fail_fast import reported
+from dataflow.service.shutdown import Lifecycle
 
 _log = structlog.get_logger()
 
@@ -252,7 +252,7 @@ class RequestPartition(StatefulSourcePartition[Input, bytes]):
         elif self._phase is Phase.LIVE and not self._settled:
             # The indexes are built, and what they were built from is let go.
             self._settled = True
-            heap.give_back()
+            malloc.give_back()
         self._look_at_the_end()
         self._epoch_records = 0
         self._is_clock_right |= self._has_beat

@@ -3,7 +3,7 @@
 The engine keeps them in Rust and exposes them in one way only: a web server of its own, on all
 interfaces, switched on by environment variables it reads when the flow starts. So we choose a
 port for it, ask it over the loopback interface, and pass on the families named `bytewax_*`.
-`dataflow.loopback` closes that port to everyone else.
+`dataflow.service.loopback` closes that port to everyone else.
 """
 
 import atexit

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dataflow.core.items import Fetched, Input, Keyed, LaneBatch
 from dataflow.core.lanes import lane_name, lane_of_key, lanes_of, split_identities
-from dataflow.faults import reported
+from dataflow.service.fail_fast import reported
 from schemas.parsing import parse
 from schemas.requests import PaymentRequest, Rejected, key_of
 

@@ -22,7 +22,7 @@ from dataflow.core.lanes import split_identities
 from dataflow.core.origins import origins
 from dataflow.core.watermarks import Watermarks
 from dataflow.dedupe.tiered import TieredIndex
-from dataflow.faults import reported
+from dataflow.service.fail_fast import reported
 
 Reported = Callable[[int, int | None], None]
 """Told the number of a lane's index in this process, and how many ids it remembers; None as long

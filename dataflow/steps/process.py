@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 from dataflow.core.decision import decide, needs_gateway
 from dataflow.core.items import Decided, Judged, Told
-from dataflow.faults import reported
+from dataflow.service.fail_fast import reported
 from schemas.events import Records
 from schemas.replies import Approved, Declined
 from schemas.requests import PaymentRequest

@@ -12,7 +12,7 @@ from dataflow.core.commit_counts import Tally
 from dataflow.core.decision import Charged, Outcome, Repeated
 from dataflow.core.items import Decided, Outgoing, Signal, Told
 from dataflow.core.origins import place
-from dataflow.faults import reported
+from dataflow.service.fail_fast import reported
 from schemas import events
 from schemas.events import AuditEvent, FailedEvent, ProcessedEvent, Source
 from schemas.outcomes import EventType

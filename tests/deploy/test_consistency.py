@@ -34,7 +34,7 @@ from dataflow.connectors.cluster import LANE_LOG_CONFIG
 from dataflow.connectors.names import lane_group, transactional_id
 from dataflow.core.lanes import MAX_LANES
 from dataflow.errors import SettingsError
-from dataflow.launch import Launch
+from dataflow.service.command_line import Launch
 
 OF_BYTEWAX = {
     "BYTEWAX_RECOVERY_DIRECTORY",

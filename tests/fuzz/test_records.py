@@ -33,9 +33,9 @@ from dataflow.core.lane_log import Headers
 from dataflow.core.lane_log import headers as log_headers
 from dataflow.core.watermarks import ReadUpTo
 from dataflow.flow import flow
-from dataflow.lifecycle import Lifecycle
 from dataflow.observability.status import Status
 from dataflow.runtime import Runtime
+from dataflow.service.shutdown import Lifecycle
 from dataflow.verify.check import Check, Report
 from dataflow.verify.reader import Bounds, Chunk, LanePosition, Positions, Snapshot
 

@@ -15,9 +15,9 @@ from dataflow.connectors import cluster
 from dataflow.connectors.sink import Commits, Lane
 from dataflow.core.items import Outgoing
 from dataflow.errors import CommitError, FencedError
-from dataflow.lifecycle import Lifecycle
 from dataflow.observability.metrics import Metrics
 from dataflow.observability.status import Status
+from dataflow.service.shutdown import Lifecycle
 
 
 def make_lane(kafka: Cluster, topics: Topics) -> Lane:

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 from dataflow.connectors import lane_log, sink, source
 from dataflow.core.items import Decided
 from dataflow.dedupe import lane_files
-from dataflow.lifecycle import Lifecycle
+from dataflow.service.shutdown import Lifecycle
 from dataflow.steps import process
 
 Counts = Callable[[tuple[Any, ...], Any], bool]

@@ -1,0 +1,1 @@
+"""The recovery store of the engine."""

@@ -38,8 +38,8 @@ from dataflow.recovery import store
 from dataflow.service import command_line, fail_fast, loopback, malloc
 from dataflow.service.command_line import Launch
 from dataflow.service.shutdown import Lifecycle
-from dataflow.sidecar import Sidecar
 from dataflow.steps.dedupe import Log, NoLog
+from dataflow.web.server import Sidecar
 from schemas.events import EVENT_OVERHEAD_BYTES
 from schemas.replies import Approved, Declined
 from schemas.requests import PaymentRequest

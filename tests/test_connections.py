@@ -8,11 +8,11 @@ from contextlib import ExitStack
 
 import pytest
 
-from dataflow import connections
-from dataflow.connections import SERVED, most_accepted
 from dataflow.observability.metrics import Metrics
 from dataflow.observability.status import Status
-from dataflow.sidecar import Sidecar
+from dataflow.web import connections
+from dataflow.web.connections import SERVED, most_accepted
+from dataflow.web.server import Sidecar
 
 LOOPBACK = "127.0.0.1"
 HALF = b"GET /live HTTP/1.1\r\nHost: x\r\n"

@@ -20,7 +20,7 @@ from watched import JOB, Prometheus
 from dataflow.core.commit_counts import Tally
 from dataflow.observability.metrics import Metrics
 from dataflow.observability.status import Status
-from dataflow.sidecar import Sidecar
+from dataflow.web.server import Sidecar
 from schemas.outcomes import ErrorCode
 
 needs_prometheus = pytest.mark.skipif(

@@ -24,7 +24,7 @@ from dataflow.core.commit_counts import Tally
 from dataflow.errors import StartRefusedError
 from dataflow.observability.metrics import Metrics
 from dataflow.observability.status import Status
-from dataflow.sidecar import Sidecar
+from dataflow.web.server import Sidecar
 
 LOOPBACK = "127.0.0.1"
 

@@ -27,7 +27,6 @@ from manifests import (
 from test_manifests import needs_tools
 
 import dataflow
-from dataflow import alive
 from dataflow.config.settings import Settings
 from dataflow.config.variables import VARIABLES
 from dataflow.connectors.cluster import LANE_LOG_CONFIG
@@ -35,6 +34,7 @@ from dataflow.connectors.names import lane_group, transactional_id
 from dataflow.core.lanes import MAX_LANES
 from dataflow.errors import SettingsError
 from dataflow.service.command_line import Launch
+from dataflow.web import healthcheck
 
 OF_BYTEWAX = {
     "BYTEWAX_RECOVERY_DIRECTORY",
@@ -207,7 +207,7 @@ def test_the_image_asks_the_default_port() -> None:
         patch("http.client.HTTPConnection", side_effect=AssertionError) as connection,
         pytest.raises(AssertionError),
     ):
-        alive.alive({})
+        healthcheck.alive({})
     assert connection.call_args.args == ("127.0.0.1", int(port))
 
 
@@ -220,7 +220,7 @@ def test_the_image_asks_where_the_service_listens(host: str, asked: str) -> None
         patch("http.client.HTTPConnection", side_effect=AssertionError) as connection,
         pytest.raises(AssertionError),
     ):
-        alive.alive({"HOST": host, "PORT": "3999"})
+        healthcheck.alive({"HOST": host, "PORT": "3999"})
     assert connection.call_args.args == (asked, 3999)
 
 

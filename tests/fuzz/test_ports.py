@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from dataflow.observability.metrics import Metrics
 from dataflow.observability.status import Status
-from dataflow.sidecar import Sidecar
+from dataflow.web.server import Sidecar
 
 LOOPBACK = "127.0.0.1"
 PATHS = ("/health", "/ready", "/live", "/metrics")

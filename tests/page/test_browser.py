@@ -9,7 +9,7 @@ from browser import Browser, Page, found
 from shown import Process
 
 from dataflow.core.commit_counts import Tally
-from dataflow.sidecar import Sidecar
+from dataflow.web.server import Sidecar
 
 pytestmark = pytest.mark.skipif(
     found() is None and os.environ.get("CI") != "true",

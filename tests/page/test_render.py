@@ -8,9 +8,9 @@ import pytest
 from shown import Process
 
 from dataflow.core.commit_counts import Tally
-from dataflow.page import POLICY, render
-from dataflow.page.chart import chart
-from dataflow.page.words import age, count, percent, rate
+from dataflow.web.status_page.chart import chart
+from dataflow.web.status_page.formatting import age, count, percent, rate
+from dataflow.web.status_page.render import POLICY, render
 from schemas.outcomes import ErrorCode
 
 

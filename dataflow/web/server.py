@@ -24,11 +24,11 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn import Config, Server
 
-from dataflow.connections import SERVED, Connection
 from dataflow.errors import StartRefusedError
 from dataflow.observability.metrics import Metrics
 from dataflow.observability.status import Status
-from dataflow.page import POLICY, render
+from dataflow.web.connections import SERVED, Connection
+from dataflow.web.status_page.render import POLICY, render
 
 _log = logging.getLogger(__name__)
 

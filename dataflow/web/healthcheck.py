@@ -1,4 +1,4 @@
-"""Whether the process of this container is alive: `python -m dataflow.alive`, exit code 0 or 1.
+"""`python -m dataflow.web.healthcheck`: 0 if this container's process is alive, else 1.
 
 The image's health check, so that it needs neither a shell nor curl. What is asked is `/live`.
 """

@@ -17,8 +17,8 @@ from dataflow.config.gateway_names import SIMULATED
 from dataflow.core.commit_counts import Tally
 from dataflow.observability.metrics import Metrics
 from dataflow.observability.status import Status
-from dataflow.page.chart import chart
-from dataflow.page.words import UNKNOWN, age, count, percent, rate
+from dataflow.web.status_page.chart import chart
+from dataflow.web.status_page.formatting import UNKNOWN, age, count, percent, rate
 
 _STYLE = files(__package__).joinpath("page.css").read_text()
 _SCRIPT = files(__package__).joinpath("page.js").read_text()
@@ -46,7 +46,6 @@ POLICY = "; ".join(
     ]
 )
 """The page's Content-Security-Policy: its own style and script, by their hashes, and no others."""
-
 _STATES = {
     "ok": ("good", "Payments flow"),
     "starting": ("busy", "Starting"),

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from dataflow.core.commit_counts import Tally
-from dataflow.page.words import rate
+from dataflow.web.status_page.formatting import rate
 
 _WIDTH, _HEIGHT = 600, 120
 _BAR_S = 5

@@ -1,0 +1,1 @@
+"""The HTTP side of the process: probes, the status page, the metrics."""

@@ -1,0 +1,1 @@
+"""The status page: what it shows, its chart, its style and its script."""

@@ -11,13 +11,6 @@ from dataflow import __version__
 from dataflow.config import gateway_names
 from dataflow.config.settings import Settings, environment
 from dataflow.config.spelling import suspects
-from dataflow.connectors import cluster
-from dataflow.connectors.bounds import Ends
-from dataflow.connectors.lane_log import LaneLog, Trimmer
-from dataflow.connectors.offsets import LaneOffsets
-from dataflow.connectors.patience import Patience
-from dataflow.connectors.sink import KafkaSink
-from dataflow.connectors.source import ASK_MOST_S, KafkaSource
 from dataflow.core.epochs import Epochs
 from dataflow.core.items import Input, Outgoing
 from dataflow.core.watermarks import ReadUpTo
@@ -26,6 +19,14 @@ from dataflow.dedupe.tiered import TieredIndex
 from dataflow.errors import SettingsError, StartRefusedError
 from dataflow.gateways import registry
 from dataflow.gateways.runner import GatewayRunner
+from dataflow.kafka import preflight, watcher
+from dataflow.kafka.lane_log import LaneLog
+from dataflow.kafka.lane_log_trimmer import Trimmer
+from dataflow.kafka.lane_offsets import LaneOffsets
+from dataflow.kafka.partition_offsets import Ends
+from dataflow.kafka.retry import Patience
+from dataflow.kafka.sink import KafkaSink
+from dataflow.kafka.source import ASK_MOST_S, KafkaSource
 from dataflow.observability import logs
 from dataflow.observability.certificates import CertificateMetrics
 from dataflow.observability.engine_metrics import EngineMetrics, prepare_engine_api
@@ -95,7 +96,7 @@ class Runtime:
         )
         shared = running is not None and running.processes * running.workers > 1
         self._epochs = Epochs(settings.commit_interval_s, shared)
-        self.cluster = cluster.Cluster("", [])
+        self.cluster = preflight.Cluster("", [])
         self.log: Log = NoLog()
         self.ids = RememberedIds(settings.dedupe_window_ms, settings.dedupe_memory_bytes)
         self.status.id_files_fail = lambda: self.ids.figures.are_failing
@@ -112,7 +113,7 @@ class Runtime:
             return start()
         return cls(Settings.from_env(_UNUSED))
 
-    def connect(self, found: cluster.Cluster, patience: Patience) -> None:
+    def connect(self, found: preflight.Cluster, patience: Patience) -> None:
         """Take in what was found of the cluster."""
         settings = self.settings
         self.cluster = found
@@ -140,7 +141,7 @@ class Runtime:
     def watch(self, *, trims: bool) -> None:
         """Start to look at the cluster; one process of all also trims the lanes' log."""
         kafka = self.settings.kafka
-        cluster.Watcher(
+        watcher.Watcher(
             kafka, self._read_up_to, self._log_ends, self.status, self.lifecycle
         ).start()
         if trims:
@@ -271,14 +272,14 @@ def _status(settings: Settings, running: Launch | None) -> Status:
     )
 
 
-def _find_cluster(runtime: Runtime, patience: Patience) -> cluster.Cluster:
+def _find_cluster(runtime: Runtime, patience: Patience) -> preflight.Cluster:
     """Look at the cluster; for as long as no broker answers, wait for one."""
 
     def sit_out(reason: str) -> None:
         runtime.status.broker_down(reason)
         patience.sit_out(reason)
 
-    found = cluster.inspect(runtime.settings.kafka, sit_out)
+    found = preflight.inspect(runtime.settings.kafka, sit_out)
     patience.answered()
     runtime.status.broker_up()
     return found
@@ -329,7 +330,7 @@ def _refuse_misfits(settings: Settings, running: Launch) -> None:
         raise SettingsError(problems)
 
 
-def _refuse_idle_processes(found: cluster.Cluster, settings: Settings, running: Launch) -> None:
+def _refuse_idle_processes(found: preflight.Cluster, settings: Settings, running: Launch) -> None:
     """Refuse processes without an input partition: they would never see a request to stop."""
     partitions = len(found.partitions)
     if (running.processes - 1) * running.workers >= partitions:

@@ -9,10 +9,11 @@ from confluent_kafka import KafkaError
 from required import REQUIRED
 
 from dataflow.config.settings import KafkaSettings, Settings
-from dataflow.connectors import cluster
-from dataflow.connectors.bounds import Ends
-from dataflow.connectors.cluster import Watcher, _hint, inspect
 from dataflow.errors import StartRefusedError
+from dataflow.kafka import preflight
+from dataflow.kafka.partition_offsets import Ends
+from dataflow.kafka.preflight import _hint, inspect
+from dataflow.kafka.watcher import Watcher
 from dataflow.observability.status import Status
 from dataflow.service.shutdown import Lifecycle
 
@@ -23,7 +24,7 @@ def at(brokers: str) -> KafkaSettings:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "_START_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(preflight, "_START_TIMEOUT_S", 1.0)
 
 
 @pytest.fixture

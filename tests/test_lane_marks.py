@@ -2,7 +2,7 @@
 
 import pytest
 
-from dataflow.connectors.lane_log import (
+from dataflow.kafka.lane_log import (
     Committed,
     least_before,
     least_ids,
@@ -10,8 +10,8 @@ from dataflow.connectors.lane_log import (
     since_s,
     trimmed_s,
 )
-from dataflow.connectors.names import Metadata
-from dataflow.connectors.offsets import Offset
+from dataflow.kafka.lane_names import Metadata
+from dataflow.kafka.lane_offsets import Offset
 
 
 def committed(*lanes: list[tuple[int, int, int]]) -> Committed:

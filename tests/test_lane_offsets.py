@@ -5,19 +5,19 @@ from confluent_kafka import KafkaError, KafkaException
 from required import REQUIRED
 
 from dataflow.config.settings import Settings
-from dataflow.connectors import offsets, patience
-from dataflow.connectors.cluster import Cluster
-from dataflow.connectors.offsets import LaneOffsets
 from dataflow.errors import ConsumeError, Fault, StartRefusedError
+from dataflow.kafka import lane_offsets, retry
+from dataflow.kafka.lane_offsets import LaneOffsets
+from dataflow.kafka.preflight import Cluster
 
 
 def fault_for(code: int, monkeypatch: pytest.MonkeyPatch) -> Fault:
     def fail(*_: object) -> None:
         raise KafkaException(KafkaError(code))
 
-    monkeypatch.setattr(patience, "_AT_MOST_S", 0.0)
+    monkeypatch.setattr(retry, "_AT_MOST_S", 0.0)
     settings = Settings.from_env(REQUIRED)
-    monkeypatch.setattr(offsets, "committed_offsets", fail)
+    monkeypatch.setattr(lane_offsets, "committed_offsets", fail)
     with pytest.raises(Fault) as caught:
         LaneOffsets(settings.kafka, 2, Cluster("", [0])).of(0, 0, None)
     return caught.value

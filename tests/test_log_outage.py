@@ -8,12 +8,12 @@ from confluent_kafka import KafkaError, TopicPartition
 from required import REQUIRED
 
 from dataflow.config.settings import Settings
-from dataflow.connectors import patience
-from dataflow.connectors.bounds import Ends
-from dataflow.connectors.cluster import Cluster
-from dataflow.connectors.lane_log import LaneLog
-from dataflow.connectors.offsets import LaneOffsets
 from dataflow.errors import ConsumeError
+from dataflow.kafka import retry
+from dataflow.kafka.lane_log import LaneLog
+from dataflow.kafka.lane_offsets import LaneOffsets
+from dataflow.kafka.partition_offsets import Ends
+from dataflow.kafka.preflight import Cluster
 from dataflow.observability.status import Status
 
 END_OFFSET = 3
@@ -45,7 +45,7 @@ class Consumer:
         self._errors = list(errors)
         self.now_s = 1_000.0
         self._at_s = self.now_s + after_s
-        monkeypatch.setattr(patience, "time", SimpleNamespace(monotonic=lambda: self.now_s))
+        monkeypatch.setattr(retry, "time", SimpleNamespace(monotonic=lambda: self.now_s))
 
     def consume(self, *_: object) -> list[object]:
         self.now_s += 1

@@ -7,8 +7,8 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 from structlog.testing import capture_logs
 
-from dataflow.connectors import patience
-from dataflow.connectors.patience import Patience, patiently
+from dataflow.kafka import retry
+from dataflow.kafka.retry import Patience, patiently
 from dataflow.observability.status import Status
 from dataflow.service.shutdown import Lifecycle
 
@@ -27,7 +27,7 @@ class Kafka:
         self.well_at_s = self.now_s + well_after_s
         self.calls_at_s: list[float] = []
         clock = SimpleNamespace(monotonic=lambda: self.now_s, sleep=self.sleep)
-        monkeypatch.setattr(patience, "time", clock)
+        monkeypatch.setattr(retry, "time", clock)
 
     def sleep(self, seconds: float) -> None:
         self.now_s += seconds

@@ -6,13 +6,13 @@ import pytest
 from required import REQUIRED
 
 from dataflow.config.settings import Settings
-from dataflow.connectors import start
-from dataflow.connectors.bounds import LATEST
-from dataflow.connectors.cluster import Cluster
-from dataflow.connectors.names import Metadata
-from dataflow.connectors.offsets import Offset
-from dataflow.connectors.start import Positions
 from dataflow.errors import StartRefusedError
+from dataflow.kafka import resume_point
+from dataflow.kafka.lane_names import Metadata
+from dataflow.kafka.lane_offsets import Offset
+from dataflow.kafka.partition_offsets import LATEST
+from dataflow.kafka.preflight import Cluster
+from dataflow.kafka.resume_point import Positions
 
 
 def test_a_run_that_still_commits_does_not_look_like_a_recreated_topic(
@@ -27,9 +27,9 @@ def test_a_run_that_still_commits_does_not_look_like_a_recreated_topic(
     def committed_offsets(*_: Any, **__: Any) -> dict[int, Offset]:
         return {0: Offset(next(now), Metadata(lanes=4))}
 
-    monkeypatch.setattr(start, "offsets_at", offsets_at)
-    monkeypatch.setattr(start, "committed_offsets", committed_offsets)
-    monkeypatch.setattr(start, "_members", lambda *_: [])
+    monkeypatch.setattr(resume_point, "offsets_at", offsets_at)
+    monkeypatch.setattr(resume_point, "committed_offsets", committed_offsets)
+    monkeypatch.setattr(resume_point, "_members", lambda *_: [])
     found = Positions(Settings.from_env(REQUIRED), Cluster("", [0])).find(0, None)
     assert found.offset < found.end_offset
 
@@ -48,9 +48,9 @@ def lost(monkeypatch: pytest.MonkeyPatch, by_lane: dict[int, dict[int, Offset]])
         _, is_lane, lane = group.partition(".lane-")
         return by_lane.get(int(lane), {}) if is_lane else {0: Offset(7, Metadata(LANES))}
 
-    monkeypatch.setattr(start, "offsets_at", lambda *_: {0: 9, 1: 9})
-    monkeypatch.setattr(start, "committed_offsets", committed_offsets)
-    monkeypatch.setattr(start, "_members", lambda *_: [])
+    monkeypatch.setattr(resume_point, "offsets_at", lambda *_: {0: 9, 1: 9})
+    monkeypatch.setattr(resume_point, "committed_offsets", committed_offsets)
+    monkeypatch.setattr(resume_point, "_members", lambda *_: [])
     settings = Settings.from_env(REQUIRED | {"LANES": str(LANES)})
     positions = Positions(settings, Cluster("", [0, 1]))
     try:
@@ -120,9 +120,9 @@ def test_a_reader_in_our_group_keeps_no_partition_that_is_added_from_starting(
     def committed_offsets(_: Any, group: str, *_more: Any, **__: Any) -> dict[int, Offset]:
         return {} if ".lane-" in group else plain
 
-    monkeypatch.setattr(start, "offsets_at", lambda *_: {0: 9, 1: 9, 2: 9})
-    monkeypatch.setattr(start, "committed_offsets", committed_offsets)
-    monkeypatch.setattr(start, "_members", lambda *_: ["console at /10.0.0.7"])
+    monkeypatch.setattr(resume_point, "offsets_at", lambda *_: {0: 9, 1: 9, 2: 9})
+    monkeypatch.setattr(resume_point, "committed_offsets", committed_offsets)
+    monkeypatch.setattr(resume_point, "_members", lambda *_: ["console at /10.0.0.7"])
     positions = Positions(Settings.from_env(REQUIRED), Cluster("", [0, 1, 2]))
     if not refused:
         assert positions.find(1, None).offset == 9

@@ -7,11 +7,11 @@ from msgspec import structs
 from required import REQUIRED
 
 from dataflow.config.settings import Settings
-from dataflow.connectors.cluster import Cluster
 from dataflow.core.hot_ids import HotIds
 from dataflow.dedupe.remembered import LEAST_LANE_BYTES, RememberedIds
 from dataflow.dedupe.tiered import Figures
 from dataflow.errors import SettingsError, StartRefusedError
+from dataflow.kafka.preflight import Cluster
 from dataflow.runtime import (
     Runtime,
     _longest_wait_s,

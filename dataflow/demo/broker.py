@@ -11,8 +11,8 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from msgspec import Struct
 
 from dataflow.config.settings import KafkaSettings, Settings
-from dataflow.connectors import cluster, config
 from dataflow.errors import StartRefusedError
+from dataflow.kafka import client_config, preflight
 
 EMBEDDED_NOTICE = """\
 No KAFKA_BROKERS given: this uses an embedded broker, librdkafka's mock cluster.
@@ -110,9 +110,9 @@ def _embedded(environ: Mapping[str, str]) -> Broker:
 
 def _ensure_topics(kafka: KafkaSettings) -> None:
     try:
-        cluster.inspect(kafka)
+        preflight.inspect(kafka)
     except StartRefusedError:
-        admin = AdminClient(config.client(kafka, "demo-topics") | {"log_level": 0})
+        admin = AdminClient(client_config.client(kafka, "demo-topics") | {"log_level": 0})
         try:
             there = admin.list_topics(timeout=1.0).topics
         except KafkaException:
@@ -122,9 +122,9 @@ def _ensure_topics(kafka: KafkaSettings) -> None:
         for topic in _topics(kafka):
             if topic not in there:
                 is_log = topic == kafka.topic_lane_log
-                _create(admin, topic, cluster.LANE_LOG_CONFIG if is_log else {})
+                _create(admin, topic, preflight.LANE_LOG_CONFIG if is_log else {})
         # Once more, for all that may be wrong besides.
-        cluster.inspect(kafka)
+        preflight.inspect(kafka)
 
 
 def _create(admin: AdminClient, topic: str, config: dict[str, str]) -> None:

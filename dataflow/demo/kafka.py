@@ -9,9 +9,9 @@ import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from dataflow.config.settings import KafkaSettings
-from dataflow.connectors import config
 from dataflow.demo.accounts import Accounts, Seen
 from dataflow.demo.traffic import Kind, Outcome, Request
+from dataflow.kafka import client_config
 from schemas.events import AuditEvent, Error
 
 _TICK_S = 0.02
@@ -40,7 +40,7 @@ class Load:
         self._rate = rate
         self._accounts = accounts
         self._producer = Producer(
-            config.client(kafka, "demo-load")
+            client_config.client(kafka, "demo-load")
             | {
                 "log_level": 0,
                 "message.max.bytes": kafka.message_max_bytes + _HEADROOM_BYTES,
@@ -160,7 +160,7 @@ def request_ends(kafka: KafkaSettings) -> dict[int, int]:
 
 def _consumer(kafka: KafkaSettings) -> Consumer:
     return Consumer(
-        config.client(kafka, "demo-audit")
+        client_config.client(kafka, "demo-audit")
         | {
             "log_level": 0,
             # Only assigned and never committed: the group has to be named, but does not come to be.

@@ -40,6 +40,6 @@ class Costs(Struct, frozen=True, kw_only=True):
 
 
 COMMITS_AT_ONCE = 16
-"""Of one worker: see `dataflow.connectors.sink`."""
+"""Of one worker: see `dataflow.kafka.sink`."""
 FETCH_TOTAL_BYTES = 512 * 2**20
-"""Fetched but unread records of all partitions, at most: `dataflow.connectors.config`."""
+"""Fetched but unread records of all partitions, at most: `dataflow.kafka.client_config`."""

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from dataflow.config import values
 from dataflow.config.settings import Settings
-from dataflow.connectors import cluster
 from dataflow.errors import Fault, SettingsError
+from dataflow.kafka import preflight
 from dataflow.observability import logs
 from dataflow.verify import report
 from dataflow.verify.check import Check, Report
@@ -78,7 +78,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         patience_s = args.patience
     progress = Progress()
     try:
-        cluster.inspect(settings.kafka)
+        preflight.inspect(settings.kafka)
         reader = KafkaReader(settings, patience_s)
         with tempfile.TemporaryDirectory(dir=args.scratch, prefix="payments-verify-") as scratch:
             found = _check(settings, reader, Path(scratch), args, progress)

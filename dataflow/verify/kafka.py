@@ -15,12 +15,12 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec
 
 from dataflow.config.settings import Settings
-from dataflow.connectors import config
-from dataflow.connectors.bounds import EARLIEST, LATEST, offsets_at
-from dataflow.connectors.names import lane_group
-from dataflow.connectors.offsets import Offset, committed_offsets
-from dataflow.connectors.patience import patiently
 from dataflow.errors import ConsumeError
+from dataflow.kafka import client_config
+from dataflow.kafka.lane_names import lane_group
+from dataflow.kafka.lane_offsets import Offset, committed_offsets
+from dataflow.kafka.partition_offsets import EARLIEST, LATEST, offsets_at
+from dataflow.kafka.retry import patiently
 from dataflow.verify.reader import Bounds, Chunk, LanePosition, Positions, Snapshot
 
 _log = structlog.get_logger()
@@ -55,7 +55,7 @@ class KafkaReader:
             kafka.topic_lane_log,
             kafka.topic_requested,
         ]
-        self._admin = AdminClient(config.client(kafka, "verify"))
+        self._admin = AdminClient(client_config.client(kafka, "verify"))
         self._stuck: dict[tuple[str, int], int] = {}
 
     # ---- how it stands ----
@@ -230,7 +230,7 @@ class KafkaReader:
 
     def _consumer(self, partitions: int) -> Consumer:
         return Consumer(
-            config.consumer(self._kafka, "verify", partitions)
+            client_config.consumer(self._kafka, "verify", partitions)
             | {
                 # Retention may delete records in front of us; what is missing is found then.
                 "auto.offset.reset": "earliest",

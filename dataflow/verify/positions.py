@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from dataflow.connectors.names import lane_group
+from dataflow.kafka.lane_names import lane_group
 from dataflow.verify.findings import Findings, Kind, Place
 from dataflow.verify.reader import Bounds, Positions
 from dataflow.verify.rows import Rows

@@ -18,7 +18,7 @@ def _first_open(scene: Scene) -> None:
 
 def _first_commit(scene: Scene) -> None:
     """In the first epoch ever that has records; one lane after the other, to be in their midst."""
-    one_by_one = {"TUNE": "dataflow.connectors.sink:_COMMITS_AT_ONCE=1"}
+    one_by_one = {"TUNE": "dataflow.kafka.commit_pool:_COMMITS_AT_ONCE=1"}
     scene.crash(scene.rng.choice(["offsets-sent", "after-commit"]), 1, one_by_one)
 
 

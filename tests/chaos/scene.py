@@ -27,7 +27,7 @@ PARTITIONS = 3
 LANES = 4
 _ONCE_MORE = 5
 """So often a run that has ended by a fault is started again: brokers take a while to come back."""
-_QUICK = "dataflow.connectors.cluster:_WATCH_EVERY_S=0.5"
+_QUICK = "dataflow.kafka.watcher:_WATCH_EVERY_S=0.5"
 _WITH_FILES = 0.7
 """So many of the runs keep remembered ids in files, besides what a fault asks for."""
 FILES = "dataflow.dedupe.tiered:_GENERATION_SHARE=1e12"

@@ -34,7 +34,7 @@ def _other_lanes(scene: Scene) -> None:
     every=2,
 )
 def _other_lanes_too_early(scene: Scene) -> None:
-    one_by_one = {"TUNE": "dataflow.connectors.sink:_COMMITS_AT_ONCE=1"}
+    one_by_one = {"TUNE": "dataflow.kafka.commit_pool:_COMMITS_AT_ONCE=1"}
     scene.crash("after-commit", 1, one_by_one)
     before = scene.lanes
     after = scene.rng.choice([each for each in _LANES if each != before])

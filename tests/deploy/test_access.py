@@ -141,8 +141,8 @@ def test_the_rules_are_enough_and_none_is_unused(guarded: SecureBroker, tmp_path
     assert check(guarded, topics).problems == []
     trims_soon = {
         "DEDUPE_WINDOW": "1s",
-        "TUNE": "dataflow.connectors.cluster:_WATCH_EVERY_S=0.2,"
-        "dataflow.connectors.lane_log:_TRIM_LEAST_S=0.2,dataflow.connectors.lane_log:_APART_S=0",
+        "TUNE": "dataflow.kafka.watcher:_WATCH_EVERY_S=0.2,"
+        "dataflow.kafka.lane_log_trimmer:_TRIM_LEAST_S=0.2,dataflow.kafka.lane_log_trimmer:_APART_S=0",
     }
     with Flow(guarded, topics, tmp_path, environ=environ | trims_soon) as flow:
         flow.wait_until_ready()

@@ -29,10 +29,10 @@ from test_manifests import needs_tools
 import dataflow
 from dataflow.config.settings import Settings
 from dataflow.config.variables import VARIABLES
-from dataflow.connectors.cluster import LANE_LOG_CONFIG
-from dataflow.connectors.names import lane_group, transactional_id
 from dataflow.core.lanes import MAX_LANES
 from dataflow.errors import SettingsError
+from dataflow.kafka.lane_names import lane_group, transactional_id
+from dataflow.kafka.preflight import LANE_LOG_CONFIG
 from dataflow.service.command_line import Launch
 from dataflow.web import healthcheck
 

@@ -23,16 +23,16 @@ from hypothesis import strategies as st
 from required import REQUIRED
 
 from dataflow.config.settings import Settings
-from dataflow.connectors.cluster import Cluster
-from dataflow.connectors.offsets import Committed, LaneOffsets
-from dataflow.connectors.source import RequestPartition
-from dataflow.connectors.start import Start
 from dataflow.core.epochs import Epochs
 from dataflow.core.items import Input, Outgoing
 from dataflow.core.lane_log import Headers
 from dataflow.core.lane_log import headers as log_headers
 from dataflow.core.watermarks import ReadUpTo
 from dataflow.flow import flow
+from dataflow.kafka.lane_offsets import Committed, LaneOffsets
+from dataflow.kafka.preflight import Cluster
+from dataflow.kafka.resume_point import Start
+from dataflow.kafka.source import RequestPartition
 from dataflow.observability.status import Status
 from dataflow.runtime import Runtime
 from dataflow.service.shutdown import Lifecycle

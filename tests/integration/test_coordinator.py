@@ -11,8 +11,8 @@ from kafkatest.link import Asked
 from product import Flow, Topics, mixed_requests, run_until_decided, send
 
 from dataflow.config.settings import Settings
-from dataflow.connectors import offsets
-from dataflow.connectors.offsets import committed_offsets
+from dataflow.kafka import lane_offsets
+from dataflow.kafka.lane_offsets import committed_offsets
 
 OFFSET_FETCH = 9
 NOT_COORDINATOR = (16).to_bytes(2, "big")
@@ -74,7 +74,7 @@ def test_an_offset_in_an_open_transaction_is_told_apart_from_no_answer(
     """The client only says that time is up."""
     topics = Topics.fresh(kafka)
     settings = settings_for(kafka, topics)
-    monkeypatch.setattr(offsets, "_STABLE_WITHIN_S", 1.0)
+    monkeypatch.setattr(lane_offsets, "_STABLE_WITHIN_S", 1.0)
     client = {"bootstrap.servers": kafka.bootstrap}
     producer = Producer(client | {"transactional.id": topics.prefix})
     producer.init_transactions()
@@ -100,7 +100,7 @@ def test_an_outage_that_ends_is_not_taken_for_an_open_transaction(
     """No answer in time, and then one to those who do not mind a transaction: once more."""
     topics = Topics.fresh(kafka_control)
     settings = settings_for(kafka_control, topics)
-    monkeypatch.setattr(offsets, "_STABLE_WITHIN_S", 2.0)
+    monkeypatch.setattr(lane_offsets, "_STABLE_WITHIN_S", 2.0)
     assert committed_offsets(settings.kafka, topics.group, [0]) == {}
     kafka_control.pause()
     resumed = threading.Timer(2.5, kafka_control.resume)

@@ -11,7 +11,7 @@ from kafkatest.ports import free
 from product import Flow, Topics, mixed_requests, send
 
 COUNT = 600
-WATCHFUL = {"TUNE": "dataflow.connectors.cluster:_WATCH_EVERY_S=0.5"}
+WATCHFUL = {"TUNE": "dataflow.kafka.watcher:_WATCH_EVERY_S=0.5"}
 
 
 @pytest.fixture

@@ -11,10 +11,11 @@ from kafkatest import Cluster
 from product import Topics
 
 from dataflow.config.settings import Settings
-from dataflow.connectors import cluster
-from dataflow.connectors.sink import Commits, Lane
 from dataflow.core.items import Outgoing
 from dataflow.errors import CommitError, FencedError
+from dataflow.kafka import preflight
+from dataflow.kafka.commit_pool import Commits
+from dataflow.kafka.lane_transaction import Lane
 from dataflow.observability.metrics import Metrics
 from dataflow.observability.status import Status
 from dataflow.service.shutdown import Lifecycle
@@ -44,7 +45,7 @@ def make_lane(kafka: Cluster, topics: Topics) -> Lane:
         status=status,
         metrics=metrics,
         commits=Commits(),
-        cluster=cluster.Cluster("", [0]),
+        cluster=preflight.Cluster("", [0]),
         lifecycle=Lifecycle(status),
         on_close=lambda: None,
     )
@@ -74,7 +75,7 @@ def test_a_commit_that_does_not_come_back_is_given_up(
 ) -> None:
     """It is a fault like any other, so that the next run can settle what is open."""
     topics = Topics.fresh(kafka)
-    monkeypatch.setattr("dataflow.connectors.sink._GRACE_S", 0.1)
+    monkeypatch.setattr("dataflow.kafka.lane_transaction._GRACE_S", 0.1)
     lane = make_lane(kafka, topics)
     lane._timeout_s = 0.2
     client = NeverBack(lane)

@@ -29,13 +29,13 @@ from product import (
 )
 
 from dataflow.config.settings import Settings
-from dataflow.connectors import lane_log
-from dataflow.connectors.cluster import inspect
-from dataflow.connectors.lane_log import Trimmer
-from dataflow.connectors.offsets import Offset
 from dataflow.core.lane_log import entries_in, entries_of, lane_in
 from dataflow.core.lanes import lane_of_key, split_identities
 from dataflow.core.origins import place
+from dataflow.kafka import lane_log
+from dataflow.kafka.lane_log_trimmer import Trimmer
+from dataflow.kafka.lane_offsets import Offset
+from dataflow.kafka.preflight import inspect
 from schemas.requests import key_of
 
 GROUP_TOOL = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
@@ -43,7 +43,7 @@ CONFIG_TOOL = "kafka.admin.ConfigCommand"
 COUNT = 600
 LANES = 4
 APPROVE_ALL = {"SIMULATED_DECLINE_RATE": "0"}
-BEATS = "dataflow.connectors.source:_BEAT_EVERY_S=-1"
+BEATS = "dataflow.kafka.source:_BEAT_EVERY_S=-1"
 """Each batch is told the position."""
 
 
@@ -64,7 +64,7 @@ def settings(kafka: Cluster, topics: Topics) -> Settings:
 
 
 def crash(kafka: Cluster, topics: Topics, directory: Path, at: str, **environ: str) -> None:
-    one_by_one = "dataflow.connectors.sink:_COMMITS_AT_ONCE=1"
+    one_by_one = "dataflow.kafka.commit_pool:_COMMITS_AT_ONCE=1"
     environ = {"CRASH_AT": at, "TUNE": one_by_one, **environ}
     with Flow(kafka, topics, directory, environ=environ) as flow:
         assert flow.wait_for_exit() == -9
@@ -552,7 +552,7 @@ def remembered(flow: Flow) -> int:
     return int(float(line.split()[1]))
 
 
-QUICK = "dataflow.connectors.cluster:_WATCH_EVERY_S=0.2"
+QUICK = "dataflow.kafka.watcher:_WATCH_EVERY_S=0.2"
 
 
 def test_a_clock_that_jumps_ahead_forgets_nothing(
@@ -696,10 +696,10 @@ def test_the_flow_trims_the_log_below_what_is_remembered(
     kafka: Cluster, topics: Topics, tmp_path: Path
 ) -> None:
     """Then as little is read at a start, and nothing that is remembered is missing."""
-    often = f"{QUICK},dataflow.connectors.lane_log:_TRIM_LEAST_S=0.2"
+    often = f"{QUICK},dataflow.kafka.lane_log_trimmer:_TRIM_LEAST_S=0.2"
     environ = {
         "DEDUPE_WINDOW": "2s",
-        "TUNE": f"{often},dataflow.connectors.lane_log:_APART_S=0",
+        "TUNE": f"{often},dataflow.kafka.lane_log_trimmer:_APART_S=0",
     }
     with Flow(kafka, topics, tmp_path, environ=environ) as flow:
         flow.wait_until_ready()

@@ -22,7 +22,7 @@ from dataflow.core.lanes import lane_of_key
 from schemas.requests import key_of
 
 COUNT = 600
-WATCHFUL = {"TUNE": "dataflow.connectors.cluster:_WATCH_EVERY_S=0.5"}
+WATCHFUL = {"TUNE": "dataflow.kafka.watcher:_WATCH_EVERY_S=0.5"}
 
 
 @pytest.fixture

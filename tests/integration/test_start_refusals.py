@@ -37,8 +37,8 @@ from product import (
 )
 
 from dataflow.config.settings import Settings
-from dataflow.connectors.cluster import inspect
 from dataflow.errors import StartRefusedError
+from dataflow.kafka.preflight import inspect
 
 GROUP_TOOL = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
 TOOLS = {
@@ -79,7 +79,7 @@ def nowhere() -> Topics:
 
 
 def crash(kafka: Cluster, topics: Topics, directory: Path, at: str) -> None:
-    one_by_one = "dataflow.connectors.sink:_COMMITS_AT_ONCE=1"
+    one_by_one = "dataflow.kafka.commit_pool:_COMMITS_AT_ONCE=1"
     with Flow(kafka, topics, directory, environ={"CRASH_AT": at, "TUNE": one_by_one}) as flow:
         assert flow.wait_for_exit() == -9
 

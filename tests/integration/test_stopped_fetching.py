@@ -25,7 +25,7 @@ def topics(kafka: Cluster) -> Topics:
 def environ(directory: Path, stalled_s: float = STALLED_S, fresh_s: float = 20) -> dict[str, str]:
     """Minutes are seconds, and clients stop fetching once `stop_fetching` wants it."""
     constants = {
-        "dataflow.connectors.cluster:_WATCH_EVERY_S": 0.5,
+        "dataflow.kafka.watcher:_WATCH_EVERY_S": 0.5,
         "dataflow.core.silence:STALLED_S": stalled_s,
         "dataflow.core.silence:SUSPECT_S": 1,
         "dataflow.core.silence:FRESH_S": fresh_s,

@@ -14,9 +14,9 @@ from product import Flow, Topics, mixed_requests, request, run_until_decided, se
 
 COUNT = 600
 SOON = {
-    "TUNE": "dataflow.connectors.cluster:_WATCH_EVERY_S=0.5,"
-    "dataflow.connectors.cluster:_START_TIMEOUT_S=1,"
-    "dataflow.connectors.patience:_AT_MOST_S=1",
+    "TUNE": "dataflow.kafka.watcher:_WATCH_EVERY_S=0.5,"
+    "dataflow.kafka.preflight:_START_TIMEOUT_S=1,"
+    "dataflow.kafka.retry:_AT_MOST_S=1",
     "KAFKA_TRANSACTION_TIMEOUT": "10s",
 }
 """Whatever has a deadline in an outage misses it within `OUTAGE_S`."""
@@ -114,7 +114,7 @@ def test_an_outage_during_a_start_is_waited_out(
     send(kafka_control, topics, mixed_requests(COUNT, seed=1))
     run_until_decided(kafka_control, topics, tmp_path, COUNT)
     send(kafka_control, topics, mixed_requests(COUNT, seed=2))
-    crash = {"CRASH_AT": "after-commit:1", "TUNE": "dataflow.connectors.sink:_COMMITS_AT_ONCE=1"}
+    crash = {"CRASH_AT": "after-commit:1", "TUNE": "dataflow.kafka.commit_pool:_COMMITS_AT_ONCE=1"}
     with Flow(kafka_control, topics, tmp_path, environ=crash) as flow:
         assert flow.wait_for_exit() == -signal.SIGKILL
     environ = SOON | {"CRASH_AT": f"{at}:1", "CRASH_BY": "SIGSTOP"}

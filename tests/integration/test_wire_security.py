@@ -28,7 +28,7 @@ def login(secure_kafka: SecureBroker) -> dict[str, str]:
 
 def refusal(secure_kafka: SecureBroker, topics: Topics, directory: Path, **changed: str) -> str:
     """Why the flow does not start with such an environment; without a word of the password."""
-    tune = "dataflow.connectors.cluster:_START_TIMEOUT_S=2"
+    tune = "dataflow.kafka.preflight:_START_TIMEOUT_S=2"
     environ = {**login(secure_kafka), "TUNE": tune, **changed}
     with Flow(secure_kafka, topics, directory, environ=environ) as flow:
         reason = flow.refusal(timeout_s=20)

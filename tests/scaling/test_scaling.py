@@ -12,8 +12,8 @@ from msgspec import structs
 from required import REQUIRED
 
 from dataflow.config.settings import Settings
-from dataflow.connectors import sink
 from dataflow.core.lanes import MAX_LANES
+from dataflow.kafka import commit_pool
 from dataflow.scaling import costs as figures
 from dataflow.scaling.__main__ import lines
 from dataflow.scaling.costs import Costs
@@ -118,7 +118,7 @@ class TestPlan:
 
 
 def test_the_limits_are_those_of_the_product() -> None:
-    assert figures.COMMITS_AT_ONCE == sink._COMMITS_AT_ONCE
+    assert figures.COMMITS_AT_ONCE == commit_pool._COMMITS_AT_ONCE
     assert MOST_LANES == MAX_LANES
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from world import AUDIT, ENVIRON, PROCESSED, START_MS, World, payment
 
-from dataflow.connectors import cluster
 from dataflow.errors import ConsumeError, StartRefusedError
+from dataflow.kafka import preflight
 from dataflow.verify import command
 from dataflow.verify.progress import Progress
 from dataflow.verify.reader import Chunk
@@ -34,7 +34,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Followed:
     made = Followed()
     for n in range(4):
         made.send(n % 2, payment(f"pay-{n}"), START_MS + n)
-    monkeypatch.setattr(cluster, "inspect", lambda _kafka: None)
+    monkeypatch.setattr(preflight, "inspect", lambda _kafka: None)
     monkeypatch.setattr(command, "KafkaReader", lambda _settings, _patience_s: made)
     return made
 
@@ -152,7 +152,7 @@ def test_no_cluster(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monk
     def refuse(_kafka: object) -> None:
         raise StartRefusedError("KAFKA_BROKERS: nobody answers")
 
-    monkeypatch.setattr(cluster, "inspect", refuse)
+    monkeypatch.setattr(preflight, "inspect", refuse)
     assert run() == 2
     assert capsys.readouterr() == ("", "KAFKA_BROKERS: nobody answers\n")
 

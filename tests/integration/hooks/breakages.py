@@ -17,14 +17,23 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from msgspec import Raw, structs
 
-from dataflow.connectors import bounds, config, lane_log, offsets, sink, source, start
-from dataflow.connectors.names import lane_group
 from dataflow.core import silence
 from dataflow.core.watermarks import Clock
 from dataflow.dedupe import lane_files, manifest, run
 from dataflow.dedupe.tiered import TieredIndex
 from dataflow.errors import CommitError, Fault, FencedError
 from dataflow.gateways import runner
+from dataflow.kafka import (
+    client_config,
+    commit_pool,
+    lane_log,
+    lane_offsets,
+    lane_transaction,
+    partition_offsets,
+    resume_point,
+    source,
+)
+from dataflow.kafka.lane_names import lane_group
 from dataflow.observability import status
 from dataflow.steps import decode, dedupe, publish
 from schemas import events
@@ -63,11 +72,11 @@ def _patch(owner: Any, name: str, broken: Any) -> None:
 @_breakage
 def _offsets_outside_the_transaction() -> None:
     """The lane's offsets are committed before its records, as an ordinary consumer would."""
-    build, commit = sink.Lane.__init__, sink.Lane._commit
+    build, commit = lane_transaction.Lane.__init__, lane_transaction.Lane._commit
 
     def remembering(self: Any, kafka: Any, lane: int, lanes: int, **rest: Any) -> None:
         group = lane_group(kafka.group_id, lane)
-        self.ordinary = Consumer(config.client(kafka, "broken") | {"group.id": group})
+        self.ordinary = Consumer(client_config.client(kafka, "broken") | {"group.id": group})
         build(self, kafka, lane, lanes, **rest)
 
     def too_early(self: Any, deadline_s: float) -> None:
@@ -76,14 +85,14 @@ def _offsets_outside_the_transaction() -> None:
         self._positions = {}
         commit(self, deadline_s)
 
-    _patch(sink.Lane, "__init__", remembering)
-    _patch(sink.Lane, "_commit", too_early)
+    _patch(lane_transaction.Lane, "__init__", remembering)
+    _patch(lane_transaction.Lane, "_commit", too_early)
 
 
 @_breakage
 def _outcomes_outside_the_transaction() -> None:
     """Outcomes are published by a producer of their own, at once."""
-    produce = sink.Lane._produce
+    produce = lane_transaction.Lane._produce
     ordinary: dict[int, Producer] = {}
 
     def at_once(self: Any, topic: str, key: bytes | None, value: bytes, **more: Any) -> None:
@@ -95,13 +104,13 @@ def _outcomes_outside_the_transaction() -> None:
         producer.produce(topic, value, key)
         producer.flush()
 
-    _patch(sink.Lane, "_produce", at_once)
+    _patch(lane_transaction.Lane, "_produce", at_once)
 
 
 @_breakage
 def _claims_outside_the_transaction() -> None:
     """The lane's log is written by a producer of its own, before the transaction commits."""
-    produce = sink.Lane._produce
+    produce = lane_transaction.Lane._produce
     ordinary: dict[int, Producer] = {}
 
     def apart(self: Any, topic: str, key: bytes | None, value: bytes, **more: Any) -> None:
@@ -113,13 +122,13 @@ def _claims_outside_the_transaction() -> None:
         producer.produce(topic, value, key, **more)
         producer.flush()
 
-    _patch(sink.Lane, "_produce", apart)
+    _patch(lane_transaction.Lane, "_produce", apart)
 
 
 @_breakage
 def _snapshot_before_commit() -> None:
     """The snapshots are stored at once, and Kafka commits when the next epoch begins."""
-    write_batch = sink.Lane.write_batch
+    write_batch = lane_transaction.Lane.write_batch
 
     def too_early(self: Any) -> bytes:
         self.late = self._open
@@ -132,21 +141,21 @@ def _snapshot_before_commit() -> None:
             self._clear()
         write_batch(self, values)
 
-    _patch(sink.Commits, "expect", lambda *_: None)
-    _patch(sink.Lane, "snapshot", too_early)
-    _patch(sink.Lane, "write_batch", commit_first)
+    _patch(commit_pool.Commits, "expect", lambda *_: None)
+    _patch(lane_transaction.Lane, "snapshot", too_early)
+    _patch(lane_transaction.Lane, "write_batch", commit_first)
 
 
 @_breakage
 def _delivery_errors_ignored() -> None:
     """A record that Kafka refuses is noticed by nobody, as without a delivery callback."""
-    _patch(sink.Lane, "_check", lambda *_: None)
+    _patch(lane_transaction.Lane, "_check", lambda *_: None)
 
 
 @_breakage
 def _abort_instead_of_die() -> None:
     """A transaction that cannot be committed is aborted, and the flow goes on."""
-    commit = sink.Lane._commit
+    commit = lane_transaction.Lane._commit
 
     def or_abort(self: Any, deadline_s: float) -> None:
         try:
@@ -155,13 +164,13 @@ def _abort_instead_of_die() -> None:
             self._failure = None
             self._producer.abort_transaction(30)
 
-    _patch(sink.Lane, "_commit", or_abort)
+    _patch(lane_transaction.Lane, "_commit", or_abort)
 
 
 @_breakage
 def _fencing_ignored() -> None:
     """Whoever was fenced carries on as if it had committed."""
-    fault = sink.Lane._fault
+    fault = lane_transaction.Lane._fault
 
     class PassedOver(Exception):  # noqa: N818  (only ever seen here)
         pass
@@ -171,7 +180,7 @@ def _fencing_ignored() -> None:
         return PassedOver() if isinstance(found, FencedError) else found
 
     def passing(name: str) -> None:
-        original = getattr(sink.Lane, name)
+        original = getattr(lane_transaction.Lane, name)
 
         def call(self: Any, *args: Any) -> Any:
             try:
@@ -179,9 +188,9 @@ def _fencing_ignored() -> None:
             except PassedOver:
                 return None
 
-        _patch(sink.Lane, name, call)
+        _patch(lane_transaction.Lane, name, call)
 
-    _patch(sink.Lane, "_fault", no_fault)
+    _patch(lane_transaction.Lane, "_fault", no_fault)
     for name in ("_commit", "_serve", "_produce"):
         passing(name)
 
@@ -194,8 +203,8 @@ def _no_fencing() -> None:
     def its_own(group: str, lane: int) -> str:
         return f"{group}-{run}-lane-{lane}"
 
-    _patch(sink, "transactional_id", its_own)
-    _patch(offsets, "transactional_id", its_own)
+    _patch(lane_transaction, "transactional_id", its_own)
+    _patch(lane_offsets, "transactional_id", its_own)
 
 
 # ---- the restart ----
@@ -204,7 +213,7 @@ def _no_fencing() -> None:
 @_breakage
 def _leftovers_ignored() -> None:
     """A lane starts over a transaction of the previous run that Kafka has never ended."""
-    _patch(offsets.LaneOffsets, "_expect_no_leftovers", lambda _: None)
+    _patch(lane_offsets.LaneOffsets, "_expect_no_leftovers", lambda _: None)
 
 
 @_breakage
@@ -222,18 +231,18 @@ def _no_replay() -> None:
 @_breakage
 def _log_read_before_fencing() -> None:
     """The lane's log is read while the previous run may still write to it."""
-    build, offsets_at = lane_log.LaneLog.__init__, bounds.offsets_at
+    build, offsets_at = lane_log.LaneLog.__init__, partition_offsets.offsets_at
     early: dict[int, int] = {}
 
     def too_early(self: Any, kafka: Any, lanes: int, found: Any, *rest: Any) -> None:
-        admin = AdminClient(config.client(kafka, "too-early"))
+        admin = AdminClient(client_config.client(kafka, "too-early"))
         partitions = range(found.log_partitions)
-        early.update(offsets_at(admin, kafka.topic_lane_log, partitions, bounds.LATEST))
+        early.update(offsets_at(admin, kafka.topic_lane_log, partitions, partition_offsets.LATEST))
         time.sleep(1.5)
         build(self, kafka, lanes, found, *rest)
 
     def as_it_was(admin: Any, topic: str, partitions: Any, spec: Any, *level: Any) -> Any:
-        if spec is bounds.LATEST and not level:
+        if spec is partition_offsets.LATEST and not level:
             return early
         return offsets_at(admin, topic, partitions, spec, *level)
 
@@ -311,25 +320,25 @@ def _lost_log_ignored() -> None:
 @_breakage
 def _no_check_of_the_snapshot() -> None:
     """A snapshot that is ahead of the committed offsets is believed."""
-    _patch(start.Start, "check", lambda *_: None)
+    _patch(resume_point.Start, "check", lambda *_: None)
 
 
 @_breakage
 def _another_service_unseen() -> None:
     """Nobody looks whether another service is a member of the group."""
-    _patch(start, "_members", lambda *_: [])
+    _patch(resume_point, "_members", lambda *_: [])
 
 
 @_breakage
 def _offsets_of_others_for_our_own() -> None:
     """A position that another service has committed passes for one of the flow's."""
-    _patch(start.Positions, "_refuse_overtaken", lambda *_: None)
+    _patch(resume_point.Positions, "_refuse_overtaken", lambda *_: None)
 
 
 @_breakage
 def _lost_partition_for_a_new_one() -> None:
     """A partition whose offsets are gone is read from its front, as one that was added."""
-    _patch(start.Positions, "_lost", lambda *_: None)
+    _patch(resume_point.Positions, "_lost", lambda *_: None)
 
 
 @_breakage
@@ -428,7 +437,7 @@ def _clock_believed() -> None:
 @_breakage
 def _clock_unconfirmed() -> None:
     """Whatever the wall clock says at a start decides what is forgotten."""
-    log, come_further = sink.Lane._log, source.RequestPartition._has_come_further
+    log, come_further = lane_transaction.Lane._log, source.RequestPartition._has_come_further
 
     def entries_only(self: Any, value: bytes, time_ms: int) -> None:
         if value:
@@ -438,19 +447,19 @@ def _clock_unconfirmed() -> None:
         self._is_clock_right = True
         return come_further(self)
 
-    _patch(sink.Lane, "_log", entries_only)
+    _patch(lane_transaction.Lane, "_log", entries_only)
     _patch(source.RequestPartition, "_has_come_further", at_once)
 
 
 @_breakage
 def _requests_of_aborted_transactions() -> None:
     """What was never asked for, as its producer took it back, is charged."""
-    consumer = config.consumer
+    consumer = client_config.consumer
 
-    def uncommitted(*args: Any) -> config.Config:
+    def uncommitted(*args: Any) -> client_config.Config:
         return consumer(*args) | {"isolation.level": "read_uncommitted"}
 
-    _patch(config, "consumer", uncommitted)
+    _patch(client_config, "consumer", uncommitted)
 
 
 # ---- what goes on unseen ----
@@ -485,7 +494,11 @@ def _gateway_left_open() -> None:
 @_breakage
 def _impossible_timestamps_believed() -> None:
     """A sender that writes 1970 pages whoever is on call."""
-    _patch(sink, "plausible", lambda times_ms, _now_ms: np.full(len(times_ms), fill_value=True))
+    _patch(
+        lane_transaction,
+        "plausible",
+        lambda times_ms, _now_ms: np.full(len(times_ms), fill_value=True),
+    )
 
 
 # ---- what is published ----

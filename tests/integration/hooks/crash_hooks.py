@@ -14,7 +14,7 @@ from breakages import BREAKAGES, DISPENSABLE
 from confluent_kafka import TopicPartition
 from crash_points import POINTS, Point
 
-from dataflow.connectors import source
+from dataflow.kafka import source
 
 ARMED = os.environ.get("CRASH_ARMED")
 """Passes only count once this file exists, if it is given."""
@@ -29,7 +29,9 @@ def install(crash_at: str, broken: str, tune: str = "", stop_fetching: str = "")
     for constant in filter(None, tune.split(",")):
         where, _, value = constant.partition("=")
         module, _, name = where.partition(":")
-        setattr(importlib.import_module(module), name, float(value))
+        owner = importlib.import_module(module)
+        getattr(owner, name)  # it must be there, or nothing would be tuned
+        setattr(owner, name, float(value))
     if broken:
         {**BREAKAGES, **DISPENSABLE}[broken]()
     if stop_fetching:

@@ -4,9 +4,9 @@ import threading
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-from dataflow.connectors import lane_log, sink, source
 from dataflow.core.items import Decided
 from dataflow.dedupe import lane_files
+from dataflow.kafka import commit_pool, lane_log, lane_transaction, source
 from dataflow.service.shutdown import Lifecycle
 from dataflow.steps import process
 
@@ -54,29 +54,29 @@ POINTS: dict[str, Point] = {
     # a partition is about to look where it starts
     "building": Point(source.KafkaSource, "build_part", "before"),
     # a lane of the run is open, others perhaps not: the previous run is fenced in part
-    "opening": Point(sink.Lane, "__init__", "after"),
+    "opening": Point(lane_transaction.Lane, "__init__", "after"),
     # after the gateway has decided, before anything is written
     "decided": Point(process.Process, "__call__", "after", _some_decided),
     # in the middle of a step
     "deciding": Point(process.Process, "_decide", "before"),
     # with records of an open transaction on their way
-    "mid-batch": Point(sink.Lane, "write_batch", "after", _in_transaction),
+    "mid-batch": Point(lane_transaction.Lane, "write_batch", "after", _in_transaction),
     # everything written, nothing waited for
-    "before-commit": Point(sink.Lane, "_commit", "before", _in_transaction),
+    "before-commit": Point(lane_transaction.Lane, "_commit", "before", _in_transaction),
     # every record taken by Kafka, the transaction still open
-    "flushed": Point(sink.Lane, "_end_transaction", "before", _in_transaction),
+    "flushed": Point(lane_transaction.Lane, "_end_transaction", "before", _in_transaction),
     # the offsets are in the transaction, its end is not asked for
-    "offsets-sent": Point(sink.Lane, "_retry", "before", _is_commit),
+    "offsets-sent": Point(lane_transaction.Lane, "_retry", "before", _is_commit),
     # while Kafka ends the transaction
-    "committing": Point(sink.Lane, "_retry", "during", _is_commit),
+    "committing": Point(lane_transaction.Lane, "_retry", "during", _is_commit),
     # this lane committed, others perhaps not, the snapshots not stored
-    "after-commit": Point(sink.Lane, "_commit", "after", _in_transaction),
+    "after-commit": Point(lane_transaction.Lane, "_commit", "after", _in_transaction),
     # all lanes of a worker committed, the snapshots not stored
-    "all-committed": Point(sink.Commits, "wait_for", "after", _all_of_the_worker),
+    "all-committed": Point(commit_pool.Commits, "wait_for", "after", _all_of_the_worker),
     # the snapshots stored, the plain group not told
     "durable": Point(source.RequestPartition, "_commit_plain", "before", _epoch_is_durable),
     # the lane's log is written, the outcomes perhaps not all
-    "logged": Point(sink.Lane, "_write_log", "after", _in_transaction),
+    "logged": Point(lane_transaction.Lane, "_write_log", "after", _in_transaction),
     # the lanes are about to be asked how far they have committed
     "asking": Point(source.RequestPartition, "_restore", "before"),
     # while the log is read back

@@ -6,8 +6,9 @@
    files, from the start. It is no matter which partition a lane used to write to, nor how many
    lanes there were: an entry goes to the lane of its id.
 3. What is read goes into the indexes piece by piece, so that memory stays within its bound.
-4. What is committed with the lanes' offsets (`names.Metadata`) says what must be remembered. A log
-   that was recreated, or that has lost entries, is refused: to go on would charge payments again.
+4. What is committed with the lanes' offsets (`lane_names.Metadata`) says what must be remembered. A
+   log that was recreated, or that has lost entries, is refused: to go on would charge payments
+   again.
 5. A record that no lane has written is passed over, with a warning: whoever can write to the topic
    must not be able to stop every start. One that a lane may have written, and that cannot be read,
    is refused: it may hold claims.
@@ -18,27 +19,25 @@
 import json
 import shlex
 import threading
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import structlog
-from confluent_kafka import Consumer, IsolationLevel, KafkaException, Message, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from dataflow.config.settings import KafkaSettings
-from dataflow.connectors import config
-from dataflow.connectors.bounds import EARLIEST, LATEST, Ends, offsets_at
-from dataflow.connectors.cluster import Cluster
-from dataflow.connectors.names import lane_group
-from dataflow.connectors.offsets import LaneOffsets, Offset, committed_offsets
-from dataflow.connectors.patience import PASSING, Ask, Deadline, patiently
 from dataflow.core.lane_log import ENTRY, ForeignRecordError, entries_in, is_of_a_lane, lane_in
 from dataflow.core.lanes import lane_name, lanes_of
 from dataflow.dedupe.tiered import TieredIndex
 from dataflow.errors import ConsumeError, StartRefusedError
+from dataflow.kafka import client_config
+from dataflow.kafka.lane_names import lane_group
+from dataflow.kafka.lane_offsets import LaneOffsets, Offset
+from dataflow.kafka.partition_offsets import EARLIEST, LATEST, Ends, offsets_at
+from dataflow.kafka.preflight import Cluster
+from dataflow.kafka.retry import PASSING, Ask, Deadline, patiently
 from dataflow.observability.restore_progress import Restoring
 from dataflow.observability.status import Status
 
@@ -47,15 +46,6 @@ _RECORDS_AT_ONCE = 1_000
 _POLL_S = 0.1
 _PIECE_BYTES = 16 * 1024 * 1024
 """The indexes get so much at once: few and large pieces are quick to take in."""
-_TIMEOUT_S = 30.0
-_AT_ONCE = 16
-_TRIMS = 16
-"""The log is trimmed so often in a window..."""
-_TRIM_LEAST_S = 60.0
-_TRIM_MOST_S = 3600.0
-"""... but not more often, and not more seldom, than this."""
-_APART_S = 60
-"""The clocks of two processes may be a minute apart: so much longer a record stays."""
 
 Committed = Mapping[int, Mapping[int, Offset]]
 """By lane and input partition."""
@@ -199,7 +189,7 @@ class LaneLog:
         Returns:
             How many entries were read, whether that was all of the log, and where it ended.
         """
-        admin = AdminClient(config.client(self._kafka, "lane-log"))
+        admin = AdminClient(client_config.client(self._kafka, "lane-log"))
         partitions = range(self._cluster.log_partitions)
         starts = self._ask(lambda: offsets_at(admin, self._topic, partitions, EARLIEST))
         # Nobody writes: it is how far a `read_committed` reader gets, too.
@@ -249,7 +239,7 @@ class LaneLog:
     ) -> Iterator[tuple[list[Message], dict[int, int]]]:
         """Yield records of the log, and how far each partition is read with them."""
         left = {each: begin for each, begin in begins.items() if begin < ends[each]}
-        consumer = Consumer(config.log_consumer(self._kafka, len(left)))
+        consumer = Consumer(client_config.log_consumer(self._kafka, len(left)))
         try:
             consumer.assign([TopicPartition(self._topic, *each) for each in left.items()])
             yield from self._read_to(ends, left, consumer)
@@ -408,74 +398,3 @@ def left_to_read(expected: int, ours: int, in_files: int) -> int:
 
 def _all(committed: Committed) -> list[Offset]:
     return [each for offsets in committed.values() for each in offsets.values()]
-
-
-class Trimmer(threading.Thread):
-    """Trims the lanes' log, once in a while; one process of a cluster does."""
-
-    def __init__(
-        self,
-        kafka: KafkaSettings,
-        lanes: int,
-        cluster: Cluster,
-        window_s: float,
-        wait: Callable[[float], None] = time.sleep,
-    ) -> None:
-        super().__init__(name="lane-log-trimmer", daemon=True)
-        self._kafka = kafka
-        self._topic = kafka.topic_lane_log
-        self._lanes = lanes
-        self._cluster = cluster
-        self._every_s = min(max(window_s / _TRIMS, _TRIM_LEAST_S), _TRIM_MOST_S)
-        self._wait = wait
-        self._admin = AdminClient(config.client(kafka, "lane-log-trimmer") | {"log_level": 0})
-
-    def run(self) -> None:
-        """Trim, until the process ends."""
-        while True:
-            self._wait(self._every_s)
-            try:
-                self.trim()
-            except Exception as error:  # noqa: BLE001  (it takes room, nothing else)
-                _log.warning("lane log trim failed", error=str(error))
-
-    def trim(self) -> None:
-        """Delete the records that no lane remembers anything of.
-
-        What counts is what the lanes have committed with their offsets, as a start goes by that.
-        """
-        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="trim") as pool:
-            committed = dict(enumerate(pool.map(self._committed, range(self._lanes))))
-        since = trimmed_s(committed, self._lanes) - _APART_S
-        if since <= 0:
-            return
-        # In this order: if no record is so new, that holds for all below an end of before.
-        ends = self._offsets(LATEST, IsolationLevel.READ_COMMITTED)
-        newer = self._offsets(OffsetSpec.for_timestamp(since * 1000))
-        starts = self._offsets(EARLIEST)
-        upto = {
-            partition: min(end, newer[partition]) if newer[partition] >= 0 else end
-            for partition, end in ends.items()
-        }
-        wanted = [
-            TopicPartition(self._topic, partition, offset)
-            for partition, offset in upto.items()
-            if offset > starts[partition]
-        ]
-        if wanted:
-            for trimmed in self._admin.delete_records(wanted).values():
-                trimmed.result(_TIMEOUT_S)
-            _log.info(
-                "lane log trimmed", partitions={each.partition: each.offset for each in wanted}
-            )
-
-    def _committed(self, lane: int) -> dict[int, Offset]:
-        group, partitions = lane_group(self._kafka.group_id, lane), self._cluster.partitions
-        return committed_offsets(self._kafka, group, partitions, stable=False)
-
-    def _offsets(
-        self, spec: OffsetSpec, level: IsolationLevel = IsolationLevel.READ_UNCOMMITTED
-    ) -> dict[int, int]:
-        return offsets_at(
-            self._admin, self._topic, range(self._cluster.log_partitions), spec, level
-        )

@@ -1,4 +1,4 @@
-"""The transactional sink: one lane, one producer, one transaction for each epoch.
+"""One lane: one producer, and one transaction for each epoch.
 
 What a lane writes in an epoch, on all topics, and how far it has read the input, is committed
 together or not at all. The order of a commit:
@@ -16,37 +16,29 @@ not plainly retriable ends the process: what became of an uncertain commit is se
 from the committed offsets.
 """
 
-import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
-from confluent_kafka import (
-    Consumer,
-    KafkaError,
-    KafkaException,
-    Message,
-    Producer,
-    TopicPartition,
-)
+from bytewax.outputs import StatefulSinkPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from numpy.typing import NDArray
 
 from dataflow.config.settings import KafkaSettings
-from dataflow.connectors import config
-from dataflow.connectors.cluster import Cluster
-from dataflow.connectors.names import Metadata, lane_group, transactional_id
-from dataflow.connectors.patience import Patience
 from dataflow.core.commit_counts import Tally
 from dataflow.core.items import Outgoing, Remembered, Signal, Told
 from dataflow.core.lane_log import ENTRY, entries_in, headers, pieces
-from dataflow.core.lanes import MAX_LANES, lane_name
+from dataflow.core.lanes import lane_name
 from dataflow.core.timestamps import plausible
 from dataflow.errors import CommitError, Fault, FencedError
+from dataflow.kafka import client_config
+from dataflow.kafka.commit_pool import Commits
+from dataflow.kafka.lane_names import Metadata, lane_group, transactional_id
+from dataflow.kafka.preflight import Cluster
+from dataflow.kafka.retry import Patience
 from dataflow.observability.metrics import Metrics
 from dataflow.observability.status import Status
 from dataflow.service.fail_fast import reported
@@ -61,86 +53,10 @@ _SLICE_S = 1.0
 _OPENING_SLICE_S = 5.0
 _GRACE_S = 2.0
 """How long a commit may be late before the client is given up."""
-_COMMITS_AT_ONCE = 16
 _LOG_RECORD_BYTES = 512 * 1024
 """A record of the lane's log is as large at most: one for an epoch, or a few of a large one."""
 _RECORD_OVERHEAD_BYTES = 1024
 """Headers and framing, which count towards the broker's limit."""
-
-
-class KafkaSink(FixedPartitionedSink[Outgoing, bytes]):
-    """The lanes, as the engine sees them."""
-
-    def __init__(
-        self,
-        kafka: KafkaSettings,
-        lanes: int,
-        status: Status,
-        metrics: Metrics,
-        lifecycle: Lifecycle,
-        cluster: Cluster,
-        on_close: Callable[[], None] = lambda: None,
-    ) -> None:
-        self._cluster = cluster
-        self._built = 0
-        self._on_close = on_close
-        self._commits = Commits()
-        self._kafka = kafka
-        self._lanes = lanes
-        self._status = status
-        self._metrics = metrics
-        self._lifecycle = lifecycle
-
-    def list_parts(self) -> list[str]:
-        """The names of all lanes there may be."""
-        return [lane_name(lane) for lane in range(MAX_LANES)]
-
-    def part_fn(self, item_key: str) -> int:
-        """The lane an item goes to: its key is the lane's name."""
-        return int(item_key)
-
-    @reported
-    def build_part(
-        self,
-        step_id: str,  # noqa: ARG002  (the engine's signature)
-        for_part: str,
-        resume_state: bytes | None,  # noqa: ARG002
-    ) -> "Lane | UnusedLane":
-        """Open a lane, which fences whoever had it before."""
-        if int(for_part) >= self._lanes:
-            return UnusedLane(self._on_close)
-        self._built += 1
-        self._status.expect((), lanes=self._built)
-        return Lane(
-            self._kafka,
-            int(for_part),
-            self._lanes,
-            status=self._status,
-            metrics=self._metrics,
-            commits=self._commits,
-            cluster=self._cluster,
-            lifecycle=self._lifecycle,
-            on_close=self._on_close,
-        )
-
-
-class UnusedLane(StatefulSinkPartition[Outgoing, bytes]):
-    """A lane there was when `LANES` was larger; the source has fenced it."""
-
-    def __init__(self, on_close: Callable[[], None]) -> None:
-        self._on_close = on_close
-
-    def write_batch(self, values: list[Outgoing]) -> None:
-        """Nothing is ever routed here."""
-        raise RuntimeError(f"{len(values)} batches for a lane that does not exist")
-
-    def snapshot(self) -> bytes:
-        """Nothing, as of any lane."""
-        return b""
-
-    def close(self) -> None:
-        """Let go."""
-        self._on_close()
 
 
 class Lane(StatefulSinkPartition[Outgoing, bytes]):
@@ -154,7 +70,7 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
         *,
         status: Status,
         metrics: Metrics,
-        commits: "Commits",
+        commits: Commits,
         cluster: Cluster,
         lifecycle: Lifecycle,
         on_close: Callable[[], None],
@@ -181,7 +97,7 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
         self._metrics = metrics
         self._failure: tuple[KafkaError, Message] | None = None
         self._group = _group_metadata(kafka, lane_group(kafka.group_id, lane))
-        producer_config = config.producer(kafka, transactional_id(kafka.group_id, lane))
+        producer_config = client_config.producer(kafka, transactional_id(kafka.group_id, lane))
         self._producer = Producer(producer_config | {"on_delivery": self._on_failure})
         self._clear()
         # Side by side with the worker's other lanes, until the end of the open epoch.
@@ -437,43 +353,9 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
             self._metrics.visible(time.time() - int(time_ms) / 1000, int(count))
 
 
-class Commits:
-    """Has the lanes of one worker commit side by side: a commit is mostly waiting for Kafka.
-
-    The engine asks one lane after the other for its snapshot, but only once all of them have been
-    given the whole epoch. So when the first one is asked, all of them may begin.
-    """
-
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(_COMMITS_AT_ONCE, thread_name_prefix="commit")
-        # By the worker's thread. Not `threading.local`: the engine's threads are not Python's own,
-        # which loses their locals whenever they leave Python.
-        self._open: defaultdict[int, list[Lane]] = defaultdict(list)
-        self._running: defaultdict[int, dict[Lane, Future[float]]] = defaultdict(dict)
-
-    def expect(self, lane: Lane) -> None:
-        """This lane has opened its transaction of the epoch."""
-        self._open[threading.get_ident()].append(lane)
-
-    def submit(self, call: Callable[[], None]) -> Future[None]:
-        """Run something else that mostly waits for Kafka."""
-        return self._pool.submit(call)
-
-    def wait_for(self, lane: Lane, timeout_s: float) -> float:
-        """Commit this lane, and begin to commit the worker's others; see `Lane.commit`.
-
-        Raises:
-            TimeoutError: it is still at it; there is no way to make it stop.
-        """
-        worker = threading.get_ident()
-        running = self._running[worker]
-        running |= {each: self._pool.submit(each.commit) for each in self._open.pop(worker, [])}
-        return running.pop(lane).result(timeout_s)
-
-
 def _group_metadata(kafka: KafkaSettings, group: str) -> Any:
     """What the broker wants to know of a group that has offsets, but no members."""
-    consumer = Consumer(config.client(kafka, group) | {"group.id": group})
+    consumer = Consumer(client_config.client(kafka, group) | {"group.id": group})
     try:
         return consumer.consumer_group_metadata()
     finally:

@@ -24,12 +24,6 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from numpy.typing import NDArray
 
 from dataflow.config.settings import Settings
-from dataflow.connectors import config
-from dataflow.connectors.cluster import Cluster
-from dataflow.connectors.names import Metadata
-from dataflow.connectors.offsets import Committed, LaneOffsets
-from dataflow.connectors.patience import PASSING, Patience
-from dataflow.connectors.start import Positions, Start
 from dataflow.core.batch_size import EPOCH_MOST, Pace
 from dataflow.core.epoch_close import Closing
 from dataflow.core.epochs import Epochs
@@ -38,6 +32,12 @@ from dataflow.core.state import SourceState, pack, unpack
 from dataflow.core.timestamps import oldest_plausible_ms
 from dataflow.core.watermarks import ReadUpTo
 from dataflow.errors import ConsumeError, FetchStalledError
+from dataflow.kafka import client_config
+from dataflow.kafka.lane_names import Metadata
+from dataflow.kafka.lane_offsets import Committed, LaneOffsets
+from dataflow.kafka.preflight import Cluster
+from dataflow.kafka.resume_point import Positions, Start
+from dataflow.kafka.retry import PASSING, Patience
 from dataflow.observability.status import Status
 from dataflow.service import malloc
 from dataflow.service.fail_fast import reported
@@ -109,7 +109,7 @@ class KafkaSource(FixedPartitionedSource[Input, bytes]):
         state = None if resume_state is None else unpack(resume_state, SourceState)
         topic = self._settings.kafka.topic_requested
         consumer = Consumer(
-            config.consumer(
+            client_config.consumer(
                 self._settings.kafka, f"source-{for_part}", len(self._cluster.partitions)
             )
             | {"error_cb": self._on_error}

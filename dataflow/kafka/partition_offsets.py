@@ -7,8 +7,8 @@ from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from dataflow.config.settings import KafkaSettings
-from dataflow.connectors import config
-from dataflow.connectors.patience import Ask, patiently
+from dataflow.kafka import client_config
+from dataflow.kafka.retry import Ask, patiently
 
 EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
@@ -68,7 +68,7 @@ def wait_until_stable(kafka: KafkaSettings, patience_s: float, ask: Ask = patien
     Returns:
         Where they still may not after `patience_s`, as a transaction has no end there.
     """
-    admin = AdminClient(config.client(kafka, "outputs"))
+    admin = AdminClient(client_config.client(kafka, "outputs"))
     topics = kafka.topics_written
 
     def latest(topic: str, level: IsolationLevel) -> dict[int, int]:

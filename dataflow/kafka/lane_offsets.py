@@ -8,12 +8,12 @@ from typing import NamedTuple
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from dataflow.config.settings import KafkaSettings
-from dataflow.connectors import config
-from dataflow.connectors.bounds import wait_until_stable
-from dataflow.connectors.cluster import Cluster
-from dataflow.connectors.names import Metadata, lane_group, transactional_id
-from dataflow.connectors.patience import Ask, patiently
 from dataflow.errors import ConsumeError, Fault, StartRefusedError
+from dataflow.kafka import client_config
+from dataflow.kafka.lane_names import Metadata, lane_group, transactional_id
+from dataflow.kafka.partition_offsets import wait_until_stable
+from dataflow.kafka.preflight import Cluster
+from dataflow.kafka.retry import Ask, patiently
 
 _TIMEOUT_S = 30.0
 _STABLE_WITHIN_S = 10.0
@@ -135,7 +135,7 @@ class LaneOffsets:
 
         def fence(lane: int) -> None:
             name = transactional_id(self._kafka.group_id, lane)
-            producer = Producer(config.producer(self._kafka, name))
+            producer = Producer(client_config.producer(self._kafka, name))
             self._ask(lambda: producer.init_transactions(_TIMEOUT_S))
 
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="fence") as pool:
@@ -184,7 +184,9 @@ def committed_offsets(
     """
     level = "read_committed" if stable else "read_uncommitted"
     wanted = [TopicPartition(kafka.topic_requested, partition) for partition in partitions]
-    consumer = Consumer(config.client(kafka, group) | {"group.id": group, "isolation.level": level})
+    consumer = Consumer(
+        client_config.client(kafka, group) | {"group.id": group, "isolation.level": level}
+    )
     try:
         if not stable:
             found = consumer.committed(wanted, timeout=_TIMEOUT_S)

@@ -34,14 +34,14 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from msgspec import Struct
 
 from dataflow.config.settings import KafkaSettings, Settings
-from dataflow.connectors import config
-from dataflow.connectors.bounds import EARLIEST, LATEST, offsets_at, partitions_of
-from dataflow.connectors.cluster import Cluster
-from dataflow.connectors.names import Metadata, lane_group
-from dataflow.connectors.offsets import Committed, Offset, committed_offsets
-from dataflow.connectors.patience import Ask, patiently
 from dataflow.core.state import SourceState
 from dataflow.errors import ConsumeError, StartRefusedError
+from dataflow.kafka import client_config
+from dataflow.kafka.lane_names import Metadata, lane_group
+from dataflow.kafka.lane_offsets import Committed, Offset, committed_offsets
+from dataflow.kafka.partition_offsets import EARLIEST, LATEST, offsets_at, partitions_of
+from dataflow.kafka.preflight import Cluster
+from dataflow.kafka.retry import Ask, patiently
 
 _log = structlog.get_logger()
 _TIMEOUT_S = 10.0
@@ -106,7 +106,7 @@ class Positions:
         self._cluster = cluster
         self._topic = self._kafka.topic_requested
         self._lock = threading.Lock()
-        self._admin = AdminClient(config.client(self._kafka, "positions"))
+        self._admin = AdminClient(client_config.client(self._kafka, "positions"))
 
     def find(self, partition: int, state: SourceState | None) -> Start:
         """Where to start, with or without a snapshot.

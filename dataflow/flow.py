@@ -9,6 +9,7 @@ from bytewax.dataflow import Dataflow
 from bytewax.inputs import Source
 from bytewax.outputs import Sink
 
+from dataflow import startup
 from dataflow.core.items import Input, Outgoing
 from dataflow.runtime import Runtime
 from dataflow.steps.decode import Decode
@@ -29,7 +30,7 @@ def flow(
         sink: Where the outcomes go, by lane; by default the output topics, transactionally.
         runtime: The process's settings, gateway and metrics; by default from the environment.
     """
-    run = runtime or Runtime.current()
+    run = runtime or startup.current()
     kafka, lanes, limit = run.settings.kafka, run.settings.lanes, run.max_request_bytes
     requested = kafka.topic_requested
 

@@ -12,14 +12,9 @@ from dataflow.dedupe.remembered import LEAST_LANE_BYTES, RememberedIds
 from dataflow.dedupe.tiered import Figures
 from dataflow.errors import SettingsError, StartRefusedError
 from dataflow.kafka.preflight import Cluster
-from dataflow.runtime import (
-    Runtime,
-    _longest_wait_s,
-    _refuse_idle_processes,
-    _refuse_misfits,
-    _status,
-)
+from dataflow.runtime import Runtime, _longest_wait_s, _status
 from dataflow.service.command_line import Launch
+from dataflow.startup import _refuse_idle_processes, _refuse_misfits
 
 
 def settings(**environ: str) -> Settings:

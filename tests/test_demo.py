@@ -20,9 +20,9 @@ from rich.console import Console
 
 from dataflow.demo.__main__ import refusal
 from dataflow.demo.accounts import Accounts, Seen, Totals
-from dataflow.demo.plain import PlainView, summary
-from dataflow.demo.screen import render
 from dataflow.demo.snapshot import Place, Rate, Snapshot
+from dataflow.demo.terminal_view import render
+from dataflow.demo.text_view import PlainView, summary
 from dataflow.demo.traffic import CONFLICT, DUPLICATE, KINDS, VALID, Outcome, Request, Traffic
 from dataflow.gateways.simulated import SimulatedGateway
 from schemas.outcomes import ErrorCode, EventType

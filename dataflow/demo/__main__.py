@@ -17,6 +17,6 @@ if __name__ == "__main__":
     if problem := refusal(sys.version_info[:2]):
         sys.exit(problem)
     # Only now: on another version the dependencies are not even installed.
-    from dataflow.demo.run import main
+    from dataflow.demo.command import main
 
     sys.exit(main())

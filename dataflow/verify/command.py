@@ -17,8 +17,8 @@ from dataflow.errors import Fault, SettingsError
 from dataflow.kafka import preflight
 from dataflow.observability import logs
 from dataflow.verify import report
-from dataflow.verify.check import Check, Report
-from dataflow.verify.kafka import KafkaReader
+from dataflow.verify.checker import Check, Report
+from dataflow.verify.kafka_reader import KafkaReader
 from dataflow.verify.progress import Progress
 from dataflow.verify.readings import Reading, compare
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 
-from dataflow.verify.check import Report
+from dataflow.verify.checker import Report
+from dataflow.verify.extract import payment_id_of
 from dataflow.verify.findings import Finding, Kind
 from dataflow.verify.reader import Reader
-from dataflow.verify.reduce import payment_id_of
 
 PaymentId = Callable[[Finding], str | None]
 

@@ -21,7 +21,7 @@ from dataflow.config.settings import Settings
 from dataflow.core.lane_log import entries_of, headers
 from dataflow.core.lanes import split_identities
 from dataflow.core.origins import origin
-from dataflow.verify.check import Check
+from dataflow.verify.checker import Check
 from dataflow.verify.reader import Bounds, Chunk, LanePosition, Positions, Snapshot
 from schemas import events
 from schemas.events import AuditEvent, Records

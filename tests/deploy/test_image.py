@@ -175,7 +175,7 @@ def test_it_says_what_it_is(stages: dict[str, image.Stage]) -> None:
         (".git/config", True),
         ("recovery/part-0.sqlite3", True),
         ("tests/conftest.py", True),
-        ("dataflow/demo/run.py", True),
+        ("dataflow/demo/command.py", True),
         ("dataflow/__pycache__/flow.pyc", True),
         ("dataflow/flow.py", False),
         ("requirements.txt", False),

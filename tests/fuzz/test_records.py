@@ -36,7 +36,7 @@ from dataflow.kafka.source import RequestPartition
 from dataflow.observability.status import Status
 from dataflow.runtime import Runtime
 from dataflow.service.shutdown import Lifecycle
-from dataflow.verify.check import Check, Report
+from dataflow.verify.checker import Check, Report
 from dataflow.verify.reader import Bounds, Chunk, LanePosition, Positions, Snapshot
 
 PARTITIONS = 2

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from invariants import find
 from world import AUDIT, FAILED, PROCESSED, REQUESTED, START_MS, Record, World, check, payment
 
-from dataflow.verify.check import Report
+from dataflow.verify.checker import Report
 from dataflow.verify.findings import Kind
 
 values = st.one_of(

@@ -14,7 +14,7 @@ from dataflow.config.settings import Settings
 from dataflow.core.lane_log import Headers, entries_in, entries_of, headers
 from dataflow.core.lanes import lane_of_key, split_identities
 from dataflow.core.origins import origin
-from dataflow.verify.check import Check, Report
+from dataflow.verify.checker import Check, Report
 from dataflow.verify.findings import Kind
 from dataflow.verify.reader import Bounds, Chunk, LanePosition, Positions, Snapshot
 from schemas import events

@@ -10,11 +10,11 @@ from importlib.util import find_spec
 from confluent_kafka import KafkaException
 
 from dataflow.demo.broker import Broker, open_broker
-from dataflow.demo.course import Demo, Options
-from dataflow.demo.plain import PlainView, summary
-from dataflow.demo.process import FlowDiedError, FlowProcess
+from dataflow.demo.flow_process import FlowDiedError, FlowProcess
+from dataflow.demo.session import Demo, Options
 from dataflow.demo.snapshot import Place, View, printable
 from dataflow.demo.stop import Stop
+from dataflow.demo.text_view import PlainView, summary
 from dataflow.errors import SettingsError, StartRefusedError
 
 _RATE_MAX = 10_000
@@ -80,7 +80,7 @@ def _view(place: Place, *, plain: bool) -> View:
         or not find_spec("rich")
     ):
         return PlainView(sys.stdout)
-    from dataflow.demo.screen import ScreenView  # noqa: PLC0415  (needs rich; lines do not)
+    from dataflow.demo.terminal_view import ScreenView  # noqa: PLC0415  (needs rich; lines do not)
 
     return ScreenView(place)
 

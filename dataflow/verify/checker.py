@@ -8,12 +8,12 @@ import numpy as np
 from msgspec import Struct
 
 from dataflow.config.settings import Settings
-from dataflow.verify import positions, reduce, retention, rows
+from dataflow.verify import extract, positions, retention, rows
 from dataflow.verify.accounts import Account, Accounts
 from dataflow.verify.findings import Findings, Kind, Place
-from dataflow.verify.payments import Payments
+from dataflow.verify.payment_rules import Payments
 from dataflow.verify.reader import Bounds, Chunk, Reader, Snapshot
-from dataflow.verify.records import Limits, Records, Tally, Topics
+from dataflow.verify.record_rules import Limits, Records, Tally, Topics
 from dataflow.verify.rows import Rows
 from dataflow.verify.spill import Spill
 from schemas.events import EVENT_OVERHEAD_BYTES
@@ -143,11 +143,11 @@ class Check:
     def _read(self, snapshot: Snapshot, requests: Spill, outcomes: Spill, audits: Spill) -> None:
         topics, findings = self._topics, self._findings
         requested = topics.requested
-        processed = reduce.Outcomes(rows.PROCESSED, topics.processed, requested, findings)
-        failed = reduce.Outcomes(rows.FAILED, topics.failed, requested, findings)
-        audit = reduce.Audits(topics.audit, requested, findings)
+        processed = extract.Outcomes(rows.PROCESSED, topics.processed, requested, findings)
+        failed = extract.Outcomes(rows.FAILED, topics.failed, requested, findings)
+        audit = extract.Audits(topics.audit, requested, findings)
         max_bytes = self._settings.kafka.message_max_bytes - EVENT_OVERHEAD_BYTES
-        reducer = reduce.Requests(max_bytes)
+        reducer = extract.Requests(max_bytes)
 
         def request_rows(chunk: Chunk) -> Rows:
             found = reducer.rows(chunk)
@@ -166,7 +166,7 @@ class Check:
 
     def _read_log(self, snapshot: Snapshot, claims: Spill) -> None:
         topic = self._topics.lane_log
-        log = reduce.Claims(topic, self._findings)
+        log = extract.Claims(topic, self._findings)
         for chunk in self._chunks(topic, snapshot.bounds):
             table = log.rows(chunk)
             claims.append(table, table["key_low"])
@@ -226,7 +226,7 @@ class Check:
                 low = bounds[topic][partition].low
                 value, there = self._reader.record(topic, partition, low)
                 # Where nothing is left, nothing is known.
-                at_ms = reduce.decided_ms(value) if there else np.iinfo(np.int64).max // 2
+                at_ms = extract.decided_ms(value) if there else np.iinfo(np.int64).max // 2
                 latest = max(latest or 0, at_ms)
         return latest
 
@@ -240,7 +240,7 @@ class Check:
         latest = 0
         for partition in retention.has_deleted(bounds[topic]):
             value, there = self._reader.record(topic, partition, bounds[topic][partition].low)
-            at_ms = reduce.last_seen_ms(value) if there else None
+            at_ms = extract.last_seen_ms(value) if there else None
             if at_ms is None:
                 at_ms = int(time.time() * 1000) - self._settings.dedupe_window_ms
             latest = max(latest, at_ms)

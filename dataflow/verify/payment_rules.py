@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dataflow.verify import rows
 from dataflow.verify.findings import EXAMPLES, Findings, Kind
-from dataflow.verify.records import Mask, Records, Tally
+from dataflow.verify.record_rules import Mask, Records, Tally
 from dataflow.verify.rows import Rows
 
 _PARTITION_SHIFT = np.uint64(48)

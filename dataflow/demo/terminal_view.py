@@ -9,8 +9,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from dataflow.demo.plain import by_type, lag, name
 from dataflow.demo.snapshot import Place, Snapshot, printable
+from dataflow.demo.text_view import by_type, lag, name
 from schemas.outcomes import ErrorCode, EventType
 
 _STATES = {"ready": "green", "starting": "yellow", "draining": "cyan", "ended": "dim"}

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from dataflow.config.settings import KafkaSettings
 from dataflow.demo.accounts import Accounts, Totals
-from dataflow.demo.kafka import AuditReader, Load, request_ends
-from dataflow.demo.process import FlowDiedError, FlowProcess
+from dataflow.demo.clients import AuditReader, Load, request_ends
+from dataflow.demo.flow_process import FlowDiedError, FlowProcess
 from dataflow.demo.snapshot import Rate, Snapshot, View
 from dataflow.demo.stop import Stop
 from dataflow.demo.traffic import Traffic

@@ -5,12 +5,10 @@ The rule is a list of what they may use; what is not on it has to be argued for 
 """
 
 import ast
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from import_graph import imported, modules_below, path_of, reachable
 
-ROOT = Path(__file__).parent.parent
 PURE = ("dataflow.core", "schemas")
 OURS = ("dataflow", "schemas")
 ALLOWED = {
@@ -33,49 +31,6 @@ FORBIDDEN_NAMES = {
     *("open", "print", "input", "fromfile", "tofile", "save", "load", "memmap"),
     *("eval", "exec", "__import__", "import_module"),
 }
-
-
-def path_of(module: str) -> Path | None:
-    """Return the file of one of our modules; None if there is no such module."""
-    base = ROOT.joinpath(*module.split("."))
-    for path in (base.with_suffix(".py"), base / "__init__.py"):
-        if path.is_file():
-            return path
-    return None
-
-
-def modules_below(package: str) -> list[str]:
-    return [
-        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        for path in sorted(ROOT.joinpath(*package.split(".")).rglob("*.py"))
-    ]
-
-
-def imported(tree: ast.AST) -> Iterator[str]:
-    """Yield what a module imports, and all that it may have meant by it."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports are absolute here"
-            yield node.module or ""
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-def reachable(modules: list[str]) -> set[str]:
-    """Return these modules of ours, and all of ours that they bring with them."""
-    found: set[str] = set()
-    pending = list(modules)
-    while pending:
-        module = pending.pop()
-        path = path_of(module)
-        if path is None or module in found:
-            continue
-        found.add(module)
-        parents = module.split(".")
-        pending += [".".join(parents[:n]) for n in range(1, len(parents))]
-        pending += imported(ast.parse(path.read_text(encoding="utf-8")))
-    return found
 
 
 def impurities(source: str) -> set[str]:

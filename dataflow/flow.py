@@ -10,7 +10,7 @@ from bytewax.inputs import Source
 from bytewax.outputs import Sink
 
 from dataflow import startup
-from dataflow.core.items import Input, Outgoing
+from dataflow.core.items import OutputBatch, SourceItem
 from dataflow.runtime import Runtime
 from dataflow.steps.decode import Decode
 from dataflow.steps.dedupe import Dedupe
@@ -19,8 +19,8 @@ from dataflow.steps.publish import Audit, Failed, Processed
 
 
 def flow(
-    source: Source[Input] | None = None,
-    sink: Sink[tuple[str, Outgoing]] | None = None,
+    source: Source[SourceItem] | None = None,
+    sink: Sink[tuple[str, OutputBatch]] | None = None,
     runtime: Runtime | None = None,
 ) -> Dataflow:
     """Decide each payment request once, and publish what happened.

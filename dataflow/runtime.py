@@ -7,7 +7,7 @@ from bytewax.outputs import Sink
 from dataflow import __version__
 from dataflow.config.settings import Settings
 from dataflow.core.epochs import Epochs
-from dataflow.core.items import Input, Outgoing
+from dataflow.core.items import OutputBatch, SourceItem
 from dataflow.core.watermarks import ReadUpTo
 from dataflow.dedupe.remembered import RememberedIds
 from dataflow.dedupe.tiered import TieredIndex
@@ -121,7 +121,7 @@ class Runtime:
             window_s = self.settings.dedupe_window_ms / 1000
             Trimmer(kafka, self.settings.lanes, self.cluster, window_s).start()
 
-    def source(self) -> Source[Input]:
+    def source(self) -> Source[SourceItem]:
         """The request topic."""
         return KafkaSource(
             self.settings,
@@ -134,7 +134,7 @@ class Runtime:
             self._close_engine_metrics,
         )
 
-    def sink(self) -> Sink[tuple[str, Outgoing]]:
+    def sink(self) -> Sink[tuple[str, OutputBatch]]:
         """The three output topics, and the lanes' log."""
         settings = self.settings
         return KafkaSink(

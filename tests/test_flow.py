@@ -34,7 +34,7 @@ from hypothesis import strategies as st
 from required import REQUIRED
 
 from dataflow.config.settings import Settings
-from dataflow.core.items import Fetched, Input, Outgoing, Signal, Told
+from dataflow.core.items import ControlMessage, OutputBatch, RecordBatch, Signal, SourceItem
 from dataflow.core.lane_log import entries_in
 from dataflow.core.lanes import lane_name
 from dataflow.core.origins import place
@@ -57,7 +57,7 @@ EVERY_BATCH = timedelta(0)
 PROCESSED = "payments.payment-processed"
 FAILED = "payments.payment-failed"
 AUDIT = "audit.payment-events"
-START: list[Input] = [Told(Signal.OPEN, 0, 0), Told(Signal.RESTORE, 0, 0)]
+START: list[SourceItem] = [ControlMessage(Signal.OPEN, 0, 0), ControlMessage(Signal.RESTORE, 0, 0)]
 
 
 def payment(payment_id: str, amount: object = 5, **changes: object) -> bytes:
@@ -71,9 +71,9 @@ def payment(payment_id: str, amount: object = 5, **changes: object) -> bytes:
     return json.dumps(fields | changes).encode()
 
 
-def batch(partition: int, first_offset: int, values: list[bytes | None], **how: Any) -> Fetched:
+def batch(partition: int, first_offset: int, values: list[bytes | None], **how: Any) -> RecordBatch:
     offsets = np.arange(first_offset, first_offset + len(values))
-    return Fetched(
+    return RecordBatch(
         partition=partition,
         offsets=offsets,
         times_ms=offsets * 1000,
@@ -133,7 +133,7 @@ class Topics:
 
     # ---- as the output topics ----
 
-    def publish(self, outgoing: Outgoing) -> None:
+    def publish(self, outgoing: OutputBatch) -> None:
         for key, value in zip(outgoing.keys, outgoing.values, strict=True):
             event = json.loads(value, parse_float=Decimal, parse_int=Decimal)
             assert key == (event["paymentId"] or "").encode() or key is event["paymentId"]
@@ -165,7 +165,7 @@ class TestOutcomes:
         def run(*partitions: list[bytes | None]) -> Topics:
             topics = Topics(*partitions)
             source = [*START, *(batch(n, 0, values) for n, values in enumerate(partitions))]
-            sink: list[tuple[str, Outgoing]] = []
+            sink: list[tuple[str, OutputBatch]] = []
             graph = flow(TestingSource(source), TestingSink(sink), runtime)
             execute(graph, workers=request.param)
             for _, outgoing in sink:
@@ -226,13 +226,13 @@ class TestOutcomes:
         assert topics.events[PROCESSED][0]["amount"] == 7
 
     def test_signals_reach_every_lane_and_write_nothing(self, runtime: Runtime) -> None:
-        sink: list[tuple[str, Outgoing]] = []
-        told: list[Input] = [Told(signal, 0, 7) for signal in Signal]
-        execute(flow(TestingSource(told), TestingSink(sink), runtime))
+        sink: list[tuple[str, OutputBatch]] = []
+        control: list[SourceItem] = [ControlMessage(signal, 0, 7) for signal in Signal]
+        execute(flow(TestingSource(control), TestingSink(sink), runtime))
         for lane in range(LANES):
             mine = [outgoing for name, outgoing in sink if name == lane_name(lane)]
-            assert [each.told and each.told.signal for each in mine] == list(Signal)
-            assert {each.told and each.told.lane for each in mine} == {lane}
+            assert [each.control and each.control.signal for each in mine] == list(Signal)
+            assert {each.control and each.control.lane for each in mine} == {lane}
             assert not any(outgoing.values for outgoing in mine)
 
 
@@ -283,7 +283,7 @@ def test_no_words_of_a_gateway_stop_the_flow_or_lose_its_decision(
 ) -> None:
     values: list[bytes | None] = [payment(name) for name in (*APPROVALS, *DECLINES)]
     topics = Topics(values, values)
-    sink: list[tuple[str, Outgoing]] = []
+    sink: list[tuple[str, OutputBatch]] = []
     source = [*START, *(batch(n, 0, values) for n in range(2))]
     with closing(GatewayRunner(Hostile, deadline_s=20)) as runtime.gateway:
         execute(flow(TestingSource(source), TestingSink(sink), runtime), workers)
@@ -326,7 +326,7 @@ class Crash(Exception):  # noqa: N818  (not an error: the end of a process)
     """The process ends here."""
 
 
-class MemorySource(FixedPartitionedSource[Input, int]):
+class MemorySource(FixedPartitionedSource[SourceItem, int]):
     def __init__(self, topics: Topics) -> None:
         self.topics = topics
 
@@ -337,7 +337,7 @@ class MemorySource(FixedPartitionedSource[Input, int]):
         return Partition(self.topics, int(for_part), resume_state)
 
 
-class Partition(StatefulSourcePartition[Input, int]):
+class Partition(StatefulSourcePartition[SourceItem, int]):
     """The three phases of the real source, each closed by its snapshot."""
 
     def __init__(self, topics: Topics, number: int, state: int | None) -> None:
@@ -347,13 +347,13 @@ class Partition(StatefulSourcePartition[Input, int]):
         self.emitted = False
         self.epoch = 0
 
-    def next_batch(self) -> list[Input]:
+    def next_batch(self) -> list[SourceItem]:
         if not self.phases:
             return self.live()
         if self.emitted:
             return []
         self.emitted = True
-        return [Told(self.phases[0], self.number, self.next_offset, epoch=self.epoch)]
+        return [ControlMessage(self.phases[0], self.number, self.next_offset, epoch=self.epoch)]
 
     def snapshot(self) -> int:
         self.epoch += 1
@@ -362,7 +362,7 @@ class Partition(StatefulSourcePartition[Input, int]):
             self.phases.pop(0)
         return self.next_offset
 
-    def live(self) -> list[Input]:
+    def live(self) -> list[SourceItem]:
         values = self.topics.partitions[self.number]
         first = self.next_offset
         end = min(first + BATCH, len(values))
@@ -380,7 +380,7 @@ class Partition(StatefulSourcePartition[Input, int]):
         }
 
 
-class MemorySink(FixedPartitionedSink[Outgoing, None]):
+class MemorySink(FixedPartitionedSink[OutputBatch, None]):
     """Lanes that commit at the end of an epoch; after so many commits, the process ends."""
 
     def __init__(self, topics: Topics, crash_after: int | None) -> None:
@@ -402,12 +402,12 @@ class MemorySink(FixedPartitionedSink[Outgoing, None]):
         return Lane(self, int(for_part))
 
 
-class Lane(StatefulSinkPartition[Outgoing, None]):
+class Lane(StatefulSinkPartition[OutputBatch, None]):
     def __init__(self, sink: MemorySink, lane: int) -> None:
         self.sink, self.lane = sink, lane
-        self.open: list[Outgoing] = []
+        self.open: list[OutputBatch] = []
 
-    def write_batch(self, values: list[Outgoing]) -> None:
+    def write_batch(self, values: list[OutputBatch]) -> None:
         self.open += [outgoing for outgoing in values if outgoing.values or outgoing.positions]
 
     def snapshot(self) -> None:
@@ -439,8 +439,8 @@ def run_until(
 ) -> bool:
     """Run to the end of the input, or to a crash; return whether it came to the end."""
     runtime.log = topics
-    source: Source[Input] = MemorySource(topics)
-    sink: Sink[tuple[str, Outgoing]] = MemorySink(topics, crash_after)
+    source: Source[SourceItem] = MemorySource(topics)
+    sink: Sink[tuple[str, OutputBatch]] = MemorySink(topics, crash_after)
     try:
         execute(flow(source, sink, runtime), workers, recovery)
     except BytewaxRuntimeError as error:

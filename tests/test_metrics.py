@@ -13,7 +13,7 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from dataflow.core.commit_counts import Tally
+from dataflow.core.commit_counts import CommitCounts
 from dataflow.observability.histogram import BatchHistogram
 from dataflow.observability.metrics import Metrics
 from dataflow.observability.status import Status
@@ -98,7 +98,7 @@ def test_nothing_is_claimed_that_is_not_known_yet(metrics: Metrics) -> None:
 
 
 def test_a_committed_transaction_is_counted_as_a_whole(metrics: Metrics) -> None:
-    tally = Tally(
+    counts = CommitCounts(
         processed=90,
         failed={ErrorCode.DECLINED: 4, ErrorCode.INVALID: 1},
         duplicates=3,
@@ -109,8 +109,8 @@ def test_a_committed_transaction_is_counted_as_a_whole(metrics: Metrics) -> None
         log_entries=94,
         log_bytes=3_384,
     )
-    metrics.committed(tally)
-    metrics.committed(tally)
+    metrics.committed(counts)
+    metrics.committed(counts)
     seen = samples(metrics)
     assert seen["payments_lane_log_entries_total"] == 188
     assert seen["payments_lane_log_bytes_total"] == 6_768
@@ -126,12 +126,12 @@ def test_a_committed_transaction_is_counted_as_a_whole(metrics: Metrics) -> None
     assert seen['payments_amount_total{currency="USD",outcome="declined"}'] == 0.4
     assert seen['payments_amount_total{currency="JPY",outcome="processed"}'] == 1000
     assert seen['payments_amount_total{currency="EUR",outcome="processed"}'] == 0
-    assert tally.processed == 90, "the caller's tally is left alone"
+    assert counts.processed == 90, "the caller's counts is left alone"
 
 
 def test_a_topic_that_is_not_ours_makes_no_new_series(metrics: Metrics) -> None:
     with pytest.raises(KeyError, match="elsewhere"):
-        metrics.committed(Tally(processed=1, produced={"elsewhere": 1}))
+        metrics.committed(CommitCounts(processed=1, produced={"elsewhere": 1}))
     with pytest.raises(KeyError, match="elsewhere"):
         metrics.delivery_failed("elsewhere")
     assert samples(metrics)["payments_processed_total"] == 0, "and nothing is half counted"
@@ -281,7 +281,7 @@ def test_many_threads_lose_no_count(metrics: Metrics) -> None:
         for _ in range(2000):
             metrics.decided(0.1, 3)
             metrics.consumed(3, 0)
-            metrics.committed(Tally(processed=3, produced={AUDIT: 3}))
+            metrics.committed(CommitCounts(processed=3, produced={AUDIT: 3}))
 
     scraper = threading.Thread(target=scrape)
     workers = [threading.Thread(target=work) for _ in range(4)]

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from watched import JOB, Prometheus
 
-from dataflow.core.commit_counts import Tally
+from dataflow.core.commit_counts import CommitCounts
 from dataflow.observability.metrics import Metrics
 from dataflow.observability.status import Status
 from dataflow.web.server import Sidecar
@@ -65,7 +65,7 @@ def paying(metrics: Metrics) -> Iterator[None]:
             metrics.consumed(ok=5, bad=0)
             metrics.decided(0.02, 5)
             metrics.committed(
-                Tally(
+                CommitCounts(
                     processed=4,
                     failed={ErrorCode.DECLINED: 1},
                     produced={"processed": 4, "failed": 1, "audit": 5},

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dataflow.core.commit_counts import Tally
+from dataflow.core.commit_counts import CommitCounts
 from dataflow.observability.recent import SECONDS, Recent
 from schemas.outcomes import ErrorCode
 
@@ -25,15 +25,15 @@ def recent(clock: Clock) -> Recent:
 
 
 def test_transactions_of_a_second_add_up_once_it_is_over(recent: Recent, clock: Clock) -> None:
-    recent.add(Tally(processed=3, failed={ErrorCode.DECLINED: 1}))
-    recent.add(Tally(processed=4, failed={ErrorCode.DECLINED: 1, ErrorCode.INVALID: 2}))
-    assert recent.total(60) == Tally(), "half a second would look like half the rate"
+    recent.add(CommitCounts(processed=3, failed={ErrorCode.DECLINED: 1}))
+    recent.add(CommitCounts(processed=4, failed={ErrorCode.DECLINED: 1, ErrorCode.INVALID: 2}))
+    assert recent.total(60) == CommitCounts(), "half a second would look like half the rate"
     clock.now += 1
-    expected = Tally(processed=7, failed={ErrorCode.DECLINED: 2, ErrorCode.INVALID: 2})
+    expected = CommitCounts(processed=7, failed={ErrorCode.DECLINED: 2, ErrorCode.INVALID: 2})
     assert recent.total(60) == expected
     assert recent.total(1) == expected
     clock.now += 1
-    assert recent.total(1) == Tally()
+    assert recent.total(1) == CommitCounts()
 
 
 def test_each_second_is_there_whether_anything_happened_or_not(
@@ -41,20 +41,20 @@ def test_each_second_is_there_whether_anything_happened_or_not(
 ) -> None:
     for processed in (1, 0, 3):
         if processed:
-            recent.add(Tally(processed=processed))
+            recent.add(CommitCounts(processed=processed))
         clock.now += 1
-    assert [tally.processed for tally in recent.each(5)] == [0, 0, 1, 0, 3]
-    assert [tally.processed for tally in recent.each(2)] == [0, 3]
+    assert [counts.processed for counts in recent.each(5)] == [0, 0, 1, 0, 3]
+    assert [counts.processed for counts in recent.each(2)] == [0, 3]
 
 
 def test_what_is_older_is_forgotten(recent: Recent, clock: Clock) -> None:
     for _ in range(2 * SECONDS):
-        recent.add(Tally(processed=1))
+        recent.add(CommitCounts(processed=1))
         clock.now += 1
     assert recent.total(SECONDS).processed == SECONDS
     assert recent.total(10 * SECONDS).processed <= SECONDS + 1
     clock.now += SECONDS
-    assert recent.total(SECONDS) == Tally()
+    assert recent.total(SECONDS) == CommitCounts()
 
 
 def test_just_after_the_start_there_is_less_to_divide_by(recent: Recent, clock: Clock) -> None:
@@ -66,7 +66,7 @@ def test_just_after_the_start_there_is_less_to_divide_by(recent: Recent, clock: 
 
 
 def test_what_is_handed_out_is_a_copy(recent: Recent, clock: Clock) -> None:
-    recent.add(Tally(processed=1))
+    recent.add(CommitCounts(processed=1))
     clock.now += 1
     recent.each(1)[0].processed = 99
     recent.total(1).processed = 99

@@ -20,7 +20,7 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from dataflow.core.commit_counts import Tally
+from dataflow.core.commit_counts import CommitCounts
 from dataflow.errors import StartRefusedError
 from dataflow.observability.metrics import Metrics
 from dataflow.observability.status import Status
@@ -211,7 +211,7 @@ class TestMetrics:
     OPENMETRICS = "application/openmetrics-text"
 
     def test_plain_text_is_the_default(self, sidecar: Sidecar, metrics: Metrics) -> None:
-        metrics.committed(Tally(processed=3))
+        metrics.committed(CommitCounts(processed=3))
         reply = ask(sidecar.metrics_port, "/metrics")
         assert reply.status == 200
         assert reply.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
@@ -248,7 +248,7 @@ class TestMetrics:
         self, sidecar: Sidecar, metrics: Metrics
     ) -> None:
         for n in range(1, 30):
-            metrics.committed(Tally(processed=1))
+            metrics.committed(CommitCounts(processed=1))
             body = ask(sidecar.metrics_port, "/metrics").body.decode()
             assert f"payments_processed_total {n}.0\n" in body
 

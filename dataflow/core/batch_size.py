@@ -17,7 +17,7 @@ _BUDGET_S = 2.0
 _GROWTH = 4.0
 
 
-class Pace:
+class BatchSizer:
     """The batch limit of one source partition."""
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dataflow.core.lanes import Keys, Words
+from dataflow.core.lanes import KeyArray, U64Array
 
 BITS_AN_ID = 12
 _WORD_BITS = 64
@@ -27,9 +27,9 @@ _HALF = np.uint64(32)
 class Probes(NamedTuple):
     """What filters of any size are asked for a batch of keys."""
 
-    halves: Words
+    halves: U64Array
     """The upper halves of the keys' second words."""
-    masks: Words
+    masks: U64Array
     """The bits that are set for each."""
 
 
@@ -38,7 +38,7 @@ def words_for(ids: int) -> int:
     return max(1, -(-ids * BITS_AN_ID // _WORD_BITS))
 
 
-def probes(keys: Keys) -> Probes:
+def probes(keys: KeyArray) -> Probes:
     """Return what to ask for each of the keys, shape (n, 2)."""
     choices = keys[:, 0] >> _FIRST_CHOICE
     masks = np.zeros(len(keys), np.uint64)
@@ -48,14 +48,14 @@ def probes(keys: Keys) -> Probes:
     return Probes(keys[:, 1] >> _HALF, masks)
 
 
-def maybe(words: Words, asked: Probes) -> NDArray[np.int64]:
+def maybe(words: U64Array, asked: Probes) -> NDArray[np.int64]:
     """Return which of the keys the filter may have got, as places in the batch."""
     found = words[places(len(words), asked.halves)]
     found &= asked.masks
     return np.flatnonzero(found == asked.masks)
 
 
-def places(size: int, halves: Words) -> NDArray[np.int64]:
+def places(size: int, halves: U64Array) -> NDArray[np.int64]:
     """Return the word of each key in a filter of `size` words, which are less than 2**31."""
     return ((halves * np.uint64(size)) >> _HALF).view(np.int64)
 
@@ -68,7 +68,7 @@ class FilterWriter:
         self._next = 0  # the word that is not complete yet
         self._open = np.uint64(0)
 
-    def add(self, keys: Keys) -> Words:
+    def add(self, keys: KeyArray) -> U64Array:
         """Put in keys, in ascending order over all calls; return the words that are complete."""
         if not len(keys):
             return np.empty(0, np.uint64)
@@ -81,7 +81,7 @@ class FilterWriter:
         self._next, self._open = int(at[-1]), words[-1]
         return words[:-1]
 
-    def rest(self) -> Words:
+    def rest(self) -> U64Array:
         """Return the words after the last complete one."""
         words = np.zeros(self._size - self._next, np.uint64)
         words[0] = self._open

@@ -12,7 +12,7 @@ _N = TypeVar("_N", int, Decimal)
 
 
 @dataclass(slots=True)
-class Tally:
+class CommitCounts:
     """What one lane's transaction did, counted while it is open and published once committed."""
 
     processed: int = 0
@@ -30,7 +30,7 @@ class Tally:
     log_bytes: int = 0
     """Written to the lane's log."""
 
-    def add(self, other: "Tally") -> None:
+    def add(self, other: "CommitCounts") -> None:
         """Count everything in `other` here too."""
         self.processed += other.processed
         self.duplicates += other.duplicates

@@ -19,7 +19,7 @@ from schemas.replies import Approved, Declined
 from schemas.requests import PaymentRequest, Rejected
 
 
-class Charged(Struct, frozen=True, gc=False):
+class GatewayDecision(Struct, frozen=True, gc=False):
     """A first request, and the gateway's final word on it."""
 
     request: PaymentRequest
@@ -36,7 +36,7 @@ class Repeated(Struct, frozen=True, gc=False):
     """The record that claimed the id; see `dataflow.core.origins.place`."""
 
 
-Outcome = Charged | Repeated | Rejected
+Outcome = GatewayDecision | Repeated | Rejected
 
 _FIRST = int(Verdict.FIRST)
 _REPEATED = {
@@ -69,4 +69,4 @@ def decide(
     if not needs_gateway(parsed, verdict):
         return Repeated(parsed, _REPEATED[verdict], first_origin)
     assert reply is not None
-    return Charged(parsed, reply)
+    return GatewayDecision(parsed, reply)

@@ -15,7 +15,7 @@ _SHARE = 0.9
 _MOST_S = 0.5
 
 
-class Closing:
+class EpochCloseEstimator:
     """The epochs of one source partition; times are in seconds, of one monotonic clock."""
 
     def __init__(self) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataflow.core.lane_log import Entries, entries_of
-from dataflow.core.lanes import Keys, Words
+from dataflow.core.lanes import KeyArray, U64Array
 
 _FREE = -1
 _MIN_ROWS = 1024
@@ -26,8 +26,8 @@ class Found(NamedTuple):
 
     places: NDArray[np.int64]
     """Where in the batch they stand."""
-    prints: Words
-    origins: Words
+    fingerprints: U64Array
+    origins: U64Array
     dates_s: NDArray[np.uint32]
 
 
@@ -48,7 +48,7 @@ class HotIds:
         """Bytes of memory held by the arrays."""
         return self._slots.nbytes + sum(column.nbytes for column in self._columns())
 
-    def rows_of(self, keys: Keys) -> NDArray[np.int64]:
+    def rows_of(self, keys: KeyArray) -> NDArray[np.int64]:
         """Look up a batch: the row of each key, or -1. All keys are probed in step."""
         found = np.full(len(keys), -1, np.int64)
         mask = len(self._slots) - 1
@@ -115,13 +115,13 @@ class HotIds:
         self._slots = _free_slots(max(_MIN_ROWS, self._rows))
         self._place(np.arange(self._rows))
 
-    def _home(self, keys: Keys) -> NDArray[np.int64]:
+    def _home(self, keys: KeyArray) -> NDArray[np.int64]:
         # The first word chose the lane; the second one is still uniform within it. Its highest bits
         # count, so keys that are sorted by it go through the table from front to end.
         shift = np.uint64(65 - len(self._slots).bit_length())
         return (keys[:, 1] >> shift).view(np.int64)
 
-    def _append(self, keys: Keys) -> NDArray[np.int64]:
+    def _append(self, keys: KeyArray) -> NDArray[np.int64]:
         """New rows for keys that have none."""
         start, self._rows = self._rows, self._rows + len(keys)
         if self._rows > len(self._keys):

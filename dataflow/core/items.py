@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dataflow.core.commit_counts import Tally
+from dataflow.core.commit_counts import CommitCounts
 from dataflow.core.decision import Outcome
 from schemas.events import Source
 from schemas.parsing import parse
@@ -25,7 +25,7 @@ from schemas.requests import PaymentRequest, Rejected
 
 
 @dataclass(slots=True, frozen=True)
-class Fetched:
+class RecordBatch:
     """Consecutive records of one input partition."""
 
     partition: int
@@ -51,10 +51,10 @@ class Signal(Enum):
     RESTORE = auto()
     """All lanes are open: read back what the previous runs have committed, and decide from then
     on."""
-    BEAT = auto()
+    REFRESH_OFFSETS = auto()
     """Commit the position, even if it is the same as before: every lane is to have one, and Kafka
     must not expire it. With it, a record that is stamped by our clock."""
-    TIME = auto()
+    WATERMARK = auto()
     """How far the partition is read, by our clock: decides what is forgotten."""
     DRAIN = auto()
     """A process of the cluster was told to stop: all of them do."""
@@ -74,7 +74,7 @@ class Remembered(NamedTuple):
 
 
 @dataclass(slots=True, frozen=True)
-class Told:
+class ControlMessage:
     """A signal from the source of one partition, which stands at `next_offset`."""
 
     signal: Signal
@@ -83,7 +83,7 @@ class Told:
     time_ms: int = 0
     """The partition's watermark, in milliseconds since 1970; 0 if it is not known."""
     epoch: int = 0
-    """As in `Fetched`."""
+    """As in `RecordBatch`."""
     lane: int = -1
     """The lane that gets it, from `decode` on."""
     remembered: Remembered | None = None
@@ -95,11 +95,11 @@ class Told:
 
 @dataclass(slots=True)
 class LaneBatch:
-    """The records of a `Fetched` that belong to one lane."""
+    """The records of a `RecordBatch` that belong to one lane."""
 
     partition: int
     next_offset: int
-    """Of the whole `Fetched`: all records of this lane below it are in here, or came before."""
+    """Of the whole `RecordBatch`: all records of this lane below it are in here, or came before."""
     read_at: float
     epoch: int
     max_bytes: int
@@ -132,7 +132,7 @@ class LaneBatch:
 
 
 @dataclass(slots=True)
-class Judged:
+class DedupedBatch:
     """A lane's records, and what the index knew of their ids."""
 
     partition: int
@@ -149,7 +149,7 @@ class Judged:
 
 
 @dataclass(slots=True)
-class Decided:
+class OutcomeBatch:
     """A lane's records and their outcomes, in aligned lists."""
 
     partition: int
@@ -168,7 +168,7 @@ class Decided:
 
 
 @dataclass(slots=True)
-class Outgoing:
+class OutputBatch:
     """Records of one output topic that a lane writes in one transaction with the rest of an epoch.
 
     The audit topic, which has a record for every input record, also carries the lane's position
@@ -180,19 +180,19 @@ class Outgoing:
     values: list[bytes] = field(default_factory=list)
     positions: dict[int, int] = field(default_factory=dict)
     """Next offset of each input partition once this is committed."""
-    tally: Tally = field(default_factory=Tally)
+    counts: CommitCounts = field(default_factory=CommitCounts)
     times_ms: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     """Timestamps of the input records, for the latency until they are visible."""
-    told: Told | None = None
+    control: ControlMessage | None = None
     entries: bytes = b""
     """What the lane's log gets."""
     remembered: Remembered | None = None
     """What the lane remembers once this is committed."""
 
 
-Input = Fetched | Told
+SourceItem = RecordBatch | ControlMessage
 """What the source gives."""
 
 
-Keyed = tuple[str, LaneBatch | Told]
+LaneItem = tuple[str, LaneBatch | ControlMessage]
 """By lane, what `dedupe` takes."""

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dataflow.core.lanes import Keys, Words
+from dataflow.core.lanes import KeyArray, U64Array
 
 VERSION = 1
 ENTRY = np.dtype(
@@ -41,7 +41,7 @@ class ForeignRecordError(ValueError):
 
 
 def entries_of(
-    keys: Keys, fingerprints: Words, origins: Words, dates_s: NDArray[Any] | int
+    keys: KeyArray, fingerprints: U64Array, origins: U64Array, dates_s: NDArray[Any] | int
 ) -> Entries:
     """Entries of aligned columns; one date may be that of all."""
     entries = np.empty(len(keys), ENTRY)

@@ -5,9 +5,9 @@ from numpy.typing import NDArray
 
 from schemas.requests import IDENTITY_BYTES
 
-Keys = NDArray[np.uint64]
+KeyArray = NDArray[np.uint64]
 """128-bit hashes of paymentIds, shape (n, 2)."""
-Words = NDArray[np.uint64]
+U64Array = NDArray[np.uint64]
 """Fingerprints or origins, shape (n,)."""
 
 
@@ -17,13 +17,13 @@ the state of one that is not listed, and `LANES` may have been larger before. Th
 use are `UnusedLane`s, which cost nothing."""
 
 
-def split_identities(identities: bytes) -> tuple[Keys, Words]:
+def split_identities(identities: bytes) -> tuple[KeyArray, U64Array]:
     """Keys and fingerprints of joined identities."""
     words = np.frombuffer(identities, "<u8").reshape(-1, IDENTITY_BYTES // 8)
     return np.ascontiguousarray(words[:, :2]), words[:, 2]
 
 
-def lanes_of(keys: Keys, lanes: int) -> NDArray[np.int64]:
+def lanes_of(keys: KeyArray, lanes: int) -> NDArray[np.int64]:
     """The lane of each key."""
     return (keys[:, 0] % np.uint64(lanes)).astype(np.int64)
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from dataflow.core.hot_ids import Found
 from dataflow.core.lane_log import Entries, entries_of
-from dataflow.core.lanes import Keys, Words
+from dataflow.core.lanes import KeyArray, U64Array
 
 _NONE = -1
 
@@ -41,10 +41,10 @@ class Batch(NamedTuple):
 
     date_s: int
     """When they were read, in seconds since 1970."""
-    keys: Keys
+    keys: KeyArray
     """Hashes of the paymentIds, shape (n, 2)."""
-    prints: Words
-    origins: Words
+    fingerprints: U64Array
+    origins: U64Array
 
 
 class Judgement(NamedTuple):
@@ -52,7 +52,7 @@ class Judgement(NamedTuple):
 
     verdicts: NDArray[np.int8]
     """A `Verdict` for each."""
-    first_origins: Words
+    first_origins: U64Array
     """The origin that claimed the id: its own for a `FIRST`."""
     changed: NDArray[np.int64]
     """Which of the distinct ids the batch changes."""
@@ -71,7 +71,7 @@ class Distinct:
         inverse: Which id each request is of.
     """
 
-    def __init__(self, keys: Keys) -> None:
+    def __init__(self, keys: KeyArray) -> None:
         _, firsts, inverse = np.unique(keys[:, 1], return_index=True, return_inverse=True)
         if not (keys[firsts, 0][inverse] == keys[:, 0]).all():
             # Two keys share 64 of their 128 bits: compare them whole.
@@ -86,7 +86,7 @@ class Known:
     """The newest entry of each id of a batch, from all tiers."""
 
     def __init__(self, ids: int) -> None:
-        self.prints = np.zeros(ids, np.uint64)
+        self.fingerprints = np.zeros(ids, np.uint64)
         self.origins = np.zeros(ids, np.uint64)
         self.dates_s = np.full(ids, _NONE, np.int64)
 
@@ -94,7 +94,7 @@ class Known:
         """Take what a tier has: where it is newer, it counts."""
         newer = found.dates_s > self.dates_s[found.places]
         places = found.places[newer]
-        self.prints[places] = found.prints[newer]
+        self.fingerprints[places] = found.fingerprints[newer]
         self.origins[places] = found.origins[newer]
         self.dates_s[places] = found.dates_s[newer]
 
@@ -111,14 +111,18 @@ def judge(batch: Batch, distinct: Distinct, known: Known, horizon_s: int, span_s
     """
     firsts, inverse = distinct.firsts, distinct.inverse
     claimed = known.dates_s < max(0, horizon_s)
-    prints = np.where(claimed, batch.prints[firsts], known.prints)
+    fingerprints = np.where(claimed, batch.fingerprints[firsts], known.fingerprints)
     origins = np.where(claimed, batch.origins[firsts], known.origins)
     verdicts = np.where(
-        prints[inverse] == batch.prints, np.int8(Verdict.DUPLICATE), np.int8(Verdict.CONFLICT)
+        fingerprints[inverse] == batch.fingerprints,
+        np.int8(Verdict.DUPLICATE),
+        np.int8(Verdict.CONFLICT),
     )
     verdicts[firsts[claimed]] = Verdict.FIRST
     # Without a division for each: an older span ends before this one begins.
     prolonged = ~claimed & (known.dates_s < batch.date_s // span_s * span_s)
     changed = (claimed | prolonged).nonzero()[0]
-    entries = entries_of(distinct.keys[changed], prints[changed], origins[changed], batch.date_s)
+    entries = entries_of(
+        distinct.keys[changed], fingerprints[changed], origins[changed], batch.date_s
+    )
     return Judgement(verdicts, origins[inverse], changed, entries, known.dates_s[prolonged])

@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 from dataflow.core import bloom
 from dataflow.core.hot_ids import Found
 from dataflow.core.lane_log import ENTRY, Entries
-from dataflow.core.lanes import Keys, Words
+from dataflow.core.lanes import KeyArray, U64Array
 from dataflow.dedupe.writing import NewFile
 
 FORMAT = 1
@@ -128,7 +128,7 @@ class RunWriter:
         self._filter_at = self._most.filter_at
         self._filter_check = 0
         self._left = np.empty(0, ENTRY)
-        self._firsts: list[Keys] = []
+        self._firsts: list[KeyArray] = []
         self._blocks = self._rows = 0
         self._oldest_s, self._newest_s = 2**32 - 1, 0
         self._file = NewFile(path, self._most.end)
@@ -175,7 +175,7 @@ class RunWriter:
         self._file.publish(layout.end)
         return facts
 
-    def _write_filter(self, words: Words) -> None:
+    def _write_filter(self, words: U64Array) -> None:
         data = words.astype("<u8", copy=False).tobytes()
         self._filter_check = crc32(data, self._filter_check)
         self._file.write(data, self._filter_at)
@@ -241,7 +241,7 @@ class Run:
         self._first_0 = np.ascontiguousarray(firsts[:, 0])
         self._unchecked = np.ones(self._count, np.bool_)
 
-    def find(self, keys: Keys, asked: bloom.Probes) -> Found:
+    def find(self, keys: KeyArray, asked: bloom.Probes) -> Found:
         """Look up a batch.
 
         Raises:
@@ -295,7 +295,7 @@ class Run:
             pass
         self._unchecked[:] = False
 
-    def _search(self, keys: Keys, places: NDArray[np.int64]) -> Found:
+    def _search(self, keys: KeyArray, places: NDArray[np.int64]) -> Found:
         wanted = keys[places]
         numbers = np.searchsorted(self._first_1, wanted[:, 1], side="right") - 1
         # Where a block begins with this very word, the key may stand in the block before.

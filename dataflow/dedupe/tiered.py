@@ -27,7 +27,7 @@ from dataflow.core.bloom import probes
 from dataflow.core.hot_ids import HotIds
 from dataflow.core.id_counts import IdCounts
 from dataflow.core.lane_log import Entries, sorted_newest
-from dataflow.core.lanes import Keys, Words
+from dataflow.core.lanes import KeyArray, U64Array
 from dataflow.core.run_policy import RunAge, expired, to_merge
 from dataflow.core.verdicts import Batch, Distinct, Known, judge
 from dataflow.dedupe.background import Background, Stopped
@@ -49,7 +49,7 @@ class Seen(NamedTuple):
 
     verdicts: NDArray[np.int8]
     """A `Verdict` for each."""
-    first_origins: Words
+    first_origins: U64Array
     """The origin that claimed the id: its own for a `FIRST`."""
     entries: Entries
     """What is to be kept of the batch: the ids it claimed, and those whose life it prolonged."""
@@ -178,19 +178,21 @@ class TieredIndex:
             failing_since=min(self._failing_since.values(), default=None),
         )
 
-    def observe(self, date_s: int, keys: Keys, prints: Words, origins: Words) -> Seen:
+    def observe(
+        self, date_s: int, keys: KeyArray, fingerprints: U64Array, origins: U64Array
+    ) -> Seen:
         """Judge a batch in its order, and remember it.
 
         Args:
             date_s: When it was read, in seconds since 1970.
             keys: Hashes of the paymentIds.
-            prints: Fingerprints of the contents.
+            fingerprints: Fingerprints of the contents.
             origins: Where each request stands in the input, as one number.
 
         Raises:
             DamagedFileError: it could not be judged; start again.
         """
-        batch = Batch(max(date_s, self.since_s), keys, prints, origins)
+        batch = Batch(max(date_s, self.since_s), keys, fingerprints, origins)
         distinct = Distinct(keys)
         rows, known = self._look_up(distinct.keys)
         judged = judge(batch, distinct, known, self.since_s, self._span_s)
@@ -277,7 +279,7 @@ class TieredIndex:
             self._counts = IdCounts(self._span_s, uncounted_s=newest_s)
         self._counts.forget(self.since_s)
 
-    def _look_up(self, keys: Keys) -> tuple[NDArray[np.int64], Known]:
+    def _look_up(self, keys: KeyArray) -> tuple[NDArray[np.int64], Known]:
         """Return the rows of some keys among the open ids, and what all tiers know of them.
 
         Args:

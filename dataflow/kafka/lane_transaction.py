@@ -28,8 +28,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from numpy.typing import NDArray
 
 from dataflow.config.settings import KafkaSettings
-from dataflow.core.commit_counts import Tally
-from dataflow.core.items import Outgoing, Remembered, Signal, Told
+from dataflow.core.commit_counts import CommitCounts
+from dataflow.core.items import ControlMessage, OutputBatch, Remembered, Signal
 from dataflow.core.lane_log import ENTRY, entries_in, headers, pieces
 from dataflow.core.lanes import lane_name
 from dataflow.core.timestamps import plausible
@@ -41,7 +41,7 @@ from dataflow.kafka.preflight import Cluster
 from dataflow.kafka.retry import Patience
 from dataflow.observability.metrics import Metrics
 from dataflow.observability.status import Status
-from dataflow.service.fail_fast import reported
+from dataflow.service.fail_fast import fail_fast
 from dataflow.service.shutdown import Lifecycle
 
 _FENCED = {
@@ -59,7 +59,7 @@ _RECORD_OVERHEAD_BYTES = 1024
 """Headers and framing, which count towards the broker's limit."""
 
 
-class Lane(StatefulSinkPartition[Outgoing, bytes]):
+class Lane(StatefulSinkPartition[OutputBatch, bytes]):
     """One lane: the only writer of everything that concerns its paymentIds."""
 
     def __init__(
@@ -123,16 +123,16 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
         self._open = False
         self._has_beat = False
         self._positions: dict[int, int] = {}
-        self._tally = Tally()
+        self._counts = CommitCounts()
         self._entries: list[bytes] = []
         self._times_ms: list[NDArray[np.int64]] = []
 
-    @reported
-    def write_batch(self, values: list[Outgoing]) -> None:
+    @fail_fast
+    def write_batch(self, values: list[OutputBatch]) -> None:
         """Hand records to the producer, inside the epoch's transaction."""
         for batch in values:
-            if batch.told:
-                self._hear(batch.told)
+            if batch.control:
+                self._obey(batch.control)
             if not self._open and (batch.values or batch.positions):
                 self._finish_opening()
                 self._producer.begin_transaction()
@@ -144,22 +144,22 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
                 self._positions[partition] = max(position, self._positions.get(partition, 0))
             self._entries.append(batch.entries)
             self._remembered = batch.remembered or self._remembered
-            self._tally.add(batch.tally)
-            produced = self._tally.produced
+            self._counts.add(batch.counts)
+            produced = self._counts.produced
             produced[batch.topic] = produced.get(batch.topic, 0) + len(batch.values)
             self._times_ms.append(batch.times_ms)
         self._serve(self._producer.poll, 0)
 
-    def _hear(self, told: Told) -> None:
-        if told.signal is Signal.BEAT:
+    def _obey(self, control: ControlMessage) -> None:
+        if control.signal is Signal.REFRESH_OFFSETS:
             self._has_beat = True
-            self._without_beat.discard(told.partition)
-        if told.signal in {Signal.DRAIN, Signal.RESTART}:
+            self._without_beat.discard(control.partition)
+        if control.signal in {Signal.DRAIN, Signal.RESTART}:
             self._lifecycle.request_stop(
-                "a process of the cluster is stopping", restart=told.signal is Signal.RESTART
+                "a process of the cluster is stopping", restart=control.signal is Signal.RESTART
             )
 
-    @reported
+    @fail_fast
     def snapshot(self) -> bytes:
         """Commit the epoch's transaction. The state is empty: Kafka knows all there is."""
         self._finish_opening()
@@ -167,7 +167,7 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
             with self._status.waiting("Kafka commit", self._timeout_s):
                 duration_s = self._wait_for_commit()
             self._status.committed(duration_s, self._lane)
-            self._metrics.committed(self._tally)
+            self._metrics.committed(self._counts)
             self._observe_latency()
             self._clear()
             if not self._without_beat:
@@ -228,8 +228,8 @@ class Lane(StatefulSinkPartition[Outgoing, bytes]):
         for piece in pieces(b"".join(self._entries), self._log_most_bytes):
             # The record is as old as its newest entry: by that the log is trimmed.
             self._log(piece, int(entries_in(piece)["date_s"].max()) * 1000)
-            self._tally.log_entries += len(piece) // ENTRY.itemsize
-            self._tally.log_bytes += len(piece)
+            self._counts.log_entries += len(piece) // ENTRY.itemsize
+            self._counts.log_bytes += len(piece)
 
     def _log(self, value: bytes, time_ms: int) -> None:
         self._produce(

@@ -5,18 +5,18 @@ from collections.abc import Callable
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from dataflow.config.settings import KafkaSettings
-from dataflow.core.items import Outgoing
+from dataflow.core.items import OutputBatch
 from dataflow.core.lanes import MAX_LANES, lane_name
 from dataflow.kafka.commit_pool import Commits
 from dataflow.kafka.lane_transaction import Lane
 from dataflow.kafka.preflight import Cluster
 from dataflow.observability.metrics import Metrics
 from dataflow.observability.status import Status
-from dataflow.service.fail_fast import reported
+from dataflow.service.fail_fast import fail_fast
 from dataflow.service.shutdown import Lifecycle
 
 
-class KafkaSink(FixedPartitionedSink[Outgoing, bytes]):
+class KafkaSink(FixedPartitionedSink[OutputBatch, bytes]):
     """The lanes, as the engine sees them."""
 
     def __init__(
@@ -47,7 +47,7 @@ class KafkaSink(FixedPartitionedSink[Outgoing, bytes]):
         """The lane an item goes to: its key is the lane's name."""
         return int(item_key)
 
-    @reported
+    @fail_fast
     def build_part(
         self,
         step_id: str,  # noqa: ARG002  (the engine's signature)
@@ -72,13 +72,13 @@ class KafkaSink(FixedPartitionedSink[Outgoing, bytes]):
         )
 
 
-class UnusedLane(StatefulSinkPartition[Outgoing, bytes]):
+class UnusedLane(StatefulSinkPartition[OutputBatch, bytes]):
     """A lane there was when `LANES` was larger; the source has fenced it."""
 
     def __init__(self, on_close: Callable[[], None]) -> None:
         self._on_close = on_close
 
-    def write_batch(self, values: list[Outgoing]) -> None:
+    def write_batch(self, values: list[OutputBatch]) -> None:
         """Nothing is ever routed here."""
         raise RuntimeError(f"{len(values)} batches for a lane that does not exist")
 

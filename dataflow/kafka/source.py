@@ -24,10 +24,10 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from numpy.typing import NDArray
 
 from dataflow.config.settings import Settings
-from dataflow.core.batch_size import EPOCH_MOST, Pace
-from dataflow.core.epoch_close import Closing
+from dataflow.core.batch_size import EPOCH_MOST, BatchSizer
+from dataflow.core.epoch_close import EpochCloseEstimator
 from dataflow.core.epochs import Epochs
-from dataflow.core.items import Fetched, Input, Signal, Told
+from dataflow.core.items import ControlMessage, RecordBatch, Signal, SourceItem
 from dataflow.core.state import SourceState, pack, unpack
 from dataflow.core.timestamps import oldest_plausible_ms
 from dataflow.core.watermarks import ReadUpTo
@@ -40,14 +40,14 @@ from dataflow.kafka.resume_point import Positions, Start
 from dataflow.kafka.retry import PASSING, Patience
 from dataflow.observability.status import Status
 from dataflow.service import malloc
-from dataflow.service.fail_fast import reported
+from dataflow.service.fail_fast import fail_fast
 from dataflow.service.shutdown import Lifecycle
 
 _log = structlog.get_logger()
 
 _IDLE_AFTER_S = 1.0
 """A partition without records for so long polls less often: to wait must cost next to nothing."""
-_BEAT_EVERY_S = 3600.0
+_REFRESH_OFFSETS_EVERY_S = 3600.0
 """Kafka forgets the offsets of a quiet group after days (offsets.retention.minutes)."""
 _FIRST_BEATS = 2
 """So many epochs with a beat come first. After the first one, every lane has an offset of every
@@ -66,7 +66,7 @@ class Phase(Enum):
     DRAINED = auto()
 
 
-class KafkaSource(FixedPartitionedSource[Input, bytes]):
+class KafkaSource(FixedPartitionedSource[SourceItem, bytes]):
     """The request topic, as the engine sees it."""
 
     def __init__(
@@ -90,13 +90,13 @@ class KafkaSource(FixedPartitionedSource[Input, bytes]):
         self._offsets = offsets
         self._positions = Positions(settings, cluster, Patience(status, lifecycle))
 
-    @reported
+    @fail_fast
     def list_parts(self) -> list[str]:
         """The partitions of the topic. Asked for once all processes of the cluster are there."""
         self._lifecycle.begin()
         return [f"{partition:05d}" for partition in self._cluster.partitions]
 
-    @reported
+    @fail_fast
     def build_part(
         self,
         step_id: str,  # noqa: ARG002  (the engine's signature)
@@ -143,7 +143,7 @@ class KafkaSource(FixedPartitionedSource[Input, bytes]):
             self._status.broker_down(error.str())
 
 
-class RequestPartition(StatefulSourcePartition[Input, bytes]):
+class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
     """One input partition."""
 
     def __init__(
@@ -163,7 +163,7 @@ class RequestPartition(StatefulSourcePartition[Input, bytes]):
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._epochs = epochs
-        self._closing = Closing() if epochs.shared else None
+        self._epoch_close = EpochCloseEstimator() if epochs.shared else None
         self._on_close = on_close
         self._consumer = consumer
         self._partition = partition
@@ -193,7 +193,7 @@ class RequestPartition(StatefulSourcePartition[Input, bytes]):
         self._first_beats = _FIRST_BEATS  # as many are left
         self._has_beat = False  # in this epoch
         self._is_clock_right = False  # as Kafka has taken a record of each lane that says so
-        self._pace = Pace()
+        self._batch_sizer = BatchSizer()
         self._batch: tuple[int, float] = (0, time.monotonic())  # size and time of the last one
         self._epoch = 0  # of this run: all partitions begin in the one it resumes in
         self._epoch_records = 0
@@ -201,11 +201,11 @@ class RequestPartition(StatefulSourcePartition[Input, bytes]):
 
     # ---- called by the engine ----
 
-    @reported
-    def next_batch(self) -> list[Input]:
+    @fail_fast
+    def next_batch(self) -> list[SourceItem]:
         """What this phase has to emit now."""
-        if self._closing:
-            self._closing.asked(time.monotonic())
+        if self._epoch_close:
+            self._epoch_close.asked(time.monotonic())
         if self._phase is Phase.LIVE:
             return self._live()
         if self._phase is Phase.DRAINED:
@@ -219,7 +219,7 @@ class RequestPartition(StatefulSourcePartition[Input, bytes]):
         if self._phase is Phase.RESTORE:
             return self._restore()
         # Whoever shares the cluster has to stop as well, in the same epoch.
-        return [self._tell(Signal.RESTART if self._lifecycle.restart_wanted else Signal.DRAIN)]
+        return [self._control(Signal.RESTART if self._lifecycle.restart_wanted else Signal.DRAIN)]
 
     def next_awake(self) -> datetime | None:
         """At the next instant of all, or at once if there is more; later while an epoch closes."""
@@ -228,17 +228,17 @@ class RequestPartition(StatefulSourcePartition[Input, bytes]):
         if not self._hurry:
             is_idle = time.monotonic() - self._batch[1] > _IDLE_AFTER_S
             awake_at = self._epochs.next_s(now, idle=is_idle)
-        if self._closing and self._phase is Phase.LIVE:
-            awake_at = max(awake_at, now + self._closing.pause_s)
+        if self._epoch_close and self._phase is Phase.LIVE:
+            awake_at = max(awake_at, now + self._epoch_close.pause_s)
         return datetime.fromtimestamp(awake_at, UTC) if awake_at > now else None
 
-    @reported
+    @fail_fast
     def snapshot(self) -> bytes:
         """The epoch is complete: go on to the next phase, if this one's batch was in it."""
         self._durable = self._next_offset
         self._epoch += 1
-        if self._closing and self._phase is Phase.LIVE:
-            self._closing.ended(time.monotonic())
+        if self._epoch_close and self._phase is Phase.LIVE:
+            self._epoch_close.ended(time.monotonic())
         if self._emitted:
             self._emitted = False
             self._phase = {
@@ -279,18 +279,18 @@ class RequestPartition(StatefulSourcePartition[Input, bytes]):
 
     # ---- the phases ----
 
-    def _open(self) -> list[Input]:
-        return [self._tell(Signal.OPEN)]
+    def _open(self) -> list[SourceItem]:
+        return [self._control(Signal.OPEN)]
 
-    def _restore(self) -> list[Input]:
+    def _restore(self) -> list[SourceItem]:
         at_most_s = self._patience_s + ASK_MOST_S
         with self._status.waiting("the previous run's transactions", at_most_s):
             committed = self._offsets.of(self._partition, self._next_offset, self._start.lanes)
         self._start.check(committed, self._settings.kafka, self._partition)
         self._committed = committed
-        return [self._tell(Signal.RESTORE)]
+        return [self._control(Signal.RESTORE)]
 
-    def _live(self) -> list[Input]:
+    def _live(self) -> list[SourceItem]:
         self._commit_plain()
         if self._lifecycle.stopping:
             self._lifecycle.announce()
@@ -299,20 +299,20 @@ class RequestPartition(StatefulSourcePartition[Input, bytes]):
         size, at_s = self._batch
         if size:
             seconds = time.monotonic() - at_s
-            self._pace.measured(size, seconds)
+            self._batch_sizer.measured(size, seconds)
             self._batch = (0, at_s)
             if seconds > self._patience_s / 4:
                 self._epoch_records = EPOCH_MOST  # transactions are open: let the epoch end
         if self._epoch_records >= EPOCH_MOST:
             return self._rest()
-        items: list[Input] = []
+        items: list[SourceItem] = []
         if self._is_beat_due():
             self._beat_at_s = time.monotonic()
             self._first_beats -= self._first_beats > 0
             self._has_beat = True
             self._plain_offset = None
-            items.append(self._tell(Signal.BEAT))
-        messages = self._consume(self._pace.limit, 0.0)
+            items.append(self._control(Signal.REFRESH_OFFSETS))
+        messages = self._consume(self._batch_sizer.limit, 0.0)
         if messages:
             items.append(self._fetched(messages))
             self._batch = (len(messages), time.monotonic())
@@ -321,8 +321,8 @@ class RequestPartition(StatefulSourcePartition[Input, bytes]):
         else:
             self._expect_fetching()
         if self._has_come_further():
-            items.append(self._tell(Signal.TIME))
-        self._hurry = len(messages) > self._pace.limit // 2
+            items.append(self._control(Signal.WATERMARK))
+        self._hurry = len(messages) > self._batch_sizer.limit // 2
         return items
 
     def _has_come_further(self) -> bool:
@@ -334,13 +334,15 @@ class RequestPartition(StatefulSourcePartition[Input, bytes]):
         # Not while records are read again: some lanes have committed more than the position then.
         if self._has_beat or self._next_offset < self._committed.highest:
             return False
-        return self._first_beats > 0 or time.monotonic() - self._beat_at_s > _BEAT_EVERY_S
+        return (
+            self._first_beats > 0 or time.monotonic() - self._beat_at_s > _REFRESH_OFFSETS_EVERY_S
+        )
 
-    def _tell(self, signal: Signal) -> Told:
+    def _control(self, signal: Signal) -> ControlMessage:
         time_ms = self._read_up_to.time_ms
-        return Told(signal, self._partition, self._next_offset, time_ms, self._epoch)
+        return ControlMessage(signal, self._partition, self._next_offset, time_ms, self._epoch)
 
-    def _rest(self) -> list[Input]:
+    def _rest(self) -> list[SourceItem]:
         self._hurry = False
         return []
 
@@ -385,7 +387,7 @@ class RequestPartition(StatefulSourcePartition[Input, bytes]):
             return f"{where}: the offset has expired or never existed: {error.str()}"
         return f"{where}: {error.str()}"
 
-    def _fetched(self, messages: list[Message]) -> Fetched:
+    def _fetched(self, messages: list[Message]) -> RecordBatch:
         """The records; with them the position moves on."""
         times_ms = _times_ms(messages)
         offsets = np.array([message.offset() for message in messages], np.int64)
@@ -395,7 +397,7 @@ class RequestPartition(StatefulSourcePartition[Input, bytes]):
         again = int(np.searchsorted(offsets, self._committed.highest))
         if again:
             self._status.replayed(again)
-        return Fetched(
+        return RecordBatch(
             partition=self._partition,
             offsets=offsets,
             times_ms=times_ms,

@@ -23,7 +23,7 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
-from dataflow.core.commit_counts import Tally
+from dataflow.core.commit_counts import CommitCounts
 from dataflow.observability.histogram import BatchHistogram
 from dataflow.observability.recent import Recent
 from dataflow.observability.status import Status
@@ -64,7 +64,7 @@ class Metrics(Collector):
         self._unreadable = 0
         self._implausible = 0
         self._undelivered = dict.fromkeys([*output_topics, log_topic], 0)
-        self._total = Tally(
+        self._total = CommitCounts(
             failed=dict.fromkeys(ErrorCode, 0),
             approved_amounts=dict.fromkeys(EXPONENTS, Decimal()),
             declined_amounts=dict.fromkeys(EXPONENTS, Decimal()),
@@ -107,18 +107,18 @@ class Metrics(Collector):
 
     # ---- written per transaction ----
 
-    def committed(self, tally: Tally) -> None:
+    def committed(self, counts: CommitCounts) -> None:
         """A lane's transaction was committed. Count it here only then: an abort did nothing.
 
         Raises:
-            KeyError: `tally` names a topic that is not one of ours; nothing is counted.
+            KeyError: `counts` names a topic that is not one of ours; nothing is counted.
         """
-        unknown = tally.produced.keys() - self._total.produced.keys()
+        unknown = counts.produced.keys() - self._total.produced.keys()
         if unknown:
             raise KeyError(*unknown)
         with self._lock:
-            self._total.add(tally)
-            self.recent.add(tally)
+            self._total.add(counts)
+            self.recent.add(counts)
 
     def visible(self, seconds: float, count: int) -> None:
         """`count` outcomes were committed `seconds` after their input records' timestamp."""
@@ -140,9 +140,9 @@ class Metrics(Collector):
 
     # ---- read by a scrape, and by the status page ----
 
-    def total(self) -> Tally:
+    def total(self) -> CommitCounts:
         """What was committed since the process started."""
-        total = Tally()
+        total = CommitCounts()
         with self._lock:
             total.add(self._total)
         return total
@@ -150,7 +150,7 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """All counters as of one moment, then what the status knows."""
         with self._lock:
-            total = Tally()
+            total = CommitCounts()
             total.add(self._total)
             undelivered = dict(self._undelivered)
             read, unreadable = self._read, self._unreadable
@@ -173,7 +173,7 @@ class Metrics(Collector):
         yield from _state(self._status, self._input_topic)
 
 
-def _payments(total: Tally, *, audited: int) -> Iterator[Metric]:
+def _payments(total: CommitCounts, *, audited: int) -> Iterator[Metric]:
     yield CounterMetricFamily(
         "payments_processed_total",
         "Payments approved by the gateway and committed.",
@@ -208,7 +208,7 @@ def _payments(total: Tally, *, audited: int) -> Iterator[Metric]:
     )
 
 
-def _lane_log(total: Tally) -> Iterator[Metric]:
+def _lane_log(total: CommitCounts) -> Iterator[Metric]:
     yield CounterMetricFamily(
         "payments_lane_log_entries_total",
         "paymentIds written to the lane log: newly claimed, or seen again much later.",
@@ -221,7 +221,7 @@ def _lane_log(total: Tally) -> Iterator[Metric]:
     )
 
 
-def _amounts(total: Tally) -> Metric:
+def _amounts(total: CommitCounts) -> Metric:
     """Every currency from the start, some 330 series: a rate over money must not miss the first."""
     amounts = CounterMetricFamily(
         "payments_amount_total",

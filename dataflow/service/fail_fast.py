@@ -44,7 +44,7 @@ def end_process_on_fault(suspect: Callable[[], str | None] = _nothing) -> None:
     sys.excepthook = _on_uncaught
 
 
-def reported(call: Callable[_P, _R]) -> Callable[_P, _R]:
+def fail_fast(call: Callable[_P, _R]) -> Callable[_P, _R]:
     """Wrap what the engine calls: log what it raises, then end the process or raise on."""
 
     @wraps(call)

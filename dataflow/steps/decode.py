@@ -11,9 +11,9 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from dataflow.core.items import Fetched, Input, Keyed, LaneBatch
+from dataflow.core.items import LaneBatch, LaneItem, RecordBatch, SourceItem
 from dataflow.core.lanes import lane_name, lane_of_key, lanes_of, split_identities
-from dataflow.service.fail_fast import reported
+from dataflow.service.fail_fast import fail_fast
 from schemas.parsing import parse
 from schemas.requests import PaymentRequest, Rejected, key_of
 
@@ -37,14 +37,14 @@ class Decode:
         self._max_bytes = max_bytes
         self._counted = counted
 
-    @reported
-    def __call__(self, item: Input) -> Iterable[Keyed]:
+    @fail_fast
+    def __call__(self, item: SourceItem) -> Iterable[LaneItem]:
         """What the lanes get of one item from the source."""
-        if isinstance(item, Fetched):
+        if isinstance(item, RecordBatch):
             return self._split(item)
         return [(lane_name(lane), replace(item, lane=lane)) for lane in range(self._lanes)]
 
-    def _split(self, batch: Fetched) -> list[Keyed]:
+    def _split(self, batch: RecordBatch) -> list[LaneItem]:
         max_bytes = self._max_bytes
         parsed = [parse(value, max_bytes) for value in batch.values]
         # Aligned with the records; an invalid one has no identity.
@@ -62,7 +62,7 @@ class Decode:
         self._counted(valid, int(np.count_nonzero(is_new)) - valid)
         return list(self._lane_batches(batch, parsed, each, is_valid, lane_of))
 
-    def _drop_committed(self, batch: Fetched, lane_of: NDArray[np.int64]) -> None:
+    def _drop_committed(self, batch: RecordBatch, lane_of: NDArray[np.int64]) -> None:
         """Send the records nowhere that their lane has committed."""
         upto = np.array([batch.committed.get(lane, 0) for lane in range(self._lanes)])
         lane_of[batch.offsets < upto[lane_of]] = _NOWHERE
@@ -78,12 +78,12 @@ class Decode:
 
     def _lane_batches(
         self,
-        batch: Fetched,
+        batch: RecordBatch,
         parsed: list[PaymentRequest | Rejected],
         identities: list[bytes],
         is_valid: NDArray[np.bool_],
         lane_of: NDArray[np.int64],
-    ) -> Iterator[Keyed]:
+    ) -> Iterator[LaneItem]:
         order = np.argsort(lane_of, kind="stable")
         ends = np.searchsorted(lane_of[order], np.arange(self._lanes), side="right").tolist()
         start = int(np.count_nonzero(lane_of == _NOWHERE))

@@ -17,12 +17,12 @@ from typing import Protocol
 import numpy as np
 from bytewax.operators import StatefulBatchLogic
 
-from dataflow.core.items import Judged, LaneBatch, Remembered, Signal, Told
+from dataflow.core.items import ControlMessage, DedupedBatch, LaneBatch, Remembered, Signal
 from dataflow.core.lanes import split_identities
 from dataflow.core.origins import origins
 from dataflow.core.watermarks import Watermarks
 from dataflow.dedupe.tiered import TieredIndex
-from dataflow.service.fail_fast import reported
+from dataflow.service.fail_fast import fail_fast
 
 Reported = Callable[[int, int | None], None]
 """Told the number of a lane's index in this process, and how many ids it remembers; None as long
@@ -61,7 +61,7 @@ class NoLog:
         return {}
 
 
-class Dedupe(StatefulBatchLogic[LaneBatch | Told, Judged | Told, None]):
+class Dedupe(StatefulBatchLogic[LaneBatch | ControlMessage, DedupedBatch | ControlMessage, None]):
     """The index of one lane."""
 
     def __init__(
@@ -113,16 +113,18 @@ class Dedupe(StatefulBatchLogic[LaneBatch | Told, Judged | Told, None]):
             next(numbers), remembered, log, open_index, window_ms, partitions
         )
 
-    @reported
-    def on_batch(self, values: list[LaneBatch | Told]) -> tuple[list[Judged | Told], bool]:
+    @fail_fast
+    def on_batch(
+        self, values: list[LaneBatch | ControlMessage]
+    ) -> tuple[list[DedupedBatch | ControlMessage], bool]:
         """Take what one epoch has for this lane, in order."""
-        out: list[Judged | Told] = []
+        out: list[DedupedBatch | ControlMessage] = []
         for item in values:
             if item.epoch > self._epoch:
                 self._epoch = item.epoch
                 if self._index is not None:
                     self._mark_committed(self._index)
-            out.append(self._judge(item) if isinstance(item, LaneBatch) else self._hear(item))
+            out.append(self._judge(item) if isinstance(item, LaneBatch) else self._obey(item))
         self._remembered(self._number, None if self._index is None else len(self._index))
         return out, self.RETAIN
 
@@ -138,37 +140,37 @@ class Dedupe(StatefulBatchLogic[LaneBatch | Told, Judged | Told, None]):
         self._ends, self._has_judged = self._log.ends(), False
         index.committed(self._known)
 
-    def _hear(self, told: Told) -> Told:
-        if told.signal is Signal.OPEN and self._opened is None:
-            self._opened = self._open_index(told.lane)
-            self._log.expect(told.lane, self._opened)
-        if told.signal is Signal.RESTORE and self._index is None:
-            self._ends = self._known = self._log.restore(told.lane)
+    def _obey(self, control: ControlMessage) -> ControlMessage:
+        if control.signal is Signal.OPEN and self._opened is None:
+            self._opened = self._open_index(control.lane)
+            self._log.expect(control.lane, self._opened)
+        if control.signal is Signal.RESTORE and self._index is None:
+            self._ends = self._known = self._log.restore(control.lane)
             self._index = self._opened
-        if told.time_ms:
-            self._watermarks.announce(told.partition, told.time_ms)
+        if control.time_ms:
+            self._watermarks.announce(control.partition, control.time_ms)
             self._watermark_s = self._watermarks.least_ms() // 1000
         if self._index is None:
-            return told
+            return control
         self._index.expire(self._watermark_s - self._window_s)
-        return replace(told, remembered=_remembered_by(self._index))
+        return replace(control, remembered=_remembered_by(self._index))
 
-    def _judge(self, batch: LaneBatch) -> Judged:
+    def _judge(self, batch: LaneBatch) -> DedupedBatch:
         if self._index is None:
             # To decide without its history may charge twice: better no decision.
             raise RuntimeError("a batch came to a lane that has not read its log")
         # A clock that was set back makes no id older than what is forgotten next.
         date_s = max(int(batch.read_at), self._watermark_s)
         self._has_judged = True
-        keys, prints = split_identities(batch.identities)
+        keys, fingerprints = split_identities(batch.identities)
         seen = self._index.observe(
-            date_s, keys, prints, origins(batch.partition, batch.offsets[batch.valid])
+            date_s, keys, fingerprints, origins(batch.partition, batch.offsets[batch.valid])
         )
         verdicts = np.zeros(len(batch.values), np.int8)
         verdicts[batch.valid] = seen.verdicts
         firsts = np.zeros(len(batch.values), np.uint64)
         firsts[batch.valid] = seen.first_origins
-        return Judged(
+        return DedupedBatch(
             partition=batch.partition,
             next_offset=batch.next_offset,
             read_at=batch.read_at,

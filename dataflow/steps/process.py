@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable, Iterator
 
 from dataflow.core.decision import decide, needs_gateway
-from dataflow.core.items import Decided, Judged, Told
-from dataflow.service.fail_fast import reported
+from dataflow.core.items import ControlMessage, DedupedBatch, OutcomeBatch
+from dataflow.service.fail_fast import fail_fast
 from schemas.events import Records
 from schemas.replies import Approved, Declined
 from schemas.requests import PaymentRequest
@@ -34,18 +34,18 @@ class Process:
         self._at_most = at_most
         self._timed = timed
 
-    @reported
+    @fail_fast
     def __call__(
-        self, items: list[tuple[Lane, Judged | Told]]
-    ) -> list[tuple[Lane, Decided | Told]]:
+        self, items: list[tuple[Lane, DedupedBatch | ControlMessage]]
+    ) -> list[tuple[Lane, OutcomeBatch | ControlMessage]]:
         """The outcomes of all lanes that have something, the gateway asked for all at once."""
-        replies = iter(self._replies([item for _, item in items if isinstance(item, Judged)]))
+        replies = iter(self._replies([item for _, item in items if isinstance(item, DedupedBatch)]))
         return [
-            (lane, self._decide(item, replies) if isinstance(item, Judged) else item)
+            (lane, self._decide(item, replies) if isinstance(item, DedupedBatch) else item)
             for lane, item in items
         ]
 
-    def _replies(self, batches: list[Judged]) -> Iterator[Approved | Declined]:
+    def _replies(self, batches: list[DedupedBatch]) -> Iterator[Approved | Declined]:
         due = [
             request
             for batch in batches
@@ -55,7 +55,7 @@ class Process:
         for start in range(0, len(due), self._at_most):
             yield from self._charge(due[start : start + self._at_most])
 
-    def _decide(self, batch: Judged, replies: Iterator[Approved | Declined]) -> Decided:
+    def _decide(self, batch: DedupedBatch, replies: Iterator[Approved | Declined]) -> OutcomeBatch:
         outcomes = [
             decide(
                 request,
@@ -70,7 +70,7 @@ class Process:
         records = Records(self._input_topic, batch.partition)
         now = time.time()
         self._timed(now - batch.read_at, len(outcomes))
-        return Decided(
+        return OutcomeBatch(
             partition=batch.partition,
             next_offset=batch.next_offset,
             times_ms=batch.times_ms,

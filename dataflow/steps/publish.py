@@ -8,11 +8,11 @@ from decimal import Decimal
 import structlog
 from msgspec import Raw
 
-from dataflow.core.commit_counts import Tally
-from dataflow.core.decision import Charged, Outcome, Repeated
-from dataflow.core.items import Decided, Outgoing, Signal, Told
+from dataflow.core.commit_counts import CommitCounts
+from dataflow.core.decision import GatewayDecision, Outcome, Repeated
+from dataflow.core.items import ControlMessage, OutcomeBatch, OutputBatch, Signal
 from dataflow.core.origins import place
-from dataflow.service.fail_fast import reported
+from dataflow.service.fail_fast import fail_fast
 from schemas import events
 from schemas.events import AuditEvent, FailedEvent, ProcessedEvent, Source
 from schemas.outcomes import EventType
@@ -37,22 +37,24 @@ class Branch(ABC):
         self.topic = topic
         self.max_bytes = max_bytes
 
-    @reported
-    def __call__(self, item: tuple[str, Decided | Told]) -> tuple[str, Outgoing] | None:
+    @fail_fast
+    def __call__(
+        self, item: tuple[str, OutcomeBatch | ControlMessage]
+    ) -> tuple[str, OutputBatch] | None:
         """The lane's records for this branch's topic; None when there are none."""
         lane, content = item
-        if isinstance(content, Told):
+        if isinstance(content, ControlMessage):
             outgoing = self.signal(content)
         else:
-            outgoing = Outgoing(self.topic)
+            outgoing = OutputBatch(self.topic)
             self.publish(content, outgoing)
-        return (lane, outgoing) if outgoing.values or outgoing.told else None
+        return (lane, outgoing) if outgoing.values or outgoing.control else None
 
-    def signal(self, told: Told) -> Outgoing:  # noqa: ARG002  (only one branch passes them on)
+    def signal(self, control: ControlMessage) -> OutputBatch:  # noqa: ARG002  (only one branch passes them on)
         """What becomes of a signal: nothing, in most branches."""
-        return Outgoing(self.topic)
+        return OutputBatch(self.topic)
 
-    def publish(self, batch: Decided, out: Outgoing) -> None:
+    def publish(self, batch: OutcomeBatch, out: OutputBatch) -> None:
         """Put the events of a batch into `out`."""
         at = events.instant(batch.decided_at)
         each = zip(batch.event_ids, batch.sources, batch.outcomes, strict=True)
@@ -73,7 +75,7 @@ class Processed(Branch):
 
     def event(self, event_id: str, source: Source, outcome: Outcome, at: str) -> Event | None:
         """One for each payment that the gateway approved."""
-        if type(outcome) is not Charged or type(outcome.reply) is not Approved:
+        if type(outcome) is not GatewayDecision or type(outcome.reply) is not Approved:
             return None
         return events.processed(event_id, source, outcome.request, outcome.reply.reference, at)
 
@@ -83,7 +85,7 @@ class Failed(Branch):
 
     def event(self, event_id: str, source: Source, outcome: Outcome, at: str) -> Event | None:
         """One for each payment that the gateway declined, and for each invalid record."""
-        if type(outcome) is Charged and type(outcome.reply) is Declined:
+        if type(outcome) is GatewayDecision and type(outcome.reply) is Declined:
             error = events.error_of(outcome.reply)
             return events.declined(event_id, source, outcome.request, error, at)
         if type(outcome) is Rejected:
@@ -96,25 +98,31 @@ class Audit(Branch):
 
     _logged_at_s = -_LOG_EVERY_S
 
-    def signal(self, told: Told) -> Outgoing:
-        """Pass it on; a beat carries the position."""
-        positions = {told.partition: told.next_offset} if told.signal is Signal.BEAT else {}
-        return Outgoing(self.topic, positions=positions, told=told, remembered=told.remembered)
+    def signal(self, control: ControlMessage) -> OutputBatch:
+        """Pass it on; a refresh of the offsets carries the position."""
+        positions = (
+            {control.partition: control.next_offset}
+            if control.signal is Signal.REFRESH_OFFSETS
+            else {}
+        )
+        return OutputBatch(
+            self.topic, positions=positions, control=control, remembered=control.remembered
+        )
 
-    def publish(self, batch: Decided, out: Outgoing) -> None:
+    def publish(self, batch: OutcomeBatch, out: OutputBatch) -> None:
         """Put the events of a batch into `out`, and what is counted once they are committed."""
         super().publish(batch, out)
         out.positions[batch.partition] = batch.next_offset
         out.times_ms = batch.times_ms
         out.entries = batch.entries
         out.remembered = batch.remembered
-        count(out.tally, batch.outcomes)
-        if out.tally.conflicts:
+        count(out.counts, batch.outcomes)
+        if out.counts.conflicts:
             self._log_conflicts(batch)
 
     def event(self, event_id: str, source: Source, outcome: Outcome, at: str) -> AuditEvent:
         """One for each record."""
-        if type(outcome) is Charged and type(outcome.reply) is Approved:
+        if type(outcome) is GatewayDecision and type(outcome.reply) is Approved:
             return AuditEvent(
                 event_id=event_id,
                 event_type=EventType.PROCESSED,
@@ -143,7 +151,7 @@ class Audit(Branch):
             error=events.error_of(reason),
         )
 
-    def _log_conflicts(self, batch: Decided) -> None:
+    def _log_conflicts(self, batch: OutcomeBatch) -> None:
         """One line a second, however many there are: when they come, they come in floods."""
         now_s = time.monotonic()
         if now_s - self._logged_at_s < _LOG_EVERY_S:
@@ -165,31 +173,31 @@ def _failure(outcome: Outcome) -> tuple[Declined | Rejected, str | None]:
     """Why a payment failed, and its paymentId."""
     if isinstance(outcome, Rejected):
         return outcome, outcome.payment_id
-    assert isinstance(outcome, Charged)
+    assert isinstance(outcome, GatewayDecision)
     assert isinstance(outcome.reply, Declined)
     return outcome.reply, outcome.request.payment_id
 
 
-def count(tally: Tally, outcomes: list[Outcome]) -> None:
+def count(counts: CommitCounts, outcomes: list[Outcome]) -> None:
     """Count a batch, and add up its money by currency, exactly."""
     approved: defaultdict[str, list[Raw]] = defaultdict(list)
     declined: defaultdict[str, list[Raw]] = defaultdict(list)
     for outcome in outcomes:
-        if type(outcome) is Charged and type(outcome.reply) is Approved:
-            tally.processed += 1
+        if type(outcome) is GatewayDecision and type(outcome.reply) is Approved:
+            counts.processed += 1
             approved[outcome.request.currency].append(outcome.request.written_amount)
         elif type(outcome) is Repeated:
             if outcome.event_type is EventType.DUPLICATE:
-                tally.duplicates += 1
+                counts.duplicates += 1
             else:
-                tally.conflicts += 1
+                counts.conflicts += 1
         else:
-            if type(outcome) is Charged:
+            if type(outcome) is GatewayDecision:
                 declined[outcome.request.currency].append(outcome.request.written_amount)
             code = _failure(outcome)[0].code
-            tally.failed[code] = tally.failed.get(code, 0) + 1
-    tally.approved_amounts = {currency: _sum(each) for currency, each in approved.items()}
-    tally.declined_amounts = {currency: _sum(each) for currency, each in declined.items()}
+            counts.failed[code] = counts.failed.get(code, 0) + 1
+    counts.approved_amounts = {currency: _sum(each) for currency, each in approved.items()}
+    counts.declined_amounts = {currency: _sum(each) for currency, each in declined.items()}
 
 
 def _sum(amounts: list[Raw]) -> Decimal:

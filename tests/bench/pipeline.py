@@ -14,7 +14,7 @@ import numpy as np
 from msgspec import json
 
 from bench.load import requests
-from dataflow.core.items import Fetched, Signal, Told
+from dataflow.core.items import ControlMessage, RecordBatch, Signal
 from dataflow.dedupe.remembered import RememberedIds
 from dataflow.gateways.settle import settle
 from dataflow.gateways.simulated import SimulatedGateway
@@ -51,8 +51,8 @@ class Pipeline:
         )
         self._lanes = {f"{lane:03d}": build(None) for lane in range(LANES)}
         for signal in (Signal.OPEN, Signal.RESTORE):
-            for key, told in self._decode(Told(signal, 0, 0)):
-                self._lanes[key].on_batch([told])
+            for key, control in self._decode(ControlMessage(signal, 0, 0)):
+                self._lanes[key].on_batch([control])
         self._process = Process("requested", self._charge, 256, lambda _seconds, _records: None)
         topics = (Processed, "processed"), (Failed, "failed"), (Audit, "audit")
         self._branches = [kind(topic, _MAX_BYTES) for kind, topic in topics]
@@ -60,7 +60,7 @@ class Pipeline:
     def _charge(self, batch: list[PaymentRequest]) -> list[Approved | Declined]:
         return asyncio.run(settle(self._gateway, batch, deadline_s=30.0))
 
-    def run(self, batch: Fetched) -> int:
+    def run(self, batch: RecordBatch) -> int:
         """Take one batch to its end; how many records it would publish."""
         judged = []
         for key, item in self._decode(batch):
@@ -73,11 +73,11 @@ class Pipeline:
         return published
 
 
-def batches(count: int) -> list[Fetched]:
+def batches(count: int) -> list[RecordBatch]:
     """So many batches of requests."""
     values = [value for _, value in requests("bench-", count * BATCH)]
     return [
-        Fetched(
+        RecordBatch(
             partition=0,
             offsets=np.arange(start, start + BATCH),
             times_ms=np.full(BATCH, _START * 1000),
@@ -89,7 +89,7 @@ def batches(count: int) -> list[Fetched]:
     ]
 
 
-def reference(batch: Fetched) -> int:
+def reference(batch: RecordBatch) -> int:
     """Decode each request, look its id up in a set, and encode two events: no more than that."""
     seen: set[str] = set()
     published = 0
@@ -112,6 +112,6 @@ _encode = json.Encoder().encode
 
 if __name__ == "__main__":
     what, times = sys.argv[1], int(sys.argv[2])
-    work: Callable[[Fetched], int] = reference if what == "reference" else Pipeline().run
+    work: Callable[[RecordBatch], int] = reference if what == "reference" else Pipeline().run
     for each in batches(PREPARED) * times:
         work(each)

@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from bench import pipeline
-from dataflow.core.items import Fetched
+from dataflow.core.items import RecordBatch
 from schemas import events
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +34,7 @@ RATIO = 4.15
 """Most instructions for a payment, as a multiple of the minimal loop's."""
 
 
-def calls(work: Callable[[Fetched], object], batch: Fetched) -> int:
+def calls(work: Callable[[RecordBatch], object], batch: RecordBatch) -> int:
     """How many functions are called to do the work."""
     count = 0
 

@@ -127,8 +127,10 @@ def _request(name: str) -> bytes:
 def _claim(name: str, partition: int, offset: int) -> bytes:
     request = parse(_request(name), 10**6)
     assert isinstance(request, PaymentRequest)
-    keys, prints = split_identities(request.identity())
-    return entries_of(keys, prints, np.array([origin(partition, offset)], np.uint64), 0).tobytes()
+    keys, fingerprints = split_identities(request.identity())
+    return entries_of(
+        keys, fingerprints, np.array([origin(partition, offset)], np.uint64), 0
+    ).tobytes()
 
 
 def measure(requests: int, scratch: Path | None) -> None:

@@ -6,16 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataflow.core.bloom import BITS_AN_ID, FilterWriter, maybe, probes, words_for
-from dataflow.core.lanes import Keys, Words
+from dataflow.core.lanes import KeyArray, U64Array
 
 
-def random_keys(count: int, seed: int, lanes: int = 1) -> Keys:
+def random_keys(count: int, seed: int, lanes: int = 1) -> KeyArray:
     keys = np.random.default_rng(seed).integers(0, 2**64, (count, 2), np.uint64)
     keys[:, 0] -= keys[:, 0] % np.uint64(lanes)  # all of one lane
     return keys[np.argsort(keys[:, 1])]
 
 
-def filter_of(keys: Keys, size: int, pieces: int = 1) -> Words:
+def filter_of(keys: KeyArray, size: int, pieces: int = 1) -> U64Array:
     writer = FilterWriter(size)
     parts = [writer.add(piece) for piece in np.array_split(keys, pieces)]
     return np.concatenate([*parts, writer.rest()])

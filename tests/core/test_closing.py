@@ -1,11 +1,11 @@
 """The pause at the end of an epoch."""
 
-from dataflow.core.epoch_close import Closing
+from dataflow.core.epoch_close import EpochCloseEstimator
 
 
-def closing(*took: float) -> Closing:
+def closing(*took: float) -> EpochCloseEstimator:
     """After as many epochs as are given, which took so long to close."""
-    epochs, now = Closing(), 100.0
+    epochs, now = EpochCloseEstimator(), 100.0
     epochs.asked(now)
     for seconds in took:
         epochs.ended(now)
@@ -28,7 +28,7 @@ def test_one_slow_epoch_puts_nobody_to_sleep() -> None:
 
 
 def test_it_has_a_limit() -> None:
-    epochs = Closing()
+    epochs = EpochCloseEstimator()
     for at in (0.0, 30.0, 60.0):
         epochs.asked(at)
         assert epochs.pause_s <= 0.5
@@ -37,7 +37,7 @@ def test_it_has_a_limit() -> None:
 
 def test_what_was_slept_for_nothing_is_less_each_time() -> None:
     """The partition sleeps for as long as it is told to, and the epochs close at once."""
-    epochs, now, pauses = Closing(), 0.0, []
+    epochs, now, pauses = EpochCloseEstimator(), 0.0, []
     for seconds in (0.4, 0.4, 0.4, *[0.0] * 20):
         epochs.asked(now)
         pauses.append(epochs.pause_s)

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from dataflow.core.decision import Charged, Outcome, Repeated, decide, needs_gateway
+from dataflow.core.decision import GatewayDecision, Outcome, Repeated, decide, needs_gateway
 from dataflow.core.verdicts import Verdict
 from schemas.outcomes import ErrorCode, EventType
 from schemas.replies import Approved, Declined
@@ -28,8 +28,8 @@ ORIGIN = 42
         (VALID, DUPLICATE, None, Repeated(VALID, EventType.DUPLICATE, ORIGIN)),
         (VALID, CONFLICT, None, Repeated(VALID, EventType.CONFLICT, ORIGIN)),
         # 4. what is new is what the gateway says
-        (VALID, FIRST, YES, Charged(VALID, YES)),
-        (VALID, FIRST, NO, Charged(VALID, NO)),
+        (VALID, FIRST, YES, GatewayDecision(VALID, YES)),
+        (VALID, FIRST, NO, GatewayDecision(VALID, NO)),
     ],
 )
 def test_outcomes_in_order_of_precedence(

@@ -6,27 +6,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataflow.core.batch_size import FIRST, LEAST, MOST, Pace
+from dataflow.core.batch_size import FIRST, LEAST, MOST, BatchSizer
 
 
-def settled(seconds: Callable[[int], float], batches: int = 50) -> Pace:
+def settled(seconds: Callable[[int], float], batches: int = 50) -> BatchSizer:
     """Return the pace after some full batches that each take so long."""
-    pace = Pace()
+    sizer = BatchSizer()
     for _ in range(batches):
-        pace.measured(pace.limit, seconds(pace.limit))
-    return pace
+        sizer.measured(sizer.limit, seconds(sizer.limit))
+    return sizer
 
 
 def test_it_begins_carefully() -> None:
-    assert Pace().limit == FIRST
+    assert BatchSizer().limit == FIRST
 
 
 @given(st.lists(st.tuples(st.integers(0, MOST), st.floats(0, 1e6)), max_size=50))
 def test_the_limit_has_limits(measured: list[tuple[int, float]]) -> None:
-    pace = Pace()
+    sizer = BatchSizer()
     for records, seconds in measured:
-        pace.measured(min(records, pace.limit), seconds)
-        assert LEAST <= pace.limit <= MOST
+        sizer.measured(min(records, sizer.limit), seconds)
+        assert LEAST <= sizer.limit <= MOST
 
 
 def test_a_fast_flow_gets_a_whole_epoch_at_once() -> None:
@@ -44,29 +44,29 @@ def test_the_slowest_one_still_gets_a_few(per_second: float) -> None:
 
 
 def test_what_has_become_slow_gets_less_at_once() -> None:
-    pace = settled(lambda records: records / 300_000)
-    pace.measured(MOST, 100.0)
-    assert pace.limit == MOST // 50
+    sizer = settled(lambda records: records / 300_000)
+    sizer.measured(MOST, 100.0)
+    assert sizer.limit == MOST // 50
 
 
 def test_it_recovers_by_and_by() -> None:
-    pace = Pace()
-    pace.measured(FIRST, 40.0)
-    limits = [pace.limit]
+    sizer = BatchSizer()
+    sizer.measured(FIRST, 40.0)
+    limits = [sizer.limit]
     for _ in range(3):
-        pace.measured(pace.limit, 0.001)
-        limits.append(pace.limit)
+        sizer.measured(sizer.limit, 0.001)
+        limits.append(sizer.limit)
     assert limits == [LEAST, 400, 1_600, 6_400]
 
 
 def test_small_batches_prove_nothing() -> None:
-    pace = Pace()
+    sizer = BatchSizer()
     for _ in range(10):
-        pace.measured(FIRST // 2 - 1, 0.001)
-    assert pace.limit == FIRST
+        sizer.measured(FIRST // 2 - 1, 0.001)
+    assert sizer.limit == FIRST
 
 
 def test_a_batch_that_took_no_time_is_no_division_by_zero() -> None:
-    pace = Pace()
-    pace.measured(FIRST, 0.0)
-    assert pace.limit == 4 * FIRST
+    sizer = BatchSizer()
+    sizer.measured(FIRST, 0.0)
+    assert sizer.limit == 4 * FIRST

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dataflow.core.lane_log import Entries, entries_of
-from dataflow.core.lanes import Keys, Words
+from dataflow.core.lanes import KeyArray, U64Array
 from dataflow.core.verdicts import Verdict
 from dataflow.dedupe.tiered import Seen, TieredIndex
 
@@ -20,8 +20,8 @@ class Row(NamedTuple):
     origin: int
 
 
-def columns(rows: Iterable[Row]) -> tuple[Keys, Words, Words]:
-    """Return keys, prints and origins."""
+def columns(rows: Iterable[Row]) -> tuple[KeyArray, U64Array, U64Array]:
+    """Return keys, fingerprints and origins."""
     listed = list(rows)
     return (
         np.array([row.key for row in listed], np.uint64).reshape(-1, 2),

@@ -8,7 +8,7 @@ import pytest
 from ids import Row, entries, observe, rows_in, see
 
 from dataflow.core.lane_log import ENTRY, Entries
-from dataflow.core.lanes import Keys
+from dataflow.core.lanes import KeyArray
 from dataflow.core.verdicts import Verdict
 from dataflow.dedupe.background import Background
 from dataflow.dedupe.tiered import TieredIndex
@@ -34,7 +34,7 @@ def load(index: TieredIndex, entries: Entries, since_s: int = 0) -> None:
     index.restore(entries)
 
 
-def random_keys(number: int, seed: int = 0) -> Keys:
+def random_keys(number: int, seed: int = 0) -> KeyArray:
     return np.random.default_rng(seed).integers(0, 2**64, (number, 2), np.uint64)
 
 

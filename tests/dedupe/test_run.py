@@ -11,7 +11,7 @@ from remembered import Entry, Key, listed, look_up, random_entries, rows, write_
 
 from dataflow.core import bloom
 from dataflow.core.lane_log import Entries, sorted_newest
-from dataflow.core.lanes import Keys, Words
+from dataflow.core.lanes import KeyArray, U64Array
 from dataflow.dedupe.run import PAGE, ROWS, DamagedRunError, Run, RunWriter
 
 words = st.sampled_from([0, 1, 2, 2**63, 2**64 - 1])
@@ -208,10 +208,10 @@ def test_a_filter_is_written_in_one_byte_order_on_every_machine(
     """A filter that is read in another order hides ids, and its checksum is right all the same."""
 
     class BigEndian(bloom.FilterWriter):
-        def add(self, keys: Keys) -> Words:
+        def add(self, keys: KeyArray) -> U64Array:
             return super().add(keys).astype(">u8")
 
-        def rest(self) -> Words:
+        def rest(self) -> U64Array:
             return super().rest().astype(">u8")
 
     monkeypatch.setattr(bloom, "FilterWriter", BigEndian)

@@ -24,7 +24,7 @@ from required import REQUIRED
 
 from dataflow.config.settings import Settings
 from dataflow.core.epochs import Epochs
-from dataflow.core.items import Input, Outgoing
+from dataflow.core.items import OutputBatch, SourceItem
 from dataflow.core.lane_log import Headers
 from dataflow.core.lane_log import headers as log_headers
 from dataflow.core.watermarks import ReadUpTo
@@ -162,7 +162,7 @@ class Kafka:
         log = self.input[partition]
         return (log[-1].offset() or 0) + 1 if log else 0
 
-    def commit(self, lane: str, outgoing: Outgoing) -> None:
+    def commit(self, lane: str, outgoing: OutputBatch) -> None:
         log = self.outputs[outgoing.topic]
         log += zip(outgoing.keys, outgoing.values, strict=True)
         if outgoing.entries:
@@ -245,7 +245,7 @@ class NothingCommitted:
         return Committed({}, 0)
 
 
-class MemorySource(FixedPartitionedSource[Input, bytes]):
+class MemorySource(FixedPartitionedSource[SourceItem, bytes]):
     def __init__(self, kafka: Kafka, runtime: Runtime) -> None:
         self._kafka, self._runtime = kafka, runtime
         self._status = Status(version="0", liveness_timeout_s=60)
@@ -257,7 +257,7 @@ class MemorySource(FixedPartitionedSource[Input, bytes]):
 
     def build_part(
         self, _step_id: str, for_part: str, _resume_state: bytes | None
-    ) -> StatefulSourcePartition[Input, bytes]:
+    ) -> StatefulSourcePartition[SourceItem, bytes]:
         number = int(for_part)
         consumer = FakeConsumer(self._kafka, number, self._unread, self._lifecycle)
         made = self._runtime.settings
@@ -286,7 +286,7 @@ def runtime() -> Iterator[Runtime]:
 def run(sent: list[Any], runtime: Runtime) -> tuple[Kafka, Report]:
     """Have the flow decide what was sent, and the checker judge it."""
     kafka = Kafka(sent, runtime.settings)
-    sink: list[tuple[str, Outgoing]] = []
+    sink: list[tuple[str, OutputBatch]] = []
     graph = flow(MemorySource(kafka, runtime), TestingSink(sink), runtime)
     run_main(graph, epoch_interval=timedelta(0))  # type: ignore[no-untyped-call]
     for lane, outgoing in sink:
@@ -321,7 +321,7 @@ def test_the_test_would_notice(runtime: Runtime, monkeypatch: pytest.MonkeyPatch
     """One event too few, and the checker says so."""
     publish = Kafka.commit
 
-    def lose(self: Kafka, lane: str, outgoing: Outgoing) -> None:
+    def lose(self: Kafka, lane: str, outgoing: OutputBatch) -> None:
         publish(self, lane, outgoing)
         self.outputs[self.kafka.topic_audit][:1] = []
 

@@ -1,6 +1,6 @@
 """A process with a past, for the status page to show."""
 
-from dataflow.core.commit_counts import Tally
+from dataflow.core.commit_counts import CommitCounts
 from dataflow.observability.metrics import Metrics
 from dataflow.observability.recent import Recent
 from dataflow.observability.status import Status
@@ -21,9 +21,9 @@ class Process:
         self.now = 1000.0
         self.metrics.recent = Recent(lambda: self.now)
 
-    def commits(self, tally: Tally) -> None:
+    def commits(self, counts: CommitCounts) -> None:
         """Commit it, and let the second pass."""
-        self.metrics.committed(tally)
+        self.metrics.committed(counts)
         self.now += 1
 
     def flows(self, partitions: int = 3, lanes: int = 4) -> None:
@@ -45,7 +45,7 @@ class Process:
         for second in range(300):
             dip = 10 if 120 < second < 150 else 1
             self.commits(
-                Tally(
+                CommitCounts(
                     processed=(900 + second % 60) // dip,
                     failed={ErrorCode.DECLINED: 20, ErrorCode.INVALID: 8},
                     duplicates=55 // dip,

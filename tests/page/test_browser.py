@@ -8,7 +8,7 @@ import pytest
 from browser import Browser, Page, found
 from shown import Process
 
-from dataflow.core.commit_counts import Tally
+from dataflow.core.commit_counts import CommitCounts
 from dataflow.web.server import Sidecar
 
 pytestmark = pytest.mark.skipif(
@@ -93,7 +93,7 @@ def test_it_goes_on_by_itself_and_leaves_the_reader_alone(
         getSelection().selectAllChildren(document.querySelector("h2"))
     """)
     for _ in range(60):
-        process.commits(Tally(processed=7))
+        process.commits(CommitCounts(processed=7))
     process.status.broker_down("all brokers are down")
     page.until("document.body.innerText.includes('all brokers are down')")
     assert page.run("document.querySelector('.tiles strong').innerText") == "7.0"

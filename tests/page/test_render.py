@@ -7,7 +7,7 @@ import time
 import pytest
 from shown import Process
 
-from dataflow.core.commit_counts import Tally
+from dataflow.core.commit_counts import CommitCounts
 from dataflow.web.status_page.chart import chart
 from dataflow.web.status_page.formatting import age, count, percent, rate
 from dataflow.web.status_page.render import POLICY, render
@@ -158,7 +158,7 @@ class TestWords:
 
 
 class TestChart:
-    def bars(self, seconds: list[Tally]) -> list[tuple[str, float, float, float]]:
+    def bars(self, seconds: list[CommitCounts]) -> list[tuple[str, float, float, float]]:
         """Kind, left, top and height of each part of a bar."""
         found = re.findall(
             r'<rect class="(\w+)" x="(\S+)" y="(\S+)" \S+ height="(\S+)"/>', chart(seconds)
@@ -166,21 +166,21 @@ class TestChart:
         return [(kind, float(x), float(y), float(height)) for kind, x, y, height in found]
 
     def test_the_highest_bar_fills_it_and_the_others_are_in_proportion(self) -> None:
-        seconds = [Tally(processed=8)] * 5 + [Tally(processed=4)] * 5
+        seconds = [CommitCounts(processed=8)] * 5 + [CommitCounts(processed=4)] * 5
         assert self.bars(seconds) == [("processed", 1, 0, 120), ("processed", 301, 60, 60)]
         assert "at most 8.0 a second" in chart(seconds)
 
     def test_parts_stand_on_each_other(self) -> None:
-        tally = Tally(processed=6, duplicates=3, failed={ErrorCode.INVALID: 3})
-        assert self.bars([tally] * 5) == [
+        counts = CommitCounts(processed=6, duplicates=3, failed={ErrorCode.INVALID: 3})
+        assert self.bars([counts] * 5) == [
             ("processed", 1, 60, 60),
             ("duplicates", 1, 30, 30),
             ("failed", 1, 0, 30),
         ]
 
     def test_a_single_conflict_among_thousands_is_still_seen(self) -> None:
-        [_, (kind, _, _, height)] = self.bars([Tally(processed=10_000, conflicts=1)] * 5)
+        [_, (kind, _, _, height)] = self.bars([CommitCounts(processed=10_000, conflicts=1)] * 5)
         assert (kind, height) == ("conflicts", 1)
 
     def test_nothing_is_nothing(self) -> None:
-        assert self.bars([Tally()] * 300) == []
+        assert self.bars([CommitCounts()] * 300) == []

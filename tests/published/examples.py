@@ -11,7 +11,7 @@ from bytewax.testing import TestingSink, TestingSource, run_main
 from required import REQUIRED
 
 from dataflow.config.settings import Settings
-from dataflow.core.items import Fetched, Outgoing, Signal, Told
+from dataflow.core.items import ControlMessage, OutputBatch, RecordBatch, Signal
 from dataflow.flow import flow
 from dataflow.runtime import Runtime
 
@@ -43,7 +43,7 @@ RECORDS: dict[str, bytes | None] = {
 def events() -> dict[str, dict[str, bytes]]:
     """Return the events of each record: by its name, and by the topic's setting."""
     offsets = np.arange(FIRST_OFFSET, FIRST_OFFSET + len(RECORDS))
-    batch = Fetched(
+    batch = RecordBatch(
         partition=PARTITION,
         offsets=offsets,
         times_ms=offsets,
@@ -52,10 +52,13 @@ def events() -> dict[str, dict[str, bytes]]:
         read_at=DECIDED_AT,
     )
     runtime = Runtime(Settings.from_env(REQUIRED | {"SIMULATED_DECLINE_RATE": "0"}))
-    sink: list[tuple[str, Outgoing]] = []
+    sink: list[tuple[str, OutputBatch]] = []
     clock = SimpleNamespace(time=lambda: DECIDED_AT)
     with closing(runtime.gateway), patch("dataflow.steps.process.time", clock):
-        start = [Told(signal, PARTITION, FIRST_OFFSET) for signal in (Signal.OPEN, Signal.RESTORE)]
+        start = [
+            ControlMessage(signal, PARTITION, FIRST_OFFSET)
+            for signal in (Signal.OPEN, Signal.RESTORE)
+        ]
         graph = flow(TestingSource([*start, batch]), TestingSink(sink), runtime)
         run_main(graph, epoch_interval=timedelta(0))  # type: ignore[no-untyped-call]
     kafka = runtime.settings.kafka

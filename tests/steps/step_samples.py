@@ -5,7 +5,14 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from dataflow.core.items import Fetched, Input, Judged, Keyed, LaneBatch, Remembered
+from dataflow.core.items import (
+    DedupedBatch,
+    LaneBatch,
+    LaneItem,
+    RecordBatch,
+    Remembered,
+    SourceItem,
+)
 from dataflow.core.verdicts import Verdict
 from dataflow.steps.decode import Decode
 from schemas.parsing import parse
@@ -51,9 +58,9 @@ def fetched(
     committed: dict[int, int] | None = None,
     read_at: float = READ_AT,
     epoch: int = 0,
-) -> Fetched:
+) -> RecordBatch:
     offsets = np.arange(first_offset, first_offset + len(values))
-    return Fetched(
+    return RecordBatch(
         partition=partition,
         offsets=offsets,
         times_ms=offsets * 10,
@@ -65,12 +72,12 @@ def fetched(
     )
 
 
-def decode(lanes: int, item: Input) -> list[Keyed]:
+def decode(lanes: int, item: SourceItem) -> list[LaneItem]:
     """Return what the step emits."""
     return list(Decode(lanes, MAX_BYTES, lambda *_: None)(item))
 
 
-def lane_batches(lanes: int, batch: Fetched) -> dict[int, LaneBatch]:
+def lane_batches(lanes: int, batch: RecordBatch) -> dict[int, LaneBatch]:
     return {int(key): item for key, item in decode(lanes, batch) if isinstance(item, LaneBatch)}
 
 
@@ -89,9 +96,9 @@ def judged(
     partition: int = 0,
     first_offset: int = 0,
     first_origin: int = 0,
-) -> Judged:
+) -> DedupedBatch:
     offsets = list(range(first_offset, first_offset + len(records)))
-    return Judged(
+    return DedupedBatch(
         partition=partition,
         next_offset=first_offset + len(records),
         read_at=READ_AT,

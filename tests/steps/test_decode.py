@@ -18,7 +18,7 @@ from step_samples import (
     payment,
 )
 
-from dataflow.core.items import LaneBatch, Signal, Told
+from dataflow.core.items import ControlMessage, LaneBatch, Signal
 from dataflow.core.lanes import lane_name, lane_of_key
 from dataflow.steps.decode import Decode
 from schemas.requests import PaymentRequest, key_of
@@ -166,8 +166,10 @@ class TestPickle:
 
 @pytest.mark.parametrize("signal", Signal)
 def test_a_signal_goes_to_every_lane(signal: Signal) -> None:
-    told = Told(signal, 3, 7)
-    assert decode(3, told) == [(f"{n:03}", Told(signal, 3, 7, lane=n)) for n in range(3)]
+    control = ControlMessage(signal, 3, 7)
+    assert decode(3, control) == [
+        (f"{n:03}", ControlMessage(signal, 3, 7, lane=n)) for n in range(3)
+    ]
 
 
 def test_valid_and_other_records_are_counted() -> None:

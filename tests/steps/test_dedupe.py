@@ -19,7 +19,7 @@ from step_samples import (
     payment,
 )
 
-from dataflow.core.items import Judged, LaneBatch, Remembered, Signal, Told
+from dataflow.core.items import ControlMessage, DedupedBatch, LaneBatch, Remembered, Signal
 from dataflow.core.lane_log import ENTRY, Entries, entries_in, entries_of
 from dataflow.core.lanes import split_identities
 from dataflow.core.origins import origin, origins
@@ -31,14 +31,14 @@ from dataflow.steps.dedupe import Dedupe, Log, NoLog
 HOUR = 3_600
 WINDOW = 16 * HOUR
 """A bucket spans an hour."""
-OPEN = Told(Signal.OPEN, 0, 0, lane=0)
-RESTORE = Told(Signal.RESTORE, 0, 0, lane=0)
+OPEN = ControlMessage(Signal.OPEN, 0, 0, lane=0)
+RESTORE = ControlMessage(Signal.RESTORE, 0, 0, lane=0)
 NOW = int(READ_AT)
 
 
-def time(at_s: float, partition: int = 0) -> Told:
+def time(at_s: float, partition: int = 0) -> ControlMessage:
     """Return the signal that a partition's watermark is there."""
-    return Told(Signal.TIME, partition, 0, int(at_s * 1000), lane=0)
+    return ControlMessage(Signal.WATERMARK, partition, 0, int(at_s * 1000), lane=0)
 
 
 def unopened(
@@ -56,18 +56,18 @@ def started(log: Log | None = None, partitions: tuple[int, ...] = (0,)) -> Dedup
     return step
 
 
-def judge(step: Dedupe, *items: LaneBatch | Told) -> list[Judged]:
+def judge(step: Dedupe, *items: LaneBatch | ControlMessage) -> list[DedupedBatch]:
     """Return what comes out of one epoch, without the signals."""
     out, discard = step.on_batch(list(items))
     assert not discard
-    return [item for item in out if isinstance(item, Judged)]
+    return [item for item in out if isinstance(item, DedupedBatch)]
 
 
-def verdicts(step: Dedupe, *items: LaneBatch | Told) -> list[int]:
+def verdicts(step: Dedupe, *items: LaneBatch | ControlMessage) -> list[int]:
     return [verdict for result in judge(step, *items) for verdict in result.verdicts]
 
 
-def logged(*results: Judged) -> Entries:
+def logged(*results: DedupedBatch) -> Entries:
     return entries_in(b"".join(result.entries for result in results))
 
 
@@ -104,7 +104,7 @@ class Shared(NoLog):
         self.records: list[Entries] = []
         self.index: TieredIndex | None = None
 
-    def commit(self, *results: Judged) -> None:
+    def commit(self, *results: DedupedBatch) -> None:
         self.records.append(logged(*results))
 
     def expect(self, _lane: int, index: TieredIndex) -> None:
@@ -122,9 +122,9 @@ class Shared(NoLog):
 
 def past(batch: LaneBatch, date_s: int = NOW, since_s: int = 0, least: int = 0) -> Past:
     """Return a log that has the ids of this batch."""
-    keys, prints = split_identities(batch.identities)
+    keys, fingerprints = split_identities(batch.identities)
     where = origins(batch.partition, batch.offsets[batch.valid])
-    return Past(entries_of(keys, prints, where, date_s), since_s, least)
+    return Past(entries_of(keys, fingerprints, where, date_s), since_s, least)
 
 
 class TestVerdicts:
@@ -175,14 +175,14 @@ class TestRestore:
     def test_the_log_is_asked_once_by_a_lane_that_was_expected(self) -> None:
         log = past(one_lane(payment()))
         step = unopened(log)
-        step.on_batch([Told(Signal.OPEN, p, 0, lane=7) for p in (0, 1)])
-        step.on_batch([Told(Signal.RESTORE, p, 0, lane=7) for p in (0, 1)])
+        step.on_batch([ControlMessage(Signal.OPEN, p, 0, lane=7) for p in (0, 1)])
+        step.on_batch([ControlMessage(Signal.RESTORE, p, 0, lane=7) for p in (0, 1)])
         assert log.asked == [-8, 7]
 
     def test_nothing_is_decided_before_it(self) -> None:
         """Without what was claimed before, a payment might be charged twice."""
         step = unopened()
-        step.on_batch([Told(Signal.OPEN, 0, 0, lane=0)])
+        step.on_batch([ControlMessage(Signal.OPEN, 0, 0, lane=0)])
         with pytest.raises(RuntimeError, match="has not read its log"):
             step.on_batch([one_lane(payment())])
 
@@ -286,9 +286,11 @@ class TestRemembered:
     def test_and_since_when(self) -> None:
         step = started()
         judge(step, one_lane(payment("pay_1")), one_lane(payment("pay_2"), read_at=READ_AT + HOUR))
-        out, _ = step.on_batch([time(NOW + WINDOW + HOUR), Told(Signal.BEAT, 0, 9)])
+        out, _ = step.on_batch(
+            [time(NOW + WINDOW + HOUR), ControlMessage(Signal.REFRESH_OFFSETS, 0, 9)]
+        )
         beat = out[1]
-        assert isinstance(beat, Told)
+        assert isinstance(beat, ControlMessage)
         assert beat.remembered == Remembered(1, (NOW + HOUR) // HOUR * HOUR)
 
     def test_they_are_those_the_log_gives_back(self) -> None:
@@ -303,12 +305,16 @@ class TestRemembered:
 
 
 def test_signals_are_passed_on_in_order() -> None:
-    told = [Told(signal, 0, 5, lane=0) for signal in Signal]
-    restored = told.index(Told(Signal.RESTORE, 0, 5, lane=0)) + 1
-    items: list[LaneBatch | Told] = [*told[:restored], one_lane(payment()), *told[restored:]]
+    control = [ControlMessage(signal, 0, 5, lane=0) for signal in Signal]
+    restored = control.index(ControlMessage(Signal.RESTORE, 0, 5, lane=0)) + 1
+    items: list[LaneBatch | ControlMessage] = [
+        *control[:restored],
+        one_lane(payment()),
+        *control[restored:],
+    ]
     out, _ = unopened().on_batch(items)
-    assert [item.signal for item in out if isinstance(item, Told)] == list(Signal)
-    assert isinstance(out[restored], Judged)
+    assert [item.signal for item in out if isinstance(item, ControlMessage)] == list(Signal)
+    assert isinstance(out[restored], DedupedBatch)
 
 
 def test_the_number_of_remembered_ids_is_reported_by_lane() -> None:
@@ -318,7 +324,7 @@ def test_the_number_of_remembered_ids_is_reported_by_lane() -> None:
         lambda *numbers: reports.append(numbers), NoLog(), ids.open, WINDOW * 1000, [0]
     )
     one, other = build(None), build(None)
-    judge(one, Told(Signal.OPEN, 0, 0))
+    judge(one, ControlMessage(Signal.OPEN, 0, 0))
     judge(one, RESTORE, one_lane(payment("pay_1"), payment("pay_2"), payment("pay_2")))
     judge(other, OPEN, RESTORE, one_lane(payment("pay_3")))
     judge(one, time(NOW + 2 * WINDOW))

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from step_samples import CONFLICT, DUPLICATE, FIRST, READ_AT, judged, rejected, request
 
-from dataflow.core.decision import Charged, Repeated
-from dataflow.core.items import Decided, Judged, Remembered, Signal, Told
+from dataflow.core.decision import GatewayDecision, Repeated
+from dataflow.core.items import ControlMessage, DedupedBatch, OutcomeBatch, Remembered, Signal
 from dataflow.core.verdicts import Verdict
 from dataflow.errors import GatewayFaultError
 from dataflow.steps.process import Process
@@ -39,22 +39,22 @@ def gateway() -> Gateway:
 
 
 def process(
-    gateway: Gateway, *items: tuple[str, Judged | Told], at_most: int = 1000
-) -> list[tuple[str, Decided | Told]]:
+    gateway: Gateway, *items: tuple[str, DedupedBatch | ControlMessage], at_most: int = 1000
+) -> list[tuple[str, OutcomeBatch | ControlMessage]]:
     return Process("requested", gateway, at_most, lambda *_: None)(list(items))
 
 
-def decided(item: tuple[str, Decided | Told]) -> Decided:
-    assert isinstance(item[1], Decided)
+def decided(item: tuple[str, OutcomeBatch | ControlMessage]) -> OutcomeBatch:
+    assert isinstance(item[1], OutcomeBatch)
     return item[1]
 
 
-def words(outcomes: Decided) -> list[str]:
+def words(outcomes: OutcomeBatch) -> list[str]:
     """Return what the gateway said, in the order of the records."""
     return [
         each.reply.reference if isinstance(each.reply, Approved) else each.reply.message
         for each in outcomes.outcomes
-        if isinstance(each, Charged)
+        if isinstance(each, GatewayDecision)
     ]
 
 
@@ -71,7 +71,7 @@ class TestCharging:
         (item,) = process(gateway, ("000", batch))
         assert gateway.asked == [["pay_1"]]
         assert decided(item).outcomes == [
-            Charged(first, Approved("pay_1")),
+            GatewayDecision(first, Approved("pay_1")),
             Repeated(first, EventType.DUPLICATE, 42),
             Repeated(other, EventType.CONFLICT, 42),
             rejected(),
@@ -100,7 +100,7 @@ class TestCharging:
         self, lanes: list[list[Verdict | None]], at_most: int
     ) -> None:
         """However lanes, verdicts and the sizes of batches fall together."""
-        items: list[tuple[str, Judged | Told]] = []
+        items: list[tuple[str, DedupedBatch | ControlMessage]] = []
         expected = []
         for lane, verdicts in enumerate(lanes):
             names = [f"{'decline_' * (n % 2)}{lane}_{n}" for n in range(len(verdicts))]
@@ -108,12 +108,15 @@ class TestCharging:
                 (rejected(), FIRST) if verdict is None else (request(name), verdict)
                 for name, verdict in zip(names, verdicts, strict=True)
             ]
-            items += [(f"{lane:03}", judged(*records)), (f"{lane:03}", Told(Signal.BEAT, 0, 0))]
+            items += [
+                (f"{lane:03}", judged(*records)),
+                (f"{lane:03}", ControlMessage(Signal.REFRESH_OFFSETS, 0, 0)),
+            ]
             expected.append(
                 [name for name, verdict in zip(names, verdicts, strict=True) if verdict is FIRST]
             )
         out = process(Gateway(), *items, at_most=at_most)
-        assert [words(item) for _, item in out if isinstance(item, Decided)] == expected
+        assert [words(item) for _, item in out if isinstance(item, OutcomeBatch)] == expected
 
     def test_a_fault_of_the_gateway_is_not_an_outcome(self) -> None:
         def unreachable(_: list[PaymentRequest]) -> list[Approved | Declined]:
@@ -125,7 +128,7 @@ class TestCharging:
 
 
 def test_records_keep_their_lane_order_and_position(gateway: Gateway) -> None:
-    signal = Told(Signal.RESTORE, 3, 7)
+    signal = ControlMessage(Signal.RESTORE, 3, 7)
     batch = judged((request(), FIRST), (rejected(), FIRST), partition=3, first_offset=7)
     out = process(gateway, ("005", signal), ("002", batch), ("005", signal))
     assert [lane for lane, _ in out] == ["005", "002", "005"]

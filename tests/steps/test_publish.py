@@ -15,9 +15,9 @@ import pytest
 from step_samples import MAX_BYTES, READ_AT, rejected, request
 from structlog.testing import capture_logs
 
-from dataflow.core.commit_counts import Tally
-from dataflow.core.decision import Charged, Outcome, Repeated
-from dataflow.core.items import Decided, Outgoing, Remembered, Signal, Told
+from dataflow.core.commit_counts import CommitCounts
+from dataflow.core.decision import GatewayDecision, Outcome, Repeated
+from dataflow.core.items import ControlMessage, OutcomeBatch, OutputBatch, Remembered, Signal
 from dataflow.core.origins import origin
 from dataflow.steps.publish import Audit, Branch, Failed, Processed
 from schemas.events import Records
@@ -32,8 +32,8 @@ FAILED = Failed("failed", MAX_BYTES)
 AUDIT = Audit("audit", MAX_BYTES)
 BRANCHES = [PROCESSED, FAILED, AUDIT]
 
-APPROVED = Charged(request("pay_1"), Approved("ch_1"))
-DECLINED = Charged(
+APPROVED = GatewayDecision(request("pay_1"), Approved("ch_1"))
+DECLINED = GatewayDecision(
     request("pay_2"), Declined(ErrorCode.CARD_EXPIRED, "The card has expired.", retryable=False)
 )
 DUPLICATE = Repeated(request("pay_1"), EventType.DUPLICATE, origin(7, 40))
@@ -44,10 +44,10 @@ FIELDS = {"paymentId": "pay_1", "userId": "user_1", "paymentMethod": "card"}
 ALL: list[Outcome] = [APPROVED, DECLINED, DUPLICATE, CONFLICT, INVALID, GARBAGE]
 
 
-def decided(*outcomes: Outcome, partition: int = 3, first_offset: int = 42) -> Decided:
+def decided(*outcomes: Outcome, partition: int = 3, first_offset: int = 42) -> OutcomeBatch:
     offsets = list(range(first_offset, first_offset + len(outcomes)))
     records = Records(INPUT, partition)
-    return Decided(
+    return OutcomeBatch(
         partition=partition,
         next_offset=first_offset + len(outcomes),
         times_ms=np.array(offsets, np.int64) * 10,
@@ -60,7 +60,7 @@ def decided(*outcomes: Outcome, partition: int = 3, first_offset: int = 42) -> D
     )
 
 
-def published(branch: Branch, content: Decided | Told) -> Outgoing:
+def published(branch: Branch, content: OutcomeBatch | ControlMessage) -> OutputBatch:
     result = branch(("005", content))
     assert result is not None
     lane, outgoing = result
@@ -208,7 +208,7 @@ class TestWhatIsCounted:
 
     def test_outcomes_are_counted_by_kind_and_failures_by_code(self) -> None:
         batch = decided(*ALL, APPROVED, DECLINED)
-        assert published(AUDIT, batch).tally == Tally(
+        assert published(AUDIT, batch).counts == CommitCounts(
             processed=2,
             failed={ErrorCode.CARD_EXPIRED: 2, ErrorCode.INVALID: 1, ErrorCode.MALFORMED: 1},
             duplicates=1,
@@ -220,15 +220,15 @@ class TestWhatIsCounted:
     def test_money_is_added_up_by_currency_to_the_last_digit(self) -> None:
         """As text, in floats and with exponents; of first requests only, and by their outcome."""
         amounts = [("0.10", "USD"), ("0.20", "USD"), ("1e3", "JPY"), ("999999999999.99", "USD")]
-        approved = [Charged(priced(*amount), Approved("ch_1")) for amount in amounts]
-        refused = Charged(priced("7.5", "KWD"), DECLINED.reply)
+        approved = [GatewayDecision(priced(*amount), Approved("ch_1")) for amount in amounts]
+        refused = GatewayDecision(priced("7.5", "KWD"), DECLINED.reply)
         repeated = Repeated(priced("5", "EUR"), EventType.DUPLICATE, origin(7, 40))
-        tally = published(AUDIT, decided(*approved, refused, repeated, INVALID)).tally
-        assert tally.approved_amounts == {
+        counts = published(AUDIT, decided(*approved, refused, repeated, INVALID)).counts
+        assert counts.approved_amounts == {
             "USD": Decimal("1000000000000.29"),
             "JPY": Decimal(1000),
         }
-        assert tally.declined_amounts == {"KWD": Decimal("7.5")}
+        assert counts.declined_amounts == {"KWD": Decimal("7.5")}
 
     def test_it_has_the_position_and_the_times(self) -> None:
         outgoing = published(AUDIT, decided(APPROVED, GARBAGE, partition=3, first_offset=42))
@@ -238,26 +238,28 @@ class TestWhatIsCounted:
     @pytest.mark.parametrize("branch", [PROCESSED, FAILED])
     def test_the_other_branches_have_neither(self, branch: Branch) -> None:
         outgoing = published(branch, decided(*ALL))
-        assert (outgoing.positions, outgoing.tally) == ({}, Tally())
+        assert (outgoing.positions, outgoing.counts) == ({}, CommitCounts())
         assert outgoing.times_ms.tolist() == []
 
 
 class TestSignals:
     @pytest.mark.parametrize("signal", Signal)
     def test_they_reach_a_lane_once(self, signal: Signal) -> None:
-        told = Told(signal, 3, 7)
-        assert PROCESSED(("005", told)) is None
-        assert FAILED(("005", told)) is None
-        outgoing = published(AUDIT, told)
-        assert outgoing.told is told
+        control = ControlMessage(signal, 3, 7)
+        assert PROCESSED(("005", control)) is None
+        assert FAILED(("005", control)) is None
+        outgoing = published(AUDIT, control)
+        assert outgoing.control is control
         assert outgoing.values == []
 
     def test_a_beat_carries_the_position(self) -> None:
-        assert published(AUDIT, Told(Signal.BEAT, 3, 7)).positions == {3: 7}
+        assert published(AUDIT, ControlMessage(Signal.REFRESH_OFFSETS, 3, 7)).positions == {3: 7}
 
-    @pytest.mark.parametrize("signal", [signal for signal in Signal if signal is not Signal.BEAT])
+    @pytest.mark.parametrize(
+        "signal", [signal for signal in Signal if signal is not Signal.REFRESH_OFFSETS]
+    )
     def test_the_others_open_no_transaction(self, signal: Signal) -> None:
-        assert published(AUDIT, Told(signal, 3, 7)).positions == {}
+        assert published(AUDIT, ControlMessage(signal, 3, 7)).positions == {}
 
 
 class TestLog:
@@ -273,15 +275,15 @@ class TestLog:
         assert (outgoing.entries, outgoing.remembered) == (b"", None)
 
     def test_a_beat_carries_what_is_remembered_now(self) -> None:
-        told = Told(Signal.BEAT, 3, 7, lane=5, remembered=Remembered(9, 6))
-        assert published(AUDIT, told).remembered == Remembered(9, 6)
+        control = ControlMessage(Signal.REFRESH_OFFSETS, 3, 7, lane=5, remembered=Remembered(9, 6))
+        assert published(AUDIT, control).remembered == Remembered(9, 6)
 
 
 class TestConflictsInTheLog:
     """They are fraud or a bug, so they are never silent; nor do they flood the log."""
 
     def logged(
-        self, monkeypatch: pytest.MonkeyPatch, batches: list[tuple[float, Decided]]
+        self, monkeypatch: pytest.MonkeyPatch, batches: list[tuple[float, OutcomeBatch]]
     ) -> list[MutableMapping[str, Any]]:
         """Publish each batch at its second; return the lines."""
         audit = Audit("audit", MAX_BYTES)

@@ -2,21 +2,21 @@
 
 from collections.abc import Callable
 
-from dataflow.core.commit_counts import Tally
+from dataflow.core.commit_counts import CommitCounts
 from dataflow.web.status_page.formatting import rate
 
 _WIDTH, _HEIGHT = 600, 120
 _BAR_S = 5
-_PARTS: dict[str, Callable[[Tally], int]] = {
-    "processed": lambda tally: tally.processed,
-    "duplicates": lambda tally: tally.duplicates,
-    "failed": lambda tally: sum(tally.failed.values()),
-    "conflicts": lambda tally: tally.conflicts,
+_PARTS: dict[str, Callable[[CommitCounts], int]] = {
+    "processed": lambda counts: counts.processed,
+    "duplicates": lambda counts: counts.duplicates,
+    "failed": lambda counts: sum(counts.failed.values()),
+    "conflicts": lambda counts: counts.conflicts,
 }
 """From the bottom to the top."""
 
 
-def chart(seconds: list[Tally]) -> str:
+def chart(seconds: list[CommitCounts]) -> str:
     """A bar for every five of these seconds, oldest first."""
     bars = [
         [sum(map(of, seconds[start : start + _BAR_S])) for of in _PARTS.values()]

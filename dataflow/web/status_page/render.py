@@ -14,7 +14,7 @@ from importlib.resources import files
 from typing import Any
 
 from dataflow.config.gateway_names import SIMULATED
-from dataflow.core.commit_counts import Tally
+from dataflow.core.commit_counts import CommitCounts
 from dataflow.observability.metrics import Metrics
 from dataflow.observability.status import Status
 from dataflow.web.status_page.chart import chart
@@ -143,10 +143,10 @@ def _rates(metrics: Metrics) -> str:
             count(of(total)),
         ]
         for name, title, of in (
-            ("processed", "Processed", lambda tally: tally.processed),
-            ("failed", "Failed", lambda tally: sum(tally.failed.values())),
-            ("duplicates", "Duplicates", lambda tally: tally.duplicates),
-            ("conflicts", "Conflicts", lambda tally: tally.conflicts),
+            ("processed", "Processed", lambda counts: counts.processed),
+            ("failed", "Failed", lambda counts: sum(counts.failed.values())),
+            ("duplicates", "Duplicates", lambda counts: counts.duplicates),
+            ("conflicts", "Conflicts", lambda counts: counts.conflicts),
             ("all", "All", _records),
         )
     ]
@@ -247,6 +247,6 @@ def _known(number: int | None) -> str:
     return UNKNOWN if number is None else count(number)
 
 
-def _records(tally: Tally) -> int:
-    failed = sum(tally.failed.values())
-    return tally.processed + failed + tally.duplicates + tally.conflicts
+def _records(counts: CommitCounts) -> int:
+    failed = sum(counts.failed.values())
+    return counts.processed + failed + counts.duplicates + counts.conflicts

@@ -386,10 +386,10 @@ def _lanes_by_partition() -> None:
 @_breakage
 def _fingerprint_ignored() -> None:
     """Whatever comes under a known paymentId is a duplicate of it."""
-    _patch(PaymentRequest, "identity", _with_one_print(PaymentRequest.identity))
+    _patch(PaymentRequest, "identity", _with_one_fingerprint(PaymentRequest.identity))
 
 
-def _with_one_print(identity: Callable[[PaymentRequest], bytes]) -> Callable[..., bytes]:
+def _with_one_fingerprint(identity: Callable[[PaymentRequest], bytes]) -> Callable[..., bytes]:
     return lambda request: identity(request)[:16] + b"\x01" * 8
 
 

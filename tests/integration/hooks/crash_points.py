@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-from dataflow.core.items import Decided
+from dataflow.core.items import OutcomeBatch
 from dataflow.dedupe import lane_files
 from dataflow.kafka import commit_pool, lane_log, lane_transaction, source
 from dataflow.service.shutdown import Lifecycle
@@ -24,7 +24,7 @@ class Point(NamedTuple):
 
 
 def _some_decided(_args: tuple[Any, ...], result: Any) -> bool:
-    return any(isinstance(item, Decided) for _, item in result)
+    return any(isinstance(item, OutcomeBatch) for _, item in result)
 
 
 def _in_transaction(args: tuple[Any, ...], _result: Any) -> bool:

@@ -153,9 +153,9 @@ class Runtime:
             return self.ids.open(lane)
 
     def charge(self, requests: list[PaymentRequest]) -> list[Approved | Declined]:
-        """Have the gateway settle a batch; blocks until every request has its final reply."""
+        """Have the gateway charge a batch; blocks until every request has its final reply."""
         with self.status.waiting("payment gateway", self.settings.gateway.deadline_s + _GRACE_S):
-            return self.gateway.settle(requests)
+            return self.gateway.charge(requests)
 
     def _close_engine_metrics(self) -> None:
         # The engine cannot take down its web server while it answers a scrape.

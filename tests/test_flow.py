@@ -611,13 +611,13 @@ class TestRecovery:
         self, runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         charged: list[str] = []
-        settle = runtime.gateway.settle
+        charge = runtime.gateway.charge
 
         def recording(batch: Any) -> Any:
             charged.extend(request.payment_id for request in batch)
-            return settle(batch)
+            return charge(batch)
 
-        monkeypatch.setattr(runtime.gateway, "settle", recording)
+        monkeypatch.setattr(runtime.gateway, "charge", recording)
         topics, recovery = requests(), store(tmp_path / "store")
         run_until(5, topics, recovery, runtime)
         committed = {event["paymentId"] for event in topics.events[PROCESSED]}

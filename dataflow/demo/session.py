@@ -61,7 +61,7 @@ class Demo:
             self._watch("sending; Ctrl-C stops", lambda: self._stop.asked, self._seconds)
             self._load.stop()
             self._watch("waiting for the broker", lambda: self._load.ended, _DRAIN_S)
-            self._watch("waiting for the last outcomes", self._is_settled, _DRAIN_S)
+            self._watch("waiting for the last outcomes", self._is_complete, _DRAIN_S)
         self._end_flow(cleanly=ready)
         self._audit.stop()
         return self._accounts.totals()
@@ -79,7 +79,7 @@ class Demo:
     def _is_ready(self) -> bool:
         return bool(self._flow.health().get("ready"))
 
-    def _is_settled(self) -> bool:
+    def _is_complete(self) -> bool:
         return self._accounts.totals().open == 0
 
     def _end_flow(self, *, cleanly: bool) -> None:

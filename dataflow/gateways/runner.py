@@ -11,7 +11,7 @@ import structlog
 
 from dataflow.errors import GatewayFaultError
 from dataflow.gateways.port import Gateway
-from dataflow.gateways.settle import Definite, OnWait, settle
+from dataflow.gateways.retry import Definite, OnWait, charge_until_final
 from schemas.requests import PaymentRequest
 
 _log = structlog.get_logger()
@@ -50,17 +50,19 @@ class GatewayRunner:
         self._running: Future[_Running] = Future()
         self._closed = False
 
-    def settle(self, requests: Sequence[PaymentRequest]) -> list[Definite]:
+    def charge(self, requests: Sequence[PaymentRequest]) -> list[Definite]:
         """Return a definite reply for each request, in their order, for any calling thread.
 
-        Raises `GatewayFaultError` as `dataflow.gateways.settle` does, and what building the
-        gateway raised, if it did.
+        Raises `GatewayFaultError` as `dataflow.gateways.charge_until_final` does, and what building
+        the gateway raised, if it did.
         """
         with self._lock:
             if self._closed:
                 raise GatewayFaultError("the gateway is already closed")
             loop, gateway, _ = self._start()
-            batch = settle(gateway, requests, deadline_s=self.deadline_s, on_wait=self._on_wait)
+            batch = charge_until_final(
+                gateway, requests, deadline_s=self.deadline_s, on_wait=self._on_wait
+            )
             future = asyncio.run_coroutine_threadsafe(batch, loop)
         try:
             return future.result(self.deadline_s + _GRACE_S)

@@ -66,22 +66,22 @@ class Start(Struct, frozen=True):
     """... no earlier than this, in milliseconds since 1970."""
     lanes: int | None = None
     """How many lanes the previous run had, as far as is known."""
-    settled: int | None = None
+    durable: int | None = None
     """From a snapshot: up to here the lanes must have committed."""
 
     def check(self, committed: Committed, kafka: KafkaSettings, partition: int) -> None:
         """Refuse a snapshot that is ahead of what its own lanes have committed."""
-        if self.settled is None or self.settled <= max(committed.highest, self.began_at):
+        if self.durable is None or self.durable <= max(committed.highest, self.began_at):
             return
         group, topic = lane_group(kafka.group_id, 0), kafka.topic_requested
         raise StartRefusedError(
-            f"{topic}[{partition}]: the snapshot stands at {self.settled}, but the lanes have only"
+            f"{topic}[{partition}]: the snapshot stands at {self.durable}, but the lanes have only"
             f" committed up to {committed.highest}: the offsets of the groups"
             f" {kafka.group_id}.lane-* have expired or were reset. If the flow was stopped"
             " cleanly, or no event in the output topics is of a record at or above"
-            f" {self.settled}, set the offset of one group:\n kafka-consumer-groups.sh"
+            f" {self.durable}, set the offset of one group:\n kafka-consumer-groups.sh"
             f" --group {group} --topic {topic}:{partition} --reset-offsets --to-offset"
-            f" {self.settled} --execute --bootstrap-server {kafka.brokers}"
+            f" {self.durable} --execute --bootstrap-server {kafka.brokers}"
         )
 
 
@@ -92,7 +92,7 @@ class _Position(Struct, frozen=True):
     offset: int
     metadata: Metadata
     began_at: int
-    settled: int | None = None
+    durable: int | None = None
 
 
 class Positions:
@@ -151,7 +151,7 @@ class Positions:
                 end_offset=high,
                 looked_at_ms=looked_at_ms,
                 lanes=latest.metadata.lanes,
-                settled=believed[0].settled,
+                durable=believed[0].durable,
             )
         if not problems and (self._has_run_before or not self._has_published):
             offset = low

@@ -182,10 +182,10 @@ class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
         self._clock = clock
         self._next_offset = start.offset
         # After the last record: beyond it there were only markers, which no lane commits.
-        self._records_end = start.offset if start.settled is None else start.settled
+        self._records_end = start.offset if start.durable is None else start.durable
         self._phase = Phase.OPEN
         self._emitted = False  # whether the phase's one batch is out
-        self._settled = False  # whether the first epoch with records has ended
+        self._first_epoch_closed = False  # whether the first epoch with records has ended
         self._committed = Committed({}, 0)  # by the lanes, in previous runs
         self._durable: int | None = None  # position of an epoch that is about to be durable
         self._plain_offset: int | None = None  # last one committed to the plain group
@@ -249,9 +249,9 @@ class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
             if self._phase is Phase.LIVE:
                 self._status.partition_live(self._partition)
             self._hurry = True
-        elif self._phase is Phase.LIVE and not self._settled:
+        elif self._phase is Phase.LIVE and not self._first_epoch_closed:
             # The indexes are built, and what they were built from is let go.
-            self._settled = True
+            self._first_epoch_closed = True
             malloc.give_back()
         self._look_at_the_end()
         self._epoch_records = 0

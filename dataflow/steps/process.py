@@ -23,7 +23,7 @@ class Process:
     Args:
         input_topic: Where the records came from: part of every event.
         charge: The gateway.
-        at_most: How many requests the gateway gets at once: all of them must be settled within
+        at_most: How many requests the gateway gets at once: all of them must be charged within
             its deadline.
         timed: Called once for each batch.
     """

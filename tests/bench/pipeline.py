@@ -16,7 +16,7 @@ from msgspec import json
 from bench.load import requests
 from dataflow.core.items import ControlMessage, RecordBatch, Signal
 from dataflow.dedupe.remembered import RememberedIds
-from dataflow.gateways.settle import settle
+from dataflow.gateways.retry import charge_until_final
 from dataflow.gateways.simulated import SimulatedGateway
 from dataflow.steps.decode import Decode
 from dataflow.steps.dedupe import Dedupe, NoLog
@@ -58,7 +58,7 @@ class Pipeline:
         self._branches = [kind(topic, _MAX_BYTES) for kind, topic in topics]
 
     def _charge(self, batch: list[PaymentRequest]) -> list[Approved | Declined]:
-        return asyncio.run(settle(self._gateway, batch, deadline_s=30.0))
+        return asyncio.run(charge_until_final(self._gateway, batch, deadline_s=30.0))
 
     def run(self, batch: RecordBatch) -> int:
         """Take one batch to its end; how many records it would publish."""

@@ -15,7 +15,7 @@ from typing import TypeVar
 from sample_requests import make_requests
 
 from dataflow.gateways.port import Approved, Declined, Gateway, Unavailable
-from dataflow.gateways.settle import Definite, settle
+from dataflow.gateways.retry import Definite, charge_until_final
 from schemas.requests import PaymentRequest
 
 T = TypeVar("T")
@@ -26,8 +26,8 @@ async def without_pauses(_pause_s: float) -> None:
 
 
 async def definite(gateway: Gateway, requests: Sequence[PaymentRequest]) -> list[Definite]:
-    """Settle as in production, but do not wait between two attempts."""
-    return await settle(gateway, requests, deadline_s=200, sleep=without_pauses)
+    """Charge as in production, but do not wait between two attempts."""
+    return await charge_until_final(gateway, requests, deadline_s=200, sleep=without_pauses)
 
 
 class GatewayContract:

@@ -60,12 +60,12 @@ def threads() -> list[threading.Thread]:
 def test_it_settles_a_batch_for_the_thread_that_asks(start: Start) -> None:
     requests = make_requests(100)
     expected = asyncio.run(SimulatedGateway().charge(requests))
-    assert start(SimulatedGateway).settle(requests) == expected
+    assert start(SimulatedGateway).charge(requests) == expected
 
 
 def test_unavailable_requests_are_asked_again(start: Start) -> None:
     requests = make_requests(3, "unavailable:2:pay_")
-    assert len(start(SimulatedGateway).settle(requests)) == 3
+    assert len(start(SimulatedGateway).charge(requests)) == 3
 
 
 def test_nothing_is_built_before_the_first_batch(start: Start) -> None:
@@ -77,8 +77,8 @@ def test_nothing_is_built_before_the_first_batch(start: Start) -> None:
 
     runner = start(build)
     assert (built, threads()) == ([], [])
-    runner.settle(make_requests(1))
-    runner.settle(make_requests(1))
+    runner.charge(make_requests(1))
+    runner.charge(make_requests(1))
     assert len(built) == len(threads()) == 1
 
 
@@ -89,7 +89,7 @@ def test_many_workers_share_one_gateway_on_one_thread(start: Start) -> None:
 
     started = time.monotonic()
     with ThreadPoolExecutor(8) as workers:
-        replies = list(workers.map(runner.settle, batches))
+        replies = list(workers.map(runner.charge, batches))
 
     assert time.monotonic() - started < 8 * 0.1  # at once, not one after the other
     expected = SimulatedGateway()
@@ -100,8 +100,8 @@ def test_many_workers_share_one_gateway_on_one_thread(start: Start) -> None:
 def test_a_fault_reaches_the_worker_that_asked_and_no_other(start: Start) -> None:
     runner = start(SimulatedGateway, deadline_s=0.2)
     with pytest.raises(GatewayFaultError, match="no answer from the gateway for 1 of 1 requests"):
-        runner.settle(make_requests(1, "unavailable:999:pay_"))
-    assert len(runner.settle(make_requests(1))) == 1
+        runner.charge(make_requests(1, "unavailable:999:pay_"))
+    assert len(runner.charge(make_requests(1))) == 1
 
 
 def test_a_gateway_that_cannot_be_built_fails_every_batch(start: Start) -> None:
@@ -111,7 +111,7 @@ def test_a_gateway_that_cannot_be_built_fails_every_batch(start: Start) -> None:
     runner = start(build)
     for _ in range(2):
         with pytest.raises(LookupError, match="no such account"):
-            runner.settle(make_requests(1))
+            runner.charge(make_requests(1))
 
 
 def test_a_gateway_that_takes_too_long_to_build_is_given_up_on(
@@ -125,7 +125,7 @@ def test_a_gateway_that_takes_too_long_to_build_is_given_up_on(
 
     monkeypatch.setattr(runner_module, "_GRACE_S", 0.05)
     with pytest.raises(GatewayFaultError, match="takes too long to build"):
-        start(build, deadline_s=0.05).settle(make_requests(1))
+        start(build, deadline_s=0.05).charge(make_requests(1))
     released.set()
 
 
@@ -143,7 +143,7 @@ def test_a_gateway_that_blocks_its_loop_is_given_up_on(
     runner = start(Blocking, deadline_s=0.05)
     started = time.monotonic()
     with pytest.raises(GatewayFaultError, match="blocks its event loop"):
-        runner.settle(make_requests(1))
+        runner.charge(make_requests(1))
     assert time.monotonic() - started < 5
     released.set()
 
@@ -154,7 +154,7 @@ def test_a_gateway_that_blocks_its_loop_is_given_up_on(
 def test_the_gateway_is_closed_once_on_its_own_thread(start: Start) -> None:
     gateway = Recording()
     runner = start(lambda: gateway)
-    runner.settle(make_requests(1))
+    runner.charge(make_requests(1))
     runner.close()
     runner.close()
     assert gateway.closed == 1
@@ -174,7 +174,7 @@ def test_only_the_first_call_waits_for_the_gateway_to_close(
 
     monkeypatch.setattr(runner_module, "_CLOSE_S", -0.95)
     runner = start(Blocking)
-    runner.settle(make_requests(1))
+    runner.charge(make_requests(1))
     runner.close()
     [thread] = threads()
     joined: list[float | None] = []
@@ -195,14 +195,14 @@ def test_a_closed_runner_takes_no_more_batches(start: Start) -> None:
     runner = start(SimulatedGateway)
     runner.close()
     with pytest.raises(GatewayFaultError, match="already closed"):
-        runner.settle(make_requests(1))
+        runner.charge(make_requests(1))
 
 
 def test_a_batch_under_way_when_it_closes_ends_with_a_fault(start: Start) -> None:
     gateway = Recording(latency_s=60)
     runner = start(lambda: gateway, deadline_s=60)
     with ThreadPoolExecutor(1) as worker:
-        batch = worker.submit(runner.settle, make_requests(3))
+        batch = worker.submit(runner.charge, make_requests(3))
         while len(gateway.threads) < 2:  # until it is being charged
             time.sleep(0.001)
         runner.close()
@@ -216,7 +216,7 @@ def test_a_gateway_that_fails_to_close_is_only_logged(start: Start) -> None:
             raise OSError("still connected")
 
     runner = start(Sticky)
-    runner.settle(make_requests(1))
+    runner.charge(make_requests(1))
     with capture_logs() as logged:
         runner.close()
     assert [entry["event"] for entry in logged] == ["gateway not closed cleanly"]
@@ -231,7 +231,7 @@ def test_a_gateway_that_never_closes_does_not_hold_up_the_process(
 
     monkeypatch.setattr(runner_module, "_CLOSE_S", 0.05)
     runner = start(Endless)
-    runner.settle(make_requests(1))
+    runner.charge(make_requests(1))
     with capture_logs():
         runner.close()
     assert not threads()

@@ -19,7 +19,7 @@ def topics(kafka: Cluster) -> Topics:
     return topics
 
 
-def settled(*flows: Flow) -> bool:
+def all_decided(*flows: Flow) -> bool:
     """Whether everything sent so far is committed, as /health tells it."""
     partitions = {n: p for flow in flows for n, p in flow.health().get("partitions", {}).items()}
     return len(partitions) == 3 and all(p["lag"] == 0 for p in partitions.values())
@@ -29,7 +29,7 @@ def run_to_the_end(kafka: Cluster, topics: Topics, directory: Path, **environ: s
     """One run without faults, until all is settled, and a clean stop."""
     with Flow(kafka, topics, directory, environ=environ) as flow:
         flow.wait_until_ready()
-        flow.wait(lambda: settled(flow), 60, "settled")
+        flow.wait(lambda: all_decided(flow), 60, "settled")
         assert flow.terminate() == 0
     return flow
 
@@ -83,7 +83,7 @@ def crash_once(crash: str, kafka: Cluster, topics: Topics, directory: Path, **en
     environ = {"CRASH_AT": crash, **environ}
     with Flow(kafka, topics, directory, environ=environ) as flow:
         deadline = time.monotonic() + 20
-        while flow.process.poll() is None and not settled(flow):
+        while flow.process.poll() is None and not all_decided(flow):
             assert time.monotonic() < deadline, flow.log
             time.sleep(0.05)
         send(kafka, topics, mixed_requests(4_000, seed=3))
@@ -99,7 +99,7 @@ def test_no_store_and_several_epochs_behind(kafka: Cluster, topics: Topics, tmp_
     environ = {"CRASH_AT": "flushed:3", "CRASH_ARMED": str(armed), "BREAK": "no-plain-offsets"}
     with Flow(kafka, topics, tmp_path, environ=environ) as flow:
         deadline = time.monotonic() + 20
-        while not settled(flow):
+        while not all_decided(flow):
             assert time.monotonic() < deadline, flow.log
             time.sleep(0.05)
         armed.touch()
@@ -122,7 +122,7 @@ def test_two_workers_and_who_was_first_after_a_restart(
         send(kafka, topics, mixed_requests(10_000, seed=5))
         with Flow(kafka, topics, tmp_path, "-w", "2") as flow:
             flow.wait_until_ready()
-            flow.wait(lambda flow=flow: settled(flow), 60, "settled")
+            flow.wait(lambda flow=flow: all_decided(flow), 60, "settled")
             assert flow.terminate() == 0
     findings = check(kafka, topics)
     assert findings.problems == []
@@ -138,7 +138,7 @@ def test_two_processes(kafka: Cluster, topics: Topics, tmp_path: Path) -> None:
     ):
         first.wait_until_ready()
         second.wait_until_ready()
-        first.wait(lambda: settled(first, second), 60, "settled")
+        first.wait(lambda: all_decided(first, second), 60, "settled")
         # One of them is told to stop; both do.
         assert first.terminate() == 0
         assert second.wait_for_exit() == 0

@@ -31,7 +31,7 @@ _KINDS = {Approved, Declined, Unavailable}
 _publishable = Publishable()
 
 
-async def settle(
+async def charge_until_final(
     gateway: Gateway,
     requests: Sequence[PaymentRequest],
     *,

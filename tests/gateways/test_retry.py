@@ -11,7 +11,7 @@ from sample_requests import make_request, make_requests
 
 from dataflow.errors import GatewayFaultError
 from dataflow.gateways.port import Approved, Declined, Reply, Unavailable
-from dataflow.gateways.settle import Definite, settle
+from dataflow.gateways.retry import Definite, charge_until_final
 from schemas.outcomes import ErrorCode
 from schemas.requests import PaymentRequest
 
@@ -70,7 +70,7 @@ class Time:
         self.now_s += pause_s
 
 
-def settled(
+def charged(
     gateway: Scripted,
     requests: Sequence[PaymentRequest],
     *,
@@ -81,7 +81,7 @@ def settled(
 ) -> list[Definite]:
     time = time or Time()
     return asyncio.run(
-        settle(
+        charge_until_final(
             gateway,
             requests,
             deadline_s=deadline_s,
@@ -95,7 +95,7 @@ def settled(
 
 def fault(gateway: Scripted, requests: Sequence[PaymentRequest], **more: Any) -> GatewayFaultError:
     with pytest.raises(GatewayFaultError) as caught:
-        settled(gateway, requests, **more)
+        charged(gateway, requests, **more)
     return caught.value
 
 
@@ -104,24 +104,24 @@ def fault(gateway: Scripted, requests: Sequence[PaymentRequest], **more: Any) ->
 
 def test_definite_replies_are_handed_on_after_one_call() -> None:
     gateway, requests = Scripted([(ok(0), NO_FUNDS, ok(2))]), make_requests(3)
-    assert settled(gateway, requests) == [ok(0), NO_FUNDS, ok(2)]
+    assert charged(gateway, requests) == [ok(0), NO_FUNDS, ok(2)]
     assert gateway.asked == [requests]
 
 
 def test_an_empty_batch_is_settled_with_nothing() -> None:
-    assert settled(Scripted([[]]), []) == []
+    assert charged(Scripted([[]]), []) == []
 
 
 def test_only_the_unavailable_ones_are_asked_again() -> None:
     a, b, c, d = requests = make_requests(4)
     gateway = Scripted([[DOWN, ok("b"), DOWN, NO_FUNDS], [DOWN, ok("c")], [NO_FUNDS]])
-    assert settled(gateway, requests) == [NO_FUNDS, ok("b"), ok("c"), NO_FUNDS]
+    assert charged(gateway, requests) == [NO_FUNDS, ok("b"), ok("c"), NO_FUNDS]
     assert gateway.asked == [[a, b, c, d], [a, c], [a]]
 
 
 def test_a_payment_is_asked_again_under_the_same_idempotency_key() -> None:
     gateway = Scripted([[DOWN], [DOWN], [ok(1)]])
-    settled(gateway, [make_request("pay_1")])
+    charged(gateway, [make_request("pay_1")])
     assert [request.payment_id for (request,) in gateway.asked] == ["pay_1"] * 3
 
 
@@ -141,7 +141,7 @@ def test_every_request_is_asked_until_it_is_answered_and_never_again(refusals: l
                 replies.append(ok(request.payment_id) if done else DOWN)
             return replies
 
-    assert settled(Flaky([]), requests) == [ok(request.payment_id) for request in requests]
+    assert charged(Flaky([]), requests) == [ok(request.payment_id) for request in requests]
     assert list(asked.values()) == [times + 1 for times in refusals]
 
 
@@ -150,13 +150,13 @@ def test_every_request_is_asked_until_it_is_answered_and_never_again(refusals: l
 
 def test_the_longest_pause_doubles_from_50_ms_up_to_5_s() -> None:
     time = Time()
-    settled(Scripted([[DOWN]] * 9 + [[ok(1)]]), make_requests(1), time=time)
+    charged(Scripted([[DOWN]] * 9 + [[ok(1)]]), make_requests(1), time=time)
     assert time.pauses_s == [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
 
 
 def test_each_pause_is_drawn_between_zero_and_the_longest() -> None:
     time, draws = Time(), iter([0.0, 0.5, 0.25])
-    settled(Scripted([[DOWN]] * 3 + [[ok(1)]]), make_requests(1), time=time, draw=draws.__next__)
+    charged(Scripted([[DOWN]] * 3 + [[ok(1)]]), make_requests(1), time=time, draw=draws.__next__)
     assert time.pauses_s == [0.0, 0.05, 0.05]
 
 
@@ -180,7 +180,7 @@ def test_a_very_long_reason_is_not_quoted_in_full() -> None:
 def test_whoever_wants_to_know_is_told_before_each_pause() -> None:
     waits: list[tuple[int, float, str]] = []
     gateway = Scripted([[DOWN, DOWN], [ok(0), DOWN], [ok(1)]])
-    settled(gateway, make_requests(2), on_wait=lambda *wait: waits.append(wait))
+    charged(gateway, make_requests(2), on_wait=lambda *wait: waits.append(wait))
     assert waits == [(2, 0.05, "HTTP 503"), (1, 0.1, "HTTP 503")]
 
 
@@ -196,7 +196,7 @@ def test_a_charge_that_fails_when_it_is_cut_off_was_still_cut_off() -> None:
 
 def test_somebody_elses_cancellation_is_not_mistaken_for_a_fault() -> None:
     async def cancelled() -> None:
-        task = asyncio.create_task(settle(Hanging(), make_requests(1), deadline_s=30))
+        task = asyncio.create_task(charge_until_final(Hanging(), make_requests(1), deadline_s=30))
         await asyncio.sleep(0)
         task.cancel()
         await task

@@ -18,7 +18,7 @@ from dataflow.kafka.lane_log import LaneLog
 from dataflow.kafka.lane_log_trimmer import Trimmer
 from dataflow.kafka.lane_offsets import LaneOffsets
 from dataflow.kafka.partition_offsets import Ends
-from dataflow.kafka.retry import Patience
+from dataflow.kafka.retry import OutageRetry
 from dataflow.kafka.sink import KafkaSink
 from dataflow.kafka.source import ASK_MOST_S, KafkaSource
 from dataflow.observability.engine_metrics import EngineMetrics
@@ -86,11 +86,11 @@ class Runtime:
         self._read_up_to: dict[int, ReadUpTo] = {}
         self.engine_metrics: EngineMetrics | None = None
 
-    def connect(self, found: preflight.Cluster, patience: Patience) -> None:
+    def connect(self, found: preflight.Cluster, retry: OutageRetry) -> None:
         """Take in what was found of the cluster."""
         settings = self.settings
         self.cluster = found
-        self._offsets = LaneOffsets(settings.kafka, settings.lanes, found, patience)
+        self._offsets = LaneOffsets(settings.kafka, settings.lanes, found, retry)
         self._read_up_to = {each: ReadUpTo(settings.dedupe_window_ms) for each in found.partitions}
         self.ids = RememberedIds(
             settings.dedupe_window_ms,
@@ -107,8 +107,8 @@ class Runtime:
             self._offsets,
             self._log_ends,
             self.status,
-            patience,
-            patience.sit_out,
+            retry,
+            retry.sit_out,
         )
 
     def watch(self, *, trims: bool) -> None:

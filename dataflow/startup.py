@@ -11,7 +11,7 @@ from dataflow.config.spelling import suspects
 from dataflow.dedupe.remembered import LEAST_LANE_BYTES
 from dataflow.errors import SettingsError, StartRefusedError
 from dataflow.kafka import preflight
-from dataflow.kafka.retry import Patience
+from dataflow.kafka.retry import OutageRetry
 from dataflow.observability import logs
 from dataflow.observability.certificates import CertificateMetrics
 from dataflow.observability.engine_metrics import EngineMetrics, prepare_engine_api
@@ -80,8 +80,8 @@ def _start(running: Launch) -> Runtime:
         runtime.status, runtime.metrics, settings.port, settings.metrics_port, settings.host
     )
     _log.info("sidecar listens", port=sidecar.port, metrics_port=sidecar.metrics_port)
-    patience = Patience(runtime.status, runtime.lifecycle)
-    runtime.connect(_find_cluster(runtime, patience), patience)
+    retry = OutageRetry(runtime.status, runtime.lifecycle)
+    runtime.connect(_find_cluster(runtime, retry), retry)
     _refuse_idle_processes(runtime.cluster, settings, running)
     if api_port is not None:
         runtime.engine_metrics = EngineMetrics(api_port)
@@ -95,15 +95,15 @@ def _start(running: Launch) -> Runtime:
     return runtime
 
 
-def _find_cluster(runtime: Runtime, patience: Patience) -> preflight.Cluster:
+def _find_cluster(runtime: Runtime, retry: OutageRetry) -> preflight.Cluster:
     """Look at the cluster; for as long as no broker answers, wait for one."""
 
     def sit_out(reason: str) -> None:
         runtime.status.broker_down(reason)
-        patience.sit_out(reason)
+        retry.sit_out(reason)
 
     found = preflight.inspect(runtime.settings.kafka, sit_out)
-    patience.answered()
+    retry.answered()
     runtime.status.broker_up()
     return found
 

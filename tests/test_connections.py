@@ -79,7 +79,7 @@ def test_probes_get_through_a_crowd_that_says_nothing(sent: bytes, sidecar: Side
 def test_a_connection_that_says_no_more_is_closed(
     sent: bytes, sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(connections, "TIMEOUT_S", 0.1)
     with connect(sidecar) as connection:
         connection.sendall(sent)
         assert closed(connection)
@@ -88,7 +88,7 @@ def test_a_connection_that_says_no_more_is_closed(
 def test_it_is_closed_in_the_midst_of_a_later_request_too(
     sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(connections, "TIMEOUT_S", 0.1)
     with connect(sidecar) as connection:
         connection.sendall(WHOLE)
         answer(connection)
@@ -99,7 +99,7 @@ def test_it_is_closed_in_the_midst_of_a_later_request_too(
 def test_a_drop_now_and_then_does_not_prolong_it(
     sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(connections, "TIMEOUT_S", 0.3)
     with connect(sidecar) as connection:
 
         def send_a_little() -> bool:
@@ -116,7 +116,7 @@ def test_a_client_that_comes_back_is_served(
     sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On one connection, for longer than one request may take."""
-    monkeypatch.setattr(connections, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(connections, "TIMEOUT_S", 0.3)
     with connect(sidecar) as connection:
         began_s = time.monotonic()
         while time.monotonic() - began_s < 1:

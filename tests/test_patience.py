@@ -8,7 +8,7 @@ from confluent_kafka import KafkaError, KafkaException
 from structlog.testing import capture_logs
 
 from dataflow.kafka import retry
-from dataflow.kafka.retry import Patience, patiently
+from dataflow.kafka.retry import OutageRetry, retry_briefly
 from dataflow.observability.status import Status
 from dataflow.service.shutdown import Lifecycle
 
@@ -41,13 +41,13 @@ class Kafka:
 
 def test_an_answer_is_taken_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     kafka = Kafka(monkeypatch, well_after_s=0)
-    assert patiently(kafka.ask) == "an answer"
+    assert retry_briefly(kafka.ask) == "an answer"
     assert kafka.calls_at_s == [1_000.0]
 
 
 def test_an_error_is_asked_again_after_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     kafka = Kafka(monkeypatch, well_after_s=5)
-    assert patiently(kafka.ask) == "an answer"
+    assert retry_briefly(kafka.ask) == "an answer"
     first, *rest = kafka.calls_at_s
     assert (first, len(rest) > 1) == (1_000.0, True)
     assert rest[0] - first >= 0.1
@@ -57,7 +57,7 @@ def test_an_error_is_asked_again_after_a_pause(monkeypatch: pytest.MonkeyPatch) 
 def test_in_the_end_the_error_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     kafka = Kafka(monkeypatch, well_after_s=3600)
     with pytest.raises(KafkaException) as caught:
-        patiently(kafka.ask)
+        retry_briefly(kafka.ask)
     assert caught.value.args[0].code() == KafkaError.COORDINATOR_LOAD_IN_PROGRESS
     assert 15 < kafka.now_s - 1_000 < 30
 
@@ -70,7 +70,7 @@ def test_other_exceptions_are_not_waited_out(monkeypatch: pytest.MonkeyPatch) ->
         raise ValueError("broken")
 
     with pytest.raises(ValueError, match="broken"):
-        patiently(broken)
+        retry_briefly(broken)
     assert len(kafka.calls_at_s) == 1
 
 
@@ -78,7 +78,7 @@ class Ended(BaseException):
     """What ends the process here."""
 
 
-class TestPatience:
+class TestOutageRetry:
     @pytest.fixture
     def status(self) -> Status:
         return Status(version="1", liveness_timeout_s=30)
@@ -103,7 +103,7 @@ class TestPatience:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         kafka = Kafka(monkeypatch, 3600, error)
-        assert Patience(status, lifecycle)(kafka.ask) == "an answer"
+        assert OutageRetry(status, lifecycle)(kafka.ask) == "an answer"
         assert kafka.now_s - kafka.well_at_s < 1, "was not noticed soon"
 
     def test_another_error_is_raised_in_the_end(
@@ -111,7 +111,7 @@ class TestPatience:
     ) -> None:
         kafka = Kafka(monkeypatch, 3600, KafkaError.GROUP_AUTHORIZATION_FAILED)
         with pytest.raises(KafkaException):
-            Patience(status, lifecycle)(kafka.ask)
+            OutageRetry(status, lifecycle)(kafka.ask)
         assert 15 < kafka.now_s - 1_000 < 30
 
     def test_it_is_declared_while_it_lasts(
@@ -124,7 +124,7 @@ class TestPatience:
             declared.append(status.health()[1]["waiting_for"])
             kafka.ask()
 
-        Patience(status, lifecycle)(ask)
+        OutageRetry(status, lifecycle)(ask)
         assert declared == [["Kafka"]]
         assert status.health()[1]["waiting_for"] == []
 
@@ -133,7 +133,7 @@ class TestPatience:
     ) -> None:
         kafka = Kafka(monkeypatch, 100, KafkaError._TRANSPORT)
         with capture_logs() as logged:
-            Patience(status, lifecycle)(kafka.ask)
+            OutageRetry(status, lifecycle)(kafka.ask)
         waited_s = [entry["waited_s"] for entry in logged[:-1]]
         assert waited_s == pytest.approx([0, 30, 60, 90], abs=2)
         assert {entry["reason"] for entry in logged[:-1]} == {"Local: Broker transport failure"}
@@ -144,7 +144,7 @@ class TestPatience:
         self, status: Status, lifecycle: Lifecycle, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         kafka = Kafka(monkeypatch, 5, KafkaError._TRANSPORT)
-        waits = Patience(status, lifecycle)
+        waits = OutageRetry(status, lifecycle)
         waits(kafka.ask)
         kafka.well_at_s = kafka.now_s + 5
         with capture_logs() as logged:
@@ -162,7 +162,7 @@ class TestPatience:
             kafka.ask()
 
         with pytest.raises(Ended) as ended:
-            Patience(status, lifecycle)(ask)
+            OutageRetry(status, lifecycle)(ask)
         assert ended.value.args == (0,)
         assert kafka.now_s < 1_012
 
@@ -171,4 +171,4 @@ class TestPatience:
     ) -> None:
         kafka = Kafka(monkeypatch, 60, KafkaError._TRANSPORT)
         lifecycle.request_stop("more partitions", restart=True)
-        assert Patience(status, lifecycle)(kafka.ask) == "an answer"
+        assert OutageRetry(status, lifecycle)(kafka.ask) == "an answer"

@@ -12,7 +12,7 @@ from dataflow.kafka.lane_names import Metadata
 from dataflow.kafka.lane_offsets import Offset
 from dataflow.kafka.partition_offsets import LATEST
 from dataflow.kafka.preflight import Cluster
-from dataflow.kafka.resume_point import Positions
+from dataflow.kafka.resume_point import ResumePoints
 
 
 def test_a_run_that_still_commits_does_not_look_like_a_recreated_topic(
@@ -30,7 +30,7 @@ def test_a_run_that_still_commits_does_not_look_like_a_recreated_topic(
     monkeypatch.setattr(resume_point, "offsets_at", offsets_at)
     monkeypatch.setattr(resume_point, "committed_offsets", committed_offsets)
     monkeypatch.setattr(resume_point, "_members", lambda *_: [])
-    found = Positions(Settings.from_env(REQUIRED), Cluster("", [0])).find(0, None)
+    found = ResumePoints(Settings.from_env(REQUIRED), Cluster("", [0])).find(0, None)
     assert found.offset < found.end_offset
 
 
@@ -52,7 +52,7 @@ def lost(monkeypatch: pytest.MonkeyPatch, by_lane: dict[int, dict[int, Offset]])
     monkeypatch.setattr(resume_point, "committed_offsets", committed_offsets)
     monkeypatch.setattr(resume_point, "_members", lambda *_: [])
     settings = Settings.from_env(REQUIRED | {"LANES": str(LANES)})
-    positions = Positions(settings, Cluster("", [0, 1]))
+    positions = ResumePoints(settings, Cluster("", [0, 1]))
     try:
         return positions.find(1, None).offset != 9
     except StartRefusedError as error:
@@ -123,7 +123,7 @@ def test_a_reader_in_our_group_keeps_no_partition_that_is_added_from_starting(
     monkeypatch.setattr(resume_point, "offsets_at", lambda *_: {0: 9, 1: 9, 2: 9})
     monkeypatch.setattr(resume_point, "committed_offsets", committed_offsets)
     monkeypatch.setattr(resume_point, "_members", lambda *_: ["console at /10.0.0.7"])
-    positions = Positions(Settings.from_env(REQUIRED), Cluster("", [0, 1, 2]))
+    positions = ResumePoints(Settings.from_env(REQUIRED), Cluster("", [0, 1, 2]))
     if not refused:
         assert positions.find(1, None).offset == 9
         return

@@ -55,7 +55,7 @@ class KafkaSettings(Struct, frozen=True, kw_only=True):
 
 
 class GatewaySettings(Struct, frozen=True, kw_only=True):
-    """Which payment gateway, and how patiently to use it."""
+    """Which payment gateway, and the limits of its use."""
 
     name: str
     concurrency: int

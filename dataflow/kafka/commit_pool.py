@@ -17,7 +17,7 @@ class Committing(Protocol):
         ...
 
 
-class Commits:
+class CommitPool:
     """Has the lanes of one worker commit side by side: a commit is mostly waiting for Kafka.
 
     The engine asks one lane after the other for its snapshot, but only once all of them have been

@@ -37,7 +37,7 @@ from dataflow.kafka.lane_names import lane_group
 from dataflow.kafka.lane_offsets import LaneOffsets, Offset
 from dataflow.kafka.partition_offsets import EARLIEST, LATEST, Ends, offsets_at
 from dataflow.kafka.preflight import Cluster
-from dataflow.kafka.retry import PASSING, Ask, Deadline, patiently
+from dataflow.kafka.retry import PASSING, Deadline, Retry, retry_briefly
 from dataflow.observability.restore_progress import Restoring
 from dataflow.observability.status import Status
 
@@ -62,10 +62,10 @@ class LaneLog:
         offsets: LaneOffsets,
         ends: Ends,
         status: Status,
-        ask: Ask = patiently,
+        retry: Retry = retry_briefly,
         sit_out: Callable[[str], None] = lambda _reason: None,
     ) -> None:
-        self._ask = ask
+        self._retry = retry
         self._sit_out = sit_out
         self._kafka = kafka
         self._topic = kafka.topic_lane_log
@@ -191,9 +191,9 @@ class LaneLog:
         """
         admin = AdminClient(client_config.client(self._kafka, "lane-log"))
         partitions = range(self._cluster.log_partitions)
-        starts = self._ask(lambda: offsets_at(admin, self._topic, partitions, EARLIEST))
+        starts = self._retry(lambda: offsets_at(admin, self._topic, partitions, EARLIEST))
         # Nobody writes: it is how far a `read_committed` reader gets, too.
-        ends = self._ask(lambda: offsets_at(admin, self._topic, partitions, LATEST))
+        ends = self._retry(lambda: offsets_at(admin, self._topic, partitions, LATEST))
         begins = self._begins(starts, ends)
         found, size, parts = 0, 0, _Parts(self._indexes, self._lanes)
         for messages, position in self._batches(begins, ends):

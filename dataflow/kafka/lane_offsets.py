@@ -13,7 +13,7 @@ from dataflow.kafka import client_config
 from dataflow.kafka.lane_names import Metadata, lane_group, transactional_id
 from dataflow.kafka.partition_offsets import wait_until_stable
 from dataflow.kafka.preflight import Cluster
-from dataflow.kafka.retry import Ask, patiently
+from dataflow.kafka.retry import Retry, retry_briefly
 
 _TIMEOUT_S = 30.0
 _STABLE_WITHIN_S = 10.0
@@ -49,13 +49,13 @@ class LaneOffsets:
         kafka: Where to read.
         lanes: How many lanes this run has.
         cluster: What the start has found; an offset of another topic of this name does not count.
-        ask: How long to wait for an answer.
+        retry: How long to wait for an answer.
     """
 
     def __init__(
-        self, kafka: KafkaSettings, lanes: int, cluster: Cluster, ask: Ask = patiently
+        self, kafka: KafkaSettings, lanes: int, cluster: Cluster, retry: Retry = retry_briefly
     ) -> None:
-        self._ask = ask
+        self._retry = retry
         self._kafka = kafka
         self._lanes = lanes
         self._cluster = cluster
@@ -119,7 +119,7 @@ class LaneOffsets:
         group = lane_group(self._kafka.group_id, lane)
         partitions = self._cluster.partitions
         try:
-            found = self._ask(lambda: committed_offsets(self._kafka, group, partitions))
+            found = self._retry(lambda: committed_offsets(self._kafka, group, partitions))
         except KafkaException as error:
             raise _unreadable(group, error.args[0]) from error
         return {
@@ -136,7 +136,7 @@ class LaneOffsets:
         def fence(lane: int) -> None:
             name = transactional_id(self._kafka.group_id, lane)
             producer = Producer(client_config.producer(self._kafka, name))
-            self._ask(lambda: producer.init_transactions(_TIMEOUT_S))
+            self._retry(lambda: producer.init_transactions(_TIMEOUT_S))
 
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="fence") as pool:
             list(pool.map(fence, sorted(lanes)))
@@ -150,13 +150,13 @@ class LaneOffsets:
         What a hanging transaction has written to a partition shares the outcome of the lane's
         next one there: payments would be doubled, or lost.
         """
-        patience_s = self._kafka.transaction_timeout_ms / 1000
-        behind = wait_until_stable(self._kafka, patience_s, self._ask)
+        timeout_s = self._kafka.transaction_timeout_ms / 1000
+        behind = wait_until_stable(self._kafka, timeout_s, self._retry)
         if behind:
             (topic, partition), (stable, end) = min(behind.items())
             raise StartRefusedError(
                 f"{topic}[{partition}]: a transaction is still open at offset {stable} (the end is"
-                f" {end}) {patience_s:g} s after all of this flow's were ended, on"
+                f" {end}) {timeout_s:g} s after all of this flow's were ended, on"
                 f" {len(behind)} partition(s): it hangs in Kafka, or another producer writes there."
                 f" {_LOST}"
             )

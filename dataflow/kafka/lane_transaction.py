@@ -35,10 +35,10 @@ from dataflow.core.lanes import lane_name
 from dataflow.core.timestamps import plausible
 from dataflow.errors import CommitError, Fault, FencedError
 from dataflow.kafka import client_config
-from dataflow.kafka.commit_pool import Commits
+from dataflow.kafka.commit_pool import CommitPool
 from dataflow.kafka.lane_names import Metadata, lane_group, transactional_id
 from dataflow.kafka.preflight import Cluster
-from dataflow.kafka.retry import Patience
+from dataflow.kafka.retry import OutageRetry
 from dataflow.observability.metrics import Metrics
 from dataflow.observability.status import Status
 from dataflow.service.fail_fast import fail_fast
@@ -70,13 +70,13 @@ class Lane(StatefulSinkPartition[OutputBatch, bytes]):
         *,
         status: Status,
         metrics: Metrics,
-        commits: Commits,
+        commits: CommitPool,
         cluster: Cluster,
         lifecycle: Lifecycle,
         on_close: Callable[[], None],
     ) -> None:
         self._lifecycle = lifecycle
-        self._patience = Patience(status, lifecycle)
+        self._outage_retry = OutageRetry(status, lifecycle)
         self._on_close = on_close
         self._commits = commits
         self._lane = lane
@@ -105,7 +105,7 @@ class Lane(StatefulSinkPartition[OutputBatch, bytes]):
 
     def _initialise(self) -> None:
         """Fence the previous run, however long Kafka is away: nothing is open yet."""
-        self._patience(self._try_to_initialise)
+        self._outage_retry(self._try_to_initialise)
 
     def _try_to_initialise(self) -> None:
         what = "be initialised"
@@ -188,13 +188,13 @@ class Lane(StatefulSinkPartition[OutputBatch, bytes]):
     def _wait_for_commit(self) -> float:
         # When a coordinator goes away, librdkafka may ignore the timeout of a call, and never come
         # back from it.
-        patience_s = self._timeout_s + _GRACE_S
+        client_timeout_s = self._timeout_s + _GRACE_S
         try:
-            return self._commits.wait_for(self, patience_s)
+            return self._commits.wait_for(self, client_timeout_s)
         except TimeoutError as error:
             raise CommitError(
                 f"lane {self._name}: the Kafka client did not end its commit within"
-                f" {patience_s:g} s (KAFKA_TRANSACTION_TIMEOUT, and {_GRACE_S:g} s)"
+                f" {client_timeout_s:g} s (KAFKA_TRANSACTION_TIMEOUT, and {_GRACE_S:g} s)"
             ) from error
 
     def commit(self) -> float:

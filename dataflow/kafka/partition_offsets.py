@@ -8,7 +8,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from dataflow.config.settings import KafkaSettings
 from dataflow.kafka import client_config
-from dataflow.kafka.retry import Ask, patiently
+from dataflow.kafka.retry import Retry, retry_briefly
 
 EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
@@ -62,20 +62,22 @@ def offsets_at(
     return {where.partition: each.result().offset for where, each in answers.items()}
 
 
-def wait_until_stable(kafka: KafkaSettings, patience_s: float, ask: Ask = patiently) -> Behind:
+def wait_until_stable(
+    kafka: KafkaSettings, timeout_s: float, retry: Retry = retry_briefly
+) -> Behind:
     """Wait until readers may pass all that is in the topics now that the lanes write to.
 
     Returns:
-        Where they still may not after `patience_s`, as a transaction has no end there.
+        Where they still may not after `timeout_s`, as a transaction has no end there.
     """
     admin = AdminClient(client_config.client(kafka, "outputs"))
     topics = kafka.topics_written
 
     def latest(topic: str, level: IsolationLevel) -> dict[int, int]:
-        return ask(lambda: offsets_at(admin, topic, partitions_of(admin, topic), LATEST, level))
+        return retry(lambda: offsets_at(admin, topic, partitions_of(admin, topic), LATEST, level))
 
     ends = {topic: latest(topic, IsolationLevel.READ_UNCOMMITTED) for topic in topics}
-    deadline_s = time.monotonic() + patience_s
+    deadline_s = time.monotonic() + timeout_s
     while True:
         asked_s = time.monotonic()
         stable = {topic: latest(topic, IsolationLevel.READ_COMMITTED) for topic in topics}

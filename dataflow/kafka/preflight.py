@@ -15,7 +15,7 @@ from confluent_kafka.admin import AdminClient, ClusterMetadata, ConfigResource
 from dataflow.config.settings import KafkaSettings
 from dataflow.errors import StartRefusedError
 from dataflow.kafka import client_config
-from dataflow.kafka.retry import passes, patiently
+from dataflow.kafka.retry import passes, retry_briefly
 
 _log = structlog.get_logger()
 
@@ -140,7 +140,7 @@ def _topic_ids(admin: AdminClient, topics: list[str]) -> dict[str, str]:
         return {topic: str(each.result().topic_id) for topic, each in found.items()}
 
     try:
-        return patiently(ask)
+        return retry_briefly(ask)
     except KafkaException as error:
         raise StartRefusedError(
             f"topics {', '.join(topics)}: their ids cannot be read: {error.args[0].str()}"

@@ -1,6 +1,6 @@
 """Where an input partition starts, or why it must not: as payments would be lost or repeated.
 
-Two positions are kept: the snapshot's, in the recovery store, and that of the plain group, at
+Two positions are kept: the snapshot's, in the recovery store, and that of the group, at
 Kafka. The later of those that can be believed counts, since the lanes have committed all below
 either. Both may be missing or old: whatever a lane has committed beyond the position it drops when
 it is read again, as its log has it. But only a lane that still has the ids it had then can: so an
@@ -14,7 +14,7 @@ old copy of the store must not take the start back to before `LANES` was changed
    one once (`Metadata.partitions`): refuse. Kafka forgets the offset of each partition by itself;
    to start at the front would decide everything in it again.
 4. There is no position, but a lane's group has offsets: the previous run ended before its first
-   epochs were durable, or the plain group was lost. Start at the front; the lanes drop what they
+   epochs were durable, or the group was lost. Start at the front; the lanes drop what they
    have committed.
 5. The partition is new, or the whole flow is: start at the front.
 6. There is no position at all, but something was published: refuse. The offsets have expired, or
@@ -41,7 +41,7 @@ from dataflow.kafka.lane_names import Metadata, lane_group
 from dataflow.kafka.lane_offsets import Committed, Offset, committed_offsets
 from dataflow.kafka.partition_offsets import EARLIEST, LATEST, offsets_at, partitions_of
 from dataflow.kafka.preflight import Cluster
-from dataflow.kafka.retry import Ask, patiently
+from dataflow.kafka.retry import Retry, retry_briefly
 
 _log = structlog.get_logger()
 _TIMEOUT_S = 10.0
@@ -54,7 +54,7 @@ _NO_MEMBERS = {
 """What a question for a group's members may be answered with, if it has none that we could see."""
 
 
-class Start(Struct, frozen=True):
+class ResumePoint(Struct, frozen=True):
     """Where to start."""
 
     offset: int
@@ -95,11 +95,11 @@ class _Position(Struct, frozen=True):
     durable: int | None = None
 
 
-class Positions:
+class ResumePoints:
     """Finds the starts of all partitions of one process; safe to use by several workers."""
 
-    def __init__(self, settings: Settings, cluster: Cluster, ask: Ask = patiently) -> None:
-        self._ask = ask
+    def __init__(self, settings: Settings, cluster: Cluster, retry: Retry = retry_briefly) -> None:
+        self._retry = retry
         self._kafka = settings.kafka
         self._lanes = settings.lanes
         self._chosen = settings.start
@@ -108,7 +108,7 @@ class Positions:
         self._lock = threading.Lock()
         self._admin = AdminClient(client_config.client(self._kafka, "positions"))
 
-    def find(self, partition: int, state: SourceState | None) -> Start:
+    def find(self, partition: int, state: SourceState | None) -> ResumePoint:
         """Where to start, with or without a snapshot.
 
         Raises:
@@ -126,7 +126,7 @@ class Positions:
                     f" {error.args[0].str()}"
                 ) from error
 
-    def _find(self, partition: int, state: SourceState | None) -> Start:
+    def _find(self, partition: int, state: SourceState | None) -> ResumePoint:
         if state is None and not self._is_added(partition) and self._members:
             raise StartRefusedError(self._in_use())
         # In this order: a run that is not fenced yet may still commit what was sent meanwhile.
@@ -145,7 +145,7 @@ class Positions:
         if believed:
             self._refuse_overtaken(partition, believed[0])
             latest = max(believed, key=lambda each: each.offset)
-            return Start(
+            return ResumePoint(
                 offset=latest.offset,
                 began_at=believed[0].began_at,
                 end_offset=high,
@@ -157,7 +157,9 @@ class Positions:
             offset = low
         else:
             offset = self._explicit(partition, problems, low, high)
-        return Start(offset=offset, began_at=offset, end_offset=high, looked_at_ms=looked_at_ms)
+        return ResumePoint(
+            offset=offset, began_at=offset, end_offset=high, looked_at_ms=looked_at_ms
+        )
 
     def _kept(self, partition: int, state: SourceState | None) -> Iterator[_Position]:
         if state is not None:
@@ -168,8 +170,8 @@ class Positions:
                 state.start_offset,
                 state.next_offset,
             )
-        if partition in self._plain:
-            offset, metadata = self._plain[partition]
+        if partition in self._group_offsets:
+            offset, metadata = self._group_offsets[partition]
             what = f"the committed offset of group {self._kafka.group_id}"
             yield _Position(what, offset, metadata, began_at=offset)
 
@@ -192,9 +194,9 @@ class Positions:
 
     def _is_added(self, partition: int) -> bool:
         """Whether all partitions but this one have an offset of ours, as in a flow that runs."""
-        others = self._plain.values()
+        others = self._group_offsets.values()
         return (
-            partition not in self._plain
+            partition not in self._group_offsets
             and len(others) > 0
             and all(metadata.lanes is not None for _, metadata in others)
         )
@@ -239,7 +241,7 @@ class Positions:
 
         Our own commits say how many lanes there are, and are never ahead of a snapshot's records.
         """
-        offset, metadata = self._plain.get(partition, Offset(0, Metadata()))
+        offset, metadata = self._group_offsets.get(partition, Offset(0, Metadata()))
         if offset <= position.offset or metadata.lanes is not None:
             return
         group, topic = self._kafka.group_id, self._topic
@@ -295,22 +297,22 @@ class Positions:
 
     def _requested(self, spec: OffsetSpec) -> dict[int, int]:
         partitions = self._cluster.partitions
-        return self._ask(lambda: offsets_at(self._admin, self._topic, partitions, spec))
+        return self._retry(lambda: offsets_at(self._admin, self._topic, partitions, spec))
 
     @cached_property
     def _members(self) -> list[str]:
-        """Who is a member of the plain group. We never are: our partitions are assigned."""
-        return self._ask(lambda: _members(self._admin, self._kafka.group_id))
+        """Who is a member of the group. We never are: our partitions are assigned."""
+        return self._retry(lambda: _members(self._admin, self._kafka.group_id))
 
     @cached_property
-    def _plain(self) -> dict[int, Offset]:
-        """The plain group's offsets; partitions without one are left out."""
+    def _group_offsets(self) -> dict[int, Offset]:
+        """The group's offsets; partitions without one are left out."""
         return self._group(self._kafka.group_id)
 
     @cached_property
     def _has_run_before(self) -> bool:
         """Whether this flow has ever had a position in this topic, even if it is of a lane only."""
-        return any(map(self._is_ours, self._plain.values())) or any(self._by_lane.values())
+        return any(map(self._is_ours, self._group_offsets.values())) or any(self._by_lane.values())
 
     @cached_property
     def _by_lane(self) -> dict[int, dict[int, Offset]]:
@@ -329,7 +331,7 @@ class Positions:
 
     def _group(self, group: str) -> dict[int, Offset]:
         partitions = self._cluster.partitions
-        return self._ask(lambda: committed_offsets(self._kafka, group, partitions, stable=False))
+        return self._retry(lambda: committed_offsets(self._kafka, group, partitions, stable=False))
 
     @cached_property
     def _has_published(self) -> bool:
@@ -337,8 +339,8 @@ class Positions:
         return any(map(self._has_records, self._kafka.topics_written))
 
     def _has_records(self, topic: str) -> bool:
-        partitions = self._ask(lambda: partitions_of(self._admin, topic))
-        ends = self._ask(lambda: offsets_at(self._admin, topic, partitions, LATEST))
+        partitions = self._retry(lambda: partitions_of(self._admin, topic))
+        ends = self._retry(lambda: offsets_at(self._admin, topic, partitions, LATEST))
         return any(ends.values())
 
 

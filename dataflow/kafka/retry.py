@@ -1,8 +1,8 @@
 """At a start Kafka may be away, or just coming back: coordinators move, leaders are elected.
 
-A command that somebody waits for gives up soon (`patiently`). The flow itself waits as long as it
-takes (`Patience`): a process that ended would come back to the same outage, and its supervisor
-would start it later each time. Both are for calls that have not begun anything.
+A command that somebody waits for gives up soon (`retry_briefly`). The flow itself waits as long as
+it takes (`OutageRetry`): a process that ended would come back to the same outage, and its
+supervisor would start it later each time. Both are for calls that have not begun anything.
 """
 
 import threading
@@ -55,14 +55,14 @@ def passes(error: KafkaError) -> bool:
     return error.code() in _ABSENT or error.retriable()
 
 
-class Ask(Protocol):
+class Retry(Protocol):
     """How to make a call that Kafka may not be able to answer yet."""
 
     def __call__(self, call: Callable[[], _T]) -> _T:
         """Return what `call` returns; raise the `KafkaException` that it ends with."""
 
 
-def patiently(call: Callable[[], _T]) -> _T:
+def retry_briefly(call: Callable[[], _T]) -> _T:
     """What `call` returns, tried again for a while when Kafka gives an error.
 
     Raises:
@@ -110,7 +110,7 @@ class Outage:
             _log.info("Kafka answers", waited_s=round(time.monotonic() - since_s, 3))
 
 
-class Patience:
+class OutageRetry:
     """Waits out an outage at a start: alive, not ready, with the reason in the log.
 
     A signal ends the wait, and the process: nothing has been decided yet. Safe to use from any
@@ -131,7 +131,7 @@ class Patience:
         with self._status.waiting("Kafka"):
             while True:
                 try:
-                    answer = patiently(lambda: self._once(call))
+                    answer = retry_briefly(lambda: self._once(call))
                 except _AbsentError as absent:
                     self.sit_out(absent.reason)
                     time.sleep(_PAUSE_S)

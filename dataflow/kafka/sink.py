@@ -7,7 +7,7 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from dataflow.config.settings import KafkaSettings
 from dataflow.core.items import OutputBatch
 from dataflow.core.lanes import MAX_LANES, lane_name
-from dataflow.kafka.commit_pool import Commits
+from dataflow.kafka.commit_pool import CommitPool
 from dataflow.kafka.lane_transaction import Lane
 from dataflow.kafka.preflight import Cluster
 from dataflow.observability.metrics import Metrics
@@ -32,7 +32,7 @@ class KafkaSink(FixedPartitionedSink[OutputBatch, bytes]):
         self._cluster = cluster
         self._built = 0
         self._on_close = on_close
-        self._commits = Commits()
+        self._commits = CommitPool()
         self._kafka = kafka
         self._lanes = lanes
         self._status = status

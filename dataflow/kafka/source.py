@@ -36,8 +36,8 @@ from dataflow.kafka import client_config
 from dataflow.kafka.lane_names import Metadata
 from dataflow.kafka.lane_offsets import Committed, LaneOffsets
 from dataflow.kafka.preflight import Cluster
-from dataflow.kafka.resume_point import Positions, Start
-from dataflow.kafka.retry import PASSING, Patience
+from dataflow.kafka.resume_point import ResumePoint, ResumePoints
+from dataflow.kafka.retry import PASSING, OutageRetry
 from dataflow.observability.status import Status
 from dataflow.service import malloc
 from dataflow.service.fail_fast import fail_fast
@@ -88,7 +88,7 @@ class KafkaSource(FixedPartitionedSource[SourceItem, bytes]):
         self._lifecycle = lifecycle
         self._on_close = on_close
         self._offsets = offsets
-        self._positions = Positions(settings, cluster, Patience(status, lifecycle))
+        self._positions = ResumePoints(settings, cluster, OutageRetry(status, lifecycle))
 
     @fail_fast
     def list_parts(self) -> list[str]:
@@ -151,7 +151,7 @@ class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
         *,
         partition: int,
         consumer: Consumer,
-        start: Start,
+        start: ResumePoint,
         read_up_to: ReadUpTo,
         settings: Settings,
         cluster: Cluster,
@@ -171,7 +171,7 @@ class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
         self._read_up_to = read_up_to
         self._settings = settings
         self._topic = settings.kafka.topic_requested
-        self._patience_s = settings.kafka.transaction_timeout_ms / 1000
+        self._transaction_timeout_s = settings.kafka.transaction_timeout_ms / 1000
         self._at_end: int | None = None  # position, if everything is read
         self._failed: KafkaError | None = None  # met after good records, to be raised next
         self._cluster = cluster
@@ -188,7 +188,7 @@ class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
         self._first_epoch_closed = False  # whether the first epoch with records has ended
         self._committed = Committed({}, 0)  # by the lanes, in previous runs
         self._durable: int | None = None  # position of an epoch that is about to be durable
-        self._plain_offset: int | None = None  # last one committed to the plain group
+        self._group_offset: int | None = None  # last one committed to the group
         self._beat_at_s = time.monotonic()
         self._first_beats = _FIRST_BEATS  # as many are left
         self._has_beat = False  # in this epoch
@@ -209,7 +209,7 @@ class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
         if self._phase is Phase.LIVE:
             return self._live()
         if self._phase is Phase.DRAINED:
-            self._commit_plain()
+            self._commit_group_offset()
             raise StopIteration
         if self._emitted:
             return self._rest()
@@ -283,7 +283,7 @@ class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
         return [self._control(Signal.OPEN)]
 
     def _restore(self) -> list[SourceItem]:
-        at_most_s = self._patience_s + ASK_MOST_S
+        at_most_s = self._transaction_timeout_s + ASK_MOST_S
         with self._status.waiting("the previous run's transactions", at_most_s):
             committed = self._offsets.of(self._partition, self._next_offset, self._start.lanes)
         self._start.check(committed, self._settings.kafka, self._partition)
@@ -291,7 +291,7 @@ class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
         return [self._control(Signal.RESTORE)]
 
     def _live(self) -> list[SourceItem]:
-        self._commit_plain()
+        self._commit_group_offset()
         if self._lifecycle.stopping:
             self._lifecycle.announce()
             self._phase = Phase.DRAINING
@@ -301,7 +301,7 @@ class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
             seconds = time.monotonic() - at_s
             self._batch_sizer.measured(size, seconds)
             self._batch = (0, at_s)
-            if seconds > self._patience_s / 4:
+            if seconds > self._transaction_timeout_s / 4:
                 self._epoch_records = EPOCH_MOST  # transactions are open: let the epoch end
         if self._epoch_records >= EPOCH_MOST:
             return self._rest()
@@ -310,7 +310,7 @@ class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
             self._beat_at_s = time.monotonic()
             self._first_beats -= self._first_beats > 0
             self._has_beat = True
-            self._plain_offset = None
+            self._group_offset = None
             items.append(self._control(Signal.REFRESH_OFFSETS))
         messages = self._consume(self._batch_sizer.limit, 0.0)
         if messages:
@@ -410,14 +410,14 @@ class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
 
     # ---- once an epoch ----
 
-    def _commit_plain(self) -> None:
-        """Once an epoch is durable, tell the plain group, for lag tools and for lost snapshots."""
+    def _commit_group_offset(self) -> None:
+        """Once an epoch is durable, tell the group, for lag tools and for lost snapshots."""
         offset, self._durable = self._durable, None
         if offset is None or self._phase in {Phase.OPEN, Phase.RESTORE}:
             return
         offset = max(offset, self._at_end or 0)
         self._status.committed_at(self._partition, offset)
-        if offset == self._plain_offset:
+        if offset == self._group_offset:
             return
         position = TopicPartition(self._topic, self._partition, offset, self._metadata)
         try:
@@ -432,7 +432,7 @@ class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
                 "group offset commit failed", partition=self._partition, error=error.args[0].str()
             )
             return
-        self._plain_offset = offset
+        self._group_offset = offset
 
     def _report_position(self) -> int:
         """Tell the probes where the partition stands; where it ends, as far as is known here."""

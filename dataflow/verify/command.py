@@ -34,7 +34,7 @@ which the flow decides. Nothing is written.
 _EPILOG = """\
 exit code: 0 when everything holds, 1 when not, 2 when it could not be checked.
 """
-_MORE_PATIENCE_S = 10.0
+_EXTRA_TIMEOUT_S = 10.0
 
 
 class Following:
@@ -73,13 +73,13 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         for problem in error.problems:
             print(problem, file=sys.stderr)
         return NOT_CHECKED
-    patience_s = settings.kafka.transaction_timeout_ms / 1000 + _MORE_PATIENCE_S
-    if args.patience is not None:
-        patience_s = args.patience
+    timeout_s = settings.kafka.transaction_timeout_ms / 1000 + _EXTRA_TIMEOUT_S
+    if args.timeout is not None:
+        timeout_s = args.timeout
     progress = Progress()
     try:
         preflight.inspect(settings.kafka)
-        reader = KafkaReader(settings, patience_s)
+        reader = KafkaReader(settings, timeout_s)
         with tempfile.TemporaryDirectory(dir=args.scratch, prefix="payments-verify-") as scratch:
             found = _check(settings, reader, Path(scratch), args, progress)
             progress.end()
@@ -178,7 +178,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
         help="with --follow: how long nothing may come (default: 30s)",
     )
     parser.add_argument(
-        "--patience",
+        "--timeout",
         type=_seconds,
         metavar="DURATION",
         help="how long to wait for an open transaction to end (default: KAFKA_TRANSACTION_TIMEOUT"

@@ -20,7 +20,7 @@ from dataflow.kafka import client_config
 from dataflow.kafka.lane_names import lane_group
 from dataflow.kafka.lane_offsets import Offset, committed_offsets
 from dataflow.kafka.partition_offsets import EARLIEST, LATEST, offsets_at
-from dataflow.kafka.retry import patiently
+from dataflow.kafka.retry import retry_briefly
 from dataflow.verify.reader import Bounds, Chunk, LanePosition, Positions, Snapshot
 
 _log = structlog.get_logger()
@@ -39,14 +39,14 @@ class KafkaReader:
 
     Args:
         settings: Of the flow.
-        patience_s: How long to wait for an open transaction to end.
+        timeout_s: How long to wait for an open transaction to end.
     """
 
-    def __init__(self, settings: Settings, patience_s: float) -> None:
+    def __init__(self, settings: Settings, timeout_s: float) -> None:
         kafka = settings.kafka
         self._settings = settings
         self._kafka = kafka
-        self._patience_s = patience_s
+        self._timeout_s = timeout_s
         # In this order: see `Snapshot`.
         self._topics = [
             kafka.topic_processed,
@@ -63,7 +63,7 @@ class KafkaReader:
     def look(self) -> Snapshot:
         """How the cluster stands now."""
         try:
-            found = patiently(lambda: self._admin.list_topics(timeout=_TIMEOUT_S)).topics
+            found = retry_briefly(lambda: self._admin.list_topics(timeout=_TIMEOUT_S)).topics
             partitions = {topic: sorted(found[topic].partitions) for topic in self._topics}
             positions = self._positions(partitions[self._kafka.topic_requested])
             bounds = {topic: self._bounds(topic, partitions[topic]) for topic in self._topics}
@@ -81,7 +81,7 @@ class KafkaReader:
     def _offsets(
         self, topic: str, partitions: list[int], spec: OffsetSpec, level: IsolationLevel
     ) -> dict[int, int]:
-        return patiently(lambda: offsets_at(self._admin, topic, partitions, spec, level))
+        return retry_briefly(lambda: offsets_at(self._admin, topic, partitions, spec, level))
 
     def _positions(self, partitions: list[int]) -> Positions:
         group = self._kafka.group_id
@@ -104,7 +104,7 @@ class KafkaReader:
             return committed_offsets(self._kafka, group, partitions, stable=stable)
 
         try:
-            return patiently(lambda: ask(stable=True))
+            return retry_briefly(lambda: ask(stable=True))
         except KafkaException as error:
             if error.args[0].code() != KafkaError.UNSTABLE_OFFSET_COMMIT:
                 raise
@@ -146,7 +146,7 @@ class KafkaReader:
                 for partition in [n for n, end in ends.items() if positions[n] >= end]:
                     del ends[partition]
                     consumer.pause([TopicPartition(topic, partition)])
-                if time.monotonic() - moved_s > self._patience_s:
+                if time.monotonic() - moved_s > self._timeout_s:
                     self._give_up(topic, ends, positions)
                     return
         finally:
@@ -162,7 +162,7 @@ class KafkaReader:
             if now[partition].stable >= end:
                 raise ConsumeError(
                     f"cannot read {topic}[{partition}] from {positions[partition]} to {end}:"
-                    f" nothing came within {self._patience_s:g} s"
+                    f" nothing came within {self._timeout_s:g} s"
                 )
             self._stuck[topic, partition] = now[partition].stable
 

@@ -11,7 +11,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 SERVED = 256
 """Connections of one port at once; past it those that wait make room, or the answer is 503."""
-PATIENCE_S = 15.0
+TIMEOUT_S = 15.0
 """How long a request may take from its first byte to the end of its answer, and how long a new
 connection may be silent."""
 GRACE_S = 1.0
@@ -67,7 +67,7 @@ class Connection(H11Protocol):
         return is_waiting and self.loop.time() - self._since_s >= GRACE_S
 
     def _set_deadline(self) -> None:
-        self._deadline = self.loop.call_later(PATIENCE_S, self._drop)
+        self._deadline = self.loop.call_later(TIMEOUT_S, self._drop)
 
     def _cancel_deadline(self) -> None:
         if self._deadline is not None:

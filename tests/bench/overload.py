@@ -15,7 +15,7 @@ _CONCURRENCY = 256
 CEILING = _CONCURRENCY * 1000 // _LATENCY_MS
 """Payments a second that the slow gateway can take."""
 _LARGE_BYTES = 1_000_000
-_PATIENCE_S = 240.0
+_TIMEOUT_S = 240.0
 
 
 def scenarios(kafka: Cluster, scratch: Path, sender: Executor, size: float, say: Say) -> Result:
@@ -61,8 +61,8 @@ def _slow_gateway(run: Run, count: int) -> Result:
     started = time.time()
     run.fill(count)
     sent_s, behind = time.time() - started, run.sent - run.reader.count
-    half = run.reader.wait_for(base + count // 2, run.running.check, _PATIENCE_S)
-    end = run.wait(_PATIENCE_S)
+    half = run.reader.wait_for(base + count // 2, run.running.check, _TIMEOUT_S)
+    end = run.wait(_TIMEOUT_S)
     return {
         "payments": count,
         "gateway_per_s": CEILING,

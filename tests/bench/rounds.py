@@ -123,12 +123,12 @@ class Run:
         self.wait()
         time.sleep(_SETTLE_S)
 
-    def wait(self, patience_s: float = 180.0) -> float:
+    def wait(self, timeout_s: float = 180.0) -> float:
         """When the last outcome of all that was sent was readable, in seconds since 1970."""
-        at = self.reader.wait_for(self.sent, self.running.check, patience_s)
+        at = self.reader.wait_for(self.sent, self.running.check, timeout_s)
         if at is None:
             name, count = self.contender.name, self.reader.count
-            raise RuntimeError(f"{name}: {count} of {self.sent} outcomes after {patience_s:g} s")
+            raise RuntimeError(f"{name}: {count} of {self.sent} outcomes after {timeout_s:g} s")
         return at
 
     def burst(self, count: int, **how: Any) -> Result:

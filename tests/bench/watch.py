@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, TopicPartition
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _SAMPLE_S = 0.1
-_PATIENCE_S = 180.0
+_TIMEOUT_S = 180.0
 
 
 class Reader:
@@ -69,10 +69,10 @@ class Reader:
         self._noting = keys
 
     def wait_for(
-        self, count: int, check: Callable[[], None], patience_s: float = _PATIENCE_S
+        self, count: int, check: Callable[[], None], timeout_s: float = _TIMEOUT_S
     ) -> float | None:
-        """When the `count`-th record was there; None if it was not within `patience_s`."""
-        deadline = time.monotonic() + patience_s
+        """When the `count`-th record was there; None if it was not within `timeout_s`."""
+        deadline = time.monotonic() + timeout_s
         while self.count < count:
             if time.monotonic() > deadline:
                 return None

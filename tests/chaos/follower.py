@@ -9,7 +9,7 @@ from kafkatest import Cluster
 Seen = dict[tuple[str, int, int], int]
 """What a reader has seen at each topic, partition and offset, as a hash."""
 
-_PATIENCE_S = 60.0
+_TIMEOUT_S = 60.0
 
 
 def seen_in(messages: list[Message]) -> Seen:
@@ -62,7 +62,7 @@ class Follower(threading.Thread):
 
     def differs_from(self, afterwards: Seen) -> list[str]:
         """How what it saw differs from what a reader afterwards sees, once it has caught up."""
-        deadline = time.monotonic() + _PATIENCE_S
+        deadline = time.monotonic() + _TIMEOUT_S
         while len(self.seen) < len(afterwards) and time.monotonic() < deadline:
             time.sleep(0.1)
         self.end()

@@ -70,7 +70,7 @@ def _retention(scene: Scene) -> None:
     scene.load.new_era()
     scene.load.burst(200)
     topic, partition = scene.topics.requested, scene.rng.randrange(scene.load.partitions)
-    read_up_to = _plain_offset(scene, partition)
+    read_up_to = _group_offset(scene, partition)
     low = scene.rng.randint(read_up_to + 1, scene.load.ends[partition])
     where = TopicPartition(topic, partition, low)
     admin = scene.kafka.admin()
@@ -86,7 +86,7 @@ def _retention(scene: Scene) -> None:
     scene.carry_on({"KAFKA_START": "earliest"})
 
 
-def _plain_offset(scene: Scene, partition: int) -> int:
+def _group_offset(scene: Scene, partition: int) -> int:
     config = {"bootstrap.servers": scene.kafka.bootstrap, "group.id": scene.topics.group}
     consumer = Consumer(config)
     try:

@@ -36,7 +36,7 @@ POINTS: dict[str, tuple[str, int]] = {
     "committing": ("during the commit", 30),
     "after-commit": ("one lane committed, others not", 60),
     "all-committed": ("all lanes committed, no snapshot stored", 20),
-    "durable": ("snapshots stored, the plain group not told", 20),
+    "durable": ("snapshots stored, the group not told", 20),
     "building": ("before a partition looks where to start", 1),
     "asking": ("before the lanes' offsets are read", 1),
     "restoring": ("before the log is read back", 1),

@@ -73,7 +73,7 @@ KILLERS: Mapping[str, str] = {
     "clock-unconfirmed": (
         f"{_LOG}test_a_start_with_a_clock_that_is_far_ahead_forgets_nothing_and_says_so"
     ),
-    "plain-offset-too-early": (
+    "group-offset-too-early": (
         f"{_REFUSALS}test_a_lost_recovery_directory_repeats_nothing_committed"
     ),
     "no-lock": f"{_REFUSALS}test_a_recovery_directory_in_use",

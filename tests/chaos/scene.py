@@ -21,7 +21,7 @@ from product import FOREIGN, ROOT, Topics, has_open_transaction, read_all
 
 from chaos.follower import Follower, seen_in
 from chaos.load import Load
-from chaos.shapes import PATIENCE_S, EndedError, Ensemble, Shape
+from chaos.shapes import TIMEOUT_S, EndedError, Ensemble, Shape
 
 PARTITIONS = 3
 LANES = 4
@@ -239,7 +239,7 @@ class Scene:
         topics = [self.topics.requested, *self.topics.written]
         admin = self.kafka.admin()
         for deleted in admin.delete_topics(topics).values():
-            deleted.result(PATIENCE_S)
+            deleted.result(TIMEOUT_S)
 
 
 def verified(scene: Scene) -> list[str]:

@@ -14,7 +14,7 @@ from product import Flow, Topics
 
 ENDS_WITHIN_S = 60.0
 """One process is dead: how long the others may take to notice. Mostly it is a second."""
-PATIENCE_S = 120.0
+TIMEOUT_S = 120.0
 """For whatever must happen at last; only a machine under heavy load needs much of it."""
 _GRACE_S = 1.0
 _MET = "source partition resumes"
@@ -133,7 +133,7 @@ class Ensemble:
         """Wait until every process is."""
         self.wait(lambda: all(flow.get("/ready")[0] == 200 for flow in self.flows), "ready")
 
-    def wait(self, done: Callable[[], Any], what: str, timeout_s: float = PATIENCE_S) -> None:
+    def wait(self, done: Callable[[], Any], what: str, timeout_s: float = TIMEOUT_S) -> None:
         """Wait for something; all processes must live until then."""
         deadline = time.monotonic() + timeout_s
         while not done():
@@ -142,7 +142,7 @@ class Ensemble:
             assert time.monotonic() < deadline, f"not {what} within {timeout_s:g} s:\n{self.log}"
             time.sleep(0.1)
 
-    def wait_for_end(self, timeout_s: float = PATIENCE_S) -> list[int]:
+    def wait_for_end(self, timeout_s: float = TIMEOUT_S) -> list[int]:
         """Wait until the first process has ended, then all of them; their exit codes.
 
         A process that had not met all others by then would go on to wait for the one that has

@@ -31,7 +31,7 @@ from dataflow.core.watermarks import ReadUpTo
 from dataflow.flow import flow
 from dataflow.kafka.lane_offsets import Committed, LaneOffsets
 from dataflow.kafka.preflight import Cluster
-from dataflow.kafka.resume_point import Start
+from dataflow.kafka.resume_point import ResumePoint
 from dataflow.kafka.source import RequestPartition
 from dataflow.observability.status import Status
 from dataflow.runtime import Runtime
@@ -264,7 +264,7 @@ class MemorySource(FixedPartitionedSource[SourceItem, bytes]):
         return RequestPartition(
             partition=number,
             consumer=cast("Consumer", consumer),
-            start=Start(offset=0, began_at=0, end_offset=0, looked_at_ms=0),
+            start=ResumePoint(offset=0, began_at=0, end_offset=0, looked_at_ms=0),
             read_up_to=ReadUpTo(made.dedupe_window_ms),
             settings=made,
             cluster=Cluster("memory", list(range(PARTITIONS))),

@@ -38,7 +38,7 @@ READERS = ROOT / "docs" / "readers"
 TYPESCRIPT = READERS / "typescript"
 COUNT = 200
 EXACT = [request("pay-ø", "123456789012.340"), request("pay-e", "1e2"), request("pay-z", "0.070")]
-PATIENCE_S = 90
+TIMEOUT_S = 90
 
 Event = dict[str, Any]
 
@@ -88,7 +88,7 @@ def running(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def wait(process: subprocess.Popen[bytes], log: Path, done: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + TIMEOUT_S
     while not done():
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < deadline, f"not done:\n{log.read_text()[-4000:]}"

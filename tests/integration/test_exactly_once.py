@@ -96,7 +96,7 @@ def test_no_store_and_several_epochs_behind(kafka: Cluster, topics: Topics, tmp_
     first = list(mixed_requests(2_000, seed=8))
     send(kafka, topics, iter(first))
     armed = tmp_path / "armed"
-    environ = {"CRASH_AT": "flushed:3", "CRASH_ARMED": str(armed), "BREAK": "no-plain-offsets"}
+    environ = {"CRASH_AT": "flushed:3", "CRASH_ARMED": str(armed), "BREAK": "no-group-offsets"}
     with Flow(kafka, topics, tmp_path, environ=environ) as flow:
         deadline = time.monotonic() + 20
         while not all_decided(flow):

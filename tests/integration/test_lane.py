@@ -14,7 +14,7 @@ from dataflow.config.settings import Settings
 from dataflow.core.items import OutputBatch
 from dataflow.errors import CommitError, FencedError
 from dataflow.kafka import preflight
-from dataflow.kafka.commit_pool import Commits
+from dataflow.kafka.commit_pool import CommitPool
 from dataflow.kafka.lane_transaction import Lane
 from dataflow.observability.metrics import Metrics
 from dataflow.observability.status import Status
@@ -44,7 +44,7 @@ def make_lane(kafka: Cluster, topics: Topics) -> Lane:
         lanes=1,
         status=status,
         metrics=metrics,
-        commits=Commits(),
+        commits=CommitPool(),
         cluster=preflight.Cluster("", [0]),
         lifecycle=Lifecycle(status),
         on_close=lambda: None,

@@ -280,7 +280,7 @@ def test_a_store_from_before_lanes_were_added_repeats_nothing(
 ) -> None:
     """A lane cannot drop what others decided before there was it, unless it has an offset.
 
-    With or without the plain group, whose offset is later than that of the store.
+    With or without the group, whose offset is later than that of the store.
     """
     send(kafka, topics, mixed_requests(COUNT, seed=1))
     run_until_decided(kafka, topics, tmp_path, COUNT)

@@ -40,7 +40,7 @@ def two_processes(
 
 
 def committed(kafka: Cluster, topics: Topics) -> list[tuple[int, int]]:
-    """Offset and lag of each partition, as Kafka's own tool tells it of the plain group."""
+    """Offset and lag of each partition, as Kafka's own tool tells it of the group."""
     shown = kafka.tool(GROUP_TOOL, "--describe", "--group", topics.group)
     rows = re.findall(rf" {re.escape(topics.requested)} +\d+ +(\d+) +\d+ +(\d+)", shown)
     return [(int(offset), int(lag)) for offset, lag in rows]
@@ -81,7 +81,7 @@ def test_what_was_read_before_the_signal_is_settled(
 
 
 def test_ctrl_c_leaves_no_lag(kafka: Cluster, topics: Topics, tmp_path: Path) -> None:
-    """What was read in the epoch that was open then is committed; and the plain group told so."""
+    """What was read in the epoch that was open then is committed; and the group told so."""
     with Flow(kafka, topics, tmp_path, commit_interval="1s") as flow:
         flow.wait_until_ready()
         send(kafka, topics, mixed_requests(COUNT, seed=1))

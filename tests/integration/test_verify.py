@@ -111,7 +111,7 @@ def test_an_open_transaction_that_hides_the_end(
     producer.begin_transaction()
     producer.produce(audit, b"{}", partition=1)
     assert producer.flush(30) == 0
-    code, report = verify(kafka, topics, "--patience", "1s")
+    code, report = verify(kafka, topics, "--timeout", "1s")
     assert (code, bad(report)) == (1, {"open_transaction": 1}), report["examples"]
     [example] = report["examples"]
     assert (example["topic"], example["partition"]) == (audit, 1)

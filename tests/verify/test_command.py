@@ -35,7 +35,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Followed:
     for n in range(4):
         made.send(n % 2, payment(f"pay-{n}"), START_MS + n)
     monkeypatch.setattr(preflight, "inspect", lambda _kafka: None)
-    monkeypatch.setattr(command, "KafkaReader", lambda _settings, _patience_s: made)
+    monkeypatch.setattr(command, "KafkaReader", lambda _settings, _timeout_s: made)
     return made
 
 
@@ -176,7 +176,7 @@ def test_a_scratch_directory_that_is_not_there(
     assert "nowhere" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("argv", [["--until-idle", "soon"], ["--patience", "-1s"], ["--fix"]])
+@pytest.mark.parametrize("argv", [["--until-idle", "soon"], ["--timeout", "-1s"], ["--fix"]])
 def test_a_wrong_argument(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exited:
         run(*argv)

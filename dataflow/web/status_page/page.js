@@ -1,7 +1,7 @@
 "use strict";
 // Every two seconds: the same document again, and what differs is put in place, node by node, so
 // that focus, selection and scroll positions stay.
-const EVERY_MS = 2000, PATIENCE_MS = 5000;
+const EVERY_MS = 2000, TIMEOUT_MS = 5000;
 const lost = document.getElementById("lost");
 
 function same(a, b) {
@@ -29,7 +29,7 @@ function update(old, fresh) {
 
 async function refresh() {
   try {
-    const answer = await fetch("/", { cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS) });
+    const answer = await fetch("/", { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) });
     if (!answer.ok) throw new Error(answer.status);
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
     update(document.querySelector("main"), fresh.querySelector("main"));

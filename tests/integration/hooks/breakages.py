@@ -141,7 +141,7 @@ def _snapshot_before_commit() -> None:
             self._clear()
         write_batch(self, values)
 
-    _patch(commit_pool.Commits, "expect", lambda *_: None)
+    _patch(commit_pool.CommitPool, "expect", lambda *_: None)
     _patch(lane_transaction.Lane, "snapshot", too_early)
     _patch(lane_transaction.Lane, "write_batch", commit_first)
 
@@ -320,7 +320,7 @@ def _lost_log_ignored() -> None:
 @_breakage
 def _no_check_of_the_snapshot() -> None:
     """A snapshot that is ahead of the committed offsets is believed."""
-    _patch(resume_point.Start, "check", lambda *_: None)
+    _patch(resume_point.ResumePoint, "check", lambda *_: None)
 
 
 @_breakage
@@ -332,13 +332,13 @@ def _another_service_unseen() -> None:
 @_breakage
 def _offsets_of_others_for_our_own() -> None:
     """A position that another service has committed passes for one of the flow's."""
-    _patch(resume_point.Positions, "_refuse_overtaken", lambda *_: None)
+    _patch(resume_point.ResumePoints, "_refuse_overtaken", lambda *_: None)
 
 
 @_breakage
 def _lost_partition_for_a_new_one() -> None:
     """A partition whose offsets are gone is read from its front, as one that was added."""
-    _patch(resume_point.Positions, "_lost", lambda *_: None)
+    _patch(resume_point.ResumePoints, "_lost", lambda *_: None)
 
 
 @_breakage
@@ -348,8 +348,8 @@ def _no_first_beats() -> None:
 
 
 @_breakage
-def _plain_offset_too_early() -> None:
-    """The plain group is told what is read, not what is durable."""
+def _group_offset_too_early() -> None:
+    """The group is told what is read, not what is durable."""
     fetched = source.RequestPartition._fetched
 
     def and_committed(self: Any, *args: Any) -> Any:
@@ -539,12 +539,12 @@ def _money_as_a_float() -> None:
 
 
 @_dispensable
-def _no_plain_offsets() -> None:
-    """The plain group is never told a position."""
+def _no_group_offsets() -> None:
+    """The group is never told a position."""
 
     def only_report(self: Any) -> None:
         offset, self._durable = self._durable, None
         if offset is not None:
             self._status.committed_at(self._partition, offset)
 
-    _patch(source.RequestPartition, "_commit_plain", only_report)
+    _patch(source.RequestPartition, "_commit_group_offset", only_report)

@@ -72,9 +72,9 @@ POINTS: dict[str, Point] = {
     # this lane committed, others perhaps not, the snapshots not stored
     "after-commit": Point(lane_transaction.Lane, "_commit", "after", _in_transaction),
     # all lanes of a worker committed, the snapshots not stored
-    "all-committed": Point(commit_pool.Commits, "wait_for", "after", _all_of_the_worker),
-    # the snapshots stored, the plain group not told
-    "durable": Point(source.RequestPartition, "_commit_plain", "before", _epoch_is_durable),
+    "all-committed": Point(commit_pool.CommitPool, "wait_for", "after", _all_of_the_worker),
+    # the snapshots stored, the group not told
+    "durable": Point(source.RequestPartition, "_commit_group_offset", "before", _epoch_is_durable),
     # the lane's log is written, the outcomes perhaps not all
     "logged": Point(lane_transaction.Lane, "_write_log", "after", _in_transaction),
     # the lanes are about to be asked how far they have committed

@@ -38,7 +38,9 @@ def flow(
     records = op.input("source", df, source or run.source())
     decoded = op.flat_map("decode", records, Decode(lanes, limit, run.metrics.consumed))
     window_ms, partitions = run.settings.dedupe_window_ms, run.cluster.partitions
-    index = Dedupe.builder(run.status.remembered, run.log, run.open_ids, window_ms, partitions)
+    index = Dedupe.builder(
+        run.status.record_remembered, run.log, run.open_ids, window_ms, partitions
+    )
     judged = op.stateful_batch("dedupe", decoded, index)
     charge = Process(requested, run.charge, run.gateway_batch, run.metrics.decided)
     decided = op.flat_map_batch("process", judged, charge)

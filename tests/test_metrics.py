@@ -150,7 +150,7 @@ def test_both_directions_and_both_ends_of_a_message_are_counted(metrics: Metrics
 def test_durations_are_taken_a_batch_at_a_time(metrics: Metrics, status: Status) -> None:
     metrics.decided(0.02, 500)
     metrics.visible(1.2, 499)
-    status.committed(0.008)
+    status.record_commit(0.008)
     seen = samples(metrics)
     assert seen["payment_processing_duration_seconds_count"] == 500
     assert seen["payment_processing_duration_seconds_sum"] == pytest.approx(10.0)
@@ -160,15 +160,15 @@ def test_durations_are_taken_a_batch_at_a_time(metrics: Metrics, status: Status)
 
 
 def test_what_the_status_knows_is_shown_as_it_is_now(metrics: Metrics, status: Status) -> None:
-    status.expect([0, 7], lanes=2)
+    status.assign([0, 7], lanes=2)
     status.lane_open(1)
     status.in_flight(7, 25, 1_700_000_000.0 - 60)
     status.partition_at(7, 25, 25)
     status.committed_at(7, 20)
     status.epoch_closed()
-    status.committed(0.01)
-    status.remembered(0, 40)
-    status.remembered(1, 2)
+    status.record_commit(0.01)
+    status.record_remembered(0, 40)
+    status.record_remembered(1, 2)
     status.replayed(9)
     with status.restoring(50) as restoring:
         restoring.advance(42)
@@ -211,7 +211,7 @@ def test_openmetrics_is_written_strictly(metrics: Metrics, status: Status) -> No
     """The strict parser reads it back; it refuses bad bucket bounds, suffixes and duplicates."""
     metrics.decided(0.5, 3)
     status.partition_at(0, 1, 2)
-    status.committed(1)
+    status.record_commit(1)
     text = generate_openmetrics(metrics.registry).decode()  # type: ignore[no-untyped-call]
     families = parse_openmetrics(text)  # type: ignore[no-untyped-call]
     types = {family.name: family.type for family in families}

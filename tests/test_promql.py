@@ -49,9 +49,9 @@ TOPICS = ("requested", "processed", "failed", "audit")
 @pytest.fixture
 def metrics() -> Metrics:
     status = Status(version="1.2.3", liveness_timeout_s=60)
-    status.expect([0], lanes=1)
+    status.assign([0], lanes=1)
     status.partition_at(0, 0, 1000)
-    status.committed(0.01)
+    status.record_commit(0.01)
     return Metrics(status, input_topic="requested", output_topics=TOPICS[1:], log_topic="lane-log")
 
 

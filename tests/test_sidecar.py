@@ -109,7 +109,7 @@ class TestProbes:
             return {path: ask(sidecar.port, path).status for path in ("/live", "/ready", "/health")}
 
         assert codes() == {"/live": 200, "/ready": 503, "/health": 503}, "starting"
-        status.expect([0], lanes=1)
+        status.assign([0], lanes=1)
         status.lane_open(0)
         status.partition_live(0)
         assert codes() == {"/live": 200, "/ready": 200, "/health": 200}, "running"
@@ -126,7 +126,7 @@ class TestProbes:
         assert codes() == {"/live": 200, "/ready": 503, "/health": 503}, "stopping"
 
     def test_they_say_why(self, sidecar: Sidecar, status: Status) -> None:
-        status.expect([0, 1], lanes=0)
+        status.assign([0, 1], lanes=0)
         assert ask(sidecar.port, "/ready").json() == {
             "ready": False,
             "reason": "partitions not live yet: 0, 1",

@@ -80,7 +80,7 @@ class TestLive:
         clock.passes(LIVENESS_TIMEOUT_S + 1)
         status.partition_at(0, 10, 10)
         status.replayed(5)
-        status.remembered(0, 5)
+        status.record_remembered(0, 5)
         assert not status.live()[0]
 
     def test_a_declared_wait_keeps_it_alive(self, status: Status, clock: Clock) -> None:
@@ -131,7 +131,7 @@ class TestLive:
             assert status.live()[0]
 
     def test_a_broker_outage_makes_it_unready_not_dead(self, status: Status, clock: Clock) -> None:
-        status.expect([], lanes=0)
+        status.assign([], lanes=0)
         status.epoch_closed()
         status.broker_down("all brokers are down")
         clock.passes(3600)
@@ -160,7 +160,7 @@ class TestLive:
 class TestReady:
     def test_from_nothing_to_ready(self, status: Status) -> None:
         assert status.ready() == (False, "partitions not assigned yet")
-        status.expect([0, 1], lanes=2)
+        status.assign([0, 1], lanes=2)
         assert status.ready() == (False, "partitions not live yet: 0, 1; lanes open: 0 of 2")
         status.lane_open(0)
         status.lane_open(0)
@@ -171,24 +171,24 @@ class TestReady:
         assert status.ready() == (True, "ready")
 
     def test_what_is_expected_may_be_named_bit_by_bit(self, status: Status) -> None:
-        status.expect([0], lanes=1)
-        status.expect([1], lanes=2)
+        status.assign([0], lanes=1)
+        status.assign([1], lanes=2)
         status.partition_live(0)
         status.lane_open(0)
         assert status.ready() == (False, "partitions not live yet: 1; lanes open: 1 of 2")
 
     def test_a_process_without_partitions_is_ready(self, status: Status) -> None:
-        status.expect([], lanes=0)
+        status.assign([], lanes=0)
         assert status.ready()[0]
 
     def test_draining_ends_readiness_for_good(self, status: Status) -> None:
-        status.expect([], lanes=0)
+        status.assign([], lanes=0)
         status.start_draining()
         status.broker_up()
         assert status.ready() == (False, "draining")
 
     def test_an_outage_ends_it_until_the_broker_is_back(self, status: Status) -> None:
-        status.expect([], lanes=0)
+        status.assign([], lanes=0)
         status.broker_down("x" * 10_000)
         assert len(status.ready()[1]) < 400
         status.broker_up()
@@ -200,7 +200,7 @@ class TestSilence:
 
     @pytest.fixture
     def silent(self, status: Status, clock: Clock) -> Status:
-        status.expect([4], lanes=0)
+        status.assign([4], lanes=0)
         status.partition_live(4)
         status.partition_at(4, 100, 100)
         self.asks(status, clock, SUSPECT_S + 2)
@@ -232,7 +232,7 @@ class TestSilence:
     def test_it_stays_ready_if_a_second_client_gets_nothing_either(
         self, status: Status, clock: Clock
     ) -> None:
-        status.expect([4], lanes=0)
+        status.assign([4], lanes=0)
         status.partition_live(4)
         for _ in range(int(2 * STALLED_S)):
             status.partition_ends_at(4, 3200, 3100)
@@ -292,7 +292,7 @@ class TestLag:
         assert status.lags() == {0: 50}
 
     def test_it_is_absent_while_it_is_unknown(self, status: Status) -> None:
-        status.expect([0, 1], lanes=1)
+        status.assign([0, 1], lanes=1)
         status.committed_at(0, 7)
         status.partition_at(1, -1001, -1001)  # librdkafka's "no offset"
         status.committed_at(1, -1001)
@@ -352,16 +352,16 @@ class TestLagInSeconds:
         assert status.lag_seconds() == {3: 1.0}
 
     def test_it_is_absent_while_it_is_unknown(self, status: Status) -> None:
-        status.expect([3], lanes=0)
+        status.assign([3], lanes=0)
         assert status.lag_seconds() == {}
 
 
 class TestLanes:
     def test_each_has_its_last_commit(self, status: Status, clock: Clock) -> None:
-        status.expect([], lanes=3)
+        status.assign([], lanes=3)
         status.lane_open(2)
         status.lane_open(0)
-        status.committed(0.01, 2)
+        status.record_commit(0.01, 2)
         committed_at = clock.wall()
         clock.passes(9)
         assert status.lanes() == (3, {0: None, 2: committed_at})
@@ -378,7 +378,7 @@ def test_the_last_epoch_is_dated(status: Status, clock: Clock) -> None:
 
 class TestHealth:
     def test_it_says_everything_at_once(self, status: Status, clock: Clock) -> None:
-        status.expect([0, 1], lanes=2)
+        status.assign([0, 1], lanes=2)
         status.broker_up()
         for lane in (1, 0):
             status.lane_open(lane)
@@ -388,9 +388,9 @@ class TestHealth:
         status.committed_at(0, 4)
         status.epoch_closed()
         clock.passes(1)
-        status.committed(0.02)
-        status.remembered(0, 70)
-        status.remembered(1, 30)
+        status.record_commit(0.02)
+        status.record_remembered(0, 70)
+        status.record_remembered(1, 30)
         clock.passes(1.5)
         assert status.health() == (
             True,
@@ -447,7 +447,7 @@ class TestHealth:
         assert (status.ready(), status.live()) == before
 
     def test_one_word_for_each_state(self, status: Status, clock: Clock) -> None:
-        status.expect([], lanes=0)
+        status.assign([], lanes=0)
         assert status.health()[1]["status"] == "ok"
         status.broker_down("gone")
         assert status.health()[1]["status"] == "kafka_unreachable"
@@ -464,7 +464,7 @@ class TestHealth:
     def test_a_wall_clock_set_back_gives_no_negative_age(self) -> None:
         wall = iter([1000.0, 900.0])
         status = Status(version="1", liveness_timeout_s=60, wall=lambda: next(wall))
-        status.committed(0.1)
+        status.record_commit(0.1)
         assert status.health()[1]["last_commit_age_seconds"] == 0.0
 
 
@@ -517,7 +517,7 @@ class TestRestoring:
         assert not status.live()[0]
 
     def test_lanes_add_up_and_show_how_far_they_are(self, status: Status) -> None:
-        status.expect([], lanes=0)
+        status.assign([], lanes=0)
         one, other = status.restoring(300), status.restoring()
         other.expect(200)
         one.advance(300)
@@ -640,7 +640,7 @@ def test_many_threads_lose_no_update(status: Status) -> None:
         for n in range(500):
             with status.waiting("gateway"), status.waiting("kafka commit"):
                 status.replayed(1)
-                status.remembered(lane, n + 1)
+                status.record_remembered(lane, n + 1)
                 status.partition_at(lane, n, n)
             status.health()
 

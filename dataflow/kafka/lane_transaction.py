@@ -166,7 +166,7 @@ class Lane(StatefulSinkPartition[OutputBatch, bytes]):
         if self._open:
             with self._status.waiting("Kafka commit", self._timeout_s):
                 duration_s = self._wait_for_commit()
-            self._status.committed(duration_s, self._lane)
+            self._status.record_commit(duration_s, self._lane)
             self._metrics.committed(self._counts)
             self._observe_latency()
             self._clear()

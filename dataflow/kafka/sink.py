@@ -58,7 +58,7 @@ class KafkaSink(FixedPartitionedSink[OutputBatch, bytes]):
         if int(for_part) >= self._lanes:
             return UnusedLane(self._on_close)
         self._built += 1
-        self._status.expect((), lanes=self._built)
+        self._status.assign((), lanes=self._built)
         return Lane(
             self._kafka,
             int(for_part),

@@ -105,7 +105,7 @@ class KafkaSource(FixedPartitionedSource[SourceItem, bytes]):
     ) -> "RequestPartition":
         """Resume one partition, or refuse to."""
         partition = int(for_part)
-        self._status.expect([partition], lanes=0)
+        self._status.assign([partition], lanes=0)
         state = None if resume_state is None else unpack(resume_state, SourceState)
         topic = self._settings.kafka.topic_requested
         consumer = Consumer(

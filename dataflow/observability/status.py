@@ -151,7 +151,7 @@ class Status:
 
     # ---- written by the source and the sink ----
 
-    def expect(self, partitions: Iterable[int], lanes: int) -> None:
+    def assign(self, partitions: Iterable[int], lanes: int) -> None:
         """Name what *this process* owns: input partitions, and how many lanes.
 
         May be called again as more is assigned: partitions add up, the highest `lanes` counts.
@@ -247,7 +247,7 @@ class Status:
             self._epoch_at = self._progress_at = now
             self._epoch_ended_at = self._wall()
 
-    def committed(self, duration_s: float, lane: int | None = None) -> None:
+    def record_commit(self, duration_s: float, lane: int | None = None) -> None:
         """A lane's transaction was committed, which took `duration_s` seconds."""
         with self._lock:
             self._last_commit_at = self._wall()
@@ -303,7 +303,7 @@ class Status:
         """No new records from here on. Takes no lock, so that a signal handler may call it."""
         self._draining = True
 
-    def remembered(self, lane: int, count: int | None) -> None:
+    def record_remembered(self, lane: int, count: int | None) -> None:
         """The lane now holds `count` payment ids in memory; None while it does not have them yet.
 
         Lanes are numbered as this process has them.

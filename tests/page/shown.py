@@ -29,7 +29,7 @@ class Process:
     def flows(self, partitions: int = 3, lanes: int = 4) -> None:
         """Let it be ready, with five minutes of outcomes; every third partition has a lag."""
         self.status.broker_up()
-        self.status.expect(range(partitions), lanes)
+        self.status.assign(range(partitions), lanes)
         for partition in range(partitions):
             lag = 40 if partition % 3 == 1 else 0
             self.status.partition_at(partition, 5000 + partition + lag, 5000 + partition + lag)
@@ -39,8 +39,8 @@ class Process:
             self.status.partition_live(partition)
         for lane in range(lanes):
             self.status.lane_open(lane)
-            self.status.committed(0.01, lane)
-            self.status.remembered(lane, 1000)
+            self.status.record_commit(0.01, lane)
+            self.status.record_remembered(lane, 1000)
         self.status.epoch_closed()
         for second in range(300):
             dip = 10 if 120 < second < 150 else 1

@@ -111,7 +111,7 @@ def test_what_kafka_says_cannot_become_part_of_the_page(process: Process) -> Non
 
 
 def test_a_partition_that_is_not_live_yet_stands_out(process: Process) -> None:
-    process.status.expect([4], lanes=0)
+    process.status.assign([4], lanes=0)
     assert '<td>–</td><td><span class="warn">catching up</span></td>' in rendered(process)
 
 

@@ -19,8 +19,8 @@ from product import ROOT
 from rich.console import Console
 
 from dataflow.demo.__main__ import refusal
-from dataflow.demo.accounts import Accounts, Seen, Totals
-from dataflow.demo.snapshot import Place, Rate, Snapshot
+from dataflow.demo.accounts import AuditedRecord, DemoAccounts, Totals
+from dataflow.demo.snapshot import DemoAddresses, Rate, Snapshot
 from dataflow.demo.terminal_view import render
 from dataflow.demo.text_view import PlainView, summary
 from dataflow.demo.traffic import CONFLICT, DUPLICATE, KINDS, VALID, Outcome, Request, Traffic
@@ -196,12 +196,12 @@ def test_amounts_are_exact_in_several_currencies() -> None:
 # ---- the accounts ----
 
 
-def seen(outcome: Outcome = PROCESSED, payment_id: str | None = "pay_1") -> Seen:
-    return Seen(payment_id, outcome)
+def seen(outcome: Outcome = PROCESSED, payment_id: str | None = "pay_1") -> AuditedRecord:
+    return AuditedRecord(payment_id, outcome)
 
 
 def test_the_accounts_agree_whichever_report_comes_first() -> None:
-    accounts = Accounts({0: 5})
+    accounts = DemoAccounts({0: 5})
     accounts.sent(0, 5, VALID)
     accounts.audited(0, 5, seen())
     accounts.audited(0, 6, seen(DUPLICATE.outcome))
@@ -214,17 +214,17 @@ def test_the_accounts_agree_whichever_report_comes_first() -> None:
 
 
 def test_a_missing_a_repeated_and_a_wrong_event_do_not_agree() -> None:
-    missing = Accounts({0: 0})
+    missing = DemoAccounts({0: 0})
     missing.sent(0, 0, VALID)
     assert missing.totals().disagreements() == ["requests without an audit event: 1"]
 
-    repeated = Accounts({0: 0})
+    repeated = DemoAccounts({0: 0})
     repeated.sent(0, 0, VALID)
     repeated.audited(0, 0, seen())
     repeated.audited(0, 0, seen())
     assert repeated.totals().disagreements() == ["audit events beyond the first for a request: 1"]
 
-    wrong = Accounts({0: 0})
+    wrong = DemoAccounts({0: 0})
     wrong.sent(0, 0, VALID)
     wrong.audited(0, 0, seen(CONFLICT.outcome))
     assert wrong.totals().disagreements() == [
@@ -233,7 +233,7 @@ def test_a_missing_a_repeated_and_a_wrong_event_do_not_agree() -> None:
 
 
 def test_other_peoples_records_are_told_apart() -> None:
-    accounts = Accounts({0: 5})
+    accounts = DemoAccounts({0: 5})
     accounts.audited(0, 3, seen())  # a backlog
     accounts.audited(0, 3, seen())
     accounts.audited(0, 9, seen())  # somebody else's, now
@@ -248,11 +248,13 @@ def test_other_peoples_records_are_told_apart() -> None:
 
 # ---- what is shown ----
 
-PLACE = Place("embedded mock", "http://localhost:3000", "http://localhost:9090/metrics", "/x.log")
+PLACE = DemoAddresses(
+    "embedded mock", "http://localhost:3000", "http://localhost:9090/metrics", "/x.log"
+)
 
 
 def moment(elapsed_s: float = 1.0, doing: str = "sending", count: int = 20) -> Snapshot:
-    accounts = Accounts({0: 0, 1: 0})
+    accounts = DemoAccounts({0: 0, 1: 0})
     for offset in range(count):
         accounts.sent(0, offset, VALID)
         accounts.audited(0, offset, seen())

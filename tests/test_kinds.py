@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from dataflow.config import values
 from dataflow.config.secret import Secret
-from dataflow.config.values import Kind
+from dataflow.config.values import ValueKind
 
 
-def accepts(kind: Kind, text: str) -> bool:
+def accepts(kind: ValueKind, text: str) -> bool:
     try:
         kind.parse(text)
     except ValueError:

@@ -17,7 +17,7 @@ _BROKER = re.compile(rf"{_HOST}:(?P<port>[0-9]{{1,5}})")
 _MAX_PORT = 65_535
 
 
-class Kind(Struct, frozen=True):
+class ValueKind(Struct, frozen=True):
     """One kind of value."""
 
     expects: str
@@ -28,7 +28,7 @@ class Kind(Struct, frozen=True):
     """Value to text that `parse` reads back as the same value."""
 
 
-def whole_number(low: int, high: int) -> Kind:
+def whole_number(low: int, high: int) -> ValueKind:
     """An integer within the bounds, both included."""
 
     def parse(text: str) -> int:
@@ -37,10 +37,10 @@ def whole_number(low: int, high: int) -> Kind:
             raise ValueError
         return int(text)
 
-    return Kind(f"a whole number from {low} to {high}", parse)
+    return ValueKind(f"a whole number from {low} to {high}", parse)
 
 
-def memory_bytes(low: str, high: str) -> Kind:
+def memory_bytes(low: str, high: str) -> ValueKind:
     """Bytes, written as a whole number and a unit; the bounds are written likewise."""
     low_bytes, high_bytes = _bytes(low), _bytes(high)
 
@@ -54,10 +54,10 @@ def memory_bytes(low: str, high: str) -> Kind:
         unit = next(unit for unit, size in _UNITS_BYTES.items() if value % size == 0)
         return f"{value // _UNITS_BYTES[unit]}{unit}"
 
-    return Kind(f"a size from {low} to {high} (units: MB, GB)", parse, show)
+    return ValueKind(f"a size from {low} to {high} (units: MB, GB)", parse, show)
 
 
-def fraction() -> Kind:
+def fraction() -> ValueKind:
     """A probability: a float from 0 to 1."""
 
     def parse(text: str) -> float:
@@ -68,10 +68,10 @@ def fraction() -> Kind:
     def show(value: float) -> str:
         return f"{value:.15f}".rstrip("0").rstrip(".")
 
-    return Kind("a decimal number from 0 to 1", parse, show)
+    return ValueKind("a decimal number from 0 to 1", parse, show)
 
 
-def duration_ms(low: str, high: str) -> Kind:
+def duration_ms(low: str, high: str) -> ValueKind:
     """Milliseconds, written as a whole number and a unit; the bounds are written likewise."""
     low_ms, high_ms = _milliseconds(low), _milliseconds(high)
 
@@ -81,20 +81,20 @@ def duration_ms(low: str, high: str) -> Kind:
             raise ValueError
         return value
 
-    return Kind(f"a duration from {low} to {high} (units: ms, s, m, h, d)", parse, _written)
+    return ValueKind(f"a duration from {low} to {high} (units: ms, s, m, h, d)", parse, _written)
 
 
-def duration_s(low: str, high: str) -> Kind:
+def duration_s(low: str, high: str) -> ValueKind:
     """Seconds as a float; written, and bounded, like `duration_ms`."""
     inner = duration_ms(low, high)
-    return Kind(
+    return ValueKind(
         inner.expects,
         lambda text: inner.parse(text) / 1000,
         lambda value: _written(round(value * 1000)),
     )
 
 
-def one_of(*choices: str, **synonyms: str) -> Kind:
+def one_of(*choices: str, **synonyms: str) -> ValueKind:
     """One of a few words, in any case; a synonym stands for the choice it names."""
     words = {choice.lower(): choice for choice in choices} | synonyms
 
@@ -103,10 +103,10 @@ def one_of(*choices: str, **synonyms: str) -> Kind:
             raise ValueError
         return words[text.lower()]
 
-    return Kind("one of " + ", ".join(choices), parse)
+    return ValueKind("one of " + ", ".join(choices), parse)
 
 
-def matching(pattern: str, expects: str) -> Kind:
+def matching(pattern: str, expects: str) -> ValueKind:
     """Text that matches the regular expression as a whole."""
 
     def parse(text: str) -> str:
@@ -114,10 +114,10 @@ def matching(pattern: str, expects: str) -> Kind:
             raise ValueError
         return text
 
-    return Kind(expects, parse)
+    return ValueKind(expects, parse)
 
 
-def topic() -> Kind:
+def topic() -> ValueKind:
     """A name that Kafka accepts for a topic."""
     return matching(
         r"(?!\.{1,2}$)[a-zA-Z0-9._-]{1,249}",
@@ -125,7 +125,7 @@ def topic() -> Kind:
     )
 
 
-def start() -> Kind:
+def start() -> ValueKind:
     """Where to begin to read: a word, or the offset of each partition."""
 
     def parse(text: str) -> str | dict[int, int]:
@@ -145,10 +145,10 @@ def start() -> Kind:
             return value
         return ",".join(f"{partition}={offset}" for partition, offset in value.items())
 
-    return Kind("earliest, latest, or partition=offset[,partition=offset...]", parse, show)
+    return ValueKind("earliest, latest, or partition=offset[,partition=offset...]", parse, show)
 
 
-def brokers() -> Kind:
+def brokers() -> ValueKind:
     """Kafka's bootstrap servers, as librdkafka takes them: no blanks, a port with each host."""
 
     def parse(text: str) -> str:
@@ -159,17 +159,17 @@ def brokers() -> Kind:
                 raise ValueError
         return ",".join(addresses)
 
-    return Kind("host:port[,host:port...] with IPv6 addresses in brackets", parse)
+    return ValueKind("host:port[,host:port...] with IPv6 addresses in brackets", parse)
 
 
-def address() -> Kind:
+def address() -> ValueKind:
     """An IP address of either version; not a name, which may stand for several."""
-    return Kind(
+    return ValueKind(
         "an IP address, such as 127.0.0.1 or ::1", lambda text: str(ipaddress.ip_address(text))
     )
 
 
-def readable_file() -> Kind:
+def readable_file() -> ValueKind:
     """The path of a file that can be opened now: better refused here than at the handshake."""
 
     def parse(text: str) -> str:
@@ -179,12 +179,12 @@ def readable_file() -> Kind:
         except OSError as err:
             raise ValueError(err.strerror) from None
 
-    return Kind("the path of a readable file", parse)
+    return ValueKind("the path of a readable file", parse)
 
 
-def secret() -> Kind:
+def secret() -> ValueKind:
     """A `Secret`, from any text."""
-    return Kind("a secret", Secret)
+    return ValueKind("a secret", Secret)
 
 
 def _bytes(text: str) -> int:

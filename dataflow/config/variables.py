@@ -11,7 +11,7 @@ from typing import Any
 from msgspec import Struct
 
 from dataflow.config import gateway_names, values
-from dataflow.config.values import Kind
+from dataflow.config.values import ValueKind
 
 _SHOWN_CHARACTERS = 60
 """How much of a wrong value an error quotes."""
@@ -36,7 +36,7 @@ class Variable(Struct, frozen=True):
     name: str
     field: str
     """Path of its field below `Settings`, which documents the value's unit."""
-    kind: Kind
+    kind: ValueKind
     doc: str
     default: str = ""
     """Text that stands in when the variable is unset; without one, the field is None."""

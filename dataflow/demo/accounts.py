@@ -5,7 +5,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from dataflow.demo.traffic import Kind, Outcome
+from dataflow.demo.traffic import Outcome, RequestKind
 
 _SENT = 0x80
 _TIMES = 0x7F
@@ -13,7 +13,7 @@ _TIMES = 0x7F
 _LATEST = 100
 
 
-class Seen(NamedTuple):
+class AuditedRecord(NamedTuple):
     """One audit event, as far as it is shown."""
 
     payment_id: str | None
@@ -23,7 +23,7 @@ class Seen(NamedTuple):
 class Totals(NamedTuple):
     """The accounts at one moment."""
 
-    sent: Mapping[Kind, int]
+    sent: Mapping[RequestKind, int]
     """Requests that Kafka took."""
     undelivered: int
     """Requests that it did not."""
@@ -37,7 +37,7 @@ class Totals(NamedTuple):
     """Events for records that this demo did not send."""
     ends: Mapping[int, int]
     """The next offset of each partition of the request topic, as far as we have heard."""
-    latest: tuple[Seen, ...]
+    latest: tuple[AuditedRecord, ...]
     """The last events, newest first."""
 
     @property
@@ -66,7 +66,7 @@ class Totals(NamedTuple):
         return lines
 
 
-class Accounts:
+class DemoAccounts:
     """Keeps the accounts; safe to use from any thread.
 
     One byte for each record, so that a demo may run for days.
@@ -79,15 +79,15 @@ class Accounts:
         self._lock = threading.Lock()
         self._begins = dict(begins)
         self._records: defaultdict[int, bytearray] = defaultdict(bytearray)
-        self._sent: Counter[Kind] = Counter()
+        self._sent: Counter[RequestKind] = Counter()
         self._undelivered = 0
         self._audited: Counter[Outcome] = Counter()
         self._matched = 0
         self._repeated = 0
         self._backlog = 0
-        self._latest: deque[Seen] = deque(maxlen=_LATEST)
+        self._latest: deque[AuditedRecord] = deque(maxlen=_LATEST)
 
-    def sent(self, partition: int, offset: int, kind: Kind) -> None:
+    def sent(self, partition: int, offset: int, kind: RequestKind) -> None:
         """Kafka took a request. It may have been audited before we hear of it."""
         with self._lock:
             records, at = self._place(partition, offset)
@@ -100,7 +100,7 @@ class Accounts:
         with self._lock:
             self._undelivered += 1
 
-    def audited(self, partition: int, offset: int, seen: Seen) -> None:
+    def audited(self, partition: int, offset: int, seen: AuditedRecord) -> None:
         """There is an audit event for a record."""
         with self._lock:
             self._latest.appendleft(seen)

@@ -9,8 +9,8 @@ import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from dataflow.config.settings import KafkaSettings
-from dataflow.demo.accounts import Accounts, Seen
-from dataflow.demo.traffic import Kind, Outcome, Request
+from dataflow.demo.accounts import AuditedRecord, DemoAccounts
+from dataflow.demo.traffic import Outcome, Request, RequestKind
 from dataflow.kafka import client_config
 from schemas.events import AuditEvent, Error
 
@@ -33,7 +33,7 @@ class Load:
     """
 
     def __init__(
-        self, kafka: KafkaSettings, traffic: Iterator[Request], rate: float, accounts: Accounts
+        self, kafka: KafkaSettings, traffic: Iterator[Request], rate: float, accounts: DemoAccounts
     ) -> None:
         self._topic = kafka.topic_requested
         self._traffic = traffic
@@ -90,7 +90,7 @@ class Load:
             else:
                 return
 
-    def _delivered(self, kind: Kind, error: KafkaError | None, message: Message) -> None:
+    def _delivered(self, kind: RequestKind, error: KafkaError | None, message: Message) -> None:
         partition, offset = message.partition(), message.offset()
         if error is not None or partition is None or offset is None:
             self._accounts.undelivered()
@@ -106,7 +106,7 @@ class AuditReader:
         accounts: Told of every event.
     """
 
-    def __init__(self, kafka: KafkaSettings, accounts: Accounts) -> None:
+    def __init__(self, kafka: KafkaSettings, accounts: DemoAccounts) -> None:
         self._topic = kafka.topic_requested
         self._accounts = accounts
         self._consumer = _consumer(kafka)
@@ -145,7 +145,7 @@ class AuditReader:
         if event.source.topic != self._topic:
             return
         code = event.error.code if isinstance(event.error, Error) else None
-        seen = Seen(event.payment_id, Outcome(event.event_type, code))
+        seen = AuditedRecord(event.payment_id, Outcome(event.event_type, code))
         self._accounts.audited(event.source.partition, event.source.offset, seen)
 
 

@@ -12,7 +12,7 @@ from confluent_kafka import KafkaException
 from dataflow.demo.broker import Broker, open_broker
 from dataflow.demo.flow_process import FlowDiedError, FlowProcess
 from dataflow.demo.session import Demo, Options
-from dataflow.demo.snapshot import Place, View, printable
+from dataflow.demo.snapshot import DemoAddresses, View, printable
 from dataflow.demo.stop import Stop
 from dataflow.demo.text_view import PlainView, summary
 from dataflow.errors import SettingsError, StartRefusedError
@@ -47,7 +47,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _run(broker: Broker, flow: FlowProcess, stop: Stop, options: Options) -> int:
-    place = Place(
+    addresses = DemoAddresses(
         broker=broker.description,
         probes_url=f"http://localhost:{flow.port}",
         metrics_url=f"http://localhost:{flow.metrics_port}/metrics",
@@ -55,13 +55,13 @@ def _run(broker: Broker, flow: FlowProcess, stop: Stop, options: Options) -> int
     )
     sys.stdout.write(
         f"Seed {options.seed}, {options.rate:g} requests a second.\n"
-        f"Probes   {place.probes_url}/health /ready /live\n"
-        f"Metrics  {place.metrics_url}\n"
-        f"Log      {place.log_path}\n\n"
+        f"Probes   {addresses.probes_url}/health /ready /live\n"
+        f"Metrics  {addresses.metrics_url}\n"
+        f"Log      {addresses.log_path}\n\n"
     )
     sys.stdout.flush()
     try:
-        with _view(place, plain=options.plain) as view:
+        with _view(addresses, plain=options.plain) as view:
             totals = Demo(broker.settings.kafka, flow, view, stop, options).run()
     except FlowDiedError as error:
         tail = "\n".join(printable(line) for line in flow.log_tail().splitlines())
@@ -72,7 +72,7 @@ def _run(broker: Broker, flow: FlowProcess, stop: Stop, options: Options) -> int
     return 1 if totals.disagreements() else 0
 
 
-def _view(place: Place, *, plain: bool) -> View:
+def _view(addresses: DemoAddresses, *, plain: bool) -> View:
     if (
         plain
         or not sys.stdout.isatty()
@@ -82,7 +82,7 @@ def _view(place: Place, *, plain: bool) -> View:
         return PlainView(sys.stdout)
     from dataflow.demo.terminal_view import ScreenView  # noqa: PLC0415  (needs rich; lines do not)
 
-    return ScreenView(place)
+    return ScreenView(addresses)
 
 
 def _arguments(args: Sequence[str] | None) -> Options:

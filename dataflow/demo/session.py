@@ -6,7 +6,7 @@ from math import inf
 from typing import Any, NamedTuple
 
 from dataflow.config.settings import KafkaSettings
-from dataflow.demo.accounts import Accounts, Totals
+from dataflow.demo.accounts import DemoAccounts, Totals
 from dataflow.demo.clients import AuditReader, Load, request_ends
 from dataflow.demo.flow_process import FlowDiedError, FlowProcess
 from dataflow.demo.snapshot import Rate, Snapshot, View
@@ -43,7 +43,7 @@ class Demo:
         self._view = view
         self._stop = stop
         self._seconds = options.seconds or inf
-        self._accounts = Accounts(request_ends(kafka))
+        self._accounts = DemoAccounts(request_ends(kafka))
         self._audit = AuditReader(kafka, self._accounts)
         self._load = Load(kafka, traffic, options.rate, self._accounts)
         self._began_s = time.monotonic()

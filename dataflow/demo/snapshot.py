@@ -8,7 +8,7 @@ from dataflow.demo.accounts import Totals
 _WINDOW_S = 5.0
 
 
-class Place(NamedTuple):
+class DemoAddresses(NamedTuple):
     """Where everything is; the same from the first moment to the last."""
 
     broker: str

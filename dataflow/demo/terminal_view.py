@@ -9,7 +9,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from dataflow.demo.snapshot import Place, Snapshot, printable
+from dataflow.demo.snapshot import DemoAddresses, Snapshot, printable
 from dataflow.demo.text_view import by_type, lag, name
 from schemas.outcomes import ErrorCode, EventType
 
@@ -32,8 +32,8 @@ class ScreenView:
         console: The terminal; by default that of standard output.
     """
 
-    def __init__(self, place: Place, console: Console | None = None) -> None:
-        self._place = place
+    def __init__(self, addresses: DemoAddresses, console: Console | None = None) -> None:
+        self._addresses = addresses
         # Redrawn by `show` alone: a drawing thread would only draw the same again.
         self._live = Live(console=console, screen=True, auto_refresh=False)
 
@@ -46,13 +46,13 @@ class ScreenView:
 
     def show(self, snapshot: Snapshot) -> None:
         """Redraw."""
-        self._live.update(render(self._place, snapshot), refresh=True)
+        self._live.update(render(self._addresses, snapshot), refresh=True)
 
 
-def render(place: Place, snapshot: Snapshot) -> Layout:
+def render(addresses: DemoAddresses, snapshot: Snapshot) -> Layout:
     """The screen; at its best from 80 columns and 24 lines."""
     layout = Layout()
-    layout.split_column(Layout(_head(place, snapshot), size=_HEAD_LINES), Layout(name="body"))
+    layout.split_column(Layout(_head(addresses, snapshot), size=_HEAD_LINES), Layout(name="body"))
     layout["body"].split_row(
         Layout(Panel(_outcomes(snapshot), title="Outcomes"), size=_LEFT_COLUMNS),
         Layout(name="right"),
@@ -64,7 +64,7 @@ def render(place: Place, snapshot: Snapshot) -> Layout:
     return layout
 
 
-def _head(place: Place, snapshot: Snapshot) -> RenderableType:
+def _head(addresses: DemoAddresses, snapshot: Snapshot) -> RenderableType:
     title = Text.assemble(
         ("Payments dataflow demo", "bold"),
         "   ",
@@ -75,10 +75,10 @@ def _head(place: Place, snapshot: Snapshot) -> RenderableType:
     rows = Table.grid(padding=(0, 1))
     rows.add_column(style="dim", no_wrap=True)
     rows.add_column(no_wrap=True)
-    rows.add_row("broker", place.broker)
-    rows.add_row("probes", f"{place.probes_url}/health /ready /live")
-    rows.add_row("metrics", place.metrics_url)
-    rows.add_row("log", place.log_path)
+    rows.add_row("broker", addresses.broker)
+    rows.add_row("probes", f"{addresses.probes_url}/health /ready /live")
+    rows.add_row("metrics", addresses.metrics_url)
+    rows.add_row("log", addresses.log_path)
     return Group(title, rows)
 
 

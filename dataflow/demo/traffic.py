@@ -24,7 +24,7 @@ class Outcome(NamedTuple):
     """Why it failed, if it did."""
 
 
-class Kind(NamedTuple):
+class RequestKind(NamedTuple):
     """One kind of request."""
 
     name: str
@@ -36,7 +36,7 @@ class Kind(NamedTuple):
 class Request(NamedTuple):
     """One record for the request topic."""
 
-    kind: Kind
+    kind: RequestKind
     value: bytes | None
 
 
@@ -44,15 +44,15 @@ def _failed(code: ErrorCode) -> Outcome:
     return Outcome(EventType.FAILED, code)
 
 
-VALID = Kind("valid", 0.907, Outcome(EventType.PROCESSED))
-DUPLICATE = Kind("sent again", 0.05, Outcome(EventType.DUPLICATE))
-CONFLICT = Kind("sent again, other amount", 0.005, Outcome(EventType.CONFLICT))
-INVALID = Kind("a field breaks its rule", 0.01, _failed(ErrorCode.INVALID))
-GARBAGE = Kind("not a JSON object", 0.004, _failed(ErrorCode.MALFORMED))
-TOMBSTONE = Kind("no value", 0.002, _failed(ErrorCode.TOMBSTONE))
-TOO_LARGE = Kind("too large", 0.002, _failed(ErrorCode.TOO_LARGE))
+VALID = RequestKind("valid", 0.907, Outcome(EventType.PROCESSED))
+DUPLICATE = RequestKind("sent again", 0.05, Outcome(EventType.DUPLICATE))
+CONFLICT = RequestKind("sent again, other amount", 0.005, Outcome(EventType.CONFLICT))
+INVALID = RequestKind("a field breaks its rule", 0.01, _failed(ErrorCode.INVALID))
+GARBAGE = RequestKind("not a JSON object", 0.004, _failed(ErrorCode.MALFORMED))
+TOMBSTONE = RequestKind("no value", 0.002, _failed(ErrorCode.TOMBSTONE))
+TOO_LARGE = RequestKind("too large", 0.002, _failed(ErrorCode.TOO_LARGE))
 DECLINES = tuple(
-    Kind(f"asks for {code}", 0.02 / 6, _failed(code))
+    RequestKind(f"asks for {code}", 0.02 / 6, _failed(code))
     for code in (
         ErrorCode.DECLINED,
         ErrorCode.INSUFFICIENT_FUNDS,
@@ -140,7 +140,7 @@ class Traffic(Iterator[Request]):
         # Metadata may differ: it does not count as content.
         return {**fields, "metadata": fields["metadata"] | {"attempt": 2}}
 
-    def _made_up(self, kind: Kind) -> dict[str, Any]:
+    def _made_up(self, kind: RequestKind) -> dict[str, Any]:
         # The simulated gateway does as a paymentId tells it: see `dataflow.gateways.simulated`.
         fields = self._good()
         code = kind.outcome.code

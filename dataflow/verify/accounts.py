@@ -30,7 +30,7 @@ class Account(NamedTuple):
         return self.requested - self.processed - self.failed
 
 
-class Accounts:
+class CurrencySums:
     """The sums of all currencies, in minor units."""
 
     def __init__(self) -> None:

@@ -9,11 +9,11 @@ from msgspec import Struct
 
 from dataflow.config.settings import Settings
 from dataflow.verify import extract, positions, retention, rows
-from dataflow.verify.accounts import Account, Accounts
-from dataflow.verify.findings import Findings, Kind, Place
+from dataflow.verify.accounts import Account, CurrencySums
+from dataflow.verify.findings import FindingKind, Findings, RecordPlace
 from dataflow.verify.payment_rules import Payments
 from dataflow.verify.reader import Bounds, Chunk, Reader, Snapshot
-from dataflow.verify.record_rules import Limits, Records, Tally, Topics
+from dataflow.verify.record_rules import Limits, RecordCounts, Records, Topics
 from dataflow.verify.rows import Rows
 from dataflow.verify.spill import Spill
 from schemas.events import EVENT_OVERHEAD_BYTES
@@ -23,7 +23,7 @@ PART_RECORDS = 250_000
 _BLOCK = np.uint64(15)
 """Neighbouring records, 2**15 at a time, are in one file: a chunk goes to one or two files."""
 
-Seen = Callable[[str, Chunk], None]
+OnChunk = Callable[[str, Chunk], None]
 """Told each chunk that was read, and of which topic."""
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and how much there is."""
@@ -33,7 +33,7 @@ class Report(Struct, frozen=True):
     """What came out."""
 
     findings: Findings
-    tally: Tally
+    totals: RecordCounts
     accounts: list[Account]
     notes: list[str]
     """What limits the check, and is no fault of the flow's."""
@@ -67,7 +67,7 @@ class Check:
         scratch: Path,
         *,
         running: bool = False,
-        seen: Seen = lambda _topic, _chunk: None,
+        seen: OnChunk = lambda _topic, _chunk: None,
         progress: Progress = lambda _what, _done, _total: None,
         part_records: int = PART_RECORDS,
     ) -> None:
@@ -108,8 +108,8 @@ class Check:
         after = self._reader.look().bounds
         limits = self._limits(snapshot, after, audits)
         self.lows = {(topic, n): each.low for topic, of in after.items() for n, each in of.items()}
-        tally, accounts = Tally(), Accounts()
-        judge = Records(self._topics, limits, self._findings, accounts, tally)
+        totals, accounts = RecordCounts(), CurrencySums()
+        judge = Records(self._topics, limits, self._findings, accounts, totals)
         sightings = self._spill("sightings", rows.SIGHTING)
         for part in range(self._parts):
             self._progress("records", part, 2 * self._parts)
@@ -124,16 +124,16 @@ class Check:
             running=self._running,
             records=judge,
             findings=self._findings,
-            tally=tally,
+            totals=totals,
         )
         for part in range(self._parts):
             self._progress("payments", self._parts + part, 2 * self._parts)
             payments.judge(sightings.load(part), claims.load(part))
             sightings.drop(part)
             claims.drop(part)
-        self._judge_ends(snapshot, tally)
+        self._judge_ends(snapshot, totals)
         self._judge_money(list(accounts))
-        return Report(self._findings, tally, list(accounts), self._notes)
+        return Report(self._findings, totals, list(accounts), self._notes)
 
     def _spill(self, name: str, dtype: "np.dtype[np.void]") -> Spill:
         return Spill(self._scratch, name, dtype, self._parts)
@@ -186,7 +186,7 @@ class Check:
     def _note_cleanup(self, snapshot: Snapshot) -> None:
         for topic in snapshot.compacted:
             text = f"{topic} is compacted: of the events of one payment only the last is kept"
-            self._findings.add(Kind.COMPACTED, text)
+            self._findings.add(FindingKind.COMPACTED, text)
         for topic, bounds in snapshot.bounds.items():
             if topic == self._topics.lane_log:
                 continue  # the flow itself trims it
@@ -255,16 +255,16 @@ class Check:
 
     # ---- the ends ----
 
-    def _judge_ends(self, snapshot: Snapshot, tally: Tally) -> None:
-        if not tally.requests:
+    def _judge_ends(self, snapshot: Snapshot, totals: RecordCounts) -> None:
+        if not totals.requests:
             text = f"there is no record in {self._topics.requested}, so there is nothing to check"
-            self._findings.add(Kind.EMPTY, text)
+            self._findings.add(FindingKind.EMPTY, text)
         for (topic, partition), offset in sorted(self._reader.stuck().items()):
             end = snapshot.bounds[topic][partition].high
             text = f"an open transaction hides everything from here to the end at {end}"
-            self._findings.add(Kind.OPEN, text, Place(topic, partition, offset))
+            self._findings.add(FindingKind.OPEN, text, RecordPlace(topic, partition, offset))
         if self._running:
-            self._notes.append(f"{tally.waiting} requests are not decided yet")
+            self._notes.append(f"{totals.waiting} requests are not decided yet")
         else:
             topic = self._topics.requested
             positions.judge(
@@ -280,4 +280,4 @@ class Check:
         for account in accounts:
             if account.difference:
                 text = f"{account.difference} {account.currency} more requested than decided"
-                self._findings.add(Kind.MONEY, text)
+                self._findings.add(FindingKind.MONEY, text)

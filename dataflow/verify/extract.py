@@ -16,7 +16,7 @@ from dataflow.core.lane_log import ForeignRecordError, entries_in, is_of_a_lane,
 from dataflow.core.lanes import split_identities
 from dataflow.core.origins import origin
 from dataflow.verify import rows
-from dataflow.verify.findings import Findings, Kind, Place
+from dataflow.verify.findings import FindingKind, Findings, RecordPlace
 from dataflow.verify.reader import Chunk
 from dataflow.verify.rows import Rows
 from schemas import events, money
@@ -161,16 +161,16 @@ class Events:
     def _events(self, chunk: Chunk) -> Iterable[tuple[int, _Event, int]]:
         """The events that tell of a record: their offset, and that record's origin."""
         for offset, key, value in zip(chunk.offsets, chunk.keys, chunk.values, strict=True):
-            place = Place(self.topic, chunk.partition, offset)
+            place = RecordPlace(self.topic, chunk.partition, offset)
             try:
                 event = _decode(value or b"")
             except msgspec.DecodeError:
-                self._findings.add(Kind.PHANTOM, "is no event of this flow", place)
+                self._findings.add(FindingKind.PHANTOM, "is no event of this flow", place)
                 continue
             source = self._origin(event.source)
             if source is None:
                 text = "tells of a record that is not of the input topic"
-                self._findings.add(Kind.PHANTOM, text, place)
+                self._findings.add(FindingKind.PHANTOM, text, place)
                 continue
             self._look_at(event, key, place)
             yield offset, event, source
@@ -182,16 +182,16 @@ class Events:
             return None
         return origin(source.partition, source.offset)
 
-    def _look_at(self, event: _Event, key: bytes | None, place: Place) -> None:
+    def _look_at(self, event: _Event, key: bytes | None, place: RecordPlace) -> None:
         source = event.source
         records = self._records.get(source.partition)
         if records is None:
             records = self._records[source.partition] = Records(self._requested, source.partition)
         if event.event_id != records.event_id(source.offset):
             text = "has an eventId that does not follow from its source"
-            self._findings.add(Kind.CONTENT, text, place)
+            self._findings.add(FindingKind.CONTENT, text, place)
         if key != (None if event.payment_id is None else event.payment_id.encode()):
-            self._findings.add(Kind.CONTENT, "has a key that is not its paymentId", place)
+            self._findings.add(FindingKind.CONTENT, "has a key that is not its paymentId", place)
 
 
 class Outcomes(Events):
@@ -215,14 +215,14 @@ class Outcomes(Events):
         contents: list[bytes] = []
         replies: list[bytes] = []
         for offset, event, source in self._events(chunk):
-            place = Place(self.topic, chunk.partition, offset)
+            place = RecordPlace(self.topic, chunk.partition, offset)
             at = event.processed_at if self._verdict == rows.PROCESSED else event.failed_at
             if _VERDICTS.get(event.event_type) != self._verdict:
                 text = f"is not of this topic, but {event.event_type[:40]}"
-                self._findings.add(Kind.CONTENT, text, place)
+                self._findings.add(FindingKind.CONTENT, text, place)
             decided_ms = _milliseconds(at)
             if decided_ms < 0:
-                self._findings.add(Kind.CONTENT, "does not say when it was decided", place)
+                self._findings.add(FindingKind.CONTENT, "does not say when it was decided", place)
             minor, currency = _published(event)
             contents.append(_event_content(event))
             replies.append(_reply(event))
@@ -242,20 +242,20 @@ class Audits(Events):
         found: list[tuple[Any, ...]] = []
         replies: list[bytes] = []
         for offset, event, source in self._events(chunk):
-            place = Place(self.topic, chunk.partition, offset)
+            place = RecordPlace(self.topic, chunk.partition, offset)
             verdict = _VERDICTS.get(event.event_type, rows.NONE)
             first = event.first_source and self._origin(event.first_source)
             decided_ms = _milliseconds(event.occurred_at)
             if verdict == rows.NONE:
-                self._findings.add(Kind.CONTENT, "has an eventType that is none", place)
+                self._findings.add(FindingKind.CONTENT, "has an eventType that is none", place)
             elif (verdict in _REPEATS) != (event.first_source is not None):
                 text = "has a firstSource, or lacks one, against its eventType"
-                self._findings.add(Kind.VERDICT, text, place)
+                self._findings.add(FindingKind.VERDICT, text, place)
             elif event.first_source is not None and first is None:
                 text = "names a first record that is not of the input topic"
-                self._findings.add(Kind.VERDICT, text, place)
+                self._findings.add(FindingKind.VERDICT, text, place)
             if decided_ms < 0:
-                self._findings.add(Kind.CONTENT, "does not say when it was decided", place)
+                self._findings.add(FindingKind.CONTENT, "does not say when it was decided", place)
             named = event.payment_id is not None
             key_low = int.from_bytes(key_of(event.payment_id)[8:], "little") if named else 0  # type: ignore[arg-type]
             replies.append(_reply(event))
@@ -304,8 +304,8 @@ class Claims:
                 lane_in(headers)
                 entries = entries_in(value or b"")
             except ForeignRecordError as error:
-                place = Place(self._topic, chunk.partition, offset)
-                self._findings.add(Kind.CLAIM, f"cannot be read: {error}", place)
+                place = RecordPlace(self._topic, chunk.partition, offset)
+                self._findings.add(FindingKind.CLAIM, f"cannot be read: {error}", place)
                 continue
             claims = np.empty(len(entries), rows.CLAIM)
             claims["key_high"], claims["key_low"] = entries["key"][:, 0], entries["key"][:, 1]

@@ -9,7 +9,7 @@ EXAMPLES = 5
 """Of each kind; the rest is counted."""
 
 
-class Kind(StrEnum):
+class FindingKind(StrEnum):
     """Every way in which an invariant can be broken. Part of the `--json` output."""
 
     LOST = "lost"
@@ -45,7 +45,7 @@ class Kind(StrEnum):
     """There is nothing to check."""
 
 
-class Place(NamedTuple):
+class RecordPlace(NamedTuple):
     """Where a record stands."""
 
     topic: str
@@ -56,9 +56,9 @@ class Place(NamedTuple):
 class Finding(NamedTuple):
     """One thing that is wrong."""
 
-    kind: Kind
+    kind: FindingKind
     text: str
-    place: Place | None = None
+    place: RecordPlace | None = None
     """The record to look at, where there is one."""
 
 
@@ -66,8 +66,8 @@ class Findings:
     """Everything that is wrong: how much of it, and examples."""
 
     def __init__(self) -> None:
-        self.counts: Counter[Kind] = Counter()
-        self._examples: defaultdict[Kind, list[Finding]] = defaultdict(list)
+        self.counts: Counter[FindingKind] = Counter()
+        self._examples: defaultdict[FindingKind, list[Finding]] = defaultdict(list)
 
     def __bool__(self) -> bool:
         """Whether anything is wrong."""
@@ -76,13 +76,15 @@ class Findings:
     @property
     def examples(self) -> list[Finding]:
         """The first few of each kind, in the order of the kinds."""
-        return [finding for kind in Kind for finding in self._examples[kind]]
+        return [finding for kind in FindingKind for finding in self._examples[kind]]
 
-    def add(self, kind: Kind, text: str, place: Place | None = None) -> None:
+    def add(self, kind: FindingKind, text: str, place: RecordPlace | None = None) -> None:
         """One more."""
         self.add_all(kind, text, 1, [place])
 
-    def add_all(self, kind: Kind, text: str, count: int, places: Iterable[Place | None]) -> None:
+    def add_all(
+        self, kind: FindingKind, text: str, count: int, places: Iterable[RecordPlace | None]
+    ) -> None:
         """So many more of one kind; of `places` only as many are taken as are shown."""
         if not count:
             return

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataflow.verify import rows
-from dataflow.verify.findings import EXAMPLES, Findings, Kind
-from dataflow.verify.record_rules import Mask, Records, Tally
+from dataflow.verify.findings import EXAMPLES, FindingKind, Findings
+from dataflow.verify.record_rules import Mask, RecordCounts, Records
 from dataflow.verify.rows import Rows
 
 _PARTITION_SHIFT = np.uint64(48)
@@ -30,7 +30,7 @@ class Payments:
         running: The log may have claims that the outputs were read too early for.
         records: Knows places, and what retention has left.
         findings: Told what is wrong.
-        tally: Counts.
+        totals: Counts.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Payments:
         running: bool,
         records: Records,
         findings: Findings,
-        tally: Tally,
+        totals: RecordCounts,
     ) -> None:
         self._window_ms = window_ms
         self._decides_within_ms = decides_within_ms
@@ -50,7 +50,7 @@ class Payments:
         self._running = running
         self._records = records
         self._findings = findings
-        self._tally = tally
+        self._totals = totals
 
     def judge(self, sightings: Rows, claims: Rows) -> None:
         """Judge all sightings of some paymentIds, and all entries of the lanes' log for them."""
@@ -63,7 +63,7 @@ class Payments:
             return
         begins = np.append(True, _other_key(sightings))
         payment = np.cumsum(begins) - 1
-        self._tally.payments += int(payment[-1]) + 1
+        self._totals.payments += int(payment[-1]) + 1
         counts = np.bincount(payment, _is_first(sightings)).astype(np.int64)
         unknown = self._judge_repeats(sightings, payment, counts)
         self._judge_presence(sightings, payment, counts, unknown)
@@ -73,7 +73,7 @@ class Payments:
 
     def _judge_log(self, sightings: Rows, claims: Rows) -> None:
         """Each outcome is claimed by its record, and nothing else is."""
-        self._tally.claims += len(claims)
+        self._totals.claims += len(claims)
         firsts = sightings[_is_first(sightings)]
         firsts = firsts[np.argsort(firsts["origin"])]
         # Of several entries for one claim, the others only prolong its life.
@@ -89,15 +89,15 @@ class Payments:
         missed &= firsts["decided_ms"] > self._claimed_from_ms + self._decides_within_ms
         text = "has an outcome, but the lanes' log has no claim of it"
         places = self._records.request_places(firsts["origin"][missed])
-        self._findings.add_all(Kind.UNCLAIMED, text, *places)
+        self._findings.add_all(FindingKind.UNCLAIMED, text, *places)
         wrong = claims[~made]
         judged = self._records.is_known(wrong["origin"])
-        self._tally.unknown += int(np.count_nonzero(~judged))
+        self._totals.unknown += int(np.count_nonzero(~judged))
         if self._running:
             judged &= self._records.is_reached(wrong["origin"])
         text = "claims a paymentId for a record that has no outcome, or another content"
         places = self._records.claim_places(wrong[judged])
-        self._findings.add_all(Kind.CLAIM, text, *places)
+        self._findings.add_all(FindingKind.CLAIM, text, *places)
 
     def _judge_order(self, sightings: Rows) -> None:
         """Of one paymentId and input partition, audit events stand in the order of the records."""
@@ -111,7 +111,7 @@ class Payments:
             & (before["partition"] == after["partition"])
             & (before["offset"] > after["offset"])
         )
-        self._audit(Kind.ORDER, "comes before the event of an earlier record", after[wrong])
+        self._audit(FindingKind.ORDER, "comes before the event of an earlier record", after[wrong])
 
     def _judge_repeats(
         self, sightings: Rows, payment: NDArray[np.int64], counts: NDArray[np.int64]
@@ -126,25 +126,25 @@ class Payments:
         # Without a claim, and with a claim that may have been deleted: not known who was first.
         maybe = ~missing & ~sightings["required"][found] & (counts[mine] == 0)
         unknown[mine[deleted | maybe]] = True
-        self._tally.unknown += int(np.count_nonzero(deleted))
+        self._totals.unknown += int(np.count_nonzero(deleted))
         # A payment that nobody was charged for is lost, whatever its repeats say.
         judged = ~missing & ((counts[mine] > 0) | unknown[mine])
         stray = missing & ~deleted & (counts[mine] > 0)
         text = "names a first record that is no request for this paymentId"
-        self._audit(Kind.VERDICT, text, repeats[stray])
+        self._audit(FindingKind.VERDICT, text, repeats[stray])
         repeats, firsts = repeats[judged], sightings[found[judged]]
         repeated = _is_repeat(firsts)
         text = "names a first record that is a repeat itself"
-        self._audit(Kind.VERDICT, text, repeats[repeated])
+        self._audit(FindingKind.VERDICT, text, repeats[repeated])
         same = firsts["print"] == repeats["print"]
         wrong = ~repeated & (same != (repeats["verdict"] == rows.DUPLICATE))
         text = "is a duplicate of other content, or a conflict of the same"
-        self._audit(Kind.VERDICT, text, repeats[wrong])
+        self._audit(FindingKind.VERDICT, text, repeats[wrong])
         one_input = firsts["origin"] >> _PARTITION_SHIFT == repeats["origin"] >> _PARTITION_SHIFT
         early = one_input & (firsts["origin"] > repeats["origin"])
         one_output = (firsts["offset"] >= 0) & (firsts["partition"] == repeats["partition"])
         early |= one_output & (firsts["offset"] > repeats["offset"])
-        self._audit(Kind.ORDER, "comes before the record that it repeats", repeats[early])
+        self._audit(FindingKind.ORDER, "comes before the record that it repeats", repeats[early])
         return unknown
 
     def _judge_presence(
@@ -159,7 +159,9 @@ class Payments:
         lost = np.flatnonzero(answered & (counts == 0) & ~unknown)
         firsts = sightings["origin"][np.searchsorted(payment, lost[:EXAMPLES])]
         _, places = self._records.request_places(firsts)
-        self._findings.add_all(Kind.LOST, "has a paymentId without an outcome", len(lost), places)
+        self._findings.add_all(
+            FindingKind.LOST, "has a paymentId without an outcome", len(lost), places
+        )
 
     def _judge_claims(self, sightings: Rows) -> None:
         """The sightings of one paymentId that has several outcomes."""
@@ -181,7 +183,7 @@ class Payments:
             if claim["required"] and int(claim["high_ms"]) <= forgotten_ms:
                 _, places = self._records.request_places(claims["origin"][n : n + 1])
                 text = "has another outcome for its paymentId, within DEDUPE_WINDOW"
-                self._findings.add_all(Kind.DOUBLED, text, 1, places)
+                self._findings.add_all(FindingKind.DOUBLED, text, 1, places)
         self._judge_stale(answered[~is_claim], claims)
 
     def _judge_stale(self, repeats: Rows, claims: Rows) -> None:
@@ -194,9 +196,11 @@ class Payments:
             between &= claims["decided_ms"] < repeat["decided_ms"]
             if between.any():
                 text = "names a first record that another had followed"
-                self._audit(Kind.VERDICT, text, repeats[repeats["origin"] == repeat["origin"]])
+                self._audit(
+                    FindingKind.VERDICT, text, repeats[repeats["origin"] == repeat["origin"]]
+                )
 
-    def _audit(self, kind: Kind, text: str, sightings: Rows) -> None:
+    def _audit(self, kind: FindingKind, text: str, sightings: Rows) -> None:
         places = [self._records.audit_place(each) for each in sightings[:EXAMPLES]]
         self._findings.add_all(kind, text, len(sightings), places)
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataflow.kafka.lane_names import lane_group
-from dataflow.verify.findings import Findings, Kind, Place
+from dataflow.verify.findings import FindingKind, Findings, RecordPlace
 from dataflow.verify.reader import Bounds, Positions
 from dataflow.verify.rows import Rows
 
@@ -64,7 +64,9 @@ def judge(
         offsets = [found.offset for found in committed.values()]
         if end and max(offsets, default=0) < end:
             text = f"no lane group {group}.lane-* has committed {topic}[{partition}] up to {end}"
-            findings.add(Kind.POSITION, text, Place(topic, partition, max(offsets, default=0)))
+            findings.add(
+                FindingKind.POSITION, text, RecordPlace(topic, partition, max(offsets, default=0))
+            )
             continue
         for lane in range(len(by_lane)):
             found = committed.get(lane)
@@ -81,11 +83,11 @@ def _judge(
     bound: Bounds,
     where: tuple[str, int],
 ) -> None:
-    place = Place(*where, max(offset or 0, bound.low))
+    place = RecordPlace(*where, max(offset or 0, bound.low))
     if end and (offset is None or offset < end):
         stands = "has committed nothing" if offset is None else f"stands at {offset}"
         text = f"group {group} {stands}, but there are records up to {end}"
-        findings.add(Kind.POSITION, text, place)
+        findings.add(FindingKind.POSITION, text, place)
     elif offset is not None and offset > bound.high:
         text = f"group {group} stands at {offset}, beyond the end at {bound.high}"
-        findings.add(Kind.POSITION, text, place)
+        findings.add(FindingKind.POSITION, text, place)

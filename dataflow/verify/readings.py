@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from dataflow.verify.findings import EXAMPLES, Findings, Kind, Place
+from dataflow.verify.findings import EXAMPLES, FindingKind, Findings, RecordPlace
 from dataflow.verify.reader import Chunk
 from dataflow.verify.rows import Rows
 
@@ -121,5 +121,5 @@ def _compare_block(where: Partition, ours: Rows, theirs: Rows, findings: Finding
 
 
 def _add(findings: Findings, text: str, where: Partition, offsets: Rows) -> None:
-    places = [Place(*where, offset) for offset in offsets[:EXAMPLES].tolist()]
-    findings.add_all(Kind.UNSEEN, text, len(offsets), places)
+    places = [RecordPlace(*where, offset) for offset in offsets[:EXAMPLES].tolist()]
+    findings.add_all(FindingKind.UNSEEN, text, len(offsets), places)

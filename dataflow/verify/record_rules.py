@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from dataflow.core.origins import place
 from dataflow.core.timestamps import PAST_MS
 from dataflow.verify import rows
-from dataflow.verify.accounts import Accounts
-from dataflow.verify.findings import EXAMPLES, Findings, Kind, Place
+from dataflow.verify.accounts import CurrencySums
+from dataflow.verify.findings import EXAMPLES, FindingKind, Findings, RecordPlace
 from dataflow.verify.rows import Rows
 
 Mask = NDArray[np.bool_]
-Places = Callable[[Rows], tuple[int, list[Place]]]
+Places = Callable[[Rows], tuple[int, list[RecordPlace]]]
 """How many rows there are, and where the records of the first few stand."""
 _PARTITION_SHIFT = np.uint64(48)
 _OFFSET_MASK = np.uint64((1 << 48) - 1)
@@ -46,7 +46,7 @@ class Topics(Struct, frozen=True):
     lane_log: str
 
 
-class Tally(Struct):
+class RecordCounts(Struct):
     """What was counted by the way."""
 
     requests: int = 0
@@ -73,13 +73,13 @@ class Records:
         topics: Topics,
         limits: Mapping[int, Limits],
         findings: Findings,
-        accounts: Accounts,
-        tally: Tally,
+        accounts: CurrencySums,
+        totals: RecordCounts,
     ) -> None:
         self._topics = topics
         self._findings = findings
         self._accounts = accounts
-        self._tally = tally
+        self._totals = totals
         size = max(limits, default=0) + 1
         self._low = np.full(size, 0, np.uint64)
         self._known_from = np.full(size, 0, np.uint64)
@@ -122,13 +122,13 @@ class Records:
         return _sightings(requests, known, verdicts, decided_ms, audits, audit, has_audit)
 
     def _count(self, requests: Rows, outcomes: Rows, audits: Rows) -> None:
-        tally = self._tally
-        tally.requests += len(requests)
-        tally.valid += int(np.count_nonzero(requests["valid"]))
-        tally.outcomes += len(outcomes)
-        tally.audits += len(audits)
-        tally.duplicates += int(np.count_nonzero(audits["verdict"] == rows.DUPLICATE))
-        tally.conflicts += int(np.count_nonzero(audits["verdict"] == rows.CONFLICT))
+        totals = self._totals
+        totals.requests += len(requests)
+        totals.valid += int(np.count_nonzero(requests["valid"]))
+        totals.outcomes += len(outcomes)
+        totals.audits += len(audits)
+        totals.duplicates += int(np.count_nonzero(audits["verdict"] == rows.DUPLICATE))
+        totals.conflicts += int(np.count_nonzero(audits["verdict"] == rows.CONFLICT))
 
     def _join(self, requests: Rows, table: Rows, places: Places) -> tuple[Rows, NDArray[np.int64]]:
         """The rows that tell of a request, and of which."""
@@ -138,9 +138,9 @@ class Records:
         inside = found < len(requests)
         hit[inside] = requests["origin"][found[inside]] == table["origin"][inside]
         expired = ~hit & self._is_deleted(table["origin"])
-        self._tally.unknown += int(np.count_nonzero(expired))
+        self._totals.unknown += int(np.count_nonzero(expired))
         phantom = table[~hit & ~expired]
-        self._add(Kind.PHANTOM, "tells of a record that is not there", places(phantom))
+        self._add(FindingKind.PHANTOM, "tells of a record that is not there", places(phantom))
         return table[hit], found[hit]
 
     def _without_repeats(
@@ -149,7 +149,7 @@ class Records:
         """The first row of each request; each more is one too many."""
         again = np.zeros(len(table), np.bool_)
         again[1:] = found[1:] == found[:-1]
-        self._add(Kind.DOUBLED, "is the second event of its record", places(table[again]))
+        self._add(FindingKind.DOUBLED, "is the second event of its record", places(table[again]))
         return table[~again], found[~again]
 
     def _judge_presence(
@@ -158,16 +158,18 @@ class Records:
         partitions, offsets = _split(requests["origin"])
         nothing = (verdicts == rows.NONE) & ~has_outcome
         waiting = nothing & (offsets >= self._reached[partitions])
-        self._tally.waiting += int(np.count_nonzero(waiting))
-        self._lack(Kind.LOST, "has no audit event", requests[nothing & ~waiting & known])
+        self._totals.waiting += int(np.count_nonzero(waiting))
+        self._lack(FindingKind.LOST, "has no audit event", requests[nothing & ~waiting & known])
         torn = has_outcome & (verdicts == rows.NONE) & known
-        self._lack(Kind.TORN, "has an outcome, but no audit event", requests[torn])
+        self._lack(FindingKind.TORN, "has an outcome, but no audit event", requests[torn])
         says_decided = (verdicts == rows.PROCESSED) | (verdicts == rows.FAILED)
         torn = says_decided & ~has_outcome & known
-        self._lack(Kind.TORN, "has an audit event of an outcome that is not there", requests[torn])
+        self._lack(
+            FindingKind.TORN, "has an audit event of an outcome that is not there", requests[torn]
+        )
         torn = has_outcome & (verdicts != rows.NONE) & ~says_decided
         text = "has an outcome, but an audit event of a repeat"
-        self._lack(Kind.TORN, text, requests[torn])
+        self._lack(FindingKind.TORN, text, requests[torn])
 
     def _judge_pairs(self, outcomes: Rows, audits: Rows) -> None:
         """An outcome and its audit event were published together, so they agree."""
@@ -176,21 +178,21 @@ class Records:
         other |= decided & (audits["reply"] != outcomes["reply"])
         other |= decided & (audits["decided_ms"] != outcomes["decided_ms"])
         text = "tells of another decision than the outcome of the same record"
-        self._add(Kind.TORN, text, self._audit_places(audits[other]))
+        self._add(FindingKind.TORN, text, self._audit_places(audits[other]))
 
     def _judge_outcomes(self, requests: Rows, outcomes: Rows) -> None:
         wrong = requests["content"] != outcomes["content"]
         text = "does not say what follows from its request"
-        self._add(Kind.CONTENT, text, self._outcome_places(outcomes[wrong]))
+        self._add(FindingKind.CONTENT, text, self._outcome_places(outcomes[wrong]))
         # An approval of an invalid record has other content in any case.
 
     def _judge_audits(self, requests: Rows, audits: Rows) -> None:
         wrong = requests["key_low"] != audits["key_low"]
         text = "does not name the paymentId of its request"
-        self._add(Kind.CONTENT, text, self._audit_places(audits[wrong]))
+        self._add(FindingKind.CONTENT, text, self._audit_places(audits[wrong]))
         wrong = ~requests["valid"] & (audits["verdict"] != rows.FAILED)
         text = "is not a failure, though its record is invalid"
-        self._add(Kind.VERDICT, text, self._audit_places(audits[wrong]))
+        self._add(FindingKind.VERDICT, text, self._audit_places(audits[wrong]))
 
     def is_known(self, origins: NDArray[np.uint64]) -> Mask:
         """Whether these records, and all that was said of them, must be there."""
@@ -211,35 +213,35 @@ class Records:
         inside = partitions < len(self._low)
         return np.asarray(inside & (offsets < self._low[np.where(inside, partitions, 0)]))
 
-    def _lack(self, kind: Kind, text: str, requests: Rows) -> None:
+    def _lack(self, kind: FindingKind, text: str, requests: Rows) -> None:
         self._add(kind, text, self.request_places(requests["origin"]))
 
-    def _add(self, kind: Kind, text: str, places: tuple[int, list[Place]]) -> None:
+    def _add(self, kind: FindingKind, text: str, places: tuple[int, list[RecordPlace]]) -> None:
         self._findings.add_all(kind, text, *places)
 
-    def request_places(self, origins: NDArray[np.uint64]) -> tuple[int, list[Place]]:
+    def request_places(self, origins: NDArray[np.uint64]) -> tuple[int, list[RecordPlace]]:
         """How many, and where the first few of these input records stand."""
         shown = map(place, origins[:EXAMPLES].tolist())
-        return len(origins), [Place(self._topics.requested, *each) for each in shown]
+        return len(origins), [RecordPlace(self._topics.requested, *each) for each in shown]
 
-    def _audit_places(self, audits: Rows) -> tuple[int, list[Place]]:
+    def _audit_places(self, audits: Rows) -> tuple[int, list[RecordPlace]]:
         return len(audits), [self.audit_place(each) for each in audits[:EXAMPLES]]
 
-    def audit_place(self, row: Any) -> Place:
+    def audit_place(self, row: Any) -> RecordPlace:
         """Where the audit event of a row stands."""
-        return Place(self._topics.audit, int(row["partition"]), int(row["offset"]))
+        return RecordPlace(self._topics.audit, int(row["partition"]), int(row["offset"]))
 
-    def claim_places(self, claims: Rows) -> tuple[int, list[Place]]:
+    def claim_places(self, claims: Rows) -> tuple[int, list[RecordPlace]]:
         """How many, and where the first few of these entries of the lanes' log stand."""
         return len(claims), [
-            Place(self._topics.lane_log, int(each["partition"]), int(each["offset"]))
+            RecordPlace(self._topics.lane_log, int(each["partition"]), int(each["offset"]))
             for each in claims[:EXAMPLES]
         ]
 
-    def _outcome_places(self, outcomes: Rows) -> tuple[int, list[Place]]:
+    def _outcome_places(self, outcomes: Rows) -> tuple[int, list[RecordPlace]]:
         names = self._topics.processed, self._topics.failed
         return len(outcomes), [
-            Place(names[each["topic"]], int(each["partition"]), int(each["offset"]))
+            RecordPlace(names[each["topic"]], int(each["partition"]), int(each["offset"]))
             for each in outcomes[:EXAMPLES]
         ]
 

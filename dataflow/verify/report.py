@@ -8,7 +8,7 @@ import msgspec
 
 from dataflow.verify.checker import Report
 from dataflow.verify.extract import payment_id_of
-from dataflow.verify.findings import Finding, Kind
+from dataflow.verify.findings import Finding, FindingKind
 from dataflow.verify.reader import Reader
 
 PaymentId = Callable[[Finding], str | None]
@@ -18,7 +18,7 @@ def payment_ids(reader: Reader) -> PaymentId:
     """Looks up which payment a finding is about: the record is read again."""
 
     def look_up(finding: Finding) -> str | None:
-        if finding.place is None or finding.kind in {Kind.OPEN, Kind.POSITION}:
+        if finding.place is None or finding.kind in {FindingKind.OPEN, FindingKind.POSITION}:
             return None
         value, there = reader.record(*finding.place)
         return payment_id_of(value) if there else None
@@ -28,18 +28,18 @@ def payment_ids(reader: Reader) -> PaymentId:
 
 def as_text(report: Report, payment_id: PaymentId) -> Iterator[str]:
     """The report in lines."""
-    tally = report.tally
-    yield f"{tally.requests:>15,}  requests read, {tally.valid:,} of them valid"
-    yield f"{tally.payments:>15,}  different paymentIds"
-    yield f"{tally.outcomes:>15,}  outcomes (processed and failed)"
-    yield f"{tally.audits:>15,}  audit events"
-    yield f"{tally.duplicates:>15,}  duplicates, and {tally.conflicts:,} conflicts"
-    yield f"{tally.claims:>15,}  claims in the lanes' log, or prolonged ones"
-    yield f"{tally.waiting:>15,}  waiting: the flow has not got to them yet"
-    if tally.unknown:
-        yield f"{tally.unknown:>15,}  not judged: what they tell of is deleted"
+    totals = report.totals
+    yield f"{totals.requests:>15,}  requests read, {totals.valid:,} of them valid"
+    yield f"{totals.payments:>15,}  different paymentIds"
+    yield f"{totals.outcomes:>15,}  outcomes (processed and failed)"
+    yield f"{totals.audits:>15,}  audit events"
+    yield f"{totals.duplicates:>15,}  duplicates, and {totals.conflicts:,} conflicts"
+    yield f"{totals.claims:>15,}  claims in the lanes' log, or prolonged ones"
+    yield f"{totals.waiting:>15,}  waiting: the flow has not got to them yet"
+    if totals.unknown:
+        yield f"{totals.unknown:>15,}  not judged: what they tell of is deleted"
     yield ""
-    for kind in Kind:
+    for kind in FindingKind:
         yield f"{report.findings.counts[kind]:>15,}  {kind.replace('_', ' ')}"
     if report.accounts:
         yield ""
@@ -63,8 +63,8 @@ def as_json(report: Report, payment_id: PaymentId) -> str:
     return json.dumps(
         {
             "holds": report.holds,
-            "counts": msgspec.structs.asdict(report.tally),
-            "findings": {kind.value: report.findings.counts[kind] for kind in Kind},
+            "counts": msgspec.structs.asdict(report.totals),
+            "findings": {kind.value: report.findings.counts[kind] for kind in FindingKind},
             "examples": [_object(each, payment_id) for each in report.findings.examples],
             "money": {
                 each.currency: {
@@ -82,7 +82,7 @@ def as_json(report: Report, payment_id: PaymentId) -> str:
 
 
 def _sentence(finding: Finding, payment_id: PaymentId) -> str:
-    if finding.place is None or finding.kind is Kind.POSITION:
+    if finding.place is None or finding.kind is FindingKind.POSITION:
         return finding.text
     topic, partition, offset = finding.place
     name = payment_id(finding)

@@ -154,15 +154,15 @@ def measure(requests: int, scratch: Path | None) -> None:
     seconds = time.process_time() - started_cpu_s - made_cpu_s
     if not report.holds:
         sys.exit(f"the made-up topics do not hold: {report.findings.examples}")
-    records = report.tally.requests + report.tally.outcomes + report.tally.audits
+    records = report.totals.requests + report.totals.outcomes + report.totals.audits
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
         json.dumps(
             {
-                "requests": report.tally.requests,
+                "requests": report.totals.requests,
                 "cpu_seconds": round(seconds, 1),
                 "records_a_cpu_second": round(records / seconds),
-                "requests_a_cpu_second": round(report.tally.requests / seconds),
+                "requests_a_cpu_second": round(report.totals.requests / seconds),
                 "peak_mb": round(peak_mb),
             }
         )

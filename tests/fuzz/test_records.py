@@ -307,7 +307,7 @@ def test_any_record_is_decided_once(sent: list[Any], runtime: Runtime) -> None:
         published.AUDIT: made.topic_audit,
     }
     audits = kafka.outputs[made.topic_audit]
-    assert report.tally.audits == len(audits) == len(sent)
+    assert report.totals.audits == len(audits) == len(sent)
     largest = max(
         sum(map(len, (key or b"", value))) for log in kafka.outputs.values() for key, value in log
     )

@@ -25,7 +25,7 @@ from world import (
 )
 
 from dataflow.core.lane_log import headers
-from dataflow.verify.findings import EXAMPLES, Kind, Place
+from dataflow.verify.findings import EXAMPLES, FindingKind, RecordPlace
 from dataflow.verify.reader import LanePosition
 from schemas.parsing import parse
 
@@ -55,10 +55,10 @@ def test_a_flow_without_a_fault(world: World, tmp_path: Path) -> None:
     assert report.findings.examples == []
     assert report.holds
     assert report.notes == []
-    tally = report.tally
-    assert (tally.requests, tally.valid, tally.payments) == (11, 8, 5)
-    assert (tally.outcomes, tally.audits) == (8, 11)
-    assert (tally.duplicates, tally.conflicts, tally.waiting, tally.unknown) == (2, 1, 0, 0)
+    totals = report.totals
+    assert (totals.requests, totals.valid, totals.payments) == (11, 8, 5)
+    assert (totals.outcomes, totals.audits) == (8, 11)
+    assert (totals.duplicates, totals.conflicts, totals.waiting, totals.unknown) == (2, 1, 0, 0)
     assert [(a.currency, a.requested, a.processed, a.failed) for a in report.accounts] == [
         ("JPY", 1000, 1000, 0),
         ("KWD", Decimal("0.500"), Decimal("0.500"), 0),
@@ -112,18 +112,18 @@ def out_of_money(world: World) -> None:
     world.find(PROCESSED, 0, 0).change(amount=9.98)
 
 
-FAULTS: dict[str, tuple[Kind, Callable[[World], object]]] = {
+FAULTS: dict[str, tuple[FindingKind, Callable[[World], object]]] = {
     "nothing said of a record": (
-        Kind.LOST,
+        FindingKind.LOST,
         lambda w: [w.remove(topic, 0, 0) for topic in (PROCESSED, AUDIT)],
     ),
-    "nothing said of a repeat": (Kind.LOST, lambda w: w.remove(AUDIT, 1, 0)),
+    "nothing said of a repeat": (FindingKind.LOST, lambda w: w.remove(AUDIT, 1, 0)),
     "nothing said of an invalid record": (
-        Kind.LOST,
+        FindingKind.LOST,
         lambda w: [w.remove(topic, 0, 9) for topic in (FAILED, AUDIT)],
     ),
     "nobody was charged": (
-        Kind.LOST,
+        FindingKind.LOST,
         lambda w: [
             w.remove(PROCESSED, 0, 0),
             w.find(AUDIT, 0, 0).change(
@@ -133,32 +133,35 @@ FAULTS: dict[str, tuple[Kind, Callable[[World], object]]] = {
             ),
         ],
     ),
-    "two audit events": (Kind.DOUBLED, lambda w: w.repeat(AUDIT, w.find(AUDIT, 1, 3))),
-    "two outcomes": (Kind.DOUBLED, lambda w: w.repeat(PROCESSED, w.find(PROCESSED, 0, 0))),
-    "two payments": (Kind.DOUBLED, charged_again),
-    "no audit event of an outcome": (Kind.TORN, lambda w: w.remove(AUDIT, 0, 3)),
-    "no outcome": (Kind.TORN, lambda w: w.remove(PROCESSED, 0, 3)),
-    "no outcome of an invalid record": (Kind.TORN, lambda w: w.remove(FAILED, 0, 12)),
-    "another time": (Kind.TORN, other_time),
+    "two audit events": (FindingKind.DOUBLED, lambda w: w.repeat(AUDIT, w.find(AUDIT, 1, 3))),
+    "two outcomes": (FindingKind.DOUBLED, lambda w: w.repeat(PROCESSED, w.find(PROCESSED, 0, 0))),
+    "two payments": (FindingKind.DOUBLED, charged_again),
+    "no audit event of an outcome": (FindingKind.TORN, lambda w: w.remove(AUDIT, 0, 3)),
+    "no outcome": (FindingKind.TORN, lambda w: w.remove(PROCESSED, 0, 3)),
+    "no outcome of an invalid record": (FindingKind.TORN, lambda w: w.remove(FAILED, 0, 12)),
+    "another time": (FindingKind.TORN, other_time),
     "another reference": (
-        Kind.TORN,
+        FindingKind.TORN,
         lambda w: w.find(AUDIT, 0, 0).change(gatewayReference="another"),
     ),
     "another error": (
-        Kind.TORN,
+        FindingKind.TORN,
         lambda w: w.find(AUDIT, 0, 6).change(
             error={"code": "declined", "message": "not enough", "retryable": True}
         ),
     ),
-    "another end": (Kind.TORN, lambda w: w.find(AUDIT, 0, 0).change(eventType="payment.failed")),
+    "another end": (
+        FindingKind.TORN,
+        lambda w: w.find(AUDIT, 0, 0).change(eventType="payment.failed"),
+    ),
     "no such record": (
-        Kind.PHANTOM,
+        FindingKind.PHANTOM,
         lambda w: w.append(
             AUDIT, 0, 0, b"bad", (w.find(AUDIT, 1, 6).value or b"").replace(b":6}", b":7}")
         ),
     ),
     "another topic's record": (
-        Kind.PHANTOM,
+        FindingKind.PHANTOM,
         lambda w: w.append(
             PROCESSED,
             0,
@@ -168,7 +171,7 @@ FAULTS: dict[str, tuple[Kind, Callable[[World], object]]] = {
         ),
     ),
     "a partition there never was": (
-        Kind.PHANTOM,
+        FindingKind.PHANTOM,
         lambda w: w.append(
             AUDIT,
             0,
@@ -177,24 +180,36 @@ FAULTS: dict[str, tuple[Kind, Callable[[World], object]]] = {
             (w.find(AUDIT, 1, 6).value or b"").replace(b'"partition":1', b'"partition":77'),
         ),
     ),
-    "no event": (Kind.PHANTOM, lambda w: w.append(FAILED, 0, 0, None, b"{}")),
-    "nothing at all": (Kind.PHANTOM, lambda w: w.append(AUDIT, 0, 0, None, None)),
-    "another amount": (Kind.CONTENT, out_of_money),
+    "no event": (FindingKind.PHANTOM, lambda w: w.append(FAILED, 0, 0, None, b"{}")),
+    "nothing at all": (FindingKind.PHANTOM, lambda w: w.append(AUDIT, 0, 0, None, None)),
+    "another amount": (FindingKind.CONTENT, out_of_money),
     "an amount as text": (
-        Kind.CONTENT,
+        FindingKind.CONTENT,
         lambda w: w.find(PROCESSED, 0, 0).change(amount="9.99"),
     ),
-    "another user": (Kind.CONTENT, lambda w: w.find(FAILED, 0, 6).change(userId="rich")),
-    "another currency": (Kind.CONTENT, lambda w: w.find(PROCESSED, 0, 0).change(currency="EUR")),
+    "another user": (FindingKind.CONTENT, lambda w: w.find(FAILED, 0, 6).change(userId="rich")),
+    "another currency": (
+        FindingKind.CONTENT,
+        lambda w: w.find(PROCESSED, 0, 0).change(currency="EUR"),
+    ),
     "another method": (
-        Kind.CONTENT,
+        FindingKind.CONTENT,
         lambda w: w.find(PROCESSED, 0, 0).change(paymentMethod="cash"),
     ),
-    "other metadata": (Kind.CONTENT, lambda w: w.find(PROCESSED, 0, 3).change(metadata={"a": []})),
-    "metadata left out": (Kind.CONTENT, lambda w: w.find(PROCESSED, 0, 3).change(metadata=None)),
-    "another original": (Kind.CONTENT, lambda w: w.find(FAILED, 0, 9).change(original="/g==")),
+    "other metadata": (
+        FindingKind.CONTENT,
+        lambda w: w.find(PROCESSED, 0, 3).change(metadata={"a": []}),
+    ),
+    "metadata left out": (
+        FindingKind.CONTENT,
+        lambda w: w.find(PROCESSED, 0, 3).change(metadata=None),
+    ),
+    "another original": (
+        FindingKind.CONTENT,
+        lambda w: w.find(FAILED, 0, 9).change(original="/g=="),
+    ),
     "another code": (
-        Kind.CONTENT,
+        FindingKind.CONTENT,
         lambda w: [
             w.find(topic, 1, 6).change(
                 error={"code": "declined", "message": "m", "retryable": False}
@@ -202,47 +217,50 @@ FAULTS: dict[str, tuple[Kind, Callable[[World], object]]] = {
             for topic in (FAILED, AUDIT)
         ],
     ),
-    "another name": (Kind.CONTENT, lambda w: w.find(AUDIT, 0, 3).change(paymentId="three")),
+    "another name": (FindingKind.CONTENT, lambda w: w.find(AUDIT, 0, 3).change(paymentId="three")),
     "an eventId of another record": (
-        Kind.CONTENT,
+        FindingKind.CONTENT,
         lambda w: w.find(PROCESSED, 0, 0).change(eventId=w.find(AUDIT, 1, 0).event["eventId"]),
     ),
-    "another key": (Kind.CONTENT, lambda w: setattr(w.find(AUDIT, 0, 0), "key", b"two")),
-    "no key": (Kind.CONTENT, lambda w: setattr(w.find(PROCESSED, 0, 0), "key", None)),
+    "another key": (FindingKind.CONTENT, lambda w: setattr(w.find(AUDIT, 0, 0), "key", b"two")),
+    "no key": (FindingKind.CONTENT, lambda w: setattr(w.find(PROCESSED, 0, 0), "key", None)),
     "another topic's event": (
-        Kind.CONTENT,
+        FindingKind.CONTENT,
         lambda w: w.find(PROCESSED, 0, 0).change(eventType="payment.failed"),
     ),
     "no time": (
-        Kind.CONTENT,
+        FindingKind.CONTENT,
         lambda w: [
             w.find(PROCESSED, 0, 0).change(processedAt="soon"),
             w.find(AUDIT, 0, 0).change(occurredAt="soon"),
         ],
     ),
-    "no type": (Kind.CONTENT, lambda w: w.find(AUDIT, 1, 0).change(eventType="payment.refunded")),
+    "no type": (
+        FindingKind.CONTENT,
+        lambda w: w.find(AUDIT, 1, 0).change(eventType="payment.refunded"),
+    ),
     "a duplicate of other content": (
-        Kind.VERDICT,
+        FindingKind.VERDICT,
         lambda w: w.find(AUDIT, 1, 3).change(eventType="payment.duplicate"),
     ),
     "a conflict of the same": (
-        Kind.VERDICT,
+        FindingKind.VERDICT,
         lambda w: w.find(AUDIT, 1, 0).change(eventType="payment.conflict"),
     ),
     "another payment's first": (
-        Kind.VERDICT,
+        FindingKind.VERDICT,
         lambda w: w.find(AUDIT, 1, 0).change(
             firstSource={"topic": REQUESTED, "partition": 0, "offset": 3}
         ),
     ),
     "a repeat for a first": (
-        Kind.VERDICT,
+        FindingKind.VERDICT,
         lambda w: w.find(AUDIT, 0, 15).change(
             firstSource={"topic": REQUESTED, "partition": 1, "offset": 0}
         ),
     ),
     "an invalid record for a first": (
-        Kind.VERDICT,
+        FindingKind.VERDICT,
         lambda w: [
             w.send(1, payment("bad", "1"), START_MS + 30),
             w.find(AUDIT, 1, 15).change(
@@ -250,21 +268,21 @@ FAULTS: dict[str, tuple[Kind, Callable[[World], object]]] = {
             ),
         ],
     ),
-    "no first": (Kind.VERDICT, lambda w: w.find(AUDIT, 1, 0).change(firstSource=None)),
+    "no first": (FindingKind.VERDICT, lambda w: w.find(AUDIT, 1, 0).change(firstSource=None)),
     "a first of no topic of ours": (
-        Kind.VERDICT,
+        FindingKind.VERDICT,
         lambda w: w.find(AUDIT, 1, 0).change(
             firstSource={"topic": "elsewhere", "partition": 0, "offset": 0}
         ),
     ),
     "a first of what was charged": (
-        Kind.VERDICT,
+        FindingKind.VERDICT,
         lambda w: w.find(AUDIT, 0, 0).change(
             firstSource={"topic": REQUESTED, "partition": 0, "offset": 0}
         ),
     ),
     "an invalid record that is a duplicate": (
-        Kind.VERDICT,
+        FindingKind.VERDICT,
         lambda w: [
             w.remove(FAILED, 1, 6),
             w.find(AUDIT, 1, 6).change(
@@ -274,38 +292,47 @@ FAULTS: dict[str, tuple[Kind, Callable[[World], object]]] = {
             ),
         ],
     ),
-    "no claim": (Kind.UNCLAIMED, lambda w: w.forget(0, 3)),
-    "no claim of what was declined": (Kind.UNCLAIMED, lambda w: w.forget(0, 6)),
-    "no claim of what is repeated": (Kind.UNCLAIMED, lambda w: w.forget(0, 0)),
-    "a claim of a payment that nobody made": (Kind.CLAIM, lambda w: claim(w, "nobody", 0, 3)),
-    "a claim for a record that is not there": (Kind.CLAIM, lambda w: claim(w, "three", 1, 99)),
-    "a claim for a partition that is not there": (Kind.CLAIM, lambda w: claim(w, "three", 7, 0)),
-    "a claim for a repeat": (Kind.CLAIM, lambda w: claim(w, "one", 1, 0)),
-    "a claim for an invalid record": (Kind.CLAIM, lambda w: claim(w, "bad", 1, 6)),
-    "a claim of other content": (Kind.CLAIM, lambda w: claim(w, "one", 0, 0, amount="8")),
+    "no claim": (FindingKind.UNCLAIMED, lambda w: w.forget(0, 3)),
+    "no claim of what was declined": (FindingKind.UNCLAIMED, lambda w: w.forget(0, 6)),
+    "no claim of what is repeated": (FindingKind.UNCLAIMED, lambda w: w.forget(0, 0)),
+    "a claim of a payment that nobody made": (
+        FindingKind.CLAIM,
+        lambda w: claim(w, "nobody", 0, 3),
+    ),
+    "a claim for a record that is not there": (
+        FindingKind.CLAIM,
+        lambda w: claim(w, "three", 1, 99),
+    ),
+    "a claim for a partition that is not there": (
+        FindingKind.CLAIM,
+        lambda w: claim(w, "three", 7, 0),
+    ),
+    "a claim for a repeat": (FindingKind.CLAIM, lambda w: claim(w, "one", 1, 0)),
+    "a claim for an invalid record": (FindingKind.CLAIM, lambda w: claim(w, "bad", 1, 6)),
+    "a claim of other content": (FindingKind.CLAIM, lambda w: claim(w, "one", 0, 0, amount="8")),
     "a claim that cannot be read": (
-        Kind.CLAIM,
+        FindingKind.CLAIM,
         lambda w: w.logs[LANE_LOG][0].append(Record(999, START_MS, None, b"?", headers(0, 4))),
     ),
-    "events that changed places": (Kind.ORDER, swapped),
-    "a repeat before its first": (Kind.ORDER, before_its_first),
-    "the later copy was charged": (Kind.ORDER, claimed_by_the_later),
-    "money": (Kind.MONEY, out_of_money),
-    "an open transaction": (Kind.OPEN, lambda w: w.hidden.update({(PROCESSED, 1): 0})),
-    "a group that is behind": (Kind.POSITION, lambda w: w.group.update({0: 15})),
-    "a group that is not there": (Kind.POSITION, lambda w: w.group.clear()),
-    "a group that is ahead": (Kind.POSITION, lambda w: w.group.update({0: 99})),
+    "events that changed places": (FindingKind.ORDER, swapped),
+    "a repeat before its first": (FindingKind.ORDER, before_its_first),
+    "the later copy was charged": (FindingKind.ORDER, claimed_by_the_later),
+    "money": (FindingKind.MONEY, out_of_money),
+    "an open transaction": (FindingKind.OPEN, lambda w: w.hidden.update({(PROCESSED, 1): 0})),
+    "a group that is behind": (FindingKind.POSITION, lambda w: w.group.update({0: 15})),
+    "a group that is not there": (FindingKind.POSITION, lambda w: w.group.clear()),
+    "a group that is ahead": (FindingKind.POSITION, lambda w: w.group.update({0: 99})),
     "a lane that is behind": (
-        Kind.POSITION,
+        FindingKind.POSITION,
         lambda w: w.lanes[lane_of("three")].update({1: LanePosition(12, LANES)}),
     ),
-    "a lane that is not there": (Kind.POSITION, lambda w: w.lanes[lane_of("three")].clear()),
+    "a lane that is not there": (FindingKind.POSITION, lambda w: w.lanes[lane_of("three")].clear()),
     "a lane that is ahead": (
-        Kind.POSITION,
+        FindingKind.POSITION,
         lambda w: w.lanes[0].update({0: LanePosition(99, LANES)}),
     ),
-    "no lanes": (Kind.POSITION, lambda w: w.lanes.clear()),
-    "a topic that is compacted": (Kind.COMPACTED, lambda w: w.compacted.append(AUDIT)),
+    "no lanes": (FindingKind.POSITION, lambda w: w.lanes.clear()),
+    "a topic that is compacted": (FindingKind.COMPACTED, lambda w: w.compacted.append(AUDIT)),
 }
 
 
@@ -355,19 +382,19 @@ def test_a_single_fault_is_one_finding(fault: str, world: World, tmp_path: Path)
 
 
 def test_every_kind_has_a_fault_here() -> None:
-    elsewhere = {Kind.UNSEEN, Kind.EMPTY}
-    assert {kind for kind, _ in FAULTS.values()} == set(Kind) - elsewhere
+    elsewhere = {FindingKind.UNSEEN, FindingKind.EMPTY}
+    assert {kind for kind, _ in FAULTS.values()} == set(FindingKind) - elsewhere
 
 
 def test_nothing_to_check_is_no_proof(tmp_path: Path) -> None:
-    assert kinds(check(World(), tmp_path)) == {Kind.EMPTY}
+    assert kinds(check(World(), tmp_path)) == {FindingKind.EMPTY}
 
 
 def test_an_example_says_where_to_look(world: World, tmp_path: Path) -> None:
     world.find(PROCESSED, 0, 3).change(userId="another")
     [example] = check(world, tmp_path).findings.examples
-    assert example.kind is Kind.CONTENT
-    assert isinstance(example.place, Place)
+    assert example.kind is FindingKind.CONTENT
+    assert isinstance(example.place, RecordPlace)
     record = world.logs[example.place.topic][example.place.partition]
     [found] = [each for each in record if each.offset == example.place.offset]
     assert tells_of(found, 0, 3)
@@ -380,7 +407,7 @@ def test_only_the_first_few_are_shown(world: World, tmp_path: Path) -> None:
             world.remove(topic, 0, 18 + 3 * n)
         world.forget(0, 18 + 3 * n)
     findings = check(world, tmp_path).findings
-    assert findings.counts == {Kind.LOST: 20}
+    assert findings.counts == {FindingKind.LOST: 20}
     assert len(findings.examples) == EXAMPLES
 
 
@@ -389,10 +416,14 @@ def test_only_the_first_few_are_shown(world: World, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("gap_ms", "expected"),
-    [(HOUR_MS - SECOND_MS, {Kind.DOUBLED}), (HOUR_MS, {Kind.DOUBLED}), (HOUR_MS + 1, set())],
+    [
+        (HOUR_MS - SECOND_MS, {FindingKind.DOUBLED}),
+        (HOUR_MS, {FindingKind.DOUBLED}),
+        (HOUR_MS + 1, set()),
+    ],
 )
 def test_an_id_may_be_charged_again_after_the_window(
-    gap_ms: int, expected: set[Kind], tmp_path: Path
+    gap_ms: int, expected: set[FindingKind], tmp_path: Path
 ) -> None:
     world = World()
     world.send(0, payment("one"))
@@ -407,7 +438,7 @@ def test_a_repeat_prolongs_the_memory(tmp_path: Path) -> None:
     world.send(1, payment("one"), START_MS + HOUR_MS // 2)
     world.claims.clear()
     world.send(0, payment("one"), START_MS + HOUR_MS + SECOND_MS)
-    assert kinds(check(world, tmp_path)) == {Kind.DOUBLED}
+    assert kinds(check(world, tmp_path)) == {FindingKind.DOUBLED}
 
 
 def test_a_late_copy_is_judged_by_what_came_before_it(tmp_path: Path) -> None:
@@ -431,7 +462,7 @@ def test_a_stamp_from_the_future_is_not_believed(tmp_path: Path) -> None:
     assert kinds(check(world, tmp_path)) == set()
     world.claims.clear()
     world.send(0, payment("one"), START_MS + 3 * HOUR_MS + 1)
-    assert kinds(check(world, tmp_path)) == {Kind.DOUBLED}
+    assert kinds(check(world, tmp_path)) == {FindingKind.DOUBLED}
 
 
 def test_an_id_is_seen_when_it_is_read_however_old_its_stamp_is(tmp_path: Path) -> None:
@@ -441,14 +472,14 @@ def test_an_id_is_seen_when_it_is_read_however_old_its_stamp_is(tmp_path: Path) 
     world.logs[REQUESTED][0][-1].time_ms = START_MS - 240 * HOUR_MS
     world.claims.clear()
     world.send(1, payment("one"), START_MS + 5 * SECOND_MS)
-    assert kinds(check(world, tmp_path)) == {Kind.DOUBLED}
+    assert kinds(check(world, tmp_path)) == {FindingKind.DOUBLED}
 
 
 @pytest.mark.parametrize(
-    ("gap_ms", "expected"), [(5 * SECOND_MS, {Kind.DOUBLED}), (2 * HOUR_MS, set())]
+    ("gap_ms", "expected"), [(5 * SECOND_MS, {FindingKind.DOUBLED}), (2 * HOUR_MS, set())]
 )
 def test_a_stamp_that_cannot_be_true_says_nothing(
-    gap_ms: int, expected: set[Kind], tmp_path: Path
+    gap_ms: int, expected: set[FindingKind], tmp_path: Path
 ) -> None:
     """As of a sender that writes seconds, for what is in milliseconds."""
     world = World()
@@ -466,7 +497,7 @@ def test_records_without_a_stamp_have_the_time_they_were_decided(tmp_path: Path)
         world.send(0, payment("one"), time_ms)
         world.logs[REQUESTED][0][-1].time_ms = -1
     findings = check(world, tmp_path).findings
-    assert findings.counts == {Kind.DOUBLED: 1}
+    assert findings.counts == {FindingKind.DOUBLED: 1}
 
 
 def test_a_repeat_names_the_latest_claim(tmp_path: Path) -> None:
@@ -476,7 +507,7 @@ def test_a_repeat_names_the_latest_claim(tmp_path: Path) -> None:
     world.send(0, payment("one"), START_MS + 2 * HOUR_MS + 1)
     assert kinds(check(world, tmp_path)) == set()
     world.find(AUDIT, 0, 6).change(firstSource={"topic": REQUESTED, "partition": 0, "offset": 0})
-    assert kinds(check(world, tmp_path)) == {Kind.VERDICT}
+    assert kinds(check(world, tmp_path)) == {FindingKind.VERDICT}
 
 
 # ---- while the flow runs, and with another number of lanes ----
@@ -494,7 +525,7 @@ def undecided(world: World) -> World:
 def test_a_running_flow_may_be_behind(world: World, tmp_path: Path) -> None:
     report = check(undecided(world), tmp_path, running=True)
     assert report.holds
-    assert report.tally.waiting == 1
+    assert report.totals.waiting == 1
     assert report.notes == ["1 requests are not decided yet"]
 
 
@@ -505,18 +536,18 @@ def test_a_running_flow_may_have_claimed_more_than_could_be_read_of_its_outputs(
     undecided(world)
     claim(world, "three", 1, 12, amount="1e3", currency="JPY")
     assert check(world, tmp_path, running=True).holds
-    assert Kind.CLAIM in kinds(check(world, tmp_path))
+    assert FindingKind.CLAIM in kinds(check(world, tmp_path))
 
 
 def test_a_stopped_one_may_not(world: World, tmp_path: Path) -> None:
     report = check(undecided(world), tmp_path)
-    assert kinds(report) == {Kind.POSITION}
-    assert report.tally.waiting == 1
+    assert kinds(report) == {FindingKind.POSITION}
+    assert report.totals.waiting == 1
 
 
 def test_what_is_committed_is_not_waited_for(world: World, tmp_path: Path) -> None:
     undecided(world).group[1] = 13
-    assert kinds(check(world, tmp_path, running=True)) == {Kind.LOST}
+    assert kinds(check(world, tmp_path, running=True)) == {FindingKind.LOST}
 
 
 def test_after_a_change_of_lanes_one_of_them_at_the_end_will_do(
@@ -528,7 +559,7 @@ def test_after_a_change_of_lanes_one_of_them_at_the_end_will_do(
     world.lanes[0][1] = LanePosition(13, LANES)
     assert check(world, tmp_path).holds
     world.lanes[0][1] = LanePosition(12, LANES)
-    assert kinds(check(world, tmp_path)) == {Kind.POSITION}
+    assert kinds(check(world, tmp_path)) == {FindingKind.POSITION}
 
 
 # ---- retention ----
@@ -545,7 +576,7 @@ def test_what_tells_of_deleted_requests_is_not_judged(world: World, tmp_path: Pa
     report = check(world, tmp_path)
     assert report.holds, report.findings.examples
     # Two outcomes, two audit events, two claims, and three repeats of a request that is gone.
-    assert report.tally.unknown == 9
+    assert report.totals.unknown == 9
     assert report.notes == ["retention has deleted records of requested: [0] below 6"]
 
 
@@ -572,8 +603,8 @@ def test_what_must_be_left_is_missed(tmp_path: Path) -> None:
     for topic in (PROCESSED, AUDIT):
         world.remove(topic, 0, 25 * 3)
     findings = check(world, tmp_path).findings
-    assert Kind.LOST in findings.counts
-    assert findings.examples[0].place == Place(REQUESTED, 0, 25 * 3)
+    assert FindingKind.LOST in findings.counts
+    assert findings.examples[0].place == RecordPlace(REQUESTED, 0, 25 * 3)
 
 
 def trimmed(kept_from: int) -> World:
@@ -600,10 +631,10 @@ def test_a_claim_that_cannot_have_been_trimmed_is_missed(tmp_path: Path) -> None
     for n in (10, 20, 28):
         world.forget(0, 3 * n)
     findings = check(world, tmp_path).findings
-    assert findings.counts == {Kind.UNCLAIMED: 2}
+    assert findings.counts == {FindingKind.UNCLAIMED: 2}
     assert {each.place for each in findings.examples} == {
-        Place(REQUESTED, 0, 3 * 20),
-        Place(REQUESTED, 0, 3 * 28),
+        RecordPlace(REQUESTED, 0, 3 * 20),
+        RecordPlace(REQUESTED, 0, 3 * 28),
     }
 
 

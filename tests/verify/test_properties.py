@@ -14,7 +14,7 @@ from invariants import find
 from world import AUDIT, FAILED, PROCESSED, REQUESTED, START_MS, Record, World, check, payment
 
 from dataflow.verify.checker import Report
-from dataflow.verify.findings import Kind
+from dataflow.verify.findings import FindingKind
 
 values = st.one_of(
     st.builds(
@@ -67,7 +67,7 @@ def test_what_is_right_is_right_for_both(requests: list[tuple[int, bytes | None]
     assert plain_problems(world) == []
     report = checked(world)
     assert report.findings.examples == []
-    assert report.tally.requests == len(requests)
+    assert report.totals.requests == len(requests)
 
 
 def drop(world: World, topic: str, record: Record, _other: Record) -> None:
@@ -147,7 +147,7 @@ def test_what_the_plain_rules_see_the_checker_sees(
     if problems:
         assert not report.holds
     if any(problem.startswith("wrong content") for problem in problems):
-        assert Kind.CONTENT in report.findings.counts
+        assert FindingKind.CONTENT in report.findings.counts
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_both_see_an_outcome_of_another_record() -> None:
     world.logs[FAILED] = {0: list(world.records(FAILED)), 1: []}
     world.logs[FAILED][0][0].change(source={"topic": REQUESTED, "partition": 0, "offset": 0})
     assert plain_problems(world)
-    assert Kind.CONTENT in checked(world).findings.counts
+    assert FindingKind.CONTENT in checked(world).findings.counts
 
 
 @given(sent, st.data())
@@ -198,4 +198,4 @@ def test_records_that_are_lost_are_counted(
     for partition, offset in lost:
         for topic in (FAILED, AUDIT):
             world.remove(topic, int(partition), int(offset))
-    assert checked(world).findings.counts[Kind.LOST] == len(lost)
+    assert checked(world).findings.counts[FindingKind.LOST] == len(lost)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataflow.verify import readings
-from dataflow.verify.findings import Findings, Kind, Place
+from dataflow.verify.findings import FindingKind, Findings, RecordPlace
 from dataflow.verify.reader import Chunk
 from dataflow.verify.readings import Reading, compare
 
@@ -32,10 +32,12 @@ def made(tmp_path: Path) -> tuple[Reading, Reading]:
     return Reading(tmp_path / "first"), Reading(tmp_path / "second")
 
 
-def places(first: Reading, second: Reading, lows: dict[tuple[str, int], int]) -> list[Place | None]:
+def places(
+    first: Reading, second: Reading, lows: dict[tuple[str, int], int]
+) -> list[RecordPlace | None]:
     findings = Findings()
     compare(first, second, lows, findings)
-    assert set(findings.counts) <= {Kind.UNSEEN}
+    assert set(findings.counts) <= {FindingKind.UNSEEN}
     return [example.place for example in findings.examples]
 
 
@@ -53,14 +55,14 @@ def test_the_same(made: tuple[Reading, Reading]) -> None:
 def test_what_is_gone(made: tuple[Reading, Reading], offset: int) -> None:
     made[0].add(TOPIC, chunk(SEEN))
     made[1].add(TOPIC, chunk({at: value for at, value in SEEN.items() if at != offset}))
-    assert places(*made, {}) == [Place(TOPIC, 0, offset)]
+    assert places(*made, {}) == [RecordPlace(TOPIC, 0, offset)]
 
 
 @pytest.mark.parametrize("offset", [0, 1, 4, 5])
 def test_what_appears_below_what_was_read(made: tuple[Reading, Reading], offset: int) -> None:
     made[0].add(TOPIC, chunk({at: value for at, value in SEEN.items() if at != offset}))
     made[1].add(TOPIC, chunk(SEEN))
-    assert places(*made, {}) == [Place(TOPIC, 0, offset)]
+    assert places(*made, {}) == [RecordPlace(TOPIC, 0, offset)]
 
 
 def test_what_came_after_the_first_reading(made: tuple[Reading, Reading]) -> None:
@@ -74,20 +76,20 @@ def test_what_came_after_the_first_reading(made: tuple[Reading, Reading]) -> Non
 def test_what_has_changed(made: tuple[Reading, Reading], offset: int) -> None:
     made[0].add(TOPIC, chunk(SEEN))
     made[1].add(TOPIC, chunk(SEEN | {offset: b"x"}))
-    assert places(*made, {}) == [Place(TOPIC, 0, offset)]
+    assert places(*made, {}) == [RecordPlace(TOPIC, 0, offset)]
 
 
 def test_a_value_that_is_empty_is_not_one_that_is_missing(made: tuple[Reading, Reading]) -> None:
     made[0].add(TOPIC, chunk({0: None}))
     made[1].add(TOPIC, chunk({0: b""}))
-    assert places(*made, {}) == [Place(TOPIC, 0, 0)]
+    assert places(*made, {}) == [RecordPlace(TOPIC, 0, 0)]
 
 
 def test_what_retention_has_deleted_since(made: tuple[Reading, Reading]) -> None:
     made[0].add(TOPIC, chunk(SEEN))
     made[1].add(TOPIC, chunk({5: b"", 6: b"e"}))
     assert places(*made, {(TOPIC, 0): 5}) == []
-    assert places(*made, {(TOPIC, 0): 4}) == [Place(TOPIC, 0, 4)]
+    assert places(*made, {(TOPIC, 0): 4}) == [RecordPlace(TOPIC, 0, 4)]
 
 
 def test_what_is_read_twice(made: tuple[Reading, Reading]) -> None:
@@ -104,7 +106,7 @@ def test_partitions_are_told_apart(made: tuple[Reading, Reading]) -> None:
     made[0].add(TOPIC, chunk({0: b"a"}))
     made[0].add(TOPIC, chunk({0: b"b"}, partition=1))
     made[1].add(TOPIC, chunk({0: b"a"}))
-    assert places(*made, {}) == [Place(TOPIC, 1, 0)]
+    assert places(*made, {}) == [RecordPlace(TOPIC, 1, 0)]
 
 
 @given(
@@ -132,4 +134,4 @@ def test_in_blocks_of_any_size(
     ended = max(first, default=-1)
     both = first.keys() | second.keys()
     different = {at for at in both if at <= ended and first.get(at) != second.get(at)}
-    assert findings.counts[Kind.UNSEEN] == len(different)
+    assert findings.counts[FindingKind.UNSEEN] == len(different)

@@ -15,7 +15,7 @@ from dataflow.core.lane_log import Headers, entries_in, entries_of, headers
 from dataflow.core.lanes import lane_of_key, split_identities
 from dataflow.core.origins import origin
 from dataflow.verify.checker import Check, Report
-from dataflow.verify.findings import Kind
+from dataflow.verify.findings import FindingKind
 from dataflow.verify.reader import Bounds, Chunk, LanePosition, Positions, Snapshot
 from schemas import events
 from schemas.events import AuditEvent, Records
@@ -306,5 +306,5 @@ def check(
     return Check(settings, world, scratch, part_records=part_records, **how).run()
 
 
-def kinds(report: Report) -> set[Kind]:
+def kinds(report: Report) -> set[FindingKind]:
     return set(report.findings.counts)

@@ -50,7 +50,7 @@ EXPOSE 3000 9090 9999
 VOLUME ["/var/lib/payments"]
 STOPSIGNAL SIGTERM
 # Alive, not ready: an engine that restarts what is unhealthy must not do so for a Kafka that is away.
-HEALTHCHECK --interval=15s --timeout=5s --start-period=120s --retries=3 CMD ["python", "-m", "dataflow.web.healthcheck"]
+HEALTHCHECK --interval=15s --timeout=5s --start-period=120s --retries=3 CMD ["python", "-m", "dataflow", "healthcheck"]
 
 # ---- waxctl: what Bytewax's Helm chart expects of an image (see k8s/waxctl/) ----
 FROM runtime AS waxctl

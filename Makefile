@@ -28,7 +28,7 @@ $(VENV)/.complete: requirements-dev.txt
 	@touch $@
 
 demo: $(VENV)/.complete ## Run it with an embedded broker, or with KAFKA_BROKERS=host:port
-	@$(RUN) -m dataflow.demo $(ARGS)
+	@$(RUN) -m dataflow demo $(ARGS)
 
 test: lint ## Run every check: lint, types, tests; on a real Kafka where Java and Maven are there
 ifdef ARGS

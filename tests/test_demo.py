@@ -18,7 +18,7 @@ from kafkatest import ports
 from product import ROOT
 from rich.console import Console
 
-from dataflow.demo.__main__ import refusal
+from dataflow.cli import refusal
 from dataflow.demo.accounts import AuditedRecord, DemoAccounts, Totals
 from dataflow.demo.snapshot import DemoAddresses, Rate, Snapshot
 from dataflow.demo.terminal_view import render
@@ -43,7 +43,7 @@ class Running:
         ours = ("KAFKA_", "BYTEWAX_")
         environ = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "dataflow.demo", "--seed", "7", "--rate", "400", *args],
+            [sys.executable, "-m", "dataflow", "demo", "--seed", "7", "--rate", "400", *args],
             cwd=ROOT,
             env=environ
             | {

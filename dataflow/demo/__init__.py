@@ -1,4 +1,4 @@
-"""A look at the flow at work: `python -m dataflow.demo`, no Kafka needed.
+"""A look at the flow at work: `python -m dataflow demo`, no Kafka needed.
 
 What runs is the real `python -m bytewax.run dataflow.flow`, as a process of its own. Around it: a
 broker (embedded, or the one of KAFKA_BROKERS), made-up requests, and a reader of the audit topic

@@ -1,10 +1,10 @@
-"""`python -m dataflow.demo`: from the arguments to the exit code."""
+"""`payments demo`: from the arguments to the exit code."""
 
 import argparse
 import os
 import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 
 from confluent_kafka import KafkaException
@@ -17,16 +17,25 @@ from dataflow.demo.stop import Stop
 from dataflow.demo.text_view import PlainView, summary
 from dataflow.errors import SettingsError, StartRefusedError
 
+_EPILOG = """\
+examples:
+  payments demo                                    an embedded broker, until Ctrl-C
+  payments demo --rate 1000 --seconds 30 --plain   half a minute, as lines of text
+  KAFKA_BROKERS=localhost:9092 payments demo       on your Kafka, with topics of its own
+
+exit code: 0 when every request has its one audit event, 1 when not or when it cannot run, 2 for a
+wrong argument
+"""
 _RATE_MAX = 10_000
 """The embedded broker would drop what has not been read yet at a few times as many."""
 
 
-def main(args: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run a demo; the exit code: 0 when all went well, and the accounts agree."""
-    options = _arguments(args)
+    options = _arguments(argv)
     stop = Stop()
     try:
-        broker = open_broker(os.environ)
+        broker = open_broker(environ)
         sys.stdout.write(broker.notice + "\n")
         with stop.by_signal(), FlowProcess(broker.environ) as flow:
             return _run(broker, flow, stop, options)
@@ -85,9 +94,11 @@ def _view(addresses: DemoAddresses, *, plain: bool) -> View:
     return ScreenView(addresses)
 
 
-def _arguments(args: Sequence[str] | None) -> Options:
+def _arguments(argv: Sequence[str]) -> Options:
     parser = argparse.ArgumentParser(
-        prog="python -m dataflow.demo",
+        prog="payments demo",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Show the flow at work, on an embedded broker or on that of KAFKA_BROKERS.",
     )
     parser.add_argument(
@@ -98,7 +109,7 @@ def _arguments(args: Sequence[str] | None) -> Options:
         "--seed", type=int, default=secrets.randbelow(10**4), help="makes the requests repeatable"
     )
     parser.add_argument("--plain", action="store_true", help="lines of text; the default in a pipe")
-    return Options(**vars(parser.parse_args(args)))
+    return Options(**vars(parser.parse_args(argv)))
 
 
 def _rate(text: str) -> float:

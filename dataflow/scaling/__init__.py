@@ -1,6 +1,6 @@
 """How LANES, partitions, processes and epochs should be chosen: a calculator.
 
-python -m dataflow.scaling --rate 50000 --window 1d --latency 2s
+python -m dataflow scale --rate 50000 --window 1d --latency 2s
 
 The reasoning is in docs/scaling.md, the measurements in docs/performance.md.
 """

@@ -1,4 +1,4 @@
-"""`python -m dataflow.verify`: reads all topics of a cluster, and checks every rule.
+"""`python -m dataflow verify`: reads all topics of a cluster, and checks every rule.
 
     reader (Kafka) ──> extract ──> spill by record ──> record_rules
                                                  └──> spill by paymentId ──> payment_rules

@@ -32,7 +32,14 @@ environment, as for the flow itself; so are LANES, DEDUPE_WINDOW and KAFKA_MESSA
 which the flow decides. Nothing is written.
 """
 _EPILOG = """\
-exit code: 0 when everything holds, 1 when not, 2 when it could not be checked.
+examples:
+  payments verify                           the flow is stopped, or idle
+  payments verify --running                 what it has not got to yet is not held against it
+  payments verify --follow --until-idle 1m  reads along, then everything again: both must agree
+  payments verify --json > report.json
+
+exit code: 0 when everything holds, 1 when not, 2 when it could not be checked, 130 when it was
+interrupted
 """
 _EXTRA_TIMEOUT_S = 10.0
 
@@ -154,9 +161,10 @@ def _made(directory: Path) -> Path:
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m dataflow.verify",
+        prog="payments verify",
         description=_DESCRIPTION,
         epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(

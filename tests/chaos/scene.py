@@ -254,7 +254,7 @@ def verified(scene: Scene) -> list[str]:
         **scene.topics.environ(),
     }
     done = subprocess.run(
-        [sys.executable, "-m", "dataflow.verify", "--json"],
+        [sys.executable, "-m", "dataflow", "verify", "--json"],
         env=environ,
         capture_output=True,
         text=True,

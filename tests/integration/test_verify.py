@@ -1,4 +1,4 @@
-"""`python -m dataflow.verify` as its users run it: on a real Kafka, beside the real flow."""
+"""`python -m dataflow verify` as its users run it: on a real Kafka, beside the real flow."""
 
 import json
 import signal
@@ -31,7 +31,7 @@ def verifying(
 ) -> Iterator[subprocess.Popen[str]]:
     """The checker at work, with `--json`."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "dataflow.verify", "--json", *args],
+        [sys.executable, "-m", "dataflow", "verify", "--json", *args],
         cwd=ROOT,
         env={
             "KAFKA_BROKERS": kafka.bootstrap,

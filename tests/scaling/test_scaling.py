@@ -15,7 +15,7 @@ from dataflow.config.settings import Settings
 from dataflow.core.lanes import MAX_LANES
 from dataflow.kafka import commit_pool
 from dataflow.scaling import costs as figures
-from dataflow.scaling.__main__ import lines
+from dataflow.scaling.command import lines
 from dataflow.scaling.costs import Costs
 from dataflow.scaling.plan import BUSY, MOST_LANES, Wish, plan
 from dataflow.scaling.simulate import Setup, simulate, utilisation
@@ -133,6 +133,6 @@ def test_the_limits_are_those_of_the_product() -> None:
     ],
 )
 def test_the_command(arguments: str, code: int, said: str) -> None:
-    command = [sys.executable, "-m", "dataflow.scaling", *arguments.split()]
+    command = [sys.executable, "-m", "dataflow", "scale", *arguments.split()]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, said in done.stdout + done.stderr) == (code, True), done

@@ -1,4 +1,4 @@
-"""A wheel of the product ships the schema files: other programs load them from the package."""
+"""A wheel of the product ships its command, and the schema files: other programs load them."""
 
 import shutil
 import subprocess
@@ -9,7 +9,7 @@ from zipfile import ZipFile
 import published
 
 
-def test_a_wheel_has_the_schema_files(tmp_path: Path) -> None:
+def test_a_wheel_has_the_schema_files_and_the_command(tmp_path: Path) -> None:
     copy = tmp_path / "source"
     for name in ("dataflow", "schemas"):
         shutil.copytree(published.ROOT / name, copy / name)
@@ -24,3 +24,5 @@ def test_a_wheel_has_the_schema_files(tmp_path: Path) -> None:
     schemas = published.ROOT / "schemas"
     for file in (*published.FILES.iterdir(), schemas / "asyncapi.yaml"):
         assert shipped[str(file.relative_to(published.ROOT))] == file.read_bytes()
+    [entry_points] = [name for name in shipped if name.endswith("/entry_points.txt")]
+    assert b"payments = dataflow.cli:main" in shipped[entry_points]

@@ -1,8 +1,8 @@
-"""python -m dataflow.scaling --rate 50000 --window 1d --latency 2s."""
+"""The calculator's command line: from the wishes to the answer, and the exit code."""
 
 import argparse
 import math
-import sys
+from collections.abc import Mapping, Sequence
 
 from msgspec import structs
 
@@ -10,12 +10,24 @@ from dataflow.config.values import duration_s
 from dataflow.scaling.costs import Costs
 from dataflow.scaling.plan import Plan, Wish, plan
 
+_DESCRIPTION = """\
+How LANES, partitions, processes and epochs should be chosen for a load, and what that needs. The
+reasoning is in docs/scaling.md, the measurements in docs/performance.md.
+"""
+_EPILOG = """\
+examples:
+  payments scale --rate 5000 --window 1d --latency 2s
+  payments scale --rate 1000000 --average 200000 --window 1h --latency 3s --memory-gb 64
+  payments scale --rate 5000 --latency 200ms --cpu-us 15   15 us a payment on your machine
+
+exit code: 0 when the wished latency can be kept, 1 when not, 2 for a wrong argument
+"""
 _DURATION = duration_s("1ms", "366d")
 
 
-def main() -> int:
+def main(argv: Sequence[str], _environ: Mapping[str, str]) -> int:
     """Print the answer; 1 if the wished latency cannot be kept."""
-    wish = _wish()
+    wish = _wish(argv)
     found = plan(wish)
     print("\n".join(lines(wish, found)))  # noqa: T201  (what a command prints is its interface)
     return 0 if found.meets else 1
@@ -49,8 +61,13 @@ def lines(wish: Wish, found: Plan) -> list[str]:
     ]
 
 
-def _wish() -> Wish:
-    parser = argparse.ArgumentParser(prog="python -m dataflow.scaling", description=__doc__)
+def _wish(argv: Sequence[str]) -> Wish:
+    parser = argparse.ArgumentParser(
+        prog="payments scale",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--rate", type=_rate, required=True, help="requests/s at the busiest time")
     parser.add_argument("--average", type=_rate, help="requests/s over the window; default: --rate")
     parser.add_argument("--memory-gb", type=_rate, default=64, help="of a process; %(default)s")
@@ -62,7 +79,7 @@ def _wish() -> Wish:
     for cost in structs.fields(Costs):
         option = "--" + cost.name.replace("_", "-")
         parser.add_argument(option, type=_rate, default=cost.default, help="measured; %(default)s")
-    args = vars(parser.parse_args())
+    args = vars(parser.parse_args(argv))
     costs = Costs(**{cost.name: args[cost.name] for cost in structs.fields(Costs)})
     return Wish(
         rate=args["rate"],
@@ -95,7 +112,3 @@ def _bytes(value: float) -> str:
             return f"{value:.3g} {unit}"
         value /= 1000
     return f"{value:,.3g} TB"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

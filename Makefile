@@ -47,7 +47,7 @@ lint: $(VENV)/.complete
 kafka: $(VENV)/.complete ## Start a real Apache Kafka with the topics, on port 9092
 	@PYTHONPATH=tests exec $(RUN) -m kafkatest $(ARGS)
 
-bench: $(VENV)/.complete ## Measure it and its rivals on a real Kafka; writes docs/performance.md
+bench: $(VENV)/.complete ## Measure it and its baselines on a real Kafka; writes docs/performance.md
 	@PYTHONPATH=tests:tests/integration:. $(RUN) -m bench $(ARGS)
 
 bench-quick: $(VENV)/.complete ## The same in three minutes, into .bench/report

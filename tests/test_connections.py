@@ -68,8 +68,8 @@ def live(sidecar: Sidecar) -> bool:
 
 @pytest.mark.parametrize("sent", [b"", b"G", HALF])
 def test_probes_get_through_a_crowd_that_says_nothing(sent: bytes, sidecar: Sidecar) -> None:
-    with ExitStack() as crowd:
-        held = [crowd.enter_context(connect(sidecar)) for _ in range(SERVED + 20)]
+    with ExitStack() as flood:
+        held = [flood.enter_context(connect(sidecar)) for _ in range(SERVED + 20)]
         for connection in held:
             connection.sendall(sent)
         wait_for(lambda: live(sidecar))
@@ -130,9 +130,9 @@ def test_there_is_an_end_to_what_is_accepted(
     """Also when they come too fast to have waited."""
     monkeypatch.setattr(connections, "GRACE_S", 3600)
     monkeypatch.setattr(connections, "_ACCEPTED", SERVED + 10)
-    with ExitStack() as crowd:
+    with ExitStack() as flood:
         for _ in range(SERVED + 10):
-            crowd.enter_context(connect(sidecar))
+            flood.enter_context(connect(sidecar))
         with connect(sidecar) as one_more:
             assert closed(one_more)
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Self
 
 import pytest
+from flow_process import ROOT
 from kafkatest import ports
-from product import ROOT
 from rich.console import Console
 
 from dataflow.cli import refusal

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from flow_process import Flow, Topics
 from kafkatest import Cluster
-from product import Flow, Topics
 
 from dataflow.service import loopback
 

@@ -102,7 +102,7 @@ def metrics_app(registry: CollectorRegistry) -> Starlette:
 class _Rendering:
     """Renders in a thread, one at a time, and once for all who asked before it began.
 
-    So the probes on the same loop are not held up, and a crowd of scrapers costs the payment
+    So the probes on the same loop are not held up, and a flood of scrapers costs the payment
     path no more than two of them. Nobody gets a state older than their question.
     """
 

@@ -1,4 +1,4 @@
-"""Measure the product and its rivals on a real Kafka, from outside, and write the report.
+"""Measure the product and its baselines on a real Kafka, from outside, and write the report.
 
 The numbers of one machine compare with each other only. Nothing is judged but the targets.
 """
@@ -16,8 +16,8 @@ import time
 from concurrent.futures import Executor, ProcessPoolExecutor
 from pathlib import Path
 
+from flow_process import ROOT
 from kafkatest import Cluster, DiskBroker, distribution
-from product import ROOT
 
 from bench import overload, prepare, remembered, report, rounds
 from bench.contenders import CONTENDERS, TESTS

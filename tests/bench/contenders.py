@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from flow_process import FOREIGN, ROOT, Topics
 from kafkatest import Cluster, distribution, ports
-from product import FOREIGN, ROOT, Topics
 
 from bench import prepare
 
@@ -118,7 +118,7 @@ def product_environ(place: Place, more: Mapping[str, str], number: int = 0) -> d
         "KAFKA_BROKERS": place.kafka.bootstrap,
         "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
         "GATEWAY": "simulated",
-        # As its rivals do.
+        # As its baselines do.
         "KAFKA_COMPRESSION": "lz4",
         **place.topics.environ(),
         "PORT": str(port),
@@ -148,7 +148,7 @@ def _two_processes(place: Place) -> list[Command]:
     ]
 
 
-def _rival_environ(place: Place) -> dict[str, str]:
+def _baseline_environ(place: Place) -> dict[str, str]:
     processed, failed, audit = place.topics.outputs
     return {
         "BENCH_BROKERS": place.kafka.bootstrap,
@@ -163,7 +163,7 @@ def _rival_environ(place: Place) -> dict[str, str]:
 
 
 def _bare(place: Place) -> list[Command]:
-    return [([sys.executable, "-m", "bench.rivals.bare"], _rival_environ(place))]
+    return [([sys.executable, "-m", "bench.baselines.bare"], _baseline_environ(place))]
 
 
 def _obvious(place: Place) -> list[Command]:
@@ -172,23 +172,23 @@ def _obvious(place: Place) -> list[Command]:
         store.mkdir()
         init = [sys.executable, "-m", "bytewax.recovery", str(store), "1"]
         subprocess.run(init, check=True)
-    command = [sys.executable, "-m", "bytewax.run", "bench.rivals.obvious.flow:flow"]
-    return [([*command, "-r", str(store), "-s", "1", "-b", "0"], _rival_environ(place))]
+    command = [sys.executable, "-m", "bytewax.run", "bench.baselines.obvious.flow:flow"]
+    return [([*command, "-r", str(store), "-s", "1", "-b", "0"], _baseline_environ(place))]
 
 
 def _quix(place: Place) -> list[Command]:
-    command = [str(prepare.PYTHON), "-m", "bench.rivals.quix.app"]
-    return [(command, _rival_environ(place))]
+    command = [str(prepare.PYTHON), "-m", "bench.baselines.quix.app"]
+    return [(command, _baseline_environ(place))]
 
 
 def _streams(place: Place) -> list[Command]:
     path = f"{prepare.STREAMS}/payments-streams-1.jar{os.pathsep}{prepare.STREAMS}/lib/*"
-    command = [distribution.java(), "-Xmx1g", "-cp", path, "rivals.Payments"]
-    return [(command, _rival_environ(place))]
+    command = [distribution.java(), "-Xmx1g", "-cp", path, "baselines.Payments"]
+    return [(command, _baseline_environ(place))]
 
 
 def _kafkajs(place: Place) -> list[Command]:
-    return [(["node", str(prepare.KAFKAJS / "service.js")], _rival_environ(place))]
+    return [(["node", str(prepare.KAFKAJS / "service.js")], _baseline_environ(place))]
 
 
 RATES = (1_000, 5_000, 20_000)

@@ -1,7 +1,7 @@
 """The requests: what they look like, and how they are sent. Runs in a process of its own.
 
 200 bytes each, 5 % duplicates, 1 % invalid ones, keyed by paymentId, so that all copies of a
-payment are on one partition (the product does not need that, its rivals do). A paymentId ends in
+payment are on one partition (the product does not need that, its baselines do). A paymentId ends in
 the number of the request, by which a reader of the outcomes knows when that request was due.
 """
 

@@ -1,4 +1,4 @@
-"""More than usual: a slow gateway, many partitions, a hot one, a crowd of scrapes, 1 MB."""
+"""More than usual: a slow gateway, many partitions, a hot one, a flood of scrapes, 1 MB."""
 
 import time
 from concurrent.futures import Executor
@@ -6,8 +6,8 @@ from pathlib import Path
 
 from kafkatest import Cluster, ports
 
+from bench.connection_flood import connection_flood
 from bench.contenders import Contender, product
-from bench.crowd import crowd
 from bench.rounds import Result, Run, Say
 
 _LATENCY_MS = 50
@@ -37,9 +37,9 @@ def scenarios(kafka: Cluster, scratch: Path, sender: Executor, size: float, say:
         usual.warm_up(20_000)
         found["usual"] = usual.burst(count)
         found["hot"] = usual.burst(count, hot=True)
-        with crowd(port, metrics_port) as scrapes:
+        with connection_flood(port, metrics_port) as scrapes:
             beset = usual.burst(count)
-        found["crowd"] = beset | {"scrapes": scrapes[200], "turned_away": scrapes[503]}
+        found["connection_flood"] = beset | {"scrapes": scrapes[200], "turned_away": scrapes[503]}
     with run("100 partitions", partitions=100) as many:
         many.warm_up(20_000)
         found["many"] = many.burst(count)

@@ -1,4 +1,4 @@
-"""Builds the rivals, once, into `.bench/`, with pip, Maven and npm; all versions are pinned."""
+"""Builds the baselines, once, into `.bench/`, with pip, Maven and npm; all versions are pinned."""
 
 import fcntl
 import hashlib
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 HERE = Path(__file__).parent
-RIVALS = HERE / "rivals"
+BASELINES = HERE / "baselines"
 STORE = HERE.parents[1] / ".bench"
 PYTHON = STORE / "venv" / "bin" / "python"
 STREAMS = STORE / "streams"
@@ -25,14 +25,14 @@ _NEEDED = {
 
 
 class BuildError(Exception):
-    """A rival could not be built; the message has the end of what the tool printed."""
+    """A baseline could not be built; the message has the end of what the tool printed."""
 
 
 def prepare(say: Callable[[str], None]) -> None:
     """Build what is not there yet; ends the process when a tool is missing, or fails."""
     if lacking := missing(*_NEEDED):
-        sys.exit(f"the rivals need {lacking}; without them: make bench ARGS=--only=product")
-    streams = RIVALS / "streams"
+        sys.exit(f"the baselines need {lacking}; without them: make bench ARGS=--only=product")
+    streams = BASELINES / "streams"
     try:
         _once("venv", [HERE / "requirements.txt"], _make_venv, say)
         _once("streams", sorted(p for p in streams.rglob("*") if p.is_file()), _make_streams, say)
@@ -52,7 +52,7 @@ def kafkajs(say: Callable[[str], None]) -> Path:
     Raises:
         BuildError: npm could not bring it.
     """
-    _once("kafkajs", sorted((RIVALS / "kafkajs").iterdir()), _make_kafkajs, say)
+    _once("kafkajs", sorted((BASELINES / "kafkajs").iterdir()), _make_kafkajs, say)
     return KAFKAJS
 
 
@@ -103,12 +103,12 @@ def _make_venv() -> None:
 
 
 def _make_streams() -> None:
-    pom = RIVALS / "streams" / "pom.xml"
+    pom = BASELINES / "streams" / "pom.xml"
     _run("mvn", "-q", "-B", "-f", str(pom), f"-Dbench.target={STREAMS}", "package")
 
 
 def _make_kafkajs() -> None:
-    shutil.copytree(RIVALS / "kafkajs", KAFKAJS)
+    shutil.copytree(BASELINES / "kafkajs", KAFKAJS)
     _npm_ci(KAFKAJS)
 
 

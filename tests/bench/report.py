@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench import figures
+from bench.connection_flood import SCRAPES, SILENT
 from bench.contenders import RATES
-from bench.crowd import SCRAPES, SILENT
 from bench.figures import Data, burst, latency, median, of_bursts, short
 
 _FELL_BEHIND = "falls behind"
@@ -58,13 +58,13 @@ def headline(data: Data) -> str:
         return short(burst(data, name, "payments_per_s")), short(burst(data, name, "cpu_us"))
 
     speed, cpu_us = speed_and_cpu("product")
-    rivals = [
+    baselines = [
         "{} {}/s at {} µs".format(title, *speed_and_cpu(name))
         for name, title in _IN_THE_README.items()
     ]
     return (
         f"{speed} payments/s in one process, {cpu_us} µs of CPU each. The same work:"
-        f" {', '.join(rivals)}."
+        f" {', '.join(baselines)}."
     )
 
 
@@ -179,17 +179,17 @@ def _overload(data: Data) -> str:
         for name, title in (
             ("usual", "3 input partitions"),
             ("hot", "one hot partition of 3"),
-            ("crowd", "a crowd at the sidecar's ports"),
+            ("connection_flood", "a connection flood at the sidecar's ports"),
             ("many", "100 input partitions"),
             ("large", f"records of {found['large']['record_bytes'] / 1e6:g} MB"),
         )
     ]
-    slow, crowd = found["slow"], found["crowd"]
+    slow, flood = found["slow"], found["connection_flood"]
     return (
         _table(["", "payments/s", "CPU s per million", "peak MB"], rows)
-        + f"\n\nThe crowd: {SILENT} connections to each port that say only half a request, and"
+        + f"\n\nThe flood: {SILENT} connections to each port that say only half a request, and"
         f" {SCRAPES:,} scrapes of `/metrics` at once, again a second after they were served;"
-        f" {crowd['scrapes']:,} were answered, {crowd['turned_away']:,} turned away with 503. It"
+        f" {flood['scrapes']:,} were answered, {flood['turned_away']:,} turned away with 503. It"
         " shares the cores with the flow."
         + f"\n\nA gateway that takes at most {slow['gateway_per_s']:,} payments/s, given"
         f" {slow['payments']:,} at {short(slow['sent_per_s'])}/s: {slow['most_behind']:,} of them"

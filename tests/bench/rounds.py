@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from flow_process import Topics, read_all
 from kafkatest import Cluster
-from product import Topics, read_all
 
 from bench import load
 from bench.contenders import Contender, Place, Running

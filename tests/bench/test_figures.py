@@ -133,6 +133,6 @@ def test_the_documents_have_the_blocks() -> None:
 def test_lock_files_name_no_host() -> None:
     """They are the same wherever they are installed from."""
     here = Path(__file__).parent
-    packages = json.loads((here / "rivals" / "kafkajs" / "package-lock.json").read_text())
+    packages = json.loads((here / "baselines" / "kafkajs" / "package-lock.json").read_text())
     assert not [each for each in packages["packages"].values() if "resolved" in each]
     assert "://" not in (here / "requirements.txt").read_text()

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from random import Random
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from flow_process import mixed_requests
 from invariants import Place
 from kafkatest import Cluster
-from product import mixed_requests
 
 _EVERY_S = 0.1
 _ENDLESS = 10**9

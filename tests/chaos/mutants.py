@@ -1,6 +1,6 @@
-"""Which test fails for which breakage, and the proof: `python -m chaos.mutants` (`make mutants`).
+"""Which test fails for which mutation, and the proof: `python -m chaos.mutants` (`make mutants`).
 
-Each mutant is the product with one of its guarantees taken away (`hooks/breakages.py`). The tests
+Each mutant is the product with one of its guarantees taken away (`hooks/mutations.py`). The tests
 that are named must fail for it, and pass without it: a test that never failed has proved nothing.
 """
 
@@ -113,7 +113,7 @@ KILLERS: Mapping[str, str] = {
         "::TestAmount::test_it_is_a_json_number_with_the_digits_that_were_sent"
     ),
 }
-"""By breakage, the test that fails for it."""
+"""By mutation, the test that fails for it."""
 SLOW = {
     "abort-instead-of-die",
     "no-fencing",
@@ -130,11 +130,11 @@ SLOW = {
 """Their tests wait for something: half a minute and more each."""
 
 
-def environ(breakage: str = "") -> dict[str, str]:
-    """The environment of a test run with a breakage, in the tests as in the flows they start."""
+def environ(mutation: str = "") -> dict[str, str]:
+    """The environment of a test run with a mutation, in the tests as in the flows they start."""
     kept = {name: value for name, value in os.environ.items() if name not in {"CI", "BREAK"}}
     path = os.pathsep.join([str(HOOKS), str(ROOT)])
-    return {**kept, "PYTHONPATH": path} | ({"BREAK": breakage} if breakage else {})
+    return {**kept, "PYTHONPATH": path} | ({"BREAK": mutation} if mutation else {})
 
 
 def fails(test: str, env: Mapping[str, str]) -> bool:
@@ -156,7 +156,7 @@ def fails(test: str, env: Mapping[str, str]) -> bool:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the tests against the mutants; 0 if all of them were noticed."""
     parser = argparse.ArgumentParser(prog="make mutants", description=__doc__)
-    parser.add_argument("names", nargs="*", help="only these; default: all", metavar="BREAKAGE")
+    parser.add_argument("names", nargs="*", help="only these; default: all", metavar="MUTATION")
     parser.add_argument(
         "--brief",
         action="store_true",
@@ -185,7 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
             if not noticed:
                 unnoticed.append(name)
-    print(f"{len(names)} breakages, {len(unnoticed)} problems")
+    print(f"{len(names)} mutations, {len(unnoticed)} problems")
     return 1 if unnoticed else 0
 
 

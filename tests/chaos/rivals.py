@@ -2,7 +2,7 @@
 
 import signal
 
-from product import has_open_transaction
+from flow_process import has_open_transaction
 
 from chaos.catalogue import fault
 from chaos.scene import Scene

@@ -15,9 +15,9 @@ from pathlib import Path
 from random import Random
 from typing import Self, TypeVar
 
+from flow_process import FOREIGN, ROOT, Topics, has_open_transaction, read_all
 from invariants import Findings, event_of, find
 from kafkatest import Broker, Cluster, RemoteBroker, Trio
-from product import FOREIGN, ROOT, Topics, has_open_transaction, read_all
 
 from chaos.follower import Follower, seen_in
 from chaos.load import Load

@@ -11,9 +11,9 @@ from typing import Any
 from urllib.parse import urlencode
 
 from confluent_kafka import Producer
+from flow_process import Flow, Topics, mixed_requests, request
 from kafkatest import SecureBroker
 from kafkatest.ports import free
-from product import Flow, Topics, mixed_requests, request
 
 ROOT = Path(__file__).parents[2]
 JOB = "payments-service"

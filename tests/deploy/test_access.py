@@ -13,10 +13,10 @@ from confluent_kafka.admin import (
     ResourcePatternType,
     ResourceType,
 )
+from flow_process import Flow, Topics, mixed_requests, request, send
 from invariants import check
 from kafkatest import SecureBroker
 from manifests import applied, environment, one
-from product import Flow, Topics, mixed_requests, request, send
 
 COUNT = 300
 AUTHORIZER = {

@@ -12,10 +12,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from flow_process import Flow, Topics, mixed_requests, send
 from invariants import check
 from kafkatest import Cluster
 from manifests import SERVICE, Object, applied, environment, one, overlay
-from product import Flow, Topics, mixed_requests, send
 from test_manifests import needs_tools
 
 COUNT = 600

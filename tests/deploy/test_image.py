@@ -16,12 +16,12 @@ from pathlib import Path
 
 import image
 import pytest
+from flow_process import Flow, Topics, mixed_requests, send
 from invariants import check
 from kafkatest import Cluster
 from kafkatest.ports import free
 from manifests import K8S, read
 from manifests import container as container_of
-from product import Flow, Topics, mixed_requests, send
 
 COUNT = 300
 pytestmark = pytest.mark.skipif(

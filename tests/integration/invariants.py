@@ -8,8 +8,8 @@ from decimal import Decimal
 from typing import Any
 
 from confluent_kafka import Message
+from flow_process import Topics, read_all
 from kafkatest import Cluster
-from product import Topics, read_all
 
 from schemas.parsing import parse
 from schemas.requests import PaymentRequest

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from confluent_kafka import Producer
+from flow_process import Flow, Topics, request
 from invariants import check
 from kafkatest import Cluster
-from product import Flow, Topics, request
 
 SLOW = {"SIMULATED_LATENCY": "3s"}
 

@@ -1,4 +1,4 @@
-"""The short campaign; and that the list of breakages is honest."""
+"""The short campaign; and that the list of mutations is honest."""
 
 import os
 import subprocess
@@ -8,13 +8,13 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-from breakages import BREAKAGES
 from chaos import kills, mutants
 from chaos.campaign import STAGES, Campaign, Options
 from chaos.catalogue import FAULTS, Stage
 from chaos.shapes import SHAPES
 from crash_points import POINTS
 from kafkatest import Cluster
+from mutations import MUTATIONS
 
 SEED = 1
 
@@ -50,8 +50,8 @@ def test_names_of_faults_are_their_own() -> None:
 
 def test_every_breakage_has_a_test_that_fails_for_it() -> None:
     """`make mutants` shows that it does."""
-    assert set(mutants.KILLERS) == set(BREAKAGES)
-    assert set(mutants.SLOW) < set(BREAKAGES)
+    assert set(mutants.KILLERS) == set(MUTATIONS)
+    assert set(mutants.SLOW) < set(MUTATIONS)
 
 
 def test_those_tests_exist() -> None:
@@ -76,8 +76,8 @@ def test_those_tests_exist() -> None:
 
 APPLY_EACH = """
 import os
-from breakages import BREAKAGES, DISPENSABLE
-for name, take_away in (BREAKAGES | DISPENSABLE).items():
+from mutations import MUTATIONS, DISPENSABLE
+for name, take_away in (MUTATIONS | DISPENSABLE).items():
     if os.fork() == 0:
         take_away()
         os._exit(0)

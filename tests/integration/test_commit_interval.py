@@ -4,9 +4,9 @@ import time
 from pathlib import Path
 
 import pytest
+from flow_process import Flow, Topics, mixed_requests, request, send
 from invariants import check
 from kafkatest import Cluster
-from product import Flow, Topics, mixed_requests, request, send
 
 COUNT = 300
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from flow_process import Flow, Topics, mixed_requests, run_until_decided, send
 from kafkatest import Broker, Cluster, RemoteBroker
 from kafkatest.link import Asked
-from product import Flow, Topics, mixed_requests, run_until_decided, send
 
 from dataflow.config.settings import Settings
 from dataflow.kafka import lane_offsets

@@ -21,9 +21,7 @@ import published
 import pytest
 from bench import prepare
 from confluent_kafka import Consumer, TopicPartition
-from kafkatest import Cluster
-from kafkatest.cluster import java_command
-from product import (
+from flow_process import (
     ROOT,
     Topics,
     end_badly,
@@ -33,6 +31,8 @@ from product import (
     run_until_decided,
     send,
 )
+from kafkatest import Cluster
+from kafkatest.cluster import java_command
 
 READERS = ROOT / "docs" / "readers"
 TYPESCRIPT = READERS / "typescript"

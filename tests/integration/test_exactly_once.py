@@ -6,10 +6,10 @@ import uuid
 from pathlib import Path
 
 import pytest
+from flow_process import Flow, Topics, mixed_requests, send
 from invariants import check
 from kafkatest import Cluster
 from kafkatest.ports import free
-from product import Flow, Topics, mixed_requests, send
 
 
 @pytest.fixture

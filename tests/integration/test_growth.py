@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 from confluent_kafka.admin import NewPartitions
+from flow_process import Flow, Topics, mixed_requests, send
 from invariants import check
 from kafkatest import Cluster
 from kafkatest.ports import free
-from product import Flow, Topics, mixed_requests, send
 
 COUNT = 600
 WATCHFUL = {"TUNE": "dataflow.kafka.watcher:_WATCH_EVERY_S=0.5"}

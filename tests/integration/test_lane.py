@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 from confluent_kafka import KafkaException
+from flow_process import Topics
 from kafkatest import Cluster
-from product import Topics
 
 from dataflow.config.settings import Settings
 from dataflow.core.items import OutputBatch

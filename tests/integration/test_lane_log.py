@@ -15,9 +15,7 @@ import numpy as np
 import pytest
 from confluent_kafka import Message, Producer, TopicPartition
 from confluent_kafka.admin import NewPartitions
-from invariants import check
-from kafkatest import Cluster
-from product import (
+from flow_process import (
     NO_RECOVERY,
     Flow,
     Topics,
@@ -27,6 +25,8 @@ from product import (
     run_until_decided,
     send,
 )
+from invariants import check
+from kafkatest import Cluster
 
 from dataflow.config.settings import Settings
 from dataflow.core.lane_log import entries_in, entries_of, lane_in

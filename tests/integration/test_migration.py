@@ -10,9 +10,18 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from flow_process import (
+    ROOT,
+    Flow,
+    Topics,
+    mixed_requests,
+    read_all,
+    request,
+    run_until_decided,
+    send,
+)
 from invariants import event_of, find, place_of
 from kafkatest import Cluster
-from product import ROOT, Flow, Topics, mixed_requests, read_all, request, run_until_decided, send
 
 MIGRATION = (ROOT / "docs" / "migration.md").read_text()
 GROUP_TOOL = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"

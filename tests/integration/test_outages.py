@@ -6,9 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from invariants import check
-from kafkatest import Broker, Cluster
-from product import (
+from flow_process import (
     Flow,
     Topics,
     has_open_transaction,
@@ -17,6 +15,8 @@ from product import (
     run_until_decided,
     send,
 )
+from invariants import check
+from kafkatest import Broker, Cluster
 
 from dataflow.core.lanes import lane_of_key
 from schemas.requests import key_of

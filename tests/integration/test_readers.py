@@ -17,8 +17,7 @@ from typing import Any, NamedTuple
 import pytest
 from bench import prepare
 from confluent_kafka import Producer
-from kafkatest import Broker, Cluster
-from product import (
+from flow_process import (
     Topics,
     end_badly,
     mixed_requests,
@@ -27,6 +26,7 @@ from product import (
     run_until_decided,
     send,
 )
+from kafkatest import Broker, Cluster
 
 from dataflow.config.variables import KAFKA
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from flow_process import Flow, Topics, mixed_requests, read_all, request, run_until_decided, send
 from invariants import check
 from kafkatest import Cluster
-from product import Flow, Topics, mixed_requests, read_all, request, run_until_decided, send
 
 from dataflow.dedupe.manifest import FILE_NAME, Manifest, write_manifest
 from dataflow.dedupe.run import PAGE

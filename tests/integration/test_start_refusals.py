@@ -22,10 +22,7 @@ import pytest
 from bytewax.recovery import init_db_dir
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
-from invariants import check
-from kafkatest import Cluster, SecureBroker
-from kafkatest.ports import free
-from product import (
+from flow_process import (
     NO_RECOVERY,
     Flow,
     Topics,
@@ -35,6 +32,9 @@ from product import (
     run_until_decided,
     send,
 )
+from invariants import check
+from kafkatest import Cluster, SecureBroker
+from kafkatest.ports import free
 
 from dataflow.config.settings import Settings
 from dataflow.errors import StartRefusedError

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from flow_process import Flow, Topics, mixed_requests, read_all, request, run_until_decided, send
 from invariants import check
 from kafkatest import Cluster
 from kafkatest.ports import free
-from product import Flow, Topics, mixed_requests, read_all, request, run_until_decided, send
 
 GROUP_TOOL = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
 COUNT = 600

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 from confluent_kafka import Producer, TopicPartition
+from flow_process import ROOT, Flow, Topics, mixed_requests, read_all, run_until_decided, send
 from kafkatest import Cluster
-from product import ROOT, Flow, Topics, mixed_requests, read_all, run_until_decided, send
 
 from dataflow.core.lane_log import entries_in
 

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from flow_process import Flow, Topics, mixed_requests, request, run_until_decided, send
 from invariants import check
 from kafkatest import Broker, Cluster
 from kafkatest.ports import free
-from product import Flow, Topics, mixed_requests, request, run_until_decided, send
 
 COUNT = 600
 SOON = {

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
+from flow_process import Flow, Topics, mixed_requests, send
 from kafkatest import SecureBroker
-from product import Flow, Topics, mixed_requests, send
 
 COUNT = 300
 

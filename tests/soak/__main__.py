@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from flow_process import ROOT, Flow, Topics
 from kafkatest import Broker, DiskBroker
-from product import ROOT, Flow, Topics
 
 from dataflow.config import values
 from soak import plot, samples

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from product import Flow
+from flow_process import Flow
 
 from soak.flatness import Allowance
 from soak.traffic import Traffic

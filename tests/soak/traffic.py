@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 
 from confluent_kafka import Consumer, KafkaError, Message, Producer
+from flow_process import Topics, request
 from kafkatest import Cluster
-from product import Topics, request
 
 PARTITIONS = 3
 Place = tuple[int, int]

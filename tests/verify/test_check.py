@@ -5,7 +5,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from world import (
+from fake_cluster import (
     AUDIT,
     FAILED,
     HOUR_MS,
@@ -14,8 +14,8 @@ from world import (
     PROCESSED,
     REQUESTED,
     START_MS,
+    FakeCluster,
     Record,
-    World,
     at,
     check,
     kinds,
@@ -33,9 +33,9 @@ SECOND_MS = 1000
 
 
 @pytest.fixture
-def world() -> World:
+def cluster() -> FakeCluster:
     """All kinds of records: by partition and offset (of step 3), see the comments."""
-    made = World()
+    made = FakeCluster()
     made.send(0, payment("one"))  # 0/0
     made.send(0, payment("two", "0.500", "KWD", metadata={"a": [1, None]}))  # 0/3
     made.send(1, payment("one"), START_MS + 1)  # 1/0 duplicate of 0/0
@@ -50,8 +50,8 @@ def world() -> World:
     return made
 
 
-def test_a_flow_without_a_fault(world: World, tmp_path: Path) -> None:
-    report = check(world, tmp_path)
+def test_a_flow_without_a_fault(cluster: FakeCluster, tmp_path: Path) -> None:
+    report = check(cluster, tmp_path)
     assert report.findings.examples == []
     assert report.holds
     assert report.notes == []
@@ -70,27 +70,27 @@ def test_a_flow_without_a_fault(world: World, tmp_path: Path) -> None:
 # ---- one fault each ----
 
 
-def other_time(world: World) -> None:
-    world.find(AUDIT, 0, 0).change(occurredAt=at(START_MS + SECOND_MS))
+def other_time(cluster: FakeCluster) -> None:
+    cluster.find(AUDIT, 0, 0).change(occurredAt=at(START_MS + SECOND_MS))
 
 
-def swapped(world: World) -> None:
+def swapped(cluster: FakeCluster) -> None:
     """Two records of one payment in the wrong order: their events change places."""
-    first, second = world.find(AUDIT, 1, 0), world.find(AUDIT, 1, 3)
+    first, second = cluster.find(AUDIT, 1, 0), cluster.find(AUDIT, 1, 3)
     first.value, second.value = second.value, first.value
 
 
-def before_its_first(world: World) -> None:
-    first, repeat = world.find(AUDIT, 0, 0), world.find(AUDIT, 1, 0)
+def before_its_first(cluster: FakeCluster) -> None:
+    first, repeat = cluster.find(AUDIT, 0, 0), cluster.find(AUDIT, 1, 0)
     first.value, repeat.value = repeat.value, first.value
 
 
-def claimed_by_the_later(world: World) -> None:
+def claimed_by_the_later(cluster: FakeCluster) -> None:
     """Two copies on one partition, and the later one was charged."""
-    world.send(0, payment("late"), START_MS + 20)
-    world.send(0, payment("late"), START_MS + 21)
+    cluster.send(0, payment("late"), START_MS + 20)
+    cluster.send(0, payment("late"), START_MS + 21)
     for topic in (PROCESSED, AUDIT):
-        for record in world.records(topic):
+        for record in cluster.records(topic):
             if record.key == b"late":
                 record.value = (record.value or b"").replace(b":18}", b":@}")
                 record.value = record.value.replace(b":21}", b":18}").replace(b":@}", b":21}")
@@ -99,20 +99,22 @@ def claimed_by_the_later(world: World) -> None:
                 record.value = record.value.replace(b"@", b"000000000015")
 
 
-def charged_again(world: World) -> None:
-    del world.claims["one"]
-    world.send(1, payment("one"), START_MS + HOUR_MS)
+def charged_again(cluster: FakeCluster) -> None:
+    del cluster.claims["one"]
+    cluster.send(1, payment("one"), START_MS + HOUR_MS)
 
 
-def claim(world: World, payment_id: str, partition: int, offset: int, **request: str) -> None:
-    world.claim(parse(payment(payment_id, **request), 10**6), partition, offset, START_MS)
+def claim(
+    cluster: FakeCluster, payment_id: str, partition: int, offset: int, **request: str
+) -> None:
+    cluster.claim(parse(payment(payment_id, **request), 10**6), partition, offset, START_MS)
 
 
-def out_of_money(world: World) -> None:
-    world.find(PROCESSED, 0, 0).change(amount=9.98)
+def out_of_money(cluster: FakeCluster) -> None:
+    cluster.find(PROCESSED, 0, 0).change(amount=9.98)
 
 
-FAULTS: dict[str, tuple[FindingKind, Callable[[World], object]]] = {
+FAULTS: dict[str, tuple[FindingKind, Callable[[FakeCluster], object]]] = {
     "nothing said of a record": (
         FindingKind.LOST,
         lambda w: [w.remove(topic, 0, 0) for topic in (PROCESSED, AUDIT)],
@@ -337,10 +339,10 @@ FAULTS: dict[str, tuple[FindingKind, Callable[[World], object]]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_is_named(fault: str, world: World, tmp_path: Path) -> None:
+def test_a_fault_is_named(fault: str, cluster: FakeCluster, tmp_path: Path) -> None:
     kind, break_it = FAULTS[fault]
-    break_it(world)
-    report = check(world, tmp_path)
+    break_it(cluster)
+    report = check(cluster, tmp_path)
     assert kind in kinds(report), report.findings.examples
     assert not report.holds
 
@@ -374,10 +376,10 @@ ALONE = {
 
 
 @pytest.mark.parametrize("fault", sorted(ALONE))
-def test_a_single_fault_is_one_finding(fault: str, world: World, tmp_path: Path) -> None:
+def test_a_single_fault_is_one_finding(fault: str, cluster: FakeCluster, tmp_path: Path) -> None:
     kind, break_it = FAULTS[fault]
-    break_it(world)
-    report = check(world, tmp_path)
+    break_it(cluster)
+    report = check(cluster, tmp_path)
     assert dict(report.findings.counts) == {kind: 1}, report.findings.examples
 
 
@@ -387,26 +389,26 @@ def test_every_kind_has_a_fault_here() -> None:
 
 
 def test_nothing_to_check_is_no_proof(tmp_path: Path) -> None:
-    assert kinds(check(World(), tmp_path)) == {FindingKind.EMPTY}
+    assert kinds(check(FakeCluster(), tmp_path)) == {FindingKind.EMPTY}
 
 
-def test_an_example_says_where_to_look(world: World, tmp_path: Path) -> None:
-    world.find(PROCESSED, 0, 3).change(userId="another")
-    [example] = check(world, tmp_path).findings.examples
+def test_an_example_says_where_to_look(cluster: FakeCluster, tmp_path: Path) -> None:
+    cluster.find(PROCESSED, 0, 3).change(userId="another")
+    [example] = check(cluster, tmp_path).findings.examples
     assert example.kind is FindingKind.CONTENT
     assert isinstance(example.place, RecordPlace)
-    record = world.logs[example.place.topic][example.place.partition]
+    record = cluster.logs[example.place.topic][example.place.partition]
     [found] = [each for each in record if each.offset == example.place.offset]
     assert tells_of(found, 0, 3)
 
 
-def test_only_the_first_few_are_shown(world: World, tmp_path: Path) -> None:
+def test_only_the_first_few_are_shown(cluster: FakeCluster, tmp_path: Path) -> None:
     for n in range(20):
-        world.send(0, payment(f"gone-{n}"), START_MS + 50 + n)
+        cluster.send(0, payment(f"gone-{n}"), START_MS + 50 + n)
         for topic in (PROCESSED, AUDIT):
-            world.remove(topic, 0, 18 + 3 * n)
-        world.forget(0, 18 + 3 * n)
-    findings = check(world, tmp_path).findings
+            cluster.remove(topic, 0, 18 + 3 * n)
+        cluster.forget(0, 18 + 3 * n)
+    findings = check(cluster, tmp_path).findings
     assert findings.counts == {FindingKind.LOST: 20}
     assert len(findings.examples) == EXAMPLES
 
@@ -425,54 +427,54 @@ def test_only_the_first_few_are_shown(world: World, tmp_path: Path) -> None:
 def test_an_id_may_be_charged_again_after_the_window(
     gap_ms: int, expected: set[FindingKind], tmp_path: Path
 ) -> None:
-    world = World()
-    world.send(0, payment("one"))
-    world.claims.clear()
-    world.send(0, payment("one"), START_MS + gap_ms)
-    assert kinds(check(world, tmp_path)) == expected
+    cluster = FakeCluster()
+    cluster.send(0, payment("one"))
+    cluster.claims.clear()
+    cluster.send(0, payment("one"), START_MS + gap_ms)
+    assert kinds(check(cluster, tmp_path)) == expected
 
 
 def test_a_repeat_prolongs_the_memory(tmp_path: Path) -> None:
-    world = World()
-    world.send(0, payment("one"))
-    world.send(1, payment("one"), START_MS + HOUR_MS // 2)
-    world.claims.clear()
-    world.send(0, payment("one"), START_MS + HOUR_MS + SECOND_MS)
-    assert kinds(check(world, tmp_path)) == {FindingKind.DOUBLED}
+    cluster = FakeCluster()
+    cluster.send(0, payment("one"))
+    cluster.send(1, payment("one"), START_MS + HOUR_MS // 2)
+    cluster.claims.clear()
+    cluster.send(0, payment("one"), START_MS + HOUR_MS + SECOND_MS)
+    assert kinds(check(cluster, tmp_path)) == {FindingKind.DOUBLED}
 
 
 def test_a_late_copy_is_judged_by_what_came_before_it(tmp_path: Path) -> None:
     """Its partition had come beyond the window: then the id may be forgotten."""
-    world = World()
-    world.send(0, payment("one"))
-    world.send(0, payment("two"), START_MS + 2 * HOUR_MS)
-    world.claims.clear()
-    world.send(0, payment("one"), START_MS + 2 * HOUR_MS)
-    world.logs[REQUESTED][0][-1].time_ms = START_MS + 1
-    assert kinds(check(world, tmp_path)) == set()
+    cluster = FakeCluster()
+    cluster.send(0, payment("one"))
+    cluster.send(0, payment("two"), START_MS + 2 * HOUR_MS)
+    cluster.claims.clear()
+    cluster.send(0, payment("one"), START_MS + 2 * HOUR_MS)
+    cluster.logs[REQUESTED][0][-1].time_ms = START_MS + 1
+    assert kinds(check(cluster, tmp_path)) == set()
 
 
 def test_a_stamp_from_the_future_is_not_believed(tmp_path: Path) -> None:
     """Nothing is forgotten earlier, nor remembered for longer, because of it."""
-    world = World()
-    world.send(0, payment("one"))
-    world.logs[REQUESTED][0][-1].time_ms = START_MS + 1000 * HOUR_MS
-    world.claims.clear()
-    world.send(0, payment("one"), START_MS + 3 * HOUR_MS)
-    assert kinds(check(world, tmp_path)) == set()
-    world.claims.clear()
-    world.send(0, payment("one"), START_MS + 3 * HOUR_MS + 1)
-    assert kinds(check(world, tmp_path)) == {FindingKind.DOUBLED}
+    cluster = FakeCluster()
+    cluster.send(0, payment("one"))
+    cluster.logs[REQUESTED][0][-1].time_ms = START_MS + 1000 * HOUR_MS
+    cluster.claims.clear()
+    cluster.send(0, payment("one"), START_MS + 3 * HOUR_MS)
+    assert kinds(check(cluster, tmp_path)) == set()
+    cluster.claims.clear()
+    cluster.send(0, payment("one"), START_MS + 3 * HOUR_MS + 1)
+    assert kinds(check(cluster, tmp_path)) == {FindingKind.DOUBLED}
 
 
 def test_an_id_is_seen_when_it_is_read_however_old_its_stamp_is(tmp_path: Path) -> None:
     """A backlog of ten days, and a copy of its last record that comes five seconds later."""
-    world = World()
-    world.send(0, payment("one"))
-    world.logs[REQUESTED][0][-1].time_ms = START_MS - 240 * HOUR_MS
-    world.claims.clear()
-    world.send(1, payment("one"), START_MS + 5 * SECOND_MS)
-    assert kinds(check(world, tmp_path)) == {FindingKind.DOUBLED}
+    cluster = FakeCluster()
+    cluster.send(0, payment("one"))
+    cluster.logs[REQUESTED][0][-1].time_ms = START_MS - 240 * HOUR_MS
+    cluster.claims.clear()
+    cluster.send(1, payment("one"), START_MS + 5 * SECOND_MS)
+    assert kinds(check(cluster, tmp_path)) == {FindingKind.DOUBLED}
 
 
 @pytest.mark.parametrize(
@@ -482,114 +484,114 @@ def test_a_stamp_that_cannot_be_true_says_nothing(
     gap_ms: int, expected: set[FindingKind], tmp_path: Path
 ) -> None:
     """As of a sender that writes seconds, for what is in milliseconds."""
-    world = World()
+    cluster = FakeCluster()
     for time_ms in (START_MS, START_MS + gap_ms):
-        world.claims.clear()
-        world.send(0, payment("one"), time_ms)
-        world.logs[REQUESTED][0][-1].time_ms = time_ms // 1000
-    assert kinds(check(world, tmp_path)) == expected
+        cluster.claims.clear()
+        cluster.send(0, payment("one"), time_ms)
+        cluster.logs[REQUESTED][0][-1].time_ms = time_ms // 1000
+    assert kinds(check(cluster, tmp_path)) == expected
 
 
 def test_records_without_a_stamp_have_the_time_they_were_decided(tmp_path: Path) -> None:
-    world = World()
+    cluster = FakeCluster()
     for time_ms in (START_MS, START_MS + 2 * HOUR_MS, START_MS + 2 * HOUR_MS + SECOND_MS):
-        world.claims.clear()
-        world.send(0, payment("one"), time_ms)
-        world.logs[REQUESTED][0][-1].time_ms = -1
-    findings = check(world, tmp_path).findings
+        cluster.claims.clear()
+        cluster.send(0, payment("one"), time_ms)
+        cluster.logs[REQUESTED][0][-1].time_ms = -1
+    findings = check(cluster, tmp_path).findings
     assert findings.counts == {FindingKind.DOUBLED: 1}
 
 
 def test_a_repeat_names_the_latest_claim(tmp_path: Path) -> None:
-    world = World()
-    world.send(0, payment("one"))
-    world.send(0, payment("one"), START_MS + 2 * HOUR_MS)
-    world.send(0, payment("one"), START_MS + 2 * HOUR_MS + 1)
-    assert kinds(check(world, tmp_path)) == set()
-    world.find(AUDIT, 0, 6).change(firstSource={"topic": REQUESTED, "partition": 0, "offset": 0})
-    assert kinds(check(world, tmp_path)) == {FindingKind.VERDICT}
+    cluster = FakeCluster()
+    cluster.send(0, payment("one"))
+    cluster.send(0, payment("one"), START_MS + 2 * HOUR_MS)
+    cluster.send(0, payment("one"), START_MS + 2 * HOUR_MS + 1)
+    assert kinds(check(cluster, tmp_path)) == set()
+    cluster.find(AUDIT, 0, 6).change(firstSource={"topic": REQUESTED, "partition": 0, "offset": 0})
+    assert kinds(check(cluster, tmp_path)) == {FindingKind.VERDICT}
 
 
 # ---- while the flow runs, and with another number of lanes ----
 
 
-def undecided(world: World) -> World:
+def undecided(cluster: FakeCluster) -> FakeCluster:
     for topic in (PROCESSED, AUDIT):
-        world.remove(topic, 1, 12)
-    world.forget(1, 12)
-    world.group[1] = 12
-    world.lanes[lane_of("three")][1] = LanePosition(12, LANES)
-    return world
+        cluster.remove(topic, 1, 12)
+    cluster.forget(1, 12)
+    cluster.group[1] = 12
+    cluster.lanes[lane_of("three")][1] = LanePosition(12, LANES)
+    return cluster
 
 
-def test_a_running_flow_may_be_behind(world: World, tmp_path: Path) -> None:
-    report = check(undecided(world), tmp_path, running=True)
+def test_a_running_flow_may_be_behind(cluster: FakeCluster, tmp_path: Path) -> None:
+    report = check(undecided(cluster), tmp_path, running=True)
     assert report.holds
     assert report.totals.waiting == 1
     assert report.notes == ["1 requests are not decided yet"]
 
 
 def test_a_running_flow_may_have_claimed_more_than_could_be_read_of_its_outputs(
-    world: World, tmp_path: Path
+    cluster: FakeCluster, tmp_path: Path
 ) -> None:
     """Their ends are looked up first."""
-    undecided(world)
-    claim(world, "three", 1, 12, amount="1e3", currency="JPY")
-    assert check(world, tmp_path, running=True).holds
-    assert FindingKind.CLAIM in kinds(check(world, tmp_path))
+    undecided(cluster)
+    claim(cluster, "three", 1, 12, amount="1e3", currency="JPY")
+    assert check(cluster, tmp_path, running=True).holds
+    assert FindingKind.CLAIM in kinds(check(cluster, tmp_path))
 
 
-def test_a_stopped_one_may_not(world: World, tmp_path: Path) -> None:
-    report = check(undecided(world), tmp_path)
+def test_a_stopped_one_may_not(cluster: FakeCluster, tmp_path: Path) -> None:
+    report = check(undecided(cluster), tmp_path)
     assert kinds(report) == {FindingKind.POSITION}
     assert report.totals.waiting == 1
 
 
-def test_what_is_committed_is_not_waited_for(world: World, tmp_path: Path) -> None:
-    undecided(world).group[1] = 13
-    assert kinds(check(world, tmp_path, running=True)) == {FindingKind.LOST}
+def test_what_is_committed_is_not_waited_for(cluster: FakeCluster, tmp_path: Path) -> None:
+    undecided(cluster).group[1] = 13
+    assert kinds(check(cluster, tmp_path, running=True)) == {FindingKind.LOST}
 
 
 def test_after_a_change_of_lanes_one_of_them_at_the_end_will_do(
-    world: World, tmp_path: Path
+    cluster: FakeCluster, tmp_path: Path
 ) -> None:
     """Which lane decided the last record of a lane of today is not known."""
     for lane in range(LANES):
-        world.lanes[lane][1] = LanePosition(3, LANES - 1)
-    world.lanes[0][1] = LanePosition(13, LANES)
-    assert check(world, tmp_path).holds
-    world.lanes[0][1] = LanePosition(12, LANES)
-    assert kinds(check(world, tmp_path)) == {FindingKind.POSITION}
+        cluster.lanes[lane][1] = LanePosition(3, LANES - 1)
+    cluster.lanes[0][1] = LanePosition(13, LANES)
+    assert check(cluster, tmp_path).holds
+    cluster.lanes[0][1] = LanePosition(12, LANES)
+    assert kinds(check(cluster, tmp_path)) == {FindingKind.POSITION}
 
 
 # ---- retention ----
 
 
-def expire(world: World, topic: str, partition: int, below: int) -> None:
-    log = world.logs[topic][partition]
+def expire(cluster: FakeCluster, topic: str, partition: int, below: int) -> None:
+    log = cluster.logs[topic][partition]
     log[:] = [record for record in log if record.offset >= below]
-    world.lows[topic, partition] = below
+    cluster.lows[topic, partition] = below
 
 
-def test_what_tells_of_deleted_requests_is_not_judged(world: World, tmp_path: Path) -> None:
-    expire(world, REQUESTED, 0, 6)
-    report = check(world, tmp_path)
+def test_what_tells_of_deleted_requests_is_not_judged(cluster: FakeCluster, tmp_path: Path) -> None:
+    expire(cluster, REQUESTED, 0, 6)
+    report = check(cluster, tmp_path)
     assert report.holds, report.findings.examples
     # Two outcomes, two audit events, two claims, and three repeats of a request that is gone.
     assert report.totals.unknown == 9
     assert report.notes == ["retention has deleted records of requested: [0] below 6"]
 
 
-def long_history(audits_kept_from: int) -> World:
+def long_history(audits_kept_from: int) -> FakeCluster:
     """A request a minute; of the audit topic, the beginning is deleted."""
-    world = World()
+    cluster = FakeCluster()
     for n in range(30):
-        world.send(0, payment(f"pay-{n}"), START_MS + n * 60_000)
-        world.send(1, payment(f"pay-{n}"), START_MS + n * 60_000 + 1)
+        cluster.send(0, payment(f"pay-{n}"), START_MS + n * 60_000)
+        cluster.send(1, payment(f"pay-{n}"), START_MS + n * 60_000 + 1)
     for partition in (0, 1):
-        kept = [record.offset for record in world.logs[AUDIT][partition][audits_kept_from:]]
-        expire(world, AUDIT, partition, kept[0])
-    return world
+        kept = [record.offset for record in cluster.logs[AUDIT][partition][audits_kept_from:]]
+        expire(cluster, AUDIT, partition, kept[0])
+    return cluster
 
 
 def test_what_may_have_been_deleted_is_not_missed(tmp_path: Path) -> None:
@@ -599,24 +601,24 @@ def test_what_may_have_been_deleted_is_not_missed(tmp_path: Path) -> None:
 
 
 def test_what_must_be_left_is_missed(tmp_path: Path) -> None:
-    world = long_history(10)
+    cluster = long_history(10)
     for topic in (PROCESSED, AUDIT):
-        world.remove(topic, 0, 25 * 3)
-    findings = check(world, tmp_path).findings
+        cluster.remove(topic, 0, 25 * 3)
+    findings = check(cluster, tmp_path).findings
     assert FindingKind.LOST in findings.counts
     assert findings.examples[0].place == RecordPlace(REQUESTED, 0, 25 * 3)
 
 
-def trimmed(kept_from: int) -> World:
+def trimmed(kept_from: int) -> FakeCluster:
     """A request a minute; the beginning of the lanes' log is trimmed."""
-    world = World()
+    cluster = FakeCluster()
     for n in range(30):
-        world.send(0, payment(f"pay-{n}"), START_MS + n * 60_000)
+        cluster.send(0, payment(f"pay-{n}"), START_MS + n * 60_000)
     for partition in (0, 1):
-        log = world.logs[LANE_LOG][partition]
+        log = cluster.logs[LANE_LOG][partition]
         left = [each.offset for each in log if each.time_ms >= START_MS + kept_from * 60_000]
-        expire(world, LANE_LOG, partition, left[0] if left else log[-1].offset + world.step)
-    return world
+        expire(cluster, LANE_LOG, partition, left[0] if left else log[-1].offset + cluster.step)
+    return cluster
 
 
 @pytest.mark.parametrize("kept_from", [0, 1, 15, 29, 30])
@@ -627,10 +629,10 @@ def test_a_claim_that_was_trimmed_is_not_missed(kept_from: int, tmp_path: Path) 
 
 
 def test_a_claim_that_cannot_have_been_trimmed_is_missed(tmp_path: Path) -> None:
-    world = trimmed(15)
+    cluster = trimmed(15)
     for n in (10, 20, 28):
-        world.forget(0, 3 * n)
-    findings = check(world, tmp_path).findings
+        cluster.forget(0, 3 * n)
+    findings = check(cluster, tmp_path).findings
     assert findings.counts == {FindingKind.UNCLAIMED: 2}
     assert {each.place for each in findings.examples} == {
         RecordPlace(REQUESTED, 0, 3 * 20),
@@ -638,17 +640,19 @@ def test_a_claim_that_cannot_have_been_trimmed_is_missed(tmp_path: Path) -> None
     }
 
 
-def test_a_record_that_no_lane_has_written_claims_nothing(world: World, tmp_path: Path) -> None:
-    world.append(LANE_LOG, 1, START_MS, None, b"?")
-    report = check(world, tmp_path)
+def test_a_record_that_no_lane_has_written_claims_nothing(
+    cluster: FakeCluster, tmp_path: Path
+) -> None:
+    cluster.append(LANE_LOG, 1, START_MS, None, b"?")
+    report = check(cluster, tmp_path)
     assert report.holds
     assert report.notes == ["no lane has written 1 records in lane-log"]
 
 
 def test_with_nothing_left_nothing_is_known(tmp_path: Path) -> None:
-    world = long_history(10)
+    cluster = long_history(10)
     for partition in (0, 1):
-        expire(world, AUDIT, partition, 1000)
-    report = check(world, tmp_path)
+        expire(cluster, AUDIT, partition, 1000)
+    report = check(cluster, tmp_path)
     assert report.holds, report.findings.examples
     assert report.accounts == []

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from world import AUDIT, ENVIRON, PROCESSED, START_MS, World, payment
+from fake_cluster import AUDIT, ENVIRON, PROCESSED, START_MS, FakeCluster, payment
 
 from dataflow.errors import ConsumeError, StartRefusedError
 from dataflow.kafka import preflight
@@ -16,10 +16,10 @@ from dataflow.verify.progress import Progress
 from dataflow.verify.reader import Chunk
 
 
-class Followed(World):
+class Followed(FakeCluster):
     """A world that something happens to after it has been read for the first time."""
 
-    happens: Callable[[World], object] = staticmethod(lambda _world: None)
+    happens: Callable[[FakeCluster], object] = staticmethod(lambda _world: None)
 
     def follow(self, on: Callable[[], bool]) -> Iterator[tuple[str, list[Chunk]]]:
         for topic, bounds in self.look().bounds.items():
@@ -30,7 +30,7 @@ class Followed(World):
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> Followed:
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Followed:
     made = Followed()
     for n in range(4):
         made.send(n % 2, payment(f"pay-{n}"), START_MS + n)
@@ -43,7 +43,7 @@ def run(*argv: str, **environ: str) -> int:
     return command.main(argv, ENVIRON | environ)
 
 
-@pytest.mark.usefixtures("world")
+@pytest.mark.usefixtures("cluster")
 def test_everything_holds(capsys: pytest.CaptureFixture[str]) -> None:
     assert run() == 0
     out, err = capsys.readouterr()
@@ -54,8 +54,8 @@ def test_everything_holds(capsys: pytest.CaptureFixture[str]) -> None:
     assert err == "", "in a pipe there is no progress"
 
 
-def test_something_is_wrong(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    world.remove(AUDIT, 0, 3)
+def test_something_is_wrong(cluster: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
+    cluster.remove(AUDIT, 0, 3)
     assert run() == 1
     out = capsys.readouterr().out
     assert "1  torn" in out
@@ -65,8 +65,8 @@ def test_something_is_wrong(world: World, capsys: pytest.CaptureFixture[str]) ->
     assert out.endswith("NOT everything holds.\n")
 
 
-def test_for_machines(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    world.find(PROCESSED, 1, 0).change(amount=1)
+def test_for_machines(cluster: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
+    cluster.find(PROCESSED, 1, 0).change(amount=1)
     assert run("--json") == 1
     out = json.loads(capsys.readouterr().out)
     assert out["holds"] is False
@@ -85,21 +85,21 @@ def test_for_machines(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     }
 
 
-@pytest.mark.usefixtures("world")
+@pytest.mark.usefixtures("cluster")
 def test_two_readings(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--follow", "--until-idle", "0ms") == 0
     assert "16 records were seen while things happened" in capsys.readouterr().out
 
 
-def test_what_is_not_there_any_more(world: Followed, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_not_there_any_more(cluster: Followed, capsys: pytest.CaptureFixture[str]) -> None:
     """A request that was seen, and is gone with all that was said of it: nothing else tells."""
 
-    def lose(world: World) -> None:
+    def lose(cluster: FakeCluster) -> None:
         for topic in (PROCESSED, AUDIT):
-            world.remove(topic, 0, 3)
-        del world.logs["requested"][0][1]
+            cluster.remove(topic, 0, 3)
+        del cluster.logs["requested"][0][1]
 
-    world.happens = lose
+    cluster.happens = lose
     assert run("--follow", "--until-idle", "0ms") == 1
     out = capsys.readouterr().out
     assert "3  unseen" in out
@@ -107,7 +107,7 @@ def test_what_is_not_there_any_more(world: Followed, capsys: pytest.CaptureFixtu
 
 
 def test_a_signal_ends_the_first_reading_only(
-    world: Followed, monkeypatch: pytest.MonkeyPatch
+    cluster: Followed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usual = signal.getsignal(signal.SIGINT)
 
@@ -116,13 +116,13 @@ def test_a_signal_ends_the_first_reading_only(
         while on():
             yield "", []
 
-    monkeypatch.setattr(world, "follow", interrupted)
+    monkeypatch.setattr(cluster, "follow", interrupted)
     assert run("--follow", "--until-idle", "24h") == 0
     assert signal.getsignal(signal.SIGINT) is usual
 
 
-def test_it_can_be_interrupted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(world, "look", lambda: signal.raise_signal(signal.SIGINT))
+def test_it_can_be_interrupted(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "look", lambda: signal.raise_signal(signal.SIGINT))
     # Whoever runs the tests in the background may have it ignored.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -147,7 +147,7 @@ def test_a_wrong_configuration(
     assert [line.partition(":")[0] for line in err.splitlines()] == named
 
 
-@pytest.mark.usefixtures("world")
+@pytest.mark.usefixtures("cluster")
 def test_no_cluster(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_kafka: object) -> None:
         raise StartRefusedError("KAFKA_BROKERS: nobody answers")
@@ -158,17 +158,17 @@ def test_no_cluster(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monk
 
 
 def test_a_cluster_that_goes_away(
-    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    cluster: FakeCluster, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> Iterator[Chunk]:
         raise ConsumeError("Kafka does not answer")
 
-    monkeypatch.setattr(world, "read", fail)
+    monkeypatch.setattr(cluster, "read", fail)
     assert run() == 2
     assert capsys.readouterr().err == "Kafka does not answer\n"
 
 
-@pytest.mark.usefixtures("world")
+@pytest.mark.usefixtures("cluster")
 def test_a_scratch_directory_that_is_not_there(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,4 +1,4 @@
-"""The checker against the plain rules, which hold everything in memory, in any world."""
+"""The checker against the plain rules, which hold everything in memory, in any cluster."""
 
 import json
 import tempfile
@@ -8,10 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_cluster import (
+    AUDIT,
+    FAILED,
+    PROCESSED,
+    REQUESTED,
+    START_MS,
+    FakeCluster,
+    Record,
+    check,
+    payment,
+)
 from hypothesis import given, note
 from hypothesis import strategies as st
 from invariants import find
-from world import AUDIT, FAILED, PROCESSED, REQUESTED, START_MS, Record, World, check, payment
 
 from dataflow.verify.checker import Report
 from dataflow.verify.findings import FindingKind
@@ -30,24 +40,24 @@ sent = st.lists(st.tuples(st.integers(0, 1), values), min_size=1, max_size=25)
 
 
 NOWHERE = {"topic": REQUESTED, "partition": 0, "offset": 10_000}
-INVALID = {"topic": REQUESTED, "partition": 0, "offset": 2 * World().step}
+INVALID = {"topic": REQUESTED, "partition": 0, "offset": 2 * FakeCluster().step}
 
 
-def world_of(requests: list[tuple[int, bytes | None]]) -> World:
-    world = World()
+def world_of(requests: list[tuple[int, bytes | None]]) -> FakeCluster:
+    cluster = FakeCluster()
     for n, (partition, value) in enumerate(requests):
-        world.send(partition, value, START_MS + n)
-    return world
+        cluster.send(partition, value, START_MS + n)
+    return cluster
 
 
-def plain_problems(world: World) -> list[str]:
+def plain_problems(cluster: FakeCluster) -> list[str]:
     inputs = {
         (partition, record.offset): record.value
-        for partition, log in world.logs[REQUESTED].items()
+        for partition, log in cluster.logs[REQUESTED].items()
         for record in log
     }
-    outcomes = [*world.records(PROCESSED), *world.records(FAILED)]
-    found = find(inputs, list(map(event, outcomes)), list(map(event, world.records(AUDIT))))
+    outcomes = [*cluster.records(PROCESSED), *cluster.records(FAILED)]
+    found = find(inputs, list(map(event, outcomes)), list(map(event, cluster.records(AUDIT))))
     return found.problems
 
 
@@ -56,66 +66,66 @@ def event(record: Record) -> dict[str, Any]:
     return {**parsed, "key": record.key}
 
 
-def checked(world: World) -> Report:
+def checked(cluster: FakeCluster) -> Report:
     with tempfile.TemporaryDirectory() as scratch:
-        return check(world, Path(scratch), part_records=1000)
+        return check(cluster, Path(scratch), part_records=1000)
 
 
 @given(sent)
 def test_what_is_right_is_right_for_both(requests: list[tuple[int, bytes | None]]) -> None:
-    world = world_of(requests)
-    assert plain_problems(world) == []
-    report = checked(world)
+    cluster = world_of(requests)
+    assert plain_problems(cluster) == []
+    report = checked(cluster)
     assert report.findings.examples == []
     assert report.totals.requests == len(requests)
 
 
-def drop(world: World, topic: str, record: Record, _other: Record) -> None:
-    for log in world.logs[topic].values():
+def drop(cluster: FakeCluster, topic: str, record: Record, _other: Record) -> None:
+    for log in cluster.logs[topic].values():
         if record in log:
             log.remove(record)
 
 
-def repeat(world: World, topic: str, record: Record, _other: Record) -> None:
-    world.repeat(topic, record)
+def repeat(cluster: FakeCluster, topic: str, record: Record, _other: Record) -> None:
+    cluster.repeat(topic, record)
 
 
-def take_the_amount(_world: World, _topic: str, record: Record, other: Record) -> None:
+def take_the_amount(_world: FakeCluster, _topic: str, record: Record, other: Record) -> None:
     if "amount" in record.event and "amount" in other.event:
         record.change(amount=json.loads(other.value or b"")["amount"])
 
 
-def take_the_id(_world: World, _topic: str, record: Record, other: Record) -> None:
+def take_the_id(_world: FakeCluster, _topic: str, record: Record, other: Record) -> None:
     if record.event["paymentId"] and other.event["paymentId"]:
         record.change(paymentId=other.event["paymentId"])
 
 
-def take_the_first(_world: World, _topic: str, record: Record, other: Record) -> None:
+def take_the_first(_world: FakeCluster, _topic: str, record: Record, other: Record) -> None:
     if "firstSource" in record.event:
         record.change(firstSource=json.loads(other.value or b"")["source"])
 
 
-def take_the_key(_world: World, _topic: str, record: Record, other: Record) -> None:
+def take_the_key(_world: FakeCluster, _topic: str, record: Record, other: Record) -> None:
     record.key = other.key
 
 
-def take_everything(_world: World, _topic: str, record: Record, other: Record) -> None:
+def take_everything(_world: FakeCluster, _topic: str, record: Record, other: Record) -> None:
     record.key, record.value = other.key, other.value
 
 
-def move_the_source(_world: World, _topic: str, record: Record, _other: Record) -> None:
+def move_the_source(_world: FakeCluster, _topic: str, record: Record, _other: Record) -> None:
     record.change(source=NOWHERE)
 
 
-def take_the_source(_world: World, _topic: str, record: Record, other: Record) -> None:
+def take_the_source(_world: FakeCluster, _topic: str, record: Record, other: Record) -> None:
     record.change(source=json.loads(other.value or b"")["source"])
 
 
-def take_the_type(_world: World, _topic: str, record: Record, other: Record) -> None:
+def take_the_type(_world: FakeCluster, _topic: str, record: Record, other: Record) -> None:
     record.change(eventType=other.event["eventType"])
 
 
-BREAKS: list[Callable[[World, str, Record, Record], None]] = [
+BREAKS: list[Callable[[FakeCluster, str, Record, Record], None]] = [
     drop,
     repeat,
     take_the_amount,
@@ -133,16 +143,16 @@ BREAKS: list[Callable[[World, str, Record, Record], None]] = [
 def test_what_the_plain_rules_see_the_checker_sees(
     requests: list[tuple[int, bytes | None]], data: st.DataObject
 ) -> None:
-    world = world_of(requests)
+    cluster = world_of(requests)
     for break_it in data.draw(st.lists(st.sampled_from(BREAKS), min_size=1, max_size=3)):
         topic = data.draw(st.sampled_from([PROCESSED, FAILED, AUDIT]))
-        events = list(world.records(topic))
+        events = list(cluster.records(topic))
         if events:
             record, other = data.draw(st.sampled_from(events)), data.draw(st.sampled_from(events))
-            break_it(world, topic, record, other)
+            break_it(cluster, topic, record, other)
             note(f"{break_it.__name__} {topic} {record} {other}")
-    problems = plain_problems(world)
-    report = checked(world)
+    problems = plain_problems(cluster)
+    report = checked(cluster)
     note("\n".join(map(str, [*problems, *report.findings.examples])))
     if problems:
         assert not report.holds
@@ -168,34 +178,34 @@ def test_what_the_plain_rules_see_the_checker_sees(
 )
 def test_both_see_an_audit_event_that_was_altered(number: int, altered: dict[str, Any]) -> None:
     """Of a payment, its duplicate, and an invalid record with its id."""
-    world = world_of([(0, payment("a")), (0, payment("a")), (0, b'{"paymentId":"a"}')])
-    list(world.records(AUDIT))[number].change(**altered)
-    assert plain_problems(world)
-    assert not checked(world).holds
+    cluster = world_of([(0, payment("a")), (0, payment("a")), (0, b'{"paymentId":"a"}')])
+    list(cluster.records(AUDIT))[number].change(**altered)
+    assert plain_problems(cluster)
+    assert not checked(cluster).holds
 
 
 def test_both_see_an_outcome_of_another_record() -> None:
     """An invalid record's event has neither amount nor currency."""
-    world = world_of([(0, payment("a")), (0, b'{"paymentId":"a"}')])
-    world.logs[FAILED] = {0: list(world.records(FAILED)), 1: []}
-    world.logs[FAILED][0][0].change(source={"topic": REQUESTED, "partition": 0, "offset": 0})
-    assert plain_problems(world)
-    assert FindingKind.CONTENT in checked(world).findings.counts
+    cluster = world_of([(0, payment("a")), (0, b'{"paymentId":"a"}')])
+    cluster.logs[FAILED] = {0: list(cluster.records(FAILED)), 1: []}
+    cluster.logs[FAILED][0][0].change(source={"topic": REQUESTED, "partition": 0, "offset": 0})
+    assert plain_problems(cluster)
+    assert FindingKind.CONTENT in checked(cluster).findings.counts
 
 
 @given(sent, st.data())
 def test_records_that_are_lost_are_counted(
     requests: list[tuple[int, bytes | None]], data: st.DataObject
 ) -> None:
-    world = world_of(requests)
+    cluster = world_of(requests)
     audited = [
         (record.event["source"]["partition"], record.event["source"]["offset"])
-        for record in world.records(AUDIT)
+        for record in cluster.records(AUDIT)
         if record.event["eventType"] in {"payment.duplicate", "payment.conflict"}
         or record.event["paymentId"] is None
     ]
     lost = set(data.draw(st.lists(st.sampled_from(audited), unique=True))) if audited else set()
     for partition, offset in lost:
         for topic in (FAILED, AUDIT):
-            world.remove(topic, int(partition), int(offset))
-    assert checked(world).findings.counts[FindingKind.LOST] == len(lost)
+            cluster.remove(topic, int(partition), int(offset))
+    assert checked(cluster).findings.counts[FindingKind.LOST] == len(lost)

@@ -1,4 +1,4 @@
-"""What `sitecustomize` puts into the flow: a crash, a breakage, other constants."""
+"""What `sitecustomize` puts into the flow: a crash, a mutation, other constants."""
 
 import importlib
 import os
@@ -10,9 +10,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from breakages import BREAKAGES, DISPENSABLE
 from confluent_kafka import TopicPartition
 from crash_points import POINTS, Point
+from mutations import DISPENSABLE, MUTATIONS
 
 from dataflow.kafka import source
 
@@ -33,7 +33,7 @@ def install(crash_at: str, broken: str, tune: str = "", stop_fetching: str = "")
         getattr(owner, name)  # it must be there, or nothing would be tuned
         setattr(owner, name, float(value))
     if broken:
-        {**BREAKAGES, **DISPENSABLE}[broken]()
+        {**MUTATIONS, **DISPENSABLE}[broken]()
     if stop_fetching:
         _stop_fetching_at(Path(stop_fetching))
     if crash_at:

@@ -1,8 +1,8 @@
-"""A crowd at the sidecar's ports, in a process of its own: what it costs is not the flow's.
+"""A connection flood at the sidecar's ports, in its own process: its cost is not the flow's.
 
-`python -m bench.crowd PORT METRICS_PORT` holds connections that say only half a request (what is
-known as slow loris), scrapes `/metrics` a thousand times at once, again and again until its
-standard input ends, and prints how many scrapes got which status.
+`python -m bench.connection_flood PORT METRICS_PORT` holds connections that say only half a request
+(what is known as slow loris), scrapes `/metrics` a thousand times at once, again and again until
+its standard input ends, and prints how many scrapes got which status.
 """
 
 import http.client
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
-from product import ROOT
+from flow_process import ROOT
 
 from bench.contenders import TESTS
 
@@ -28,9 +28,9 @@ _PAUSE_S = 1.0
 
 
 @contextmanager
-def crowd(port: int, metrics_port: int) -> Iterator[Counter[int]]:
+def connection_flood(port: int, metrics_port: int) -> Iterator[Counter[int]]:
     """Hold and scrape meanwhile; once it is over, how many scrapes got which status."""
-    command = [sys.executable, "-m", "bench.crowd", str(port), str(metrics_port)]
+    command = [sys.executable, "-m", "bench.connection_flood", str(port), str(metrics_port)]
     environ = {"PYTHONPATH": f"{TESTS}:{TESTS / 'integration'}:{ROOT}"}
     found: Counter[int] = Counter()
     with subprocess.Popen(
@@ -46,7 +46,7 @@ def crowd(port: int, metrics_port: int) -> Iterator[Counter[int]]:
 
 
 def main() -> None:
-    """Be the crowd."""
+    """Be the flood."""
     port, metrics_port = map(int, sys.argv[1:])
     over = threading.Event()
     threading.Thread(target=_wait_for_the_end, args=[over], daemon=True).start()

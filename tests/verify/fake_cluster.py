@@ -66,7 +66,7 @@ class Record:
 
 
 @dataclass
-class World:
+class FakeCluster:
     """Topics, and what is committed. As a `Reader`, it reads itself."""
 
     logs: dict[str, dict[int, list[Record]]] = field(default_factory=dict)
@@ -295,7 +295,7 @@ def lane_of(payment_id: str) -> int:
 
 
 def check(
-    world: World,
+    cluster: FakeCluster,
     scratch: Path,
     environ: Mapping[str, str] | None = None,
     *,
@@ -303,7 +303,7 @@ def check(
     **how: Any,
 ) -> Report:
     settings = Settings.from_env(ENVIRON | dict(environ or {}))
-    return Check(settings, world, scratch, part_records=part_records, **how).run()
+    return Check(settings, cluster, scratch, part_records=part_records, **how).run()
 
 
 def kinds(report: Report) -> set[FindingKind]:

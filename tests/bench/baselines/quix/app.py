@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from bench.rivals import rules
+from bench.baselines import rules
 from quixstreams import Application, State, message_context
 
 app = Application(

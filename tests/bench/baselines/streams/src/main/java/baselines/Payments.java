@@ -1,4 +1,4 @@
-package rivals;
+package baselines;
 
 import com.fasterxml.jackson.annotation.JsonIgnoreProperties;
 import com.fasterxml.jackson.annotation.JsonInclude;

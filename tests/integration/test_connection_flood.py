@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
+from flow_process import Flow, Topics, mixed_requests, send
 from invariants import check
 from kafkatest import Cluster
-from product import Flow, Topics, mixed_requests, send
 
 COUNT = 3_000
 SCRAPES = 1_000
@@ -19,12 +19,12 @@ def test_a_thousand_scrapes_and_connections_that_say_nothing(
     kafka: Cluster, tmp_path: Path
 ) -> None:
     topics = Topics.fresh(kafka)
-    with Flow(kafka, topics, tmp_path) as flow, ExitStack() as crowd:
+    with Flow(kafka, topics, tmp_path) as flow, ExitStack() as flood:
         flow.wait_until_ready()
         for port in (flow.port, flow.metrics_port):
             for _ in range(SILENT):
                 held = socket.create_connection(("127.0.0.1", port), timeout=30)
-                crowd.enter_context(held).sendall(b"GET /live HTTP/1.1\r\nHost: ")
+                flood.enter_context(held).sendall(b"GET /live HTTP/1.1\r\nHost: ")
         send(kafka, topics, mixed_requests(COUNT, seed=31))
         with ThreadPoolExecutor(SCRAPES) as pool:
             scrape = pool.map(lambda _: flow.get("/metrics", flow.metrics_port)[0], range(SCRAPES))

@@ -40,14 +40,14 @@ from schemas import events
 from schemas.outcomes import EventType
 from schemas.requests import PaymentRequest
 
-BREAKAGES: dict[str, Callable[[], None]] = {}
+MUTATIONS: dict[str, Callable[[], None]] = {}
 """By name; the docstring says what is taken away."""
 DISPENSABLE: dict[str, Callable[[], None]] = {}
 """What no guarantee may depend on: without it everything still holds."""
 
 
-def _breakage(broken: Callable[[], None]) -> Callable[[], None]:
-    BREAKAGES[_name(broken)] = broken
+def _mutation(broken: Callable[[], None]) -> Callable[[], None]:
+    MUTATIONS[_name(broken)] = broken
     return broken
 
 
@@ -69,7 +69,7 @@ def _patch(owner: Any, name: str, broken: Any) -> None:
 # ---- the commit ----
 
 
-@_breakage
+@_mutation
 def _offsets_outside_the_transaction() -> None:
     """The lane's offsets are committed before its records, as an ordinary consumer would."""
     build, commit = lane_transaction.Lane.__init__, lane_transaction.Lane._commit
@@ -89,7 +89,7 @@ def _offsets_outside_the_transaction() -> None:
     _patch(lane_transaction.Lane, "_commit", too_early)
 
 
-@_breakage
+@_mutation
 def _outcomes_outside_the_transaction() -> None:
     """Outcomes are published by a producer of their own, at once."""
     produce = lane_transaction.Lane._produce
@@ -107,7 +107,7 @@ def _outcomes_outside_the_transaction() -> None:
     _patch(lane_transaction.Lane, "_produce", at_once)
 
 
-@_breakage
+@_mutation
 def _claims_outside_the_transaction() -> None:
     """The lane's log is written by a producer of its own, before the transaction commits."""
     produce = lane_transaction.Lane._produce
@@ -125,7 +125,7 @@ def _claims_outside_the_transaction() -> None:
     _patch(lane_transaction.Lane, "_produce", apart)
 
 
-@_breakage
+@_mutation
 def _snapshot_before_commit() -> None:
     """The snapshots are stored at once, and Kafka commits when the next epoch begins."""
     write_batch = lane_transaction.Lane.write_batch
@@ -146,13 +146,13 @@ def _snapshot_before_commit() -> None:
     _patch(lane_transaction.Lane, "write_batch", commit_first)
 
 
-@_breakage
+@_mutation
 def _delivery_errors_ignored() -> None:
     """A record that Kafka refuses is noticed by nobody, as without a delivery callback."""
     _patch(lane_transaction.Lane, "_check", lambda *_: None)
 
 
-@_breakage
+@_mutation
 def _abort_instead_of_die() -> None:
     """A transaction that cannot be committed is aborted, and the flow goes on."""
     commit = lane_transaction.Lane._commit
@@ -167,7 +167,7 @@ def _abort_instead_of_die() -> None:
     _patch(lane_transaction.Lane, "_commit", or_abort)
 
 
-@_breakage
+@_mutation
 def _fencing_ignored() -> None:
     """Whoever was fenced carries on as if it had committed."""
     fault = lane_transaction.Lane._fault
@@ -195,7 +195,7 @@ def _fencing_ignored() -> None:
         passing(name)
 
 
-@_breakage
+@_mutation
 def _no_fencing() -> None:
     """Each run has transactional ids of its own, so nobody is ever fenced."""
     run = uuid.uuid4().hex
@@ -210,25 +210,25 @@ def _no_fencing() -> None:
 # ---- the restart ----
 
 
-@_breakage
+@_mutation
 def _leftovers_ignored() -> None:
     """A lane starts over a transaction of the previous run that Kafka has never ended."""
     _patch(lane_offsets.LaneOffsets, "_expect_no_leftovers", lambda _: None)
 
 
-@_breakage
+@_mutation
 def _no_restore() -> None:
     """What is remembered is not read back after a restart."""
     _patch(lane_log.LaneLog, "restore", lambda *_: {})
 
 
-@_breakage
+@_mutation
 def _no_replay() -> None:
     """Records that a lane has committed are not dropped when they are read again."""
     _patch(decode.Decode, "_drop_committed", lambda *_: None)
 
 
-@_breakage
+@_mutation
 def _log_read_before_fencing() -> None:
     """The lane's log is read while the previous run may still write to it."""
     build, offsets_at = lane_log.LaneLog.__init__, partition_offsets.offsets_at
@@ -257,7 +257,7 @@ def _log_read_before_fencing() -> None:
     _patch(lane_log.LaneLog, "_take", below_those_ends)
 
 
-@_breakage
+@_mutation
 def _files_of_what_is_not_committed() -> None:
     """Ids go to files as soon as they are judged."""
     observe = TieredIndex.observe
@@ -270,7 +270,7 @@ def _files_of_what_is_not_committed() -> None:
     _patch(TieredIndex, "observe", and_committed)
 
 
-@_breakage
+@_mutation
 def _foreign_files_believed() -> None:
     """Files of remembered ids are taken for those of this log, whatever their manifest says."""
 
@@ -283,13 +283,13 @@ def _foreign_files_believed() -> None:
     _patch(lane_files, "read_manifest", whoevers)
 
 
-@_breakage
+@_mutation
 def _files_beyond_the_log_believed() -> None:
     """Files of remembered ids are believed that reach further than the log does."""
     _patch(TieredIndex, "start_over", lambda *_: None)
 
 
-@_breakage
+@_mutation
 def _files_of_the_next_process_stated() -> None:
     """Files are said to reach to where the log ends, whoever has written there."""
 
@@ -299,7 +299,7 @@ def _files_of_the_next_process_stated() -> None:
     _patch(dedupe.Dedupe, "_mark_committed", to_the_end)
 
 
-@_breakage
+@_mutation
 def _damage_unseen() -> None:
     """Files of remembered ids are believed as they are."""
 
@@ -310,44 +310,44 @@ def _damage_unseen() -> None:
     _patch(run.Run, "_read", as_they_are)
 
 
-@_breakage
+@_mutation
 def _lost_log_ignored() -> None:
     """A log that has lost ids is taken for all there is."""
     _patch(lane_log, "least_ids", lambda *_: 0)
     _patch(lane_log.LaneLog, "_refuse_another_log", lambda _: None)
 
 
-@_breakage
+@_mutation
 def _no_check_of_the_snapshot() -> None:
     """A snapshot that is ahead of the committed offsets is believed."""
     _patch(resume_point.ResumePoint, "check", lambda *_: None)
 
 
-@_breakage
+@_mutation
 def _another_service_unseen() -> None:
     """Nobody looks whether another service is a member of the group."""
     _patch(resume_point, "_members", lambda *_: [])
 
 
-@_breakage
+@_mutation
 def _offsets_of_others_for_our_own() -> None:
     """A position that another service has committed passes for one of the flow's."""
     _patch(resume_point.ResumePoints, "_refuse_overtaken", lambda *_: None)
 
 
-@_breakage
+@_mutation
 def _lost_partition_for_a_new_one() -> None:
     """A partition whose offsets are gone is read from its front, as one that was added."""
     _patch(resume_point.ResumePoints, "_lost", lambda *_: None)
 
 
-@_breakage
+@_mutation
 def _no_first_beats() -> None:
     """A lane has an offset of a partition only once it had a record of it."""
     _patch(source, "_FIRST_BEATS", 0)
 
 
-@_breakage
+@_mutation
 def _group_offset_too_early() -> None:
     """The group is told what is read, not what is durable."""
     fetched = source.RequestPartition._fetched
@@ -361,7 +361,7 @@ def _group_offset_too_early() -> None:
     _patch(source.RequestPartition, "_fetched", and_committed)
 
 
-@_breakage
+@_mutation
 def _no_lock() -> None:
     """Two executions may use one recovery directory."""
     _patch(fcntl, "flock", lambda *_: None)
@@ -370,7 +370,7 @@ def _no_lock() -> None:
 # ---- the decision ----
 
 
-@_breakage
+@_mutation
 def _lanes_by_partition() -> None:
     """A record's lane is that of its input partition, not of its paymentId."""
     split = decode.Decode._split
@@ -383,7 +383,7 @@ def _lanes_by_partition() -> None:
     _patch(decode.Decode, "_split", by_partition)
 
 
-@_breakage
+@_mutation
 def _fingerprint_ignored() -> None:
     """Whatever comes under a known paymentId is a duplicate of it."""
     _patch(PaymentRequest, "identity", _with_one_fingerprint(PaymentRequest.identity))
@@ -393,13 +393,13 @@ def _with_one_fingerprint(identity: Callable[[PaymentRequest], bytes]) -> Callab
     return lambda request: identity(request)[:16] + b"\x01" * 8
 
 
-@_breakage
+@_mutation
 def _window_never_forgotten() -> None:
     """Nothing leaves the window."""
     _patch(TieredIndex, "expire", lambda *_: None)
 
 
-@_breakage
+@_mutation
 def _window_forgotten_too_early() -> None:
     """Half of the window is enough."""
     build = dedupe.Dedupe.__init__
@@ -412,7 +412,7 @@ def _window_forgotten_too_early() -> None:
     _patch(dedupe.Dedupe, "__init__", halved)
 
 
-@_breakage
+@_mutation
 def _date_by_the_record() -> None:
     """An id is as old as its record says it is."""
     judge = dedupe.Dedupe._judge
@@ -428,13 +428,13 @@ def _date_by_the_record() -> None:
     _patch(dedupe.Dedupe, "_judge", as_stamped)
 
 
-@_breakage
+@_mutation
 def _clock_believed() -> None:
     """Whatever the wall clock says while a process runs decides what is forgotten."""
     _patch(Clock, "now_s", lambda _self, wall_s, _monotonic_s: wall_s)
 
 
-@_breakage
+@_mutation
 def _clock_unconfirmed() -> None:
     """Whatever the wall clock says at a start decides what is forgotten."""
     log, come_further = lane_transaction.Lane._log, source.RequestPartition._has_come_further
@@ -451,7 +451,7 @@ def _clock_unconfirmed() -> None:
     _patch(source.RequestPartition, "_has_come_further", at_once)
 
 
-@_breakage
+@_mutation
 def _requests_of_aborted_transactions() -> None:
     """What was never asked for, as its producer took it back, is charged."""
     consumer = client_config.consumer
@@ -465,7 +465,7 @@ def _requests_of_aborted_transactions() -> None:
 # ---- what goes on unseen ----
 
 
-@_breakage
+@_mutation
 def _end_as_the_client_saw_it() -> None:
     """The source overwrites the end of its partition with what its client saw last."""
 
@@ -475,7 +475,7 @@ def _end_as_the_client_saw_it() -> None:
     _patch(status._Partition, "client_saw_end", believing)
 
 
-@_breakage
+@_mutation
 def _silence_without_a_witness() -> None:
     """A client is at fault if it delivers nothing, whether or not there is anything to deliver."""
 
@@ -485,13 +485,13 @@ def _silence_without_a_witness() -> None:
     _patch(silence.Silence, "to_be_witnessed", property(at_once))
 
 
-@_breakage
+@_mutation
 def _gateway_left_open() -> None:
     """The flow ends without closing the gateway."""
     _patch(runner.GatewayRunner, "close", lambda _: None)
 
 
-@_breakage
+@_mutation
 def _impossible_timestamps_believed() -> None:
     """A sender that writes 1970 pages whoever is on call."""
     _patch(
@@ -504,7 +504,7 @@ def _impossible_timestamps_believed() -> None:
 # ---- what is published ----
 
 
-@_breakage
+@_mutation
 def _audit_event_dropped() -> None:
     """A duplicate has no audit event."""
     event = publish.Audit.event
@@ -517,13 +517,13 @@ def _audit_event_dropped() -> None:
     _patch(publish.Audit, "event", dropping)
 
 
-@_breakage
+@_mutation
 def _event_ids_at_random() -> None:
     """The same record has another event id each time."""
     _patch(events.Records, "event_id", lambda *_: str(uuid.uuid4()))
 
 
-@_breakage
+@_mutation
 def _money_as_a_float() -> None:
     """Amounts are published as binary floats would have them."""
     processed = events.processed

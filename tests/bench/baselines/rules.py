@@ -1,4 +1,4 @@
-"""The rules of the job over plain dictionaries, for the rivals whose libraries hand those out."""
+"""The rules of the job over plain dictionaries, for baselines whose libraries hand those out."""
 
 import zlib
 from datetime import UTC, datetime

@@ -32,9 +32,9 @@ demo: $(VENV)/.complete ## Run it with an embedded broker, or with KAFKA_BROKERS
 
 test: lint ## Run every check: lint, types, tests; on a real Kafka where Java and Maven are there
 ifdef ARGS
-	@$(RUN) -m pytest --numprocesses 4 --dist worksteal $(ARGS)
+	@$(RUN) -m pytest --numprocesses 6 --dist worksteal $(ARGS)
 else
-	@$(RUN) -m pytest --numprocesses 4 --dist worksteal -m "not campaign"; tests=$$?; \
+	@$(RUN) -m pytest --numprocesses 6 --dist worksteal -m "not campaign"; tests=$$?; \
 	$(RUN) -m pytest -m campaign; campaign=$$?; \
 	test $$tests = 0 || exit $$tests; exit $$campaign
 endif

@@ -32,7 +32,7 @@ from dataflow.config.settings import Settings
 from dataflow.core.lane_log import entries_in, entries_of, lane_in
 from dataflow.core.lanes import lane_of_key, split_identities
 from dataflow.core.origins import place
-from dataflow.kafka import lane_log
+from dataflow.kafka import lane_log_trimmer
 from dataflow.kafka.lane_log_trimmer import Trimmer
 from dataflow.kafka.lane_offsets import Offset
 from dataflow.kafka.preflight import inspect
@@ -751,6 +751,6 @@ def test_nothing_is_trimmed_that_a_lane_still_remembers(
     monkeypatch.setattr(Trimmer, "_committed", forgotten)
     trimmer.trim()
     assert claims(kafka, topics) == before
-    monkeypatch.setattr(lane_log, "trimmed_s", lambda *_: int(time.time()) + 3_600)
+    monkeypatch.setattr(lane_log_trimmer, "trimmed_s", lambda *_: int(time.time()) + 3_600)
     trimmer.trim()
     assert claims(kafka, topics) == []

@@ -205,7 +205,7 @@ def test_a_damaged_block_ends_the_process_and_the_next_one_goes_on(
     kafka: Cluster, topics: Topics, tmp_path: Path
 ) -> None:
     filled(kafka, topics, tmp_path)
-    paths = runs(tmp_path)
+    paths = runs(tmp_path)[:2]  # each of them may end a process
     for path in paths:
         data = bytearray(path.read_bytes())
         data[2 * PAGE + 8] ^= 1  # of the first block, after header and filter

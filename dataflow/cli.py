@@ -21,7 +21,7 @@ class Command(NamedTuple):
     """One command."""
 
     module: str
-    """Where its `main` is."""
+    """The module that its `main` is in."""
     summary: str
 
 
@@ -71,9 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def refusal(version: tuple[int, int]) -> str | None:
-    """Why nothing can run on this version of Python; None when it can.
+    """Return why nothing can run on this version of Python; None when it can.
 
-    Asked before anything else is imported: on another version the dependencies are not installed.
+    Called before anything else is imported: on another version the dependencies are not installed.
     """
     if (3, 11) <= version <= (3, 12):
         return None

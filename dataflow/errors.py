@@ -11,16 +11,16 @@
     └── GatewayFaultError    the payment gateway gave no usable answer within its deadline
 
 The consequence decides the class: `StartRefusedError` is printed as it is, without a traceback,
-because its message already says what is wrong and what to do.
+because its message already has what is wrong and what to do.
 """
 
 
 class Fault(Exception):  # noqa: N818  (the tree's root: its leaves carry the suffix)
-    """Ends the process with a non-zero exit code; nothing uncommitted is ever visible."""
+    """The end of the process with a non-zero exit code; nothing uncommitted is ever visible."""
 
 
 class StartRefusedError(Fault):
-    """The flow will not start: the message says why, and what to do about it."""
+    """The flow will not start: the message has the reason, and what to do about it."""
 
 
 class SettingsError(StartRefusedError):

@@ -1,4 +1,4 @@
-"""The whole graph, top to bottom. No rules here: each step says what it does in its own file.
+"""The whole graph, top to bottom. No rules here: each step documents what it does in its own file.
 
 Run it with `python -m bytewax.run dataflow.flow`, print it with
 `python -m bytewax.visualize dataflow.flow`. Step ids never change: recovery is keyed by them.

@@ -36,11 +36,11 @@ _log = structlog.get_logger()
 _IDS = "remembered-ids"
 """The directory in the recovery directory with the files of remembered ids."""
 _GRACE_S = 5.0
-"""How long after its deadline a wait may still end."""
+"""The time after its deadline at which a wait may still end."""
 _STARTUP_GRACE_S = 120.0
-"""Until the first epoch has closed, with an empty recovery store."""
+"""The time until the first epoch has closed, with an empty recovery store."""
 _LOAD_BYTES_PER_S = 10e6
-"""How fast the engine loads the store, at the least."""
+"""The speed at which the engine loads the store, at the least."""
 
 
 class Runtime:
@@ -122,7 +122,7 @@ class Runtime:
             Trimmer(kafka, self.settings.lanes, self.cluster, window_s).start()
 
     def source(self) -> Source[SourceItem]:
-        """The request topic."""
+        """Return the request topic."""
         return KafkaSource(
             self.settings,
             self.cluster,
@@ -135,7 +135,7 @@ class Runtime:
         )
 
     def sink(self) -> Sink[tuple[str, OutputBatch]]:
-        """The three output topics, and the lanes' log."""
+        """Return the sink: the three output topics, and the lanes' log."""
         settings = self.settings
         return KafkaSink(
             settings.kafka,
@@ -184,7 +184,7 @@ def _status(settings: Settings, running: Launch | None) -> Status:
 
 
 def _longest_wait_s(settings: Settings) -> float:
-    """The longest that any process may wait in one epoch; then all others wait for it.
+    """Return the longest that any process may wait in one epoch; then all others wait for it.
 
     That is, but for the restore of remembered ids, which has a bound of its own: a batch of charges
     and its commit; or, at a start, the end of the previous run's transactions.

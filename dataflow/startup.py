@@ -30,7 +30,7 @@ _UNUSED = {
     "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
     "GATEWAY": "simulated",
 }
-"""What is required, for a graph that is built to be drawn: neither is ever connected to."""
+"""Required settings, for a graph that is built to be drawn: neither is ever connected to."""
 
 
 def start() -> Runtime:

@@ -4,4 +4,4 @@ SIMULATED = "simulated"
 """The one that approves payments and charges nobody: wherever it is in use, that is shown."""
 
 NAMES = (SIMULATED,)
-"""What `GATEWAY` may be."""
+"""The values that `GATEWAY` accepts."""

@@ -1,4 +1,4 @@
-"""What the environment configures; the only reader of it.
+"""The settings, as the environment configures them; its only reader.
 
 `Settings.from_env(os.environ)` finds every problem at once and raises them as one
 `SettingsError`. The variables themselves are in `dataflow.config.variables`.
@@ -17,7 +17,7 @@ from dataflow.errors import SettingsError
 
 
 class KafkaSettings(Struct, frozen=True, kw_only=True):
-    """How to reach Kafka, and what to read and write there."""
+    """The way to reach Kafka, and the topics to read and write there."""
 
     brokers: str
     security_protocol: str
@@ -50,12 +50,12 @@ class KafkaSettings(Struct, frozen=True, kw_only=True):
 
     @property
     def uses_sasl(self) -> bool:
-        """Whether the security protocol wants a user name and a password."""
+        """True if the security protocol needs a user name and a password."""
         return self.security_protocol.startswith("SASL_")
 
 
 class GatewaySettings(Struct, frozen=True, kw_only=True):
-    """Which payment gateway, and the limits of its use."""
+    """The payment gateway, and the limits of its use."""
 
     name: str
     concurrency: int
@@ -82,7 +82,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     host: str | None
     """None for all addresses."""
     start: str | dict[int, int] | None
-    """Where to begin when there is no position that can be believed: earliest, latest, or the
+    """The place to begin when there is no position that can be believed: earliest, latest, or the
     offset of each partition."""
     port: int
     metrics_port: int
@@ -125,7 +125,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
 
 def environment(environ: Mapping[str, str]) -> str:
-    """Return `APP_ENV` alone, for the log that says what is wrong with the rest; empty if wrong."""
+    """Return `APP_ENV` alone, for the log of what is wrong with the rest; empty if wrong."""
     [variable] = [variable for variable in VARIABLES if variable.field == "app_env"]
     try:
         return str(variable.read(environ))

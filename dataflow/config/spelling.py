@@ -71,12 +71,12 @@ _ALIASES = {
     "BYTEWAX_RECOVERY_BACKUP_INTERVAL": "BYTEWAX_BACKUP_INTERVAL",
     "BYTEWAX_WORKERS_PER_PROCESS": "BYTEWAX_WORKERS",
 }
-"""What other programs, or a hasty reader of ours, call them."""
+"""Names that other programs, or a hasty reader of ours, use for them."""
 _WITHOUT_COUNTERPART = {"KAFKA_CLIENT_ID": "each client is named after what it does"}
 _UNITS = "MS|MILLIS|MILLISECONDS|S|SEC|SECS|SECONDS|M|MIN|MINS|MINUTES|H|HOURS|D|DAYS"
 _PROTOCOL = "KAFKA_SECURITY_PROTOCOL"
 _SERVICE_LINK = re.compile("(?:tcp|udp|sctp)://")
-"""What Kubernetes puts into the `…_PORT` of each service in the namespace."""
+"""The value that Kubernetes puts into the `…_PORT` of each service in the namespace."""
 
 _VARIABLES = {variable.name: variable for variable in VARIABLES}
 _FILES = {f"{variable.name}_FILE" for variable in VARIABLES if variable.secret}
@@ -122,7 +122,7 @@ def _suspect(name: str, environ: Mapping[str, str]) -> Suspect | None:
 
 
 def _is_of_use(name: str, environ: Mapping[str, str]) -> bool:
-    """Whether the security protocol makes use of it."""
+    """Return whether the security protocol uses the variable."""
     protocol = environ.get(_PROTOCOL, "").strip() or _VARIABLES[_PROTOCOL].default
     return all(
         needed in protocol.upper()
@@ -153,7 +153,7 @@ def _slip(name: str) -> str | None:
 
 
 def _nearly(name: str, ours: str) -> bool:
-    """Whether few characters differ: how few depends on how much is left to recognise it by."""
+    """Return whether few characters differ: fewer, if less is left to recognise it by."""
     if len(ours) < 5:  # noqa: PLR2004  (PORT and HOST: POST, PORTS and GHOST are words of their own)
         return False
     if len(ours) < 8:  # noqa: PLR2004
@@ -165,7 +165,7 @@ def _nearly(name: str, ours: str) -> bool:
 
 
 def _edits(one: str, other: str, *, at_most: int) -> bool:
-    """Whether so many insertions, deletions, substitutions and swaps make one of the other."""
+    """Return whether so many insertions, deletions, substitutions and swaps separate the two."""
     if abs(len(one) - len(other)) > at_most:
         return False
     before: list[int] = []

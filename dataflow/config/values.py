@@ -21,7 +21,7 @@ class ValueKind(Struct, frozen=True):
     """One kind of value."""
 
     expects: str
-    """What a right value looks like; completes the sentence "expected …"."""
+    """The form of a right value; completes the sentence "expected …"."""
     parse: Callable[[str], Any]
     """Non-empty text to value. `ValueError` for a wrong one; its text, if any, is the reason."""
     show: Callable[[Any], str] = str
@@ -29,7 +29,7 @@ class ValueKind(Struct, frozen=True):
 
 
 def whole_number(low: int, high: int) -> ValueKind:
-    """An integer within the bounds, both included."""
+    """Return the kind of an integer within the bounds, both included."""
 
     def parse(text: str) -> int:
         # Not int() alone: it takes "1_000", and echoes what it does not take.
@@ -41,7 +41,7 @@ def whole_number(low: int, high: int) -> ValueKind:
 
 
 def memory_bytes(low: str, high: str) -> ValueKind:
-    """Bytes, written as a whole number and a unit; the bounds are written likewise."""
+    """Return the kind of bytes, written as a whole number and a unit; so are the bounds."""
     low_bytes, high_bytes = _bytes(low), _bytes(high)
 
     def parse(text: str) -> int:
@@ -58,7 +58,7 @@ def memory_bytes(low: str, high: str) -> ValueKind:
 
 
 def fraction() -> ValueKind:
-    """A probability: a float from 0 to 1."""
+    """Return the kind of a probability: a float from 0 to 1."""
 
     def parse(text: str) -> float:
         if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,15})?", text) or float(text) > 1:
@@ -72,7 +72,7 @@ def fraction() -> ValueKind:
 
 
 def duration_ms(low: str, high: str) -> ValueKind:
-    """Milliseconds, written as a whole number and a unit; the bounds are written likewise."""
+    """Return the kind of milliseconds, written as a whole number and a unit; so are the bounds."""
     low_ms, high_ms = _milliseconds(low), _milliseconds(high)
 
     def parse(text: str) -> int:
@@ -85,7 +85,7 @@ def duration_ms(low: str, high: str) -> ValueKind:
 
 
 def duration_s(low: str, high: str) -> ValueKind:
-    """Seconds as a float; written, and bounded, like `duration_ms`."""
+    """Return the kind of seconds as a float; written, and bounded, like `duration_ms`."""
     inner = duration_ms(low, high)
     return ValueKind(
         inner.expects,
@@ -95,7 +95,7 @@ def duration_s(low: str, high: str) -> ValueKind:
 
 
 def one_of(*choices: str, **synonyms: str) -> ValueKind:
-    """One of a few words, in any case; a synonym stands for the choice it names."""
+    """Return the kind of one of a few words, in any case; a synonym stands for its choice."""
     words = {choice.lower(): choice for choice in choices} | synonyms
 
     def parse(text: str) -> str:
@@ -107,7 +107,7 @@ def one_of(*choices: str, **synonyms: str) -> ValueKind:
 
 
 def matching(pattern: str, expects: str) -> ValueKind:
-    """Text that matches the regular expression as a whole."""
+    """Return the kind of a text that matches the regular expression as a whole."""
 
     def parse(text: str) -> str:
         if not re.fullmatch(pattern, text):
@@ -118,7 +118,7 @@ def matching(pattern: str, expects: str) -> ValueKind:
 
 
 def topic() -> ValueKind:
-    """A name that Kafka accepts for a topic."""
+    """Return the kind of a name that Kafka accepts for a topic."""
     return matching(
         r"(?!\.{1,2}$)[a-zA-Z0-9._-]{1,249}",
         "a topic name (1 to 249 letters, digits, '.', '_' or '-')",
@@ -126,7 +126,7 @@ def topic() -> ValueKind:
 
 
 def start() -> ValueKind:
-    """Where to begin to read: a word, or the offset of each partition."""
+    """Return the kind of a place to begin to read: a word, or the offset of each partition."""
 
     def parse(text: str) -> str | dict[int, int]:
         if text.lower() in {"earliest", "latest"}:
@@ -149,7 +149,7 @@ def start() -> ValueKind:
 
 
 def brokers() -> ValueKind:
-    """Kafka's bootstrap servers, as librdkafka takes them: no blanks, a port with each host."""
+    """Return the kind of Kafka's bootstrap servers: no blanks, a port each, as for librdkafka."""
 
     def parse(text: str) -> str:
         addresses = [address.strip() for address in text.split(",")]
@@ -163,14 +163,14 @@ def brokers() -> ValueKind:
 
 
 def address() -> ValueKind:
-    """An IP address of either version; not a name, which may stand for several."""
+    """Return the kind of an IP address of either version; no name, which may stand for several."""
     return ValueKind(
         "an IP address, such as 127.0.0.1 or ::1", lambda text: str(ipaddress.ip_address(text))
     )
 
 
 def readable_file() -> ValueKind:
-    """The path of a file that can be opened now: better refused here than at the handshake."""
+    """Return the kind of a path of a file that can be opened now, not only at the handshake."""
 
     def parse(text: str) -> str:
         try:
@@ -183,7 +183,7 @@ def readable_file() -> ValueKind:
 
 
 def secret() -> ValueKind:
-    """A `Secret`, from any text."""
+    """Return the kind of a `Secret`, from any text."""
     return ValueKind("a secret", Secret)
 
 

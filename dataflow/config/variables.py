@@ -14,7 +14,7 @@ from dataflow.config import gateway_names, values
 from dataflow.config.values import ValueKind
 
 _SHOWN_CHARACTERS = 60
-"""How much of a wrong value an error quotes."""
+"""The characters of a wrong value that an error quotes."""
 _NODE_LEVELS = {
     "warn": "warning",
     "http": "info",
@@ -24,7 +24,7 @@ _NODE_LEVELS = {
     "fatal": "error",
     "critical": "error",
 }
-"""Levels of other loggers, by the level of ours that logs no less of what this service has to say:
+"""Levels of other loggers, by the level of ours that logs no less of this service's own events:
 it logs no requests of its own below `info`, and everything that ends it at `error` or above."""
 ALWAYS = "always"
 """`Variable.required` of one that has no default because only its user can choose it."""
@@ -46,7 +46,7 @@ class Variable(Struct, frozen=True):
     synonym: str = ""
     """Another variable, read when this one is unset."""
     required: str = ""
-    """When the variable must be set, in words for the documents."""
+    """The condition under which the variable must be set, in words for the documents."""
 
     def read(self, environ: Mapping[str, str]) -> Any:
         """Return the value; `ValueError`, with the whole problem as its text, for a wrong one."""

@@ -1,4 +1,4 @@
-"""How many records a source may emit at once: as many as the rest of the flow settles in time.
+"""The most records that a source may emit at once: as many as the rest of the flow settles in time.
 
 With a fast gateway a batch carries a whole epoch's worth of records, without which input partitions
 drift out of phase and wait for each other. With a slow one it stays small enough that an epoch, and
@@ -24,7 +24,7 @@ class BatchSizer:
         self.limit = FIRST
 
     def measured(self, records: int, seconds: float) -> None:
-        """Between two batches passed `seconds`; the first of them had `records`."""
+        """Note that between two batches passed `seconds`; the first of them had `records`."""
         if seconds > _BUDGET_S:
             self.limit = max(LEAST, int(min(self.limit, records) * _BUDGET_S / seconds))
         elif records >= self.limit // 2:

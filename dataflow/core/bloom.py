@@ -25,7 +25,7 @@ _HALF = np.uint64(32)
 
 
 class Probes(NamedTuple):
-    """What filters of any size are asked for a batch of keys."""
+    """The parts of a query for a batch of keys that are the same for filters of any size."""
 
     halves: U64Array
     """The upper halves of the keys' second words."""
@@ -39,7 +39,7 @@ def words_for(ids: int) -> int:
 
 
 def probes(keys: KeyArray) -> Probes:
-    """Return what to ask for each of the keys, shape (n, 2)."""
+    """Return the query for each of the keys, shape (n, 2)."""
     choices = keys[:, 0] >> _FIRST_CHOICE
     masks = np.zeros(len(keys), np.uint64)
     for _ in range(_BITS_SET):
@@ -61,7 +61,7 @@ def places(size: int, halves: U64Array) -> NDArray[np.int64]:
 
 
 class FilterWriter:
-    """Makes a filter of sorted keys, piece by piece, in little memory."""
+    """A writer of a filter: from sorted keys, piece by piece, in little memory."""
 
     def __init__(self, size: int) -> None:
         self._size = size

@@ -1,4 +1,4 @@
-"""What transactions did: the numbers that are counted while one is open."""
+"""The effects of transactions: the numbers that are counted while one is open."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ _N = TypeVar("_N", int, Decimal)
 
 @dataclass(slots=True)
 class CommitCounts:
-    """What one lane's transaction did, counted while it is open and published once committed."""
+    """The effect of one lane's transaction, counted while it is open, published once committed."""
 
     processed: int = 0
     failed: dict[ErrorCode, int] = field(default_factory=dict)

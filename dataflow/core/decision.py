@@ -1,11 +1,11 @@
-"""What the outcome of a payment request is: everything that decides it is in this file.
+"""The outcome of a payment request: everything that decides it is in this file.
 
 In order of precedence:
 
 1. an invalid record is rejected, and claims nothing: a corrected resend goes through;
 2. a paymentId seen before, with the same content, is a duplicate: nothing more happens;
 3. a paymentId seen before, with other content, is a conflict: fraud or a bug, never silent;
-4. the first valid request for a paymentId is what the gateway says: processed, or declined.
+4. the first valid request for a paymentId has the gateway's answer: processed, or declined.
    Either claims the id.
 """
 
@@ -46,7 +46,7 @@ _REPEATED = {
 
 
 def needs_gateway(parsed: PaymentRequest | Rejected, verdict: int) -> TypeGuard[PaymentRequest]:
-    """Whether a record with this `Verdict` is to be charged."""
+    """Return whether a record with this `Verdict` is to be charged."""
     return verdict == _FIRST and type(parsed) is PaymentRequest
 
 
@@ -56,11 +56,11 @@ def decide(
     first_origin: int,
     reply: Approved | Declined | None,
 ) -> Outcome:
-    """The outcome of one record.
+    """Return the outcome of one record.
 
     Args:
         parsed: What the record is.
-        verdict: What the index knows of its paymentId (of no meaning for a `Rejected`).
+        verdict: What is in the index about its paymentId (of no meaning for a `Rejected`).
         first_origin: Where the id was claimed.
         reply: The gateway's answer, if it `needs_gateway`.
     """

@@ -1,4 +1,4 @@
-"""How long an epoch takes to close, so that a source can sleep meanwhile.
+"""The time an epoch takes to close, so that a source can sleep meanwhile.
 
 A source partition emits nothing until every worker has committed the epoch before. If its time has
 come and that epoch is still open, the engine asks again and again, and burns a core which the
@@ -9,7 +9,7 @@ off by a little less than the last epochs took to close.
 from collections import deque
 
 _LAST = 2
-"""The shortest of so many counts: what was slow once puts nobody to sleep."""
+"""The shortest of so many counts: one slow epoch must not make sources sleep."""
 _SHARE = 0.9
 """Less than all of it: what was slept for nothing is less each time."""
 _MOST_S = 0.5
@@ -23,13 +23,13 @@ class EpochCloseEstimator:
         self._took: deque[float] = deque(maxlen=_LAST)
 
     def asked(self, at_s: float) -> None:
-        """The partition was asked for a batch: the epoch before is closed."""
+        """Note that the partition was asked for a batch: the epoch before is closed."""
         if self._ended_at is not None:
             self._took.append(at_s - self._ended_at)
             self._ended_at = None
 
     def ended(self, at_s: float) -> None:
-        """The partition's epoch has ended."""
+        """Note that the partition's epoch has ended."""
         self._ended_at = at_s
 
     @property

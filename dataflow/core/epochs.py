@@ -1,4 +1,4 @@
-"""When the sources ask for more: each batch is an epoch, and `COMMIT_INTERVAL` paces the batches.
+"""The rhythm of the sources: each batch is an epoch, and `COMMIT_INTERVAL` paces the batches.
 
 1. What is in an epoch becomes visible when it ends, in a transaction for each lane that has some of
    it. A transaction costs the same with one record or a thousand, so records that arrive one by one
@@ -30,7 +30,7 @@ class Epochs(NamedTuple):
     shared: bool = False
 
     def next_s(self, now_s: float, *, idle: bool) -> float:
-        """When to ask again, in seconds since 1970, of a source that has nothing more now."""
+        """Return when a source that has nothing more now asks again, in seconds since 1970."""
         every_s = self.interval_s
         if idle:
             every_s *= math.ceil(_IDLE_S / self.interval_s)

@@ -3,7 +3,7 @@
 Compact numpy arrays: 36 bytes an id in columns, and a hash table of row numbers beside them. All
 work is done a batch at a time; the cost of a lookup does not depend on how many ids there are.
 
-Ids that are too old stay until they are swept, since their date tells what they are.
+Ids that are too old stay until they are swept, since their date shows what they are.
 """
 
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ class Found(NamedTuple):
     """Some keys of a batch, and the entry of each."""
 
     places: NDArray[np.int64]
-    """Where in the batch they stand."""
+    """Their positions in the batch."""
     fingerprints: U64Array
     origins: U64Array
     dates_s: NDArray[np.uint32]
@@ -40,7 +40,7 @@ class HotIds:
         self._slots = _free_slots(_MIN_ROWS)
 
     def __len__(self) -> int:
-        """How many ids there are."""
+        """Return the number of ids."""
         return self._rows
 
     @property
@@ -122,7 +122,7 @@ class HotIds:
         return (keys[:, 1] >> shift).view(np.int64)
 
     def _append(self, keys: KeyArray) -> NDArray[np.int64]:
-        """New rows for keys that have none."""
+        """Return new rows for keys that have none."""
         start, self._rows = self._rows, self._rows + len(keys)
         if self._rows > len(self._keys):
             self._reserve(max(self._rows, int(len(self._keys) * _GROWTH)))
@@ -166,7 +166,7 @@ class HotIds:
 
 
 def _free_slots(rows: int) -> NDArray[np.int32]:
-    """A table of free slots, a power of two, that `rows` fill at most to `_MAX_LOAD`."""
+    """Return a table of free slots, a power of two, that `rows` fill at most to `_MAX_LOAD`."""
     size = 1
     while size * _MAX_LOAD < rows + 1:
         size *= 2

@@ -1,4 +1,4 @@
-"""How many ids a lane remembers, counted without a look at them: there may be a hundred million.
+"""The number of ids a lane remembers, counted without a look at them: there may be 100 million.
 
 An id is counted in the span of its date. Ids that were in files when the count began may not be
 counted; then the number is too low, and never too high, until those are forgotten.
@@ -31,7 +31,7 @@ class IdCounts:
         self.uncounted_s = uncounted_s
 
     def __len__(self) -> int:
-        """How many ids are counted."""
+        """Return the number of counted ids."""
         return sum(self._counts.values())
 
     def by_span(self) -> dict[int, int]:

@@ -1,4 +1,4 @@
-"""What travels between the steps: a few large items, cheap to pickle.
+"""The items that travel between the steps: a few large ones, cheap to pickle.
 
 Between processes every item is pickled, so items hold bytes, lists of bytes and numpy arrays.
 Parsed requests are kept only inside one process and parsed again elsewhere, which is cheaper than
@@ -35,16 +35,16 @@ class RecordBatch:
     values: list[bytes | None]
     next_offset: int
     read_at: float
-    """When they were read, in seconds since 1970."""
+    """The time they were read, in seconds since 1970."""
     epoch: int = 0
-    """How many epochs of this run ended before; the same for all partitions."""
+    """The number of epochs of this run that ended before; the same for all partitions."""
     committed: dict[int, int] = field(default_factory=dict)
     """Of records that are read again: the next offset that each lane has not committed yet. What
     is below it is in the lane's log."""
 
 
 class Signal(Enum):
-    """What the source tells every lane."""
+    """A signal from the source to every lane."""
 
     OPEN = auto()
     """A run begins: be built, and so fence the previous run."""
@@ -55,15 +55,15 @@ class Signal(Enum):
     """Commit the position, even if it is the same as before: every lane is to have one, and Kafka
     must not expire it. With it, a record that is stamped by our clock."""
     WATERMARK = auto()
-    """How far the partition is read, by our clock: decides what is forgotten."""
+    """The progress of reading the partition, by our clock: decides which ids are forgotten."""
     DRAIN = auto()
-    """A process of the cluster was told to stop: all of them do."""
+    """A process of the cluster was asked to stop: all of them do."""
     RESTART = auto()
     """As `DRAIN`, but all of them start again."""
 
 
 class Remembered(NamedTuple):
-    """What a lane remembers, as it is committed with its offsets.
+    """The ids that a lane remembers, as they are committed with its offsets.
 
     It is what a start measures the lane's log by: a log that holds less has lost entries.
     """
@@ -107,13 +107,13 @@ class LaneBatch:
     times_ms: NDArray[np.int64]
     values: list[bytes | None]
     valid: NDArray[np.int64]
-    """Which of the records are valid requests."""
+    """The records that are valid requests."""
     identities: bytes
     """Of the valid ones."""
     parsed: list[PaymentRequest | Rejected] = field(default_factory=list)
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but what the receiving process can make again."""
+        """Return all but what the receiving process can make again."""
         state = {name: getattr(self, name) for name in self.__slots__}
         return state | {"parsed": []}
 
@@ -122,7 +122,7 @@ class LaneBatch:
             setattr(self, name, value)
 
     def requests(self) -> list[PaymentRequest | Rejected]:
-        """The records, parsed."""
+        """Return the records, parsed."""
         if not self.parsed:
             self.parsed = [parse(value, self.max_bytes) for value in self.values]
         return self.parsed
@@ -144,7 +144,7 @@ class DedupedBatch:
     first_origins: list[int]
     parsed: list[PaymentRequest | Rejected]
     entries: bytes
-    """What the lane's log gets: see `dataflow.core.lane_log`."""
+    """The entries for the lane's log: see `dataflow.core.lane_log`."""
     remembered: Remembered
 
 
@@ -185,13 +185,13 @@ class OutputBatch:
     """Timestamps of the input records, for the latency until they are visible."""
     control: ControlMessage | None = None
     entries: bytes = b""
-    """What the lane's log gets."""
+    """The entries for the lane's log."""
     remembered: Remembered | None = None
-    """What the lane remembers once this is committed."""
+    """The ids that the lane remembers once this is committed."""
 
 
 SourceItem = RecordBatch | ControlMessage
-"""What the source gives."""
+"""An item that the source emits."""
 
 
 LaneItem = tuple[str, LaneBatch | ControlMessage]

@@ -43,7 +43,7 @@ class ForeignRecordError(ValueError):
 def entries_of(
     keys: KeyArray, fingerprints: U64Array, origins: U64Array, dates_s: NDArray[Any] | int
 ) -> Entries:
-    """Entries of aligned columns; one date may be that of all."""
+    """Return entries of aligned columns; one date may be that of all."""
     entries = np.empty(len(keys), ENTRY)
     entries["key"] = keys
     entries["fingerprint"] = fingerprints
@@ -53,23 +53,23 @@ def entries_of(
 
 
 def pieces(entries: bytes, most_bytes: int) -> Iterator[bytes]:
-    """The values of the records that hold these entries, each of at most so many bytes."""
+    """Yield the values of the records that hold these entries, each of at most so many bytes."""
     step = most_bytes // ENTRY.itemsize * ENTRY.itemsize
     return (entries[start : start + step] for start in range(0, len(entries), step))
 
 
 def headers(lane: int, lanes: int) -> Headers:
-    """The headers of a lane's records, where there are so many lanes."""
+    """Return the headers of a lane's records, where there are so many lanes."""
     return [(_VERSION, b"%d" % VERSION), (_LANE, b"%d" % lane), (_LANES, b"%d" % lanes)]
 
 
 def is_of_a_lane(headers: Any) -> bool:
-    """Whether a lane has written the record with these headers."""
+    """Return whether a lane has written the record with these headers."""
     return dict(headers or ()).keys() >= {_VERSION, _LANE, _LANES}
 
 
 def lane_in(headers: Any) -> tuple[int, int]:
-    """The lane that wrote a record, and how many lanes there were.
+    """Return the lane that wrote a record, and how many lanes there were.
 
     Raises:
         ForeignRecordError: the headers are damaged, or those of another layout.
@@ -85,7 +85,7 @@ def lane_in(headers: Any) -> tuple[int, int]:
 
 
 def entries_in(value: bytes) -> Entries:
-    """The entries of one record, or of several joined ones.
+    """Return the entries of one record, or of several joined ones.
 
     Raises:
         ForeignRecordError: it does not hold a whole number of entries.

@@ -1,4 +1,4 @@
-"""Which lane a paymentId belongs to: all that concerns one payment commits in one transaction."""
+"""The lane a paymentId belongs to: all that concerns one payment commits in one transaction."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,21 +18,21 @@ use are `UnusedLane`s, which cost nothing."""
 
 
 def split_identities(identities: bytes) -> tuple[KeyArray, U64Array]:
-    """Keys and fingerprints of joined identities."""
+    """Return keys and fingerprints of joined identities."""
     words = np.frombuffer(identities, "<u8").reshape(-1, IDENTITY_BYTES // 8)
     return np.ascontiguousarray(words[:, :2]), words[:, 2]
 
 
 def lanes_of(keys: KeyArray, lanes: int) -> NDArray[np.int64]:
-    """The lane of each key."""
+    """Return the lane of each key."""
     return (keys[:, 0] % np.uint64(lanes)).astype(np.int64)
 
 
 def lane_of_key(key: bytes, lanes: int) -> int:
-    """The lane of one key; the same as `lanes_of` gives it."""
+    """Return the lane of one key; the same as `lanes_of` gives it."""
     return int.from_bytes(key[:8], "little") % lanes
 
 
 def lane_name(lane: int) -> str:
-    """The state key of a lane, and its name in transactional ids: zero-padded, so it sorts."""
+    """Return a lane's state key, its name in transactional ids too: zero-padded, so it sorts."""
     return f"{lane:03d}"

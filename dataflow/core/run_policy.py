@@ -1,4 +1,4 @@
-"""Which runs of a lane are merged, and which have left the window.
+"""The runs of a lane that are merged, and those that have left the window.
 
 A run is dropped whole, once its newest entry is too old, so what is merged should be of one age:
 only runs of one *era*, an eighth of the window, are. A lookup costs a probe for each run, so there
@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 _ERAS = 8
 _MOST = 16
-"""At most so many are merged at once: a piece of each is in memory."""
+"""The most runs that are merged at once: a piece of each is in memory."""
 
 
 class RunAge(NamedTuple):
-    """How large and how old a run is."""
+    """The size and the age of a run."""
 
     rows: int
     newest_s: int

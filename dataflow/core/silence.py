@@ -1,6 +1,6 @@
-"""Whether a client has stopped delivering the records of its partition, without any error.
+"""The silence of a client that has stopped delivering its partition's records, without any error.
 
-Nobody else notices: the process closes its epochs, and the client repeats the end of the partition
+Nothing else notices: the process closes its epochs, and the client repeats the end of the partition
 that it saw last. A new client, and so a restart, reads on.
 
 1. Only records below the last stable offset count. From there on a transaction of a sender is open,
@@ -9,7 +9,7 @@ that it saw last. A new client, and so a restart, reads on.
    while it waits for the gateway or for a commit, and while it drains.
 3. Only time in which Kafka answers for the partition counts. After an outage the client has all of
    its time again.
-4. A position that moves ends the silence, be it past records or past the end of a transaction.
+4. A position that moves, past records or past the end of a transaction, ends the silence.
 5. Only a position counts from which a second client has had a record. Below the last stable offset
    there may be none for readers: those of a transaction that was aborted, if its end is above.
 """
@@ -17,7 +17,7 @@ that it saw last. A new client, and so a restart, reads on.
 from typing import NamedTuple
 
 SUSPECT_S = 30.0
-"""So long a healthy client is never silent: it is an answer of half a second late, or it connects
+"""The longest silence of a healthy client: it is an answer of half a second late, or it connects
 again, which takes some seconds."""
 STALLED_S = 180.0
 """A request without an answer is given up after a minute, a connection after half of one (both
@@ -38,7 +38,7 @@ class Stall(NamedTuple):
 
 
 class Silence:
-    """For how long the client of one partition has been asked in vain."""
+    """The time for which the client of one partition has given nothing."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -49,25 +49,25 @@ class Silence:
         self._witnessed: int | None = None
 
     def stable_up_to(self, offset: int, now_s: float) -> None:
-        """Kafka has answered that readers may read everything below `offset`."""
+        """Note that Kafka has answered: readers may read everything below `offset`."""
         self._stable_offset, self._answered_s = offset, now_s
 
     def witnessed(self, position: int) -> None:
-        """A second client has had a record from `position` on."""
+        """Note that a second client has had a record from `position` on."""
         self._witnessed = position
 
     @property
     def to_be_witnessed(self) -> int | None:
-        """From where a second client should try to read, if it matters."""
+        """The position from which a second client should try to read, if it matters."""
         too_long = self.seconds >= SUSPECT_S
         return self._position if too_long and self._position != self._witnessed else None
 
     def ended(self) -> None:
-        """Records came."""
+        """End the silence: records came."""
         self.seconds, self._asked_s = 0.0, None
 
     def nothing_came(self, position: int, now_s: float) -> Stall | None:
-        """The client was asked for what is at `position`, and gave nothing; is that a fault?"""
+        """Note that the client gave nothing at `position`; return a stall if that is a fault."""
         waits = position < self._stable_offset and now_s - self._answered_s <= FRESH_S
         if not waits or position != self._position:
             self.ended()
@@ -80,5 +80,5 @@ class Silence:
 
     @property
     def is_suspect(self) -> bool:
-        """Whether it is longer than anything that a healthy client does, and there are records."""
+        """True if it is longer than anything that a healthy client does, and there are records."""
         return self.seconds >= SUSPECT_S and self._position == self._witnessed

@@ -1,4 +1,4 @@
-"""What recovery persists. Read by later versions of this code: fields are added, never changed.
+"""The state that recovery persists. Later versions read it: fields are added, never changed.
 
 States are MessagePack maps, so that neither an inserted field nor a moved class can shift what an
 older snapshot means; a snapshot of an unknown version is refused.
@@ -25,7 +25,7 @@ class State(Struct, kw_only=True, frozen=True):
 
 
 class SourceState(State, kw_only=True, frozen=True):
-    """Where one input partition stands."""
+    """The position of one input partition."""
 
     cluster: str
     """The Kafka cluster's id: a snapshot of another cluster means nothing here."""
@@ -35,27 +35,27 @@ class SourceState(State, kw_only=True, frozen=True):
     group: str
     lanes: int
     start_offset: int
-    """Where reading began when there was no snapshot."""
+    """The offset at which reading began when there was no snapshot."""
     next_offset: int
     """The first record that is not part of this snapshot."""
     position: int = 0
-    """How far the partition is read: beyond `next_offset` there were no records, only markers."""
+    """The next offset to read: from `next_offset` up to it there were no records, only markers."""
 
 
 # Made here, not at their first use: that may be by several workers at once, and msgspec (0.22) then
-# crashes, as one of them finds what it has to know of a type half made by another.
+# crashes, as one of them finds what it needs of a type half made by another.
 _DECODERS: dict[type[State], Any] = {
     kind: msgspec.msgpack.Decoder(kind) for kind in (State, SourceState)
 }
 
 
 def pack(state: State) -> bytes:
-    """The bytes that recovery keeps."""
+    """Return the bytes that recovery keeps."""
     return msgspec.msgpack.encode(state)
 
 
 def unpack(packed: object, kind: type[_State]) -> _State:
-    """The state in a snapshot.
+    """Return the state in a snapshot.
 
     Raises:
         StartRefusedError: the snapshot was not written by this product, or by another version.

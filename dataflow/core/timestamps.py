@@ -1,4 +1,4 @@
-"""Which timestamps of records can be true. Senders set them, some with a broken clock.
+"""The timestamps of records that can be true. Senders set them, some with a broken clock.
 
 A timestamp that cannot be true goes into no latency and no lag in seconds, or one sender that
 writes 1970 would page those on call, and one that writes 2500 would hide what is late. What is
@@ -15,11 +15,11 @@ AHEAD_MS = 60_000
 
 
 def plausible(times_ms: NDArray[np.int64], now_ms: int) -> NDArray[np.bool_]:
-    """Which of these timestamps, in milliseconds since 1970, can be true."""
+    """Return which of these timestamps, in milliseconds since 1970, can be true."""
     return (times_ms >= now_ms - PAST_MS) & (times_ms <= now_ms + AHEAD_MS)
 
 
 def oldest_plausible_ms(times_ms: NDArray[np.int64], now_ms: int) -> int:
-    """The oldest timestamp that can be true; now, if none can."""
+    """Return the oldest timestamp that can be true; now, if none can."""
     believed = times_ms[plausible(times_ms, now_ms)]
     return int(believed.min()) if len(believed) else now_ms

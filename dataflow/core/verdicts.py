@@ -1,4 +1,4 @@
-"""What a batch of requests is, given what is remembered of its ids; and what is to be remembered.
+"""The verdicts on a batch of requests, given the remembered ids; and the entries to remember.
 
 The rules, which hold for any number of tiers an id may be found in:
 
@@ -9,7 +9,7 @@ The rules, which hold for any number of tiers an id may be found in:
 4. Time is divided into *spans*, and the horizon stands between two of them. A repeat, of either
    kind, prolongs the life of the id if it comes in a later span than that of the entry. So a flood
    of repeats makes few entries, and an id lives at most a span longer than it must.
-5. All that a batch changes is in its entries: who folds all entries remembers the same.
+5. All that a batch changes is in its entries: to fold all entries is to remember the same.
 """
 
 from enum import IntEnum
@@ -26,7 +26,7 @@ _NONE = -1
 
 
 class Verdict(IntEnum):
-    """What is known of a request's paymentId."""
+    """The knowledge about a request's paymentId."""
 
     FIRST = 0
     """Not remembered: this request claims the id."""
@@ -40,7 +40,7 @@ class Batch(NamedTuple):
     """Requests of one lane, in order."""
 
     date_s: int
-    """When they were read, in seconds since 1970."""
+    """The time they were read, in seconds since 1970."""
     keys: KeyArray
     """Hashes of the paymentIds, shape (n, 2)."""
     fingerprints: U64Array
@@ -55,9 +55,9 @@ class Judgement(NamedTuple):
     first_origins: U64Array
     """The origin that claimed the id: its own for a `FIRST`."""
     changed: NDArray[np.int64]
-    """Which of the distinct ids the batch changes."""
+    """The distinct ids that the batch changes."""
     entries: Entries
-    """What they are from now on: claims and prolonged lives."""
+    """The entries from now on: claims and prolonged lives."""
     before_s: NDArray[np.int64]
     """The dates of those that were prolonged."""
 

@@ -1,4 +1,4 @@
-"""How far the input is read, by our clock: what decides when an id may be forgotten.
+"""The progress of reading the input, by our clock: it decides when an id may be forgotten.
 
 An id is dated by our clock when its request is read, and is forgotten once the *watermark* is more
 than the dedupe window beyond that date. The watermark of a partition is the latest instant of which
@@ -7,10 +7,10 @@ ended was looked up at that instant, and everything below that end is read since
 all is the least of theirs, since a copy may come on any partition.
 
 So a copy that reaches Kafka within the window after its first one was read is always recognised,
-however far behind a partition is; and the records' own timestamps have no say: neither one that is
+however far behind a partition is; and the records' own timestamps do not count: neither one that is
 too new, nor a steady trickle of ancient ones, can make ids be forgotten early or be kept for ever.
 A partition that cannot be read on (its end is inside a transaction that stays open) holds
-everybody's watermark, as copies may wait in it.
+the watermark of all, as copies may wait in it.
 
 A clock that is ahead would make ids be forgotten early, all of them at once if it has jumped by
 more than the window. So it is only followed as far as something else bears it out:
@@ -26,10 +26,10 @@ from collections import deque
 from collections.abc import Iterable
 
 _STEPS = 64
-"""So often, at most, a watermark advances within a window: that is as fine as it need be."""
+"""The most times a watermark advances within a window: that is as fine as it need be."""
 _MOST_ENDS = 2 * _STEPS
-"""So many ends are kept: more would only be of a partition that is far behind, or that another
-process reads."""
+"""The most ends that are kept: more would only be of a partition that is far behind, or that
+another process reads."""
 _APART_MS = 60_000
 _APART_SHARE = 16
 """The clocks of a cluster's machines may be a minute apart, or this share of a short window."""
@@ -39,15 +39,15 @@ class Clock:
     """The wall clock, unless it has jumped ahead.
 
     Args:
-        wall_s: What it says, in seconds since 1970...
-        monotonic_s: ... when the clock that cannot be set says this.
+        wall_s: Its time, in seconds since 1970...
+        monotonic_s: ... when the clock that cannot be set reads this.
     """
 
     def __init__(self, wall_s: float, monotonic_s: float) -> None:
         self._apart_s = wall_s - monotonic_s
 
     def now_s(self, wall_s: float, monotonic_s: float) -> float:
-        """The time, in seconds since 1970: no later than what has passed since the beginning."""
+        """Return the time, in seconds since 1970: no later than what has passed since the start."""
         return min(wall_s, monotonic_s + self._apart_s)
 
 
@@ -70,7 +70,7 @@ class ReadUpTo:
             self._ends.append((end_offset, at_ms))
 
     def is_waiting(self) -> bool:
-        """Whether to read on would advance it."""
+        """Return whether reading on would advance it."""
         return bool(self._ends)
 
     def advance(self, position: int) -> bool:
@@ -93,5 +93,5 @@ class Watermarks:
         self._times_ms[partition] = max(time_ms, self._times_ms.get(partition, 0))
 
     def least_ms(self) -> int:
-        """The watermark of all; 0 as long as one of them is not known."""
+        """Return the watermark of all; 0 as long as one of them is not known."""
         return min(self._times_ms.values(), default=0)

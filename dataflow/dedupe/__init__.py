@@ -1,6 +1,6 @@
 """Remembered ids of a lane in two tiers: the last ones in memory, the others in files.
 
-What a lane remembers is what its log in Kafka says. The files are a cache of that log, and of
+What a lane remembers is what its log in Kafka holds. The files are a cache of that log, and of
 nothing else: each of them may be lost, damaged, old or foreign, and then only a start takes longer.
 
     remembered.py  the indexes of a process, and what they share

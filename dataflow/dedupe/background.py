@@ -11,7 +11,7 @@ class Stopped(Exception):  # noqa: N818  (it is no error)
 
 
 class Background:
-    """Does one job after the other.
+    """A worker that does one job after the other.
 
     The thread is a daemon: what it writes is worthless until it is complete, so a process that ends
     does not wait for it. Once it is stopped, every job has ended or ends with `Stopped`: nobody
@@ -63,7 +63,7 @@ def _do(future: "Future[None]", job: Callable[[], None], stopping: threading.Eve
         return
     try:
         job()
-    except BaseException as error:  # noqa: BLE001  (whoever waits for it gets it)
+    except BaseException as error:  # noqa: BLE001  (raised where it is waited for)
         future.set_exception(error)
     else:
         future.set_result(None)

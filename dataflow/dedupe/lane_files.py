@@ -227,7 +227,7 @@ class LaneFiles:
         return True
 
     def _strike(self, lost: set[str]) -> None:
-        """Have the manifest say that runs are lost, and only then delete them."""
+        """State in the manifest that runs are lost, and only then delete them."""
         self.summary = _uncounted(self.runs, self.summary)
         try:
             self._list(self.runs, self.position, self.summary)

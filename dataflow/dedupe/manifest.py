@@ -21,7 +21,7 @@ Position = dict[int, int]
 
 
 class Owner(msgspec.Struct, frozen=True, kw_only=True):
-    """Whose log the files are a cache of."""
+    """The log whose cache the files are."""
 
     cluster: str
     """Kafka's id of the cluster."""
@@ -29,7 +29,7 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True):
     """Kafka's id of the log's topic: another one if the topic was made again."""
     lane: int
     lanes: int
-    """How many lanes there are: with another number a lane has other ids."""
+    """The number of lanes: with another number a lane has other ids."""
 
 
 class RunLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +43,7 @@ class RunLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of the ids below the position without a look at them."""
+    """The facts about the ids below the position, without a look at them."""
 
     horizon_s: int = 0
     """Ids dated before were forgotten: they may be missing from the runs."""
@@ -54,7 +54,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What the file holds."""
+    """The content of the file."""
 
     format: int = run.FORMAT
     owner: Owner
@@ -64,7 +64,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UnusableManifestError(Exception):
-    """There is a manifest that is not to be believed; `str` says why."""
+    """There is a manifest that is not to be believed; `str` gives the reason."""
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:

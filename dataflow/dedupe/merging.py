@@ -35,7 +35,7 @@ def merged(runs: Sequence[Run], horizon_s: int) -> Iterator[Entries]:
 
 
 class _Part:
-    """What was read of a run, and not merged yet."""
+    """The entries that were read of a run, and not merged yet."""
 
     def __init__(self, run: Run) -> None:
         self._pieces = run.pieces()

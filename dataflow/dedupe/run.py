@@ -13,7 +13,7 @@ an older file, is as wrong as a damaged one. 38 bytes an id.
 What is believed:
 
 1. When a run is opened, its size, header, filter and index are read and checked: 1.6 bytes an id. A
-   wrong bit of the filter would hide an id, so no filter is asked that was not checked as a whole.
+   wrong bit of the filter would hide an id, so no filter is used that was not checked as a whole.
 2. A block is checked when it is first touched, before its entries are compared. So a start does not
    read them all, and still nothing is answered from bytes that were not checked.
 3. A merge checks all blocks that it reads.
@@ -68,11 +68,11 @@ _SEARCHED = 1024
 
 
 class DamagedRunError(Exception):
-    """A file is not what was written; `str` says what is wrong with it."""
+    """A file is not what was written; `str` names the error."""
 
 
 class RunFacts(NamedTuple):
-    """What a run's header says."""
+    """The content of a run's header."""
 
     run_id: int
     rows: int
@@ -94,7 +94,7 @@ class RunFacts(NamedTuple):
 
 
 class _Layout(NamedTuple):
-    """Where the parts of a run begin."""
+    """The offsets at which the parts of a run begin."""
 
     filter_at: int
     blocks_at: int
@@ -109,7 +109,7 @@ def _layout(filter_words: int, blocks: int) -> _Layout:
 
 
 class RunWriter:
-    """Writes a run from sorted entries that come piece by piece.
+    """A writer of a run, from sorted entries that come piece by piece.
 
     Args:
         path: The file's name.
@@ -206,7 +206,7 @@ class Run:
 
     Attributes:
         path: The file.
-        facts: What its header says.
+        facts: The content of its header.
     """
 
     def __init__(self, path: Path, check: int) -> None:

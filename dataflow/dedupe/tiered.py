@@ -52,7 +52,7 @@ class Seen(NamedTuple):
     first_origins: U64Array
     """The origin that claimed the id: its own for a `FIRST`."""
     entries: Entries
-    """What is to be kept of the batch: the ids it claimed, and those whose life it prolonged."""
+    """The entries of the batch to keep: the ids it claimed, and those whose life it prolonged."""
 
 
 class Figures(NamedTuple):
@@ -88,12 +88,12 @@ class Figures(NamedTuple):
 
     @property
     def are_failing(self) -> bool:
-        """Whether files cannot be written."""
+        """True if files cannot be written."""
         return self.failing_since is not None
 
 
 class _Job(NamedTuple):
-    """What the other thread does."""
+    """The work of the other thread."""
 
     writes_ids: bool
     """It makes a run of the closed generation; otherwise it tidies the files."""
@@ -148,12 +148,12 @@ class TieredIndex:
         self._failing_since: dict[bool, float] = {}  # by `_Job.writes_ids`, too
 
     def __len__(self) -> int:
-        """How many ids are remembered; perhaps too few after files were lost, see `most`."""
+        """Return the number of remembered ids; may be too low after files were lost, see `most`."""
         return len(self._counts)
 
     @property
     def most(self) -> int:
-        """So many ids are remembered, at most: as many as `len`, if all are counted."""
+        """The most ids that are remembered: as many as `len`, if all are counted."""
         if self._counts.uncounted_s < self.since_s:
             return len(self)
         figures = self.figures
@@ -161,7 +161,7 @@ class TieredIndex:
 
     @property
     def position(self) -> Position:
-        """From where the log has to be read to know all; see `dataflow.dedupe.manifest`."""
+        """The position to read the log from to have all; see `dataflow.dedupe.manifest`."""
         return dict(self._files.position) if self._files else {}
 
     @property
@@ -280,7 +280,7 @@ class TieredIndex:
         self._counts.forget(self.since_s)
 
     def _look_up(self, keys: KeyArray) -> tuple[NDArray[np.int64], Known]:
-        """Return the rows of some keys among the open ids, and what all tiers know of them.
+        """Return the rows of some keys among the open ids, and what all tiers have of them.
 
         Args:
             keys: Sorted by their second word, no two alike.

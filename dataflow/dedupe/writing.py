@@ -7,13 +7,13 @@ from types import TracebackType
 from typing import Self
 
 TEMPORARY = ".tmp"
-"""How the name of a file ends that is being written; at a start it is nobody's."""
+"""The suffix of a file that is being written; at a start such a file belongs to no process."""
 _RESERVE_SHARE = 20
 _RESERVE_MOST_BYTES = 1024**3
-"""What a large file leaves free: a twentieth of the volume, but no more than this. The recovery
-store may be on the same volume, and a process cannot go on when that cannot be written."""
+"""The space that a large file leaves free: a twentieth of the volume, but no more than this. The
+recovery store may be on the same volume, and a process cannot go on when that cannot be written."""
 _SYNC_BYTES = 32 * 1024 * 1024
-"""At most so much waits to be synced: a large file must not hold up what others sync."""
+"""The most bytes that wait to be synced: a large file must not hold up what others sync."""
 
 
 class NewFile:

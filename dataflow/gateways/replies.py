@@ -1,4 +1,4 @@
-"""What a provider has written, made fit for the events and the log, whatever an adapter lets pass.
+"""The replies of a provider, made fit for the events and the log, whatever an adapter lets pass.
 
 A reply decides a payment. Its decision stands, also if its words cannot be published:
 
@@ -36,7 +36,7 @@ _NO_MESSAGE = "The payment was declined."
 _MAX_CODE = 64
 """Characters of a provider's own code."""
 _MAX_REASON = 200
-"""How much of a reason an error or a log line quotes."""
+"""The characters of a reason that an error or a log line quotes."""
 _MAX_BITS = 800
 """Of a reference that is a number: 241 digits. Python refuses to write out very large ones."""
 _LOG_EVERY_S = 1.0
@@ -50,12 +50,12 @@ _log = structlog.get_logger()
 
 
 class Publishable:
-    """Makes replies fit, and logs that it had to: one line a second at most."""
+    """A filter that makes replies fit, and logs that it had to: one line a second at most."""
 
     _logged_at_s = -_LOG_EVERY_S
 
     def __call__(self, requests: Sequence[PaymentRequest], replies: list[Reply]) -> list[Reply]:
-        """The replies to these requests, fit to be published."""
+        """Return the replies to these requests, fit to be published."""
         if _are_fit(replies):
             return replies
         fit = [_fit(reply) for reply in replies]
@@ -73,7 +73,7 @@ class Publishable:
 
 
 def quoted(reason: object) -> str:
-    """A reason, or what an exception says, for an error or a log line."""
+    """Return a reason, or the text of an exception, for an error or a log line."""
     try:
         text = f"{type(reason).__name__}: {reason}" if isinstance(reason, Exception) else reason
     except Exception:  # noqa: BLE001  (whatever a foreign __str__ does)
@@ -82,9 +82,9 @@ def quoted(reason: object) -> str:
 
 
 def _are_fit(replies: list[Reply]) -> bool:
-    """Whether all are, in a few calls for the whole batch: nearly always, they are.
+    """Return whether all are, in a few calls for the whole batch: nearly always, they are.
 
-    It may say no of some that are (a long message): those are looked at one by one, then.
+    It may be false for some that are (a long message): those are looked at one by one, then.
     """
     texts = [
         each.reference if type(each) is Approved else each.message  # type: ignore[union-attr]
@@ -114,7 +114,7 @@ def _are_fit(replies: list[Reply]) -> bool:
 
 
 def _fit(reply: Reply) -> Reply:
-    """The reply itself if it is fit, otherwise one that is."""
+    """Return the reply itself if it is fit, otherwise one that is."""
     if isinstance(reply, Unavailable):
         return reply
     fit = _fit_approval(reply) if isinstance(reply, Approved) else _fit_decline(reply)
@@ -138,7 +138,7 @@ def _fit_decline(reply: Declined) -> Declined:
 
 
 def _text(value: object, most: int, *, masked: bool = False) -> str:
-    """What a provider sent as a text of at most so many characters; empty if it is none."""
+    """Return what a provider sent as a text of at most so many characters; empty if it is none."""
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() < _MAX_BITS:
         value = str(value)
     if not isinstance(value, str):

@@ -17,9 +17,9 @@ from schemas.requests import PaymentRequest
 _log = structlog.get_logger()
 
 _GRACE_S = 5.0
-"""How much longer than the deadline to wait for a gateway that blocks its event loop."""
+"""The time beyond the deadline to wait for a gateway that blocks its event loop."""
 _CLOSE_S = 5.0
-"""How long the gateway may take to close; a process that ends must not hang on it."""
+"""The time the gateway may take to close; a process that ends must not hang on it."""
 
 
 class _Running(NamedTuple):

@@ -59,7 +59,8 @@ class SimulatedGateway:
         self.concurrency = concurrency
         self._slots = asyncio.Semaphore(concurrency)
         self._refusals: dict[str, int] = {}
-        """How often each `unavailable:N` was refused so far; forgotten once it is answered."""
+        """The number of times each `unavailable:N` was refused so far; forgotten once it is
+        answered."""
         # Hashes are compared as the hexadecimal texts they are: equal width, so the same order.
         share = int(decline_rate * 2**64)
         self._declined_below = _ALWAYS if share >= 2**64 else f"{share:016x}" if share else _NEVER

@@ -15,7 +15,7 @@ _QUEUE_TOTAL_KBYTES = 512 * 1024
 
 
 def client(kafka: KafkaSettings, name: str) -> Config:
-    """What every client needs to reach the cluster."""
+    """Return the configuration that every client needs to reach the cluster."""
     config: Config = {
         "bootstrap.servers": kafka.brokers,
         "client.id": name,
@@ -47,7 +47,7 @@ def client(kafka: KafkaSettings, name: str) -> Config:
 
 
 def consumer(kafka: KafkaSettings, name: str, partitions: int) -> Config:
-    """The consumer of one input partition; `partitions` share the memory for fetched records."""
+    """Return the configuration of a partition's consumer; `partitions` share the fetch memory."""
     kbytes = max(2 * 1024, min(_QUEUE_KBYTES, _QUEUE_TOTAL_KBYTES // max(1, partitions)))
     return client(kafka, name) | {
         "group.id": kafka.group_id,
@@ -68,7 +68,7 @@ def consumer(kafka: KafkaSettings, name: str, partitions: int) -> Config:
 
 
 def log_consumer(kafka: KafkaSettings, partitions: int) -> Config:
-    """The reader of the lanes' log at a start."""
+    """Return the configuration of the reader of the lanes' log at a start."""
     return consumer(kafka, "lane-log", partitions) | {
         # It may be trimmed meanwhile: what is older does not count any more.
         "auto.offset.reset": "earliest",
@@ -78,7 +78,7 @@ def log_consumer(kafka: KafkaSettings, partitions: int) -> Config:
 
 
 def producer(kafka: KafkaSettings, transactional_id: str) -> Config:
-    """The transactional producer of one lane."""
+    """Return the configuration of the transactional producer of one lane."""
     return client(kafka, transactional_id) | {
         "transactional.id": transactional_id,
         "transaction.timeout.ms": kafka.transaction_timeout_ms,
@@ -92,6 +92,6 @@ def producer(kafka: KafkaSettings, transactional_id: str) -> Config:
         "batch.size": 512 * 1024,
         "queue.buffering.max.messages": 1_000_000,
         "queue.buffering.max.kbytes": 256 * 1024,
-        # Successes say nothing that the commit does not; each failure is counted and latched.
+        # Successes report nothing that the commit does not; each failure is counted and latched.
         "delivery.report.only.error": True,
     }

@@ -18,7 +18,7 @@ class Committing(Protocol):
 
 
 class CommitPool:
-    """Has the lanes of one worker commit side by side: a commit is mostly waiting for Kafka.
+    """A pool in which one worker's lanes commit side by side: a commit mostly waits for Kafka.
 
     The engine asks one lane after the other for its snapshot, but only once all of them have been
     given the whole epoch. So when the first one is asked, all of them may begin.
@@ -32,7 +32,7 @@ class CommitPool:
         self._running: defaultdict[int, dict[Committing, Future[float]]] = defaultdict(dict)
 
     def expect(self, lane: Committing) -> None:
-        """This lane has opened its transaction of the epoch."""
+        """Note that this lane has opened its transaction of the epoch."""
         self._open[threading.get_ident()].append(lane)
 
     def submit(self, call: Callable[[], None]) -> Future[None]:

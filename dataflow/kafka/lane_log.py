@@ -6,10 +6,10 @@
    files, from the start. It is no matter which partition a lane used to write to, nor how many
    lanes there were: an entry goes to the lane of its id.
 3. What is read goes into the indexes piece by piece, so that memory stays within its bound.
-4. What is committed with the lanes' offsets (`lane_names.Metadata`) says what must be remembered. A
+4. What is committed with the lanes' offsets (`lane_names.Metadata`) is what must be remembered. A
    log that was recreated, or that has lost entries, is refused: to go on would charge payments
    again.
-5. A record that no lane has written is passed over, with a warning: whoever can write to the topic
+5. A record that no lane has written is passed over, with a warning: a client with write access
    must not be able to stop every start. One that a lane may have written, and that cannot be read,
    is refused: it may hold claims.
 6. The flow trims the log itself. Below the first record that is not older than the time since when
@@ -80,7 +80,7 @@ class LaneLog:
         self._read_to_ends: Mapping[int, int] | None = None
 
     def expect(self, lane: int, index: TieredIndex) -> None:
-        """This lane is one of this process; its history goes into this index."""
+        """Register a lane of this process; its history goes into this index."""
         with self._lock:
             self._indexes[lane] = index
 
@@ -101,7 +101,7 @@ class LaneLog:
             return self._read_to_ends
 
     def ends(self) -> Mapping[int, int]:
-        """Where each partition of the log ended at some earlier moment."""
+        """Return where each partition of the log ended at some earlier moment."""
         return self._ends.offsets
 
     def _refuse_too_few(self, lane: int) -> None:
@@ -214,7 +214,7 @@ class LaneLog:
         return found, begins == starts, ends
 
     def _begins(self, starts: Mapping[int, int], ends: Mapping[int, int]) -> dict[int, int]:
-        """Where each partition is to be read from: where the first of the lanes' files end."""
+        """Return where to read each partition from: where the first of the lanes' files end."""
         for index in self._indexes.values():
             beyond = {p: at for p, at in index.position.items() if at > ends.get(p, 0)}
             if beyond:
@@ -251,7 +251,7 @@ class LaneLog:
     def _read_to(
         self, ends: Mapping[int, int], left: Mapping[int, int], consumer: Consumer
     ) -> Iterator[tuple[list[Message], dict[int, int]]]:
-        """All records below these ends. An outage is waited out."""
+        """Yield all records below these ends. An outage is waited out."""
         deadline = Deadline(self._kafka.transaction_timeout_ms / 1000)
         while left:
             messages = list(self._good(consumer.consume(_RECORDS_AT_ONCE, _POLL_S)))
@@ -297,7 +297,7 @@ class LaneLog:
 
 
 class _Parts:
-    """What was read for each lane, and is not in its index yet."""
+    """The entries that were read for each lane, and are not in its index yet."""
 
     def __init__(self, indexes: Mapping[int, TieredIndex], lanes: int) -> None:
         self._indexes = indexes
@@ -338,7 +338,7 @@ def _places(topic: str, partitions: Iterable[int]) -> list[TopicPartition]:
 
 
 def since_s(committed: Committed, lane: int) -> int:
-    """What this lane last saw before was forgotten; or, if it is new, what the others did.
+    """Return since when the ids seen in this lane are remembered; for a new lane, in the others.
 
     The partitions' watermark is the same for all lanes, so any lane may go by any other's.
     """
@@ -348,17 +348,17 @@ def since_s(committed: Committed, lane: int) -> int:
 
 
 def trimmed_s(committed: Committed, lanes: int) -> int:
-    """Nothing that was seen since is trimmed: all of so many lanes have forgotten what is older."""
+    """Return since when nothing seen is trimmed: all of so many lanes forgot what is older."""
     if not all(committed.get(lane) for lane in range(lanes)):
         return 0
     return min(since_s(committed, lane) for lane in range(lanes))
 
 
 def least_ids(committed: Committed, lane: int, lanes: int) -> int:
-    """So many ids of a lane, at least, the log must have.
+    """Return how many ids of a lane, at least, the log must have.
 
     An offset of a partition that has been quiet since may be older than what was trimmed. It has
-    no say; nor has one from when there was another number of lanes.
+    no weight; nor has one from when there was another number of lanes.
     """
     since = since_s(committed, lane)
     counts = {metadata.lanes for _, metadata in _all(committed) if metadata.lanes}
@@ -375,7 +375,7 @@ def least_ids(committed: Committed, lane: int, lanes: int) -> int:
 
 
 def least_before(committed: Committed, lanes: int) -> int:
-    """So many ids, at least, the log must have if there was another number of lanes before."""
+    """Return how many ids the log must have, at least, if it had another number of lanes."""
     before = {metadata.lanes for _, metadata in _all(committed) if metadata.lanes} - {lanes}
     return max(
         (sum(least_ids(committed, lane, count) for lane in range(count)) for count in before),

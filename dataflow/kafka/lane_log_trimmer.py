@@ -1,4 +1,4 @@
-"""The flow trims the lanes' log itself: no limit of Kafka's knows what is still remembered."""
+"""The flow trims the lanes' log itself: no limit of Kafka's follows what is still remembered."""
 
 import threading
 import time
@@ -30,7 +30,7 @@ _APART_S = 60
 
 
 class Trimmer(threading.Thread):
-    """Trims the lanes' log, once in a while; one process of a cluster does."""
+    """A trimmer of the lanes' log, once in a while; one process of a cluster has one at work."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What a lane is called at Kafka, and what is committed beside an offset."""
+"""The name of a lane at Kafka, and the metadata that is committed beside an offset."""
 
 import re
 from typing import NamedTuple
@@ -7,26 +7,26 @@ from dataflow.core.lanes import lane_name
 
 
 def transactional_id(group: str, lane: int) -> str:
-    """Whoever initialises it last is the lane's only writer."""
+    """Return a lane's id at Kafka: the one that initialises it last is the lane's only writer."""
     return f"{group}-lane-{lane_name(lane)}"
 
 
 def lane_group(group: str, lane: int) -> str:
-    """The consumer group that holds a lane's committed input offsets."""
+    """Return the consumer group that holds a lane's committed input offsets."""
     return f"{group}.lane-{lane_name(lane)}"
 
 
 class Metadata(NamedTuple):
-    """What is committed with an offset: what a start is to be sure of before it believes it."""
+    """The facts committed with an offset: what a start checks before it believes the offset."""
 
     lanes: int | None = None
-    """How many lanes there were."""
+    """The number of lanes at that time."""
     topic_id: str | None = None
     """Of the request topic: an offset of a topic that was deleted since means nothing."""
     log_id: str | None = None
     """The topic id of the lanes' log: another one has not what was claimed."""
     ids: int = 0
-    """How many ids the lane remembered: so many, at least, must be in its log..."""
+    """The number of ids the lane remembered: so many, at least, must be in its log..."""
     since_s: int = 0
     """... that were last seen at or after this time, in seconds since 1970."""
     partitions: int = 0
@@ -34,18 +34,18 @@ class Metadata(NamedTuple):
     now was there, and is lost."""
 
     def __str__(self) -> str:
-        """As Kafka keeps it."""
+        """Return the text that Kafka keeps."""
         return " ".join(
             f"{name}={value}" for name, value in zip(_NAMES, self, strict=True) if value
         )
 
     def is_of(self, topic_id: str | None) -> bool:
-        """Whether the offset may be of this topic: unless both are known, it is believed."""
+        """Return whether the offset may be of this topic: unless both are known, it is believed."""
         return None in {self.topic_id, topic_id} or self.topic_id == topic_id
 
     @classmethod
     def read(cls, text: str | None) -> "Metadata":
-        """What was committed; nothing of an offset that something else has put there."""
+        """Return what was committed; nothing for an offset that something else has put there."""
         found = dict(_PAIR.findall(text or ""))
         return cls(
             lanes=int(found["lanes"]) if found.get("lanes", "").isdecimal() else None,

@@ -26,14 +26,14 @@ _LOST = (
 
 
 class Offset(NamedTuple):
-    """What a lane has committed of one input partition."""
+    """The offset that a lane has committed of one input partition."""
 
     offset: int
     metadata: Metadata
 
 
 class Committed(NamedTuple):
-    """How far the lanes have committed one input partition."""
+    """The progress that the lanes have committed of one input partition."""
 
     by_lane: dict[int, int]
     """Next offset of each lane that has ever committed one."""
@@ -43,7 +43,7 @@ class Committed(NamedTuple):
 
 
 class LaneOffsets:
-    """Reads the lanes' offsets once for all partitions of a process, after they are fenced.
+    """A reader of the lanes' offsets, once for all partitions of a process, after they are fenced.
 
     Args:
         kafka: Where to read.
@@ -64,7 +64,7 @@ class LaneOffsets:
         self._read: dict[int, dict[int, Offset]] = {}
 
     def of(self, partition: int, resume_offset: int, lanes_before: int | None) -> Committed:
-        """What the lanes have committed of one partition.
+        """Return what the lanes have committed of one partition.
 
         Only to be called once every lane of this run is open: until then the previous run may
         still commit.
@@ -94,7 +94,7 @@ class LaneOffsets:
         return Committed(by_lane, max((each.offset for each in found.values()), default=0))
 
     def all(self, lanes_before: int | None = None) -> Mapping[int, Mapping[int, Offset]]:
-        """The offsets of all lanes there are, and of those there were, by lane and partition.
+        """Return the offsets of all lanes, of this run and of former ones, by lane and partition.
 
         Only to be called once every lane of this run is open. Raises as `of`.
         """
@@ -145,7 +145,7 @@ class LaneOffsets:
         self._fenced |= lanes | set(range(self._lanes))
 
     def _expect_no_leftovers(self) -> None:
-        """All lanes are fenced, which has ended their transactions: see that Kafka did end them.
+        """Check that Kafka did end the transactions of all lanes, which are fenced.
 
         What a hanging transaction has written to a partition shares the outcome of the lane's
         next one there: payments would be doubled, or lost.
@@ -165,7 +165,7 @@ class LaneOffsets:
 def committed_offsets(
     kafka: KafkaSettings, group: str, partitions: Iterable[int], *, stable: bool = True
 ) -> dict[int, Offset]:
-    """What a group has committed of the request topic; without the partitions it has no offset of.
+    """Return what a group has committed of the request topic; partitions without it are absent.
 
     It asks as a consumer that never joins the group. The client's `list_consumer_group_offsets`
     is no choice: librdkafka 2.16 reads through a null pointer in it when the group's coordinator
@@ -205,7 +205,7 @@ def committed_offsets(
 
 
 def _stable(consumer: Consumer, wanted: list[TopicPartition]) -> list[TopicPartition] | None:
-    """The offsets whose transactions are over; None if that took too long."""
+    """Return the offsets whose transactions are over; None if that took too long."""
     try:
         return consumer.committed(wanted, timeout=_STABLE_WITHIN_S)
     except KafkaException as error:
@@ -217,9 +217,9 @@ def _stable(consumer: Consumer, wanted: list[TopicPartition]) -> list[TopicParti
 def _stable_by_now(
     kafka: KafkaSettings, group: str, consumer: Consumer, wanted: list[TopicPartition]
 ) -> list[TopicPartition]:
-    """The same of Kafka that may have been away meanwhile, or coming back.
+    """Return the same from a Kafka that may have been away meanwhile, or is coming back.
 
-    The client asks again and again, and does not say why it got no answer. If there is one for
+    The client asks again and again, and does not report why it got no answer. If there is one for
     those who do not mind an open transaction, and then still none for those who do, it was that.
     """
     committed_offsets(kafka, group, [each.partition for each in wanted], stable=False)

@@ -52,7 +52,7 @@ _FENCED = {
 _SLICE_S = 1.0
 _OPENING_SLICE_S = 5.0
 _GRACE_S = 2.0
-"""How long a commit may be late before the client is given up."""
+"""The time a commit may be late before the client is given up."""
 _LOG_RECORD_BYTES = 512 * 1024
 """A record of the lane's log is as large at most: one for an epoch, or a few of a large one."""
 _RECORD_OVERHEAD_BYTES = 1024
@@ -161,7 +161,7 @@ class Lane(StatefulSinkPartition[OutputBatch, bytes]):
 
     @fail_fast
     def snapshot(self) -> bytes:
-        """Commit the epoch's transaction. The state is empty: Kafka knows all there is."""
+        """Commit the epoch's transaction. The state is empty: Kafka has all there is."""
         self._finish_opening()
         if self._open:
             with self._status.waiting("Kafka commit", self._timeout_s):
@@ -178,7 +178,7 @@ class Lane(StatefulSinkPartition[OutputBatch, bytes]):
         return b""
 
     def _finish_opening(self) -> None:
-        """From here on the previous run is fenced."""
+        """Finish the opening: from here on the previous run is fenced."""
         if self._opening is not None:
             with self._status.waiting("Kafka lanes"):
                 self._opening.result()
@@ -220,7 +220,7 @@ class Lane(StatefulSinkPartition[OutputBatch, bytes]):
         self._end_transaction(deadline_s)
 
     def _write_log(self) -> None:
-        """One record for an epoch, or a few: what is in few records is quick to read back."""
+        """Write one record for an epoch, or a few: what is in few records is quick to read back."""
         if self._has_beat:
             # Without any entry: if our clock is far ahead of Kafka's, it is refused, and nothing
             # is forgotten by it.
@@ -287,7 +287,7 @@ class Lane(StatefulSinkPartition[OutputBatch, bytes]):
     def _fault(self, what: str, error: KafkaException) -> Fault:
         reason: KafkaError = error.args[0]
         if reason.code() == KafkaError._FATAL:  # noqa: SLF001  (no public name)
-            # It only says that there was a fatal error before; any transactional call says which.
+            # It only reports that there was a fatal error before; any transactional call names it.
             try:
                 self._producer.abort_transaction(_SLICE_S)
             except KafkaException as fatal:
@@ -308,9 +308,10 @@ class Lane(StatefulSinkPartition[OutputBatch, bytes]):
         return CommitError(f"lane {self._name}: could not {what}: {reason.str()}")
 
     def _lost(self, what: str, error: SystemError) -> Fault:
-        """The client loses the exception of a fatal error when it runs callbacks after it.
+        """Return the fault of a fatal error whose exception the client has lost.
 
-        But it raises it again at any call. An abort is no loss by now.
+        The client loses it when it runs callbacks after the error, but raises it again at any call.
+        An abort is no loss by now.
         """
         try:
             self._producer.abort_transaction(_SLICE_S)
@@ -329,7 +330,7 @@ class Lane(StatefulSinkPartition[OutputBatch, bytes]):
         self._check()
 
     def _on_failure(self, error: KafkaError | None, message: Message) -> None:
-        """A record was refused or lost: the transaction must not be committed.
+        """Note a record that was refused or lost: the transaction must not be committed.
 
         It may run with an exception of the client's pending, in which every call fails, and the
         release of a lock: so it calls nothing.
@@ -344,7 +345,7 @@ class Lane(StatefulSinkPartition[OutputBatch, bytes]):
             raise self._fault("deliver a record", KafkaException(error))
 
     def _observe_latency(self) -> None:
-        """From the records' timestamps to now, when their outcomes are visible."""
+        """Observe the time from the records' timestamps to now, when their outcomes are visible."""
         times_ms = np.concatenate(self._times_ms)
         believed_ms = times_ms[plausible(times_ms, int(time.time() * 1000))]
         self._metrics.implausible(len(times_ms) - len(believed_ms))
@@ -354,7 +355,7 @@ class Lane(StatefulSinkPartition[OutputBatch, bytes]):
 
 
 def _group_metadata(kafka: KafkaSettings, group: str) -> Any:
-    """What the broker wants to know of a group that has offsets, but no members."""
+    """Return what the broker requires of a group that has offsets, but no members."""
     consumer = Consumer(client_config.client(kafka, group) | {"group.id": group})
     try:
         return consumer.consumer_group_metadata()

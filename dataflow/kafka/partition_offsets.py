@@ -1,4 +1,4 @@
-"""Where partitions begin and end, and how far a `read_committed` reader gets."""
+"""The offsets at which partitions begin and end, and up to which a `read_committed` reader gets."""
 
 import time
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ Behind = dict[tuple[str, int], tuple[int, int]]
 
 
 class Ends:
-    """Where the partitions of a topic ended when that was looked up last.
+    """The ends of a topic's partitions when they were looked up last.
 
     Attributes:
         offsets: By partition; replaced as a whole, so any thread may read it.
@@ -38,7 +38,7 @@ class Ends:
 
 
 def partitions_of(admin: AdminClient, topic: str) -> list[int]:
-    """The partitions of a topic. Raises `KafkaException` if there is no such topic."""
+    """Return the partitions of a topic. Raises `KafkaException` if there is no such topic."""
     found = admin.list_topics(topic, timeout=_TIMEOUT_S).topics[topic]
     if found.error is not None:
         raise KafkaException(found.error)
@@ -52,7 +52,7 @@ def offsets_at(
     spec: OffsetSpec,
     level: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
 ) -> dict[int, int]:
-    """The offset that `spec` means, of each partition; -1 where there is none.
+    """Return the offset that `spec` means, of each partition; -1 where there is none.
 
     With `READ_COMMITTED` the latest one is the last stable offset: the first record of the oldest
     transaction that is still open.

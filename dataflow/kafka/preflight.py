@@ -20,7 +20,7 @@ from dataflow.kafka.retry import passes, retry_briefly
 _log = structlog.get_logger()
 
 _START_TIMEOUT_S = 15.0
-"""How long no broker may answer, where that is refused."""
+"""The time for which no broker may answer, before that is refused."""
 _HANGUPS_APART_S = 10.0
 """Further apart, they are not the answer of a listener that wants something else of us."""
 _POLL_S = 0.1
@@ -28,16 +28,16 @@ _CONFIG_TIMEOUT_S = 5.0
 _IDS_TIMEOUT_S = 5.0
 _FORBIDDEN = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED}
 LANE_LOG_CONFIG = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
-"""What the topic of the lanes' log needs: ids are remembered for a window and for as long as the
-flow lags behind, which no limit of Kafka's can know."""
+"""The settings that the topic of the lanes' log needs: ids are remembered for a window and for as
+long as the flow lags behind, which no limit of Kafka's can follow."""
 
 
 SitOut = Callable[[str], None]
-"""Told why the flow waits for Kafka, about once a second."""
+"""A callback with the reason why the flow waits for Kafka, about once a second."""
 
 
 class Cluster(NamedTuple):
-    """What is known of the cluster at the start."""
+    """The facts about the cluster at the start."""
 
     cluster_id: str
     partitions: list[int]
@@ -99,7 +99,7 @@ def inspect(kafka: KafkaSettings, sit_out: SitOut | None = None) -> Cluster:
 
 
 class _Met:
-    """What a client has met on its way to a broker; it is the client's logger, too.
+    """The events that a client has met on its way to a broker; it is the client's logger, too.
 
     That a broker hangs up is no error to the client, only a line in its log.
     """
@@ -111,7 +111,7 @@ class _Met:
         self._hangups_s = (0.0, 0.0)  # when those without a long pause began, and the last one
 
     def on_error(self, error: KafkaError) -> None:
-        """Take an error; that all brokers are down does not say why."""
+        """Take an error; that all brokers are down gives no reason."""
         self.errors.append(error)
         if error.code() != KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001  (no public name)
             self.last = error
@@ -126,7 +126,7 @@ class _Met:
             self.hangup = text.rpartition("]: ")[2]
 
     def hangs_up_for_s(self) -> float:
-        """How long a broker has done nothing but hang up."""
+        """Return for how long a broker has done nothing but hang up."""
         first_s, last_s = self._hangups_s
         is_past = time.monotonic() - last_s > _HANGUPS_APART_S
         return 0.0 if self.hangup is None or is_past else time.monotonic() - first_s
@@ -148,7 +148,7 @@ def _topic_ids(admin: AdminClient, topics: list[str]) -> dict[str, str]:
 
 
 def _unfit(admin: AdminClient, kafka: KafkaSettings, sit_out: SitOut | None) -> Iterator[str]:
-    """Topics that would end the process each time, or would forget what is written to them."""
+    """Yield the topics that would end the process each time, or forget what is written to them."""
     for topic, found in _topic_configs(admin, kafka, sit_out).items():
         most = int(found.get("max.message.bytes") or kafka.message_max_bytes)
         cleanup = found.get("cleanup.policy") or ""
@@ -173,7 +173,7 @@ def _unfit(admin: AdminClient, kafka: KafkaSettings, sit_out: SitOut | None) -> 
 def _topic_configs(
     admin: AdminClient, kafka: KafkaSettings, sit_out: SitOut | None
 ) -> dict[str, dict[str, str | None]]:
-    """The settings of the topics that are written, without those that we may not see.
+    """Return the settings of the topics that are written, without those that we may not see.
 
     A broker that is only slow is waited for: the log might be one that deletes ids.
     """
@@ -212,7 +212,7 @@ def _ask_for_configs(admin: AdminClient, kafka: KafkaSettings) -> dict[str, dict
 
 
 def _forgetful(found: Mapping[str, str | None], kafka: KafkaSettings) -> Iterator[str]:
-    """What would delete ids that are still remembered: the flow trims its log itself."""
+    """Yield the settings that would delete remembered ids: the flow trims its log itself."""
     wrong = {
         name: value for name, value in LANE_LOG_CONFIG.items() if found.get(name, value) != value
     }
@@ -226,7 +226,7 @@ def _forgetful(found: Mapping[str, str | None], kafka: KafkaSettings) -> Iterato
 
 
 def _with_config(topic: str, config: Mapping[str, str], kafka: KafkaSettings) -> str:
-    """The command that gives a topic these settings."""
+    """Return the command that gives a topic these settings."""
     sets = ",".join(f"{name}={value}" for name, value in config.items())
     return (
         f"kafka-configs.sh --entity-type topics --entity-name {topic} --alter --add-config {sets}"
@@ -237,7 +237,7 @@ def _with_config(topic: str, config: Mapping[str, str], kafka: KafkaSettings) ->
 def _metadata(
     admin: AdminClient, kafka: KafkaSettings, met: _Met, sit_out: SitOut | None
 ) -> ClusterMetadata:
-    """Metadata of the cluster; an error that no retry can cure is not waited out."""
+    """Return the cluster's metadata; an error that no retry can cure is not waited out."""
     deadline_s = time.monotonic() + _START_TIMEOUT_S
     while True:
         try:
@@ -273,7 +273,7 @@ def _reason(error: KafkaError) -> str:
 
 
 def _hint(error: KafkaError, kafka: KafkaSettings) -> str | None:
-    """What to look at for an error that stays; None for one that may pass."""
+    """Return what to check for an error that stays; None for one that may pass."""
     text = error.str()
     if "Disconnected" in text or "Local: " in text:
         return None  # the connection broke while it was being made: see `_Met.hangs_up_for_s`

@@ -1,4 +1,4 @@
-"""Where an input partition starts, or why it must not: as payments would be lost or repeated.
+"""The start of an input partition, or the reason to refuse it: payments would be lost or repeated.
 
 Two positions are kept: the snapshot's, in the recovery store, and that of the group, at
 Kafka. The later of those that can be believed counts, since the lanes have committed all below
@@ -47,25 +47,25 @@ _log = structlog.get_logger()
 _TIMEOUT_S = 10.0
 _NO_MEMBERS = {
     KafkaError.GROUP_ID_NOT_FOUND,
-    # Of a Kafka too old or too small to say: then it is left to the operator.
+    # Of a Kafka too old or too small to answer: then it is left to the operator.
     KafkaError.UNSUPPORTED_VERSION,
     KafkaError._UNSUPPORTED_FEATURE,  # noqa: SLF001  (local codes have no public names)
 }
-"""What a question for a group's members may be answered with, if it has none that we could see."""
+"""The errors that may answer a question for a group's members, if it has none that we could see."""
 
 
 class ResumePoint(Struct, frozen=True):
-    """Where to start."""
+    """The position to start from."""
 
     offset: int
     began_at: int
-    """Where reading began when there was no position yet."""
+    """The offset at which reading began when there was no position yet."""
     end_offset: int
-    """Where the partition ended when that was asked for..."""
+    """The end of the partition when it was looked up..."""
     looked_at_ms: int
     """... no earlier than this, in milliseconds since 1970."""
     lanes: int | None = None
-    """How many lanes the previous run had, as far as is known."""
+    """The number of lanes of the previous run, as far as is known."""
     durable: int | None = None
     """From a snapshot: up to here the lanes must have committed."""
 
@@ -96,7 +96,7 @@ class _Position(Struct, frozen=True):
 
 
 class ResumePoints:
-    """Finds the starts of all partitions of one process; safe to use by several workers."""
+    """The search for the starts of all partitions of a process; safe to use by several workers."""
 
     def __init__(self, settings: Settings, cluster: Cluster, retry: Retry = retry_briefly) -> None:
         self._retry = retry
@@ -109,7 +109,7 @@ class ResumePoints:
         self._admin = AdminClient(client_config.client(self._kafka, "positions"))
 
     def find(self, partition: int, state: SourceState | None) -> ResumePoint:
-        """Where to start, with or without a snapshot.
+        """Return where to start, with or without a snapshot.
 
         Raises:
             StartRefusedError: going on would lose or repeat payments.
@@ -176,7 +176,7 @@ class ResumePoints:
             yield _Position(what, offset, metadata, began_at=offset)
 
     def _problem(self, position: _Position, low: int, high: int) -> str | None:
-        """Why a position cannot be believed, if so."""
+        """Return why a position cannot be believed, if so."""
         if not position.metadata.is_of(self._cluster.topic_id):
             return f"{position.what} is of a topic of this name that was deleted since"
         if position.offset > high:
@@ -193,7 +193,7 @@ class ResumePoints:
         return None
 
     def _is_added(self, partition: int) -> bool:
-        """Whether all partitions but this one have an offset of ours, as in a flow that runs."""
+        """Return whether all other partitions have an offset of ours, as in a running flow."""
         others = self._group_offsets.values()
         return (
             partition not in self._group_offsets
@@ -202,7 +202,7 @@ class ResumePoints:
         )
 
     def _lost(self, partition: int) -> str | None:
-        """Why a partition without a position is not a new one, if so."""
+        """Return why a partition without a position is not a new one, if so."""
         marks = [
             metadata
             for offsets in self._by_lane.values()
@@ -239,7 +239,7 @@ class ResumePoints:
     def _refuse_overtaken(self, partition: int, position: _Position) -> None:
         """Refuse where another service has gone on from where this one stopped.
 
-        Our own commits say how many lanes there are, and are never ahead of a snapshot's records.
+        Our own commits hold how many lanes there are, and are never ahead of a snapshot's records.
         """
         offset, metadata = self._group_offsets.get(partition, Offset(0, Metadata()))
         if offset <= position.offset or metadata.lanes is not None:
@@ -257,7 +257,7 @@ class ResumePoints:
         )
 
     def _explicit(self, partition: int, problems: list[str], low: int, high: int) -> int:
-        """What `KAFKA_START` says, or a refusal."""
+        """Return the offset that `KAFKA_START` gives, or raise a refusal."""
         chosen = self._chosen
         offsets = {"earliest": low, "latest": high}
         offset = offsets.get(chosen) if isinstance(chosen, str) else (chosen or {}).get(partition)
@@ -284,7 +284,7 @@ class ResumePoints:
         )
         return offset
 
-    # ---- what Kafka knows, asked once ----
+    # ---- what Kafka answers, asked once ----
 
     @cached_property
     def _low(self) -> dict[int, int]:
@@ -292,7 +292,7 @@ class ResumePoints:
 
     @cached_property
     def _ends(self) -> tuple[int, dict[int, int]]:
-        """When it was asked, in milliseconds since 1970, and where the partitions end."""
+        """The time of the look-up, in milliseconds since 1970, and the ends of the partitions."""
         return int(time.time() * 1000), self._requested(LATEST)
 
     def _requested(self, spec: OffsetSpec) -> dict[int, int]:
@@ -301,7 +301,7 @@ class ResumePoints:
 
     @cached_property
     def _members(self) -> list[str]:
-        """Who is a member of the group. We never are: our partitions are assigned."""
+        """The members of the group. We never are one: our partitions are assigned."""
         return self._retry(lambda: _members(self._admin, self._kafka.group_id))
 
     @cached_property
@@ -311,7 +311,7 @@ class ResumePoints:
 
     @cached_property
     def _has_run_before(self) -> bool:
-        """Whether this flow has ever had a position in this topic, even if it is of a lane only."""
+        """True if this flow has ever had a position in this topic, even if it is of a lane only."""
         return any(map(self._is_ours, self._group_offsets.values())) or any(self._by_lane.values())
 
     @cached_property
@@ -335,7 +335,7 @@ class ResumePoints:
 
     @cached_property
     def _has_published(self) -> bool:
-        """Whether there is anything in a topic that the lanes write to."""
+        """True if there is anything in a topic that the lanes write to."""
         return any(map(self._has_records, self._kafka.topics_written))
 
     def _has_records(self, topic: str) -> bool:

@@ -1,6 +1,6 @@
 """At a start Kafka may be away, or just coming back: coordinators move, leaders are elected.
 
-A command that somebody waits for gives up soon (`retry_briefly`). The flow itself waits as long as
+A command that a person waits for gives up soon (`retry_briefly`). The flow itself waits as long as
 it takes (`OutageRetry`): a process that ended would come back to the same outage, and its
 supervisor would start it later each time. Both are for calls that have not begun anything.
 """
@@ -51,19 +51,19 @@ _ABSENT = PASSING | {
 
 
 def passes(error: KafkaError) -> bool:
-    """Whether an error passes by itself, once enough brokers and coordinators are back."""
+    """Return whether an error passes by itself, once enough brokers and coordinators are back."""
     return error.code() in _ABSENT or error.retriable()
 
 
 class Retry(Protocol):
-    """How to make a call that Kafka may not be able to answer yet."""
+    """The way to make a call that Kafka may not be able to answer yet."""
 
     def __call__(self, call: Callable[[], _T]) -> _T:
         """Return what `call` returns; raise the `KafkaException` that it ends with."""
 
 
 def retry_briefly(call: Callable[[], _T]) -> _T:
-    """What `call` returns, tried again for a while when Kafka gives an error.
+    """Return the result of `call`, tried again for a while when Kafka gives an error.
 
     Raises:
         KafkaException: the last error, when time was up.
@@ -91,7 +91,7 @@ class Outage:
         self._logged_s = 0.0
 
     def lasts(self, reason: str) -> None:
-        """Kafka is away at this moment."""
+        """Note that Kafka is away at this moment."""
         now_s = time.monotonic()
         with self._lock:
             if self._since_s is None:
@@ -103,7 +103,7 @@ class Outage:
         _log.warning(self._event, reason=reason, waited_s=round(waited_s))
 
     def is_over(self) -> None:
-        """Kafka is there."""
+        """Note that Kafka is there."""
         with self._lock:
             since_s, self._since_s = self._since_s, None
         if since_s is not None:
@@ -111,7 +111,7 @@ class Outage:
 
 
 class OutageRetry:
-    """Waits out an outage at a start: alive, not ready, with the reason in the log.
+    """A wait for the end of an outage at a start: alive, not ready, with the reason in the log.
 
     A signal ends the wait, and the process: nothing has been decided yet. Safe to use from any
     thread.
@@ -123,7 +123,7 @@ class OutageRetry:
         self._outage = Outage("waiting for Kafka")
 
     def __call__(self, call: Callable[[], _T]) -> _T:
-        """What `call` returns, tried again for as long as brokers or coordinators are away.
+        """Return the result of `call`, tried again for as long as brokers or coordinators are away.
 
         Raises:
             KafkaException: another error, which has not passed for a while.
@@ -149,12 +149,12 @@ class OutageRetry:
             raise
 
     def sit_out(self, reason: str) -> None:
-        """Kafka is away at this moment; does not return if a signal asks for a stop."""
+        """Note that Kafka is away at this moment; do not return if a signal asks for a stop."""
         self._lifecycle.end_if_signalled()
         self._outage.lasts(reason)
 
     def answered(self) -> None:
-        """Kafka is there."""
+        """Note that Kafka is there."""
         self._outage.is_over()
 
 
@@ -165,16 +165,16 @@ class _AbsentError(Exception):
 
 
 class Deadline:
-    """How long nothing may happen; it is put off whenever something does."""
+    """The time for which nothing may happen; it is put off whenever something does."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self.renew()
 
     def renew(self) -> None:
-        """Something has happened."""
+        """Put it off: something has happened."""
         self._at_s = time.monotonic() + self.seconds
 
     def is_over(self) -> bool:
-        """Whether nothing has happened for so long."""
+        """Return whether nothing has happened for so long."""
         return time.monotonic() > self._at_s

@@ -40,11 +40,11 @@ class KafkaSink(FixedPartitionedSink[OutputBatch, bytes]):
         self._lifecycle = lifecycle
 
     def list_parts(self) -> list[str]:
-        """The names of all lanes there may be."""
+        """Return the names of all possible lanes."""
         return [lane_name(lane) for lane in range(MAX_LANES)]
 
     def part_fn(self, item_key: str) -> int:
-        """The lane an item goes to: its key is the lane's name."""
+        """Return the lane an item goes to: its key is the lane's name."""
         return int(item_key)
 
     @fail_fast
@@ -54,7 +54,7 @@ class KafkaSink(FixedPartitionedSink[OutputBatch, bytes]):
         for_part: str,
         resume_state: bytes | None,  # noqa: ARG002
     ) -> "Lane | UnusedLane":
-        """Open a lane, which fences whoever had it before."""
+        """Open a lane, which fences its previous owner."""
         if int(for_part) >= self._lanes:
             return UnusedLane(self._on_close)
         self._built += 1
@@ -79,11 +79,11 @@ class UnusedLane(StatefulSinkPartition[OutputBatch, bytes]):
         self._on_close = on_close
 
     def write_batch(self, values: list[OutputBatch]) -> None:
-        """Nothing is ever routed here."""
+        """Ignore the call: nothing is ever routed here."""
         raise RuntimeError(f"{len(values)} batches for a lane that does not exist")
 
     def snapshot(self) -> bytes:
-        """Nothing, as of any lane."""
+        """Return nothing, as any lane does."""
         return b""
 
     def close(self) -> None:

@@ -3,9 +3,9 @@
 A crash leaves some lanes ahead of the position that is kept, and may leave a previous run alive. So
 after every start, each phase being closed by its own epoch (`snapshot`):
 
-1. *Open*: tell every lane to open, which fences the previous run. Nothing else.
-2. *Restore*: now that nobody else can commit, read how far each lane has committed, and tell every
-   lane to read back its log. Nothing else: in an epoch with records, the lanes that are done would
+1. *Open*: have every lane open, which fences the previous run. Nothing else.
+2. *Restore*: now that nothing else can commit, read how far each lane has committed, and have every
+   lane read back its log. Nothing else: in an epoch with records, the lanes that are done would
    have transactions open, beyond whose records the others could not read.
 3. *Live*: the records from the position on. `decode` drops those that their lane has committed.
 
@@ -50,14 +50,14 @@ _IDLE_AFTER_S = 1.0
 _REFRESH_OFFSETS_EVERY_S = 3600.0
 """Kafka forgets the offsets of a quiet group after days (offsets.retention.minutes)."""
 _FIRST_BEATS = 2
-"""So many epochs with a beat come first. After the first one, every lane has an offset of every
-partition; the second one has that committed beside the offsets (`Metadata.partitions`)."""
+"""The number of epochs with a beat that come first. After the first one, every lane has an offset
+of every partition; the second one has that committed beside the offsets (`Metadata.partitions`)."""
 ASK_MOST_S = 60.0
-"""Until a Kafka that is just coming back has answered everything a start asks."""
+"""The time until a Kafka that is just coming back has answered everything a start asks."""
 
 
 class Phase(Enum):
-    """Where a partition is in its life; each ends when its epoch closes."""
+    """The phase of a partition's life; each ends when its epoch closes."""
 
     OPEN = auto()
     RESTORE = auto()
@@ -92,7 +92,7 @@ class KafkaSource(FixedPartitionedSource[SourceItem, bytes]):
 
     @fail_fast
     def list_parts(self) -> list[str]:
-        """The partitions of the topic. Asked for once all processes of the cluster are there."""
+        """Return the partitions of the topic. Called once all processes of the cluster are up."""
         self._lifecycle.begin()
         return [f"{partition:05d}" for partition in self._cluster.partitions]
 
@@ -192,7 +192,7 @@ class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
         self._beat_at_s = time.monotonic()
         self._first_beats = _FIRST_BEATS  # as many are left
         self._has_beat = False  # in this epoch
-        self._is_clock_right = False  # as Kafka has taken a record of each lane that says so
+        self._is_clock_right = False  # as Kafka has taken a record of each lane that shows it
         self._batch_sizer = BatchSizer()
         self._batch: tuple[int, float] = (0, time.monotonic())  # size and time of the last one
         self._epoch = 0  # of this run: all partitions begin in the one it resumes in
@@ -203,7 +203,7 @@ class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
 
     @fail_fast
     def next_batch(self) -> list[SourceItem]:
-        """What this phase has to emit now."""
+        """Return what this phase has to emit now."""
         if self._epoch_close:
             self._epoch_close.asked(time.monotonic())
         if self._phase is Phase.LIVE:
@@ -218,11 +218,11 @@ class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
             return self._open()
         if self._phase is Phase.RESTORE:
             return self._restore()
-        # Whoever shares the cluster has to stop as well, in the same epoch.
+        # All processes of the cluster have to stop as well, in the same epoch.
         return [self._control(Signal.RESTART if self._lifecycle.restart_wanted else Signal.DRAIN)]
 
     def next_awake(self) -> datetime | None:
-        """At the next instant of all, or at once if there is more; later while an epoch closes."""
+        """Return the next instant of all, or now if there is more; later while an epoch closes."""
         now = time.time()
         awake_at = now
         if not self._hurry:
@@ -234,7 +234,7 @@ class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
 
     @fail_fast
     def snapshot(self) -> bytes:
-        """The epoch is complete: go on to the next phase, if this one's batch was in it."""
+        """End the epoch: go on to the next phase, if this one's batch was in it."""
         self._durable = self._next_offset
         self._epoch += 1
         if self._epoch_close and self._phase is Phase.LIVE:
@@ -354,7 +354,7 @@ class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
         return max(position, self._next_offset)
 
     def _consume(self, at_most: int, timeout_s: float) -> list[Message]:
-        """Records only; an error that cannot pass by itself is raised after the last good one."""
+        """Return records only; an error that cannot pass is raised after the last good record."""
         if self._failed is not None:
             raise ConsumeError(self._explain(self._failed))
         messages = self._consumer.consume(at_most, timeout_s)
@@ -366,12 +366,12 @@ class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
             if error.code() in PASSING:  # the client itself goes on after these
                 _log.warning("consumer error", partition=self._partition, error=error.str())
             else:
-                # The client tells us once, and reads no further.
+                # The client reports it once, and reads no further.
                 self._failed = self._failed or error
         return good if good or self._failed is None else self._consume(at_most, timeout_s)
 
     def _expect_fetching(self) -> None:
-        """Nothing came: that must not go on for long while Kafka has records for us."""
+        """Check that nothing coming does not go on for long while Kafka has records for us."""
         if stall := self._status.nothing_came(self._partition, self._position()):
             raise FetchStalledError(
                 f"{self._topic}[{self._partition}]: for {stall.seconds:.0f} s the Kafka client has"
@@ -388,7 +388,7 @@ class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
         return f"{where}: {error.str()}"
 
     def _fetched(self, messages: list[Message]) -> RecordBatch:
-        """The records; with them the position moves on."""
+        """Return the records, and move the position past them."""
         times_ms = _times_ms(messages)
         offsets = np.array([message.offset() for message in messages], np.int64)
         self._next_offset = self._records_end = int(offsets[-1]) + 1
@@ -411,7 +411,7 @@ class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
     # ---- once an epoch ----
 
     def _commit_group_offset(self) -> None:
-        """Once an epoch is durable, tell the group, for lag tools and for lost snapshots."""
+        """Commit the group's offset once an epoch is durable, for lag tools and lost snapshots."""
         offset, self._durable = self._durable, None
         if offset is None or self._phase in {Phase.OPEN, Phase.RESTORE}:
             return
@@ -435,7 +435,7 @@ class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
         self._group_offset = offset
 
     def _report_position(self) -> int:
-        """Tell the probes where the partition stands; where it ends, as far as is known here."""
+        """Report to the probes where the partition stands; return its end, as far as is known."""
         where = TopicPartition(self._topic, self._partition)
         high: int = self._consumer.get_watermark_offsets(where, cached=True)[1]
         self._status.partition_at(self._partition, self._next_offset, high)
@@ -458,6 +458,6 @@ class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
 
 
 def _times_ms(messages: list[Message]) -> NDArray[np.int64]:
-    """The records' timestamps in milliseconds since 1970; now, where there is none."""
+    """Return the records' timestamps in milliseconds since 1970; now, where there is none."""
     found = np.array([message.timestamp()[1] for message in messages], np.int64)
     return np.where(found >= 0, found, int(time.time() * 1000))

@@ -1,4 +1,4 @@
-"""What is looked up of the cluster every few seconds: for the probes, and for new partitions."""
+"""The cluster's facts that are looked up every few seconds: for the probes, and new partitions."""
 
 import threading
 import time
@@ -20,11 +20,11 @@ _log = structlog.get_logger()
 _POLL_S = 0.1
 _WATCH_EVERY_S = 5.0
 _WITNESS_S = 5.0
-"""So long a second client may take to be given a record: it has to connect first."""
+"""The time a second client may take to be given a record: it has to connect first."""
 
 
 class Watcher(threading.Thread):
-    """Looks at the cluster every few seconds: for the probes, and for new input partitions."""
+    """A look at the cluster every few seconds: for the probes, and for new input partitions."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class Watcher(threading.Thread):
             )
 
     def _report_ends(self, partitions: list[int]) -> None:
-        """For the lag, for clients that have stopped fetching, and for how far all is read."""
+        """Report the ends: for the lag, for stopped clients, and for how far all is read."""
         now_ms = int(self._clock.now_s(time.time(), time.monotonic()) * 1000)
         ends = self._latest(partitions, IsolationLevel.READ_UNCOMMITTED)
         stable = self._latest(partitions, IsolationLevel.READ_COMMITTED)
@@ -96,7 +96,7 @@ class Watcher(threading.Thread):
                 self._read_up_to[partition].ends_at(ends[partition], now_ms)
 
     def _with_records(self, positions: dict[int, int]) -> set[int]:
-        """Partitions of which a second client is given a record from the position on."""
+        """Return the partitions of which a second client is given a record from the position on."""
         found: set[int] = set()
         small = {"queued.min.messages": 1}
         witness = Consumer(client_config.consumer(self._kafka, "witness", len(positions)) | small)
@@ -114,7 +114,7 @@ class Watcher(threading.Thread):
         return found
 
     def _latest(self, partitions: list[int], level: IsolationLevel) -> dict[int, int]:
-        """Where readers of this level stop; without the partitions that give no answer."""
+        """Return where readers of this level stop; without the partitions that give no answer."""
         wanted = {TopicPartition(self._topic, each): LATEST for each in partitions}
         answers = self._admin.list_offsets(
             wanted, isolation_level=level, request_timeout=_WATCH_EVERY_S

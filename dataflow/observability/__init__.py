@@ -1,1 +1,1 @@
-"""What can be seen of the process: status, metrics, log."""
+"""The observable side of the process: status, metrics, log."""

@@ -1,4 +1,4 @@
-"""When the certificates that Kafka is reached with expire.
+"""The expiry of the certificates that Kafka is reached with.
 
 They are read once, as the Kafka clients do: a file that was renewed since takes effect, here as
 there, with the next start.
@@ -44,11 +44,11 @@ class CertificateMetrics(Collector):
                     )
 
     def describe(self) -> Iterable[Metric]:
-        """The same as ever."""
+        """Return the same families as ever."""
         return self.collect()
 
     def collect(self) -> Iterator[Metric]:
-        """One series for each file."""
+        """Yield one series for each file."""
         gauge = GaugeMetricFamily(
             "kafka_certificate_expiry_timestamp_seconds",
             "Unix time when the CA file (its last authority) or the client certificate expires.",
@@ -60,7 +60,7 @@ class CertificateMetrics(Collector):
 
 
 def expiries(pem: str) -> list[float]:
-    """When each certificate of a PEM file expires, as Unix time in seconds.
+    """Return when each certificate of a PEM file expires, as Unix time in seconds.
 
     Raises:
         ValueError: there is none, or one is not as RFC 5280 has it.
@@ -73,7 +73,7 @@ def expiries(pem: str) -> list[float]:
 
 
 def _expiry(pem: str) -> float:
-    """The `notAfter` of RFC 5280: certificate, to be signed, validity, second of its two times."""
+    """Return the `notAfter` of RFC 5280: certificate, to be signed, validity, second of two."""
     _, certificate, _ = _element(ssl.PEM_cert_to_DER_cert(pem))
     _, rest, _ = _element(certificate)
     if rest[0] == _VERSION:

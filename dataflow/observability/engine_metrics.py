@@ -75,7 +75,7 @@ def prepare_engine_api(environ: MutableMapping[str, str]) -> int | None:
 
 
 class EngineMetrics(Collector):
-    """Passes on the `bytewax_*` families of the engine in this process.
+    """A collector that passes on the `bytewax_*` families of the engine in this process.
 
     Call `close` from a source's or sink's own `close`. The engine takes down its web server while
     it holds the interpreter lock, which a request in progress needs to finish: a scrape at that
@@ -90,17 +90,17 @@ class EngineMetrics(Collector):
         self._abandoned = False
 
     def describe(self) -> Iterable[Metric]:
-        """The one family we can promise; registering must not ask an engine not yet started."""
+        """Return the one family we can promise; registering must not ask an unstarted engine."""
         return [_up(value=0)]
 
     def collect(self) -> Iterator[Metric]:
-        """The engine's families, and whether it answered; never raises."""
+        """Yield the engine's families, and whether it answered; never raise."""
         families = self._families()
         yield _up(value=1 if families is not None else 0)
         yield from families or ()
 
     def close(self) -> None:
-        """No request is in progress when this returns, and none will be made. Idempotent.
+        """Close it: no request is in progress when this returns, and none will be made. Idempotent.
 
         Releases the interpreter lock while it waits: two `timeout_s` at the very most.
         """
@@ -151,9 +151,9 @@ def _up(*, value: int) -> Metric:
 
 
 def _merged(families: Iterable[Metric]) -> list[Metric]:
-    """As a scraper wants them: each series once, and bucket bounds as OpenMetrics writes them.
+    """Return the families for a scraper: each series once, with the bounds of OpenMetrics.
 
-    The engine has several instruments of one name without a label that tells them apart: their
+    The engine has several instruments of one name without a label that distinguishes them: their
     numbers are added up. And it writes `le="1"`, which must be `1.0`.
     """
     merged: dict[str, Metric] = {}

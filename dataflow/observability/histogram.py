@@ -39,7 +39,7 @@ class BatchHistogram(Collector):
             self._sum += value * count
 
     def collect(self) -> Iterator[Metric]:
-        """The histogram as of now, count and sum of the same moment."""
+        """Yield the histogram as of now, count and sum of the same moment."""
         with self._lock:
             counts, total = self._counts.copy(), self._sum
         buckets, cumulative = [], 0

@@ -1,4 +1,4 @@
-"""Where the remembered ids of a process are: in memory and in files. Looked up at each scrape."""
+"""The places of a process's remembered ids: in memory and in files. Looked up at each scrape."""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -15,11 +15,11 @@ class IdMetrics(Collector):
         self._figures = figures
 
     def describe(self) -> Iterable[Metric]:
-        """The names, with no need to look."""
+        """Return the names, with no need to look."""
         return _gauges(Figures.of([]))
 
     def collect(self) -> Iterator[Metric]:
-        """The figures as they are now."""
+        """Yield the figures as they are now."""
         return _gauges(self._figures())
 
 

@@ -3,7 +3,7 @@
 JSON where a machine reads along, aligned and coloured on a terminal. Whatever goes through
 `logging` (uvicorn, the Kafka client) ends up in the same handler, so it looks the same and is
 masked the same (see `dataflow.observability.redaction`). A server that sets up logging by itself
-has to be told not to: uvicorn's `log_config=None`.
+has to be stopped from it: uvicorn's `log_config=None`.
 """
 
 import logging

@@ -96,19 +96,19 @@ class Metrics(Collector):
     # ---- written per batch ----
 
     def consumed(self, ok: int, bad: int) -> None:
-        """Records read from the input topic: `ok` readable ones, `bad` undecodable ones."""
+        """Count records read from the input topic: `ok` readable ones, `bad` undecodable ones."""
         with self._lock:
             self._read += ok
             self._unreadable += bad
 
     def decided(self, seconds: float, count: int) -> None:
-        """`count` records got their outcome, `seconds` after they were read."""
+        """Count `count` records that got their outcome `seconds` after they were read."""
         self._decide.observe(seconds, count)
 
     # ---- written per transaction ----
 
     def committed(self, counts: CommitCounts) -> None:
-        """A lane's transaction was committed. Count it here only then: an abort did nothing.
+        """Count a lane's committed transaction. Call it only then: an abort did nothing.
 
         Raises:
             KeyError: `counts` names a topic that is not one of ours; nothing is counted.
@@ -121,16 +121,16 @@ class Metrics(Collector):
             self.recent.add(counts)
 
     def visible(self, seconds: float, count: int) -> None:
-        """`count` outcomes were committed `seconds` after their input records' timestamp."""
+        """Count `count` outcomes committed `seconds` after their input records' timestamp."""
         self._visible.observe(seconds, count)
 
     def implausible(self, count: int) -> None:
-        """`count` outcomes were committed whose input records' timestamps cannot be true."""
+        """Count `count` committed outcomes whose input records' timestamps cannot be true."""
         with self._lock:
             self._implausible += count
 
     def delivery_failed(self, topic: str, count: int = 1) -> None:
-        """Kafka refused or lost `count` records for `topic`; their transaction is aborted.
+        """Count `count` records for `topic` that Kafka refused or lost; the transaction aborts.
 
         Raises:
             KeyError: `topic` is none that a lane writes to.
@@ -141,14 +141,14 @@ class Metrics(Collector):
     # ---- read by a scrape, and by the status page ----
 
     def total(self) -> CommitCounts:
-        """What was committed since the process started."""
+        """Return what was committed since the process started."""
         total = CommitCounts()
         with self._lock:
             total.add(self._total)
         return total
 
     def collect(self) -> Iterator[Metric]:
-        """All counters as of one moment, then what the status knows."""
+        """Yield all counters as of one moment, then those of the status."""
         with self._lock:
             total = CommitCounts()
             total.add(self._total)
@@ -222,7 +222,7 @@ def _lane_log(total: CommitCounts) -> Iterator[Metric]:
 
 
 def _amounts(total: CommitCounts) -> Metric:
-    """Every currency from the start, some 330 series: a rate over money must not miss the first."""
+    """Return every currency from the start, some 330 series: rates must not miss the first."""
     amounts = CounterMetricFamily(
         "payments_amount_total",
         "Amounts of first requests, in major units of the currency, by outcome.",

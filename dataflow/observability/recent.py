@@ -1,4 +1,4 @@
-"""What was committed in the last minutes, second by second: for who looks without a Prometheus."""
+"""The commits of the last minutes, second by second: for readers without a Prometheus."""
 
 import threading
 import time
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataflow.core.commit_counts import CommitCounts
 
 SECONDS = 300
-"""How far back it goes."""
+"""The length of the past it covers."""
 
 
 class Recent:
@@ -24,7 +24,7 @@ class Recent:
         self._seconds: deque[tuple[int, CommitCounts]] = deque(maxlen=SECONDS + 1)
 
     def add(self, counts: CommitCounts) -> None:
-        """A transaction was committed now."""
+        """Add a transaction that was committed now."""
         second = int(self._clock())
         with self._lock:
             if not self._seconds or self._seconds[-1][0] < second:
@@ -32,18 +32,18 @@ class Recent:
             self._seconds[-1][1].add(counts)
 
     def total(self, seconds: int) -> CommitCounts:
-        """All of the last `seconds` whole seconds: the current one, not over yet, is left out."""
+        """Return the sum over the last `seconds` whole seconds: the current one is left out."""
         total = CommitCounts()
         for _, counts in self._since(seconds):
             total.add(counts)
         return total
 
     def covered(self, seconds: int) -> int:
-        """How many of the last `seconds` there were: fewer just after the start, at least 1."""
+        """Return how many of the last `seconds` there were: fewer after the start, at least 1."""
         return max(1, min(seconds, int(self._clock()) - self._started_at))
 
     def each(self, seconds: int) -> list[CommitCounts]:
-        """One count for each of the last `seconds` whole seconds, oldest first."""
+        """Return one count for each of the last `seconds` whole seconds, oldest first."""
         now = int(self._clock())
         counted = [CommitCounts() for _ in range(seconds)]
         for second, counts in self._since(seconds):

@@ -1,6 +1,6 @@
 """The log's second line of defence: what must not be printed is masked before it is rendered.
 
-The first line is that nobody logs payloads or secrets. In case somebody does:
+The first line is that nobody logs payloads or secrets. In case that fails:
 
     what                                          what is printed
     value under a key such as `sasl_password`     ***
@@ -32,7 +32,7 @@ _SECRET_WORDS = {"card", "cards", "pan", "pin", "cookie"}
 _WORDS = re.compile("[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
 _BYTES_LITERAL = re.compile(r"""\bb(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""")
-"""Bytes that somebody else has already formatted into a text."""
+"""Bytes that other code has already formatted into a text."""
 
 _whole: set[str] = set()
 _embedded: list[str] = []

@@ -1,4 +1,4 @@
-"""How far the payment ids that a previous run remembered are restored: for probes, log and metrics.
+"""The progress of restoring the payment ids of a previous run: for probes, log and metrics.
 
 A start with many ids takes minutes, in which no epoch closes. It may take them, within a bound that
 grows with the number of ids; and it shows how far it is.
@@ -20,7 +20,7 @@ _LOG_EVERY_S = 5.0
 
 
 class Restored(NamedTuple):
-    """How far it is, over all restores of the process."""
+    """The progress, over all restores of the process."""
 
     done: int
     ids: int
@@ -28,7 +28,7 @@ class Restored(NamedTuple):
     under_way: bool
 
     def __str__(self) -> str:
-        """As a person reads it."""
+        """Return it as a person reads it."""
         return f"{self.done:,} of {self.ids:,} remembered ids restored"
 
 
@@ -36,7 +36,7 @@ class Restores:
     """All restores of one process; safe to use from any thread.
 
     Args:
-        processes: In the cluster. Each knows its own ids only, and waits for the one with the most.
+        processes: In the cluster. Each has its own ids only, and waits for the one with the most.
         monotonic: The clock.
         on_end: Called whenever no restore is under way any more.
     """
@@ -70,30 +70,30 @@ class Restores:
 
     @property
     def so_far(self) -> Restored:
-        """How far it is now."""
+        """The progress now."""
         with self._lock:
             return Restored(self._done, self._ids, self._open > 0)
 
     @property
     def allowed_s(self) -> float:
-        """How long an epoch may stay open for it; 0 if there is nothing to restore."""
+        """The time an epoch may stay open for it; 0 if there is nothing to restore."""
         with self._lock:
             return _BASE_S + self._ids * _PER_ID_S * self._processes if self._ids else 0.0
 
     def has_advanced_since(self, moment: float) -> bool:
-        """Whether anything was restored since then: slower than it should be, and no hang."""
+        """Return whether anything was restored since: slower than it should be, and no hang."""
         with self._lock:
             return self._advanced_at is not None and self._advanced_at >= moment
 
     # ---- called by `Restoring` ----
 
     def expect(self, ids: int) -> None:
-        """More ids are to be restored."""
+        """Note that more ids are to be restored."""
         with self._lock:
             self._ids += ids
 
     def advance(self, ids: int) -> None:
-        """More ids are restored."""
+        """Note that more ids are restored."""
         with self._lock:
             self._done += ids
             now = self._advanced_at = self._monotonic()
@@ -105,7 +105,7 @@ class Restores:
             _log.info("restoring remembered ids", restored=done, ids=total)
 
     def end(self) -> None:
-        """One restore is over."""
+        """Note that one restore is over."""
         with self._lock:
             self._open -= 1
             is_last = self._open == 0
@@ -142,7 +142,7 @@ class Restoring:
         self._restores.advance(ids)
 
     def end(self) -> None:
-        """Nothing more is to come. Idempotent."""
+        """Note that nothing more is to come. Idempotent."""
         if not self._ended:
             self._ended = True
             self._restores.end()

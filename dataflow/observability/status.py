@@ -1,4 +1,4 @@
-"""What this process is doing right now: written by the Kafka ends, read by probes and metrics.
+"""The current state of this process: written by the Kafka ends, read by probes and metrics.
 
 Rules of this file:
 - Writers call once per batch or per epoch, never per record; each call is one short lock.
@@ -23,7 +23,7 @@ _AWAITS_PEERS = "waiting for the other processes of the cluster to start"
 
 
 def _age_s(since: float | None, now: float) -> float | None:
-    """Never negative: the wall clock can be set back."""
+    """Return the age, never negative: the wall clock can be set back."""
     return None if since is None else round(max(0.0, now - since), 3)
 
 
@@ -37,19 +37,19 @@ class _Partition:
     committed: int | None = None
     high_watermark: int | None = None
     cached_watermark: int | None = None
-    """What the client said last: it repeats that for ever once it has stopped fetching."""
+    """The latest value from the client: it repeats that for ever once it has stopped fetching."""
     silence: Silence = field(default_factory=Silence)
     live: bool = False
     in_flight: deque[tuple[int, float]] = field(default_factory=deque)
-    """What is read and not durable: end offset, and Unix time of the oldest record, by batch."""
+    """The batches that are read and not durable: end offset, and Unix time of the oldest record."""
     unread_since: float | None = None
     """Unix time when it was first seen that there is something to read; None if there is not."""
 
     def client_saw_end(self, high_watermark: int) -> None:
-        """Of this and what Kafka itself has answered the later one counts.
+        """Note the end that the client saw: of it and of Kafka's own answer the later one counts.
 
         As long as the client repeats itself it has seen nothing new, and Kafka's answer stands:
-        also a lower one, of a topic that was created anew.
+        also a lower one, of a topic that was created again.
         """
         if high_watermark != self.cached_watermark:
             self.cached_watermark = high_watermark
@@ -66,14 +66,14 @@ class _Partition:
             self.unread_since = now
 
     def waiting_since(self) -> float | None:
-        """Unix time of the oldest record that is not settled; None when there is none.
+        """Return the Unix time of the oldest record that is not settled; None when there is none.
 
         Of a record that is not even read the time is not known, only since when it is waiting.
         """
         return min((time for _, time in self.in_flight), default=self.unread_since)
 
     def lag(self) -> int | None:
-        """Records at the broker whose outcome is not durable yet.
+        """Return the number of records at the broker whose outcome is not durable yet.
 
         Taken against the *committed* offset: under transactions a record that is only read may
         still have to be read again. A watermark older than the commit gives 0, never less.
@@ -165,7 +165,7 @@ class Status:
             self._lanes_expected = max(self._lanes_expected, lanes)
 
     def partition_at(self, partition: int, next_offset: int, high_watermark: int) -> None:
-        """Everything below `next_offset` is read; negative values (librdkafka: unknown) are not.
+        """Note that all below `next_offset` is read; negative values (librdkafka: unknown) are not.
 
         `high_watermark` is where the client last saw the partition end.
 
@@ -185,12 +185,12 @@ class Status:
             entry.look_for_unread(self._wall())
 
     def in_flight(self, partition: int, end_offset: int, oldest_at: float) -> None:
-        """A batch up to `end_offset` was read; its oldest record has the Unix time `oldest_at`."""
+        """Note a read batch up to `end_offset`; its oldest record has the Unix time `oldest_at`."""
         with self._lock:
             self._partition(partition).in_flight.append((end_offset, oldest_at))
 
     def partition_ends_at(self, partition: int, high_watermark: int, stable_offset: int) -> None:
-        """Where the partition ends at the broker, for all readers and for `read_committed` ones.
+        """Note where the partition ends at the broker, for all and for `read_committed` readers.
 
         Of no interest if it is another process's.
         """
@@ -201,7 +201,7 @@ class Status:
                 entry.look_for_unread(self._wall())
 
     def nothing_came(self, partition: int, position: int) -> Stall | None:
-        """The source asked its client for what is at `position`, and got nothing.
+        """Note that the source asked its client for what is at `position`, and got nothing.
 
         Returns:
             Why the client is at fault; None if it is not.
@@ -210,18 +210,18 @@ class Status:
             return self._partition(partition).silence.nothing_came(position, self._monotonic())
 
     def to_be_witnessed(self) -> dict[int, int]:
-        """From where a second client should read, by partition: is there really something?"""
+        """Return where a second client should read, by partition, to see if something is there."""
         with self._lock:
             found = {n: entry.silence.to_be_witnessed for n, entry in self._partitions.items()}
         return {number: position for number, position in found.items() if position is not None}
 
     def witnessed(self, partition: int, position: int) -> None:
-        """A second client has had a record of the partition from `position` on."""
+        """Note that a second client has had a record of the partition from `position` on."""
         with self._lock:
             self._partition(partition).silence.witnessed(position)
 
     def committed_at(self, partition: int, next_offset: int) -> None:
-        """Every outcome below `next_offset` is durable, in all lanes."""
+        """Note that every outcome below `next_offset` is durable, in all lanes."""
         if next_offset >= 0:
             with self._lock:
                 entry = self._partition(partition)
@@ -236,19 +236,19 @@ class Status:
             self._partition(partition).live = True
 
     def lane_open(self, lane: int) -> None:
-        """The lane's producer is initialised: any earlier execution of it is fenced."""
+        """Note that the lane's producer is initialised: any earlier execution of it is fenced."""
         with self._lock:
             self._lanes_open.add(lane)
 
     def epoch_closed(self) -> None:
-        """The flow made progress: the one thing liveness is measured by."""
+        """Note that the flow made progress: the one thing liveness is measured by."""
         now = self._monotonic()
         with self._lock:
             self._epoch_at = self._progress_at = now
             self._epoch_ended_at = self._wall()
 
     def record_commit(self, duration_s: float, lane: int | None = None) -> None:
-        """A lane's transaction was committed, which took `duration_s` seconds."""
+        """Note that a lane's transaction was committed, which took `duration_s` seconds."""
         with self._lock:
             self._last_commit_at = self._wall()
             if lane is not None:
@@ -257,7 +257,7 @@ class Status:
             observe(duration_s)
 
     def broker_up(self) -> None:
-        """Kafka answers. Cheap when it already did; call it on any success.
+        """Note that Kafka answers. Cheap when it already did; call it on any success.
 
         When that is news, the flow gets a full LIVENESS_TIMEOUT again to close its epoch.
         """
@@ -268,7 +268,7 @@ class Status:
             self._progress_at = self._monotonic()
 
     def broker_down(self, reason: str) -> None:
-        """No broker can be reached; holds until `broker_up`. Makes us unready, not dead."""
+        """Note that no broker can be reached, until `broker_up`. Makes us unready, not dead."""
         with self._lock:
             self._broker, self._broker_reason = False, reason[:_REASON_MAX_CHARS]
 
@@ -300,11 +300,11 @@ class Status:
         return self._restores.begin(ids)
 
     def start_draining(self) -> None:
-        """No new records from here on. Takes no lock, so that a signal handler may call it."""
+        """Take no new records from here on. Takes no lock, so that a signal handler may call it."""
         self._draining = True
 
     def record_remembered(self, lane: int, count: int | None) -> None:
-        """The lane now holds `count` payment ids in memory; None while it does not have them yet.
+        """Note that the lane holds `count` payment ids in memory; None while it has none yet.
 
         Lanes are numbered as this process has them.
         """
@@ -312,21 +312,21 @@ class Status:
             self._remembered[lane] = count
 
     def replayed(self, count: int) -> None:
-        """`count` records were read a second time, to settle what a crash left open."""
+        """Count `count` records that were read a second time, to settle what a crash left open."""
         with self._lock:
             self._replayed += count
 
     def passed_over(self) -> None:
-        """A record of the lanes' log was passed over, as no lane has written it."""
+        """Note that a record of the lanes' log was passed over, as no lane has written it."""
         with self._lock:
             self._foreign_log_records += 1
 
     def await_peers(self) -> None:
-        """The engine waits for the other processes of the cluster, for as long as they need."""
+        """Note that the engine waits for the cluster's other processes, as long as they need."""
         self._awaits_peers = True
 
     def flow_began(self) -> None:
-        """All processes are there: the engine runs the flow."""
+        """Note that all processes are there: the engine runs the flow."""
         with self._lock:
             self._awaits_peers = False
             self._progress_at = self._monotonic()
@@ -338,23 +338,23 @@ class Status:
     # ---- read by the sidecar and the metrics ----
 
     def live(self) -> tuple[bool, str]:
-        """Whether the flow makes progress, and why; False means "restart me"."""
+        """Return whether the flow makes progress, and why; False means "restart me"."""
         with self._lock:
             return self._live()
 
     def ready(self) -> tuple[bool, str]:
-        """Whether payments flow through this process, and what is missing if not."""
+        """Return whether payments flow through this process, and what is missing if not."""
         with self._lock:
             return self._ready()
 
     def lags(self) -> dict[int, int]:
-        """Lag in records by partition; a partition whose lag is not known yet is left out."""
+        """Return the lag in records by partition; one whose lag is not known yet is left out."""
         with self._lock:
             lags = {number: entry.lag() for number, entry in self._partitions.items()}
         return {number: lag for number, lag in lags.items() if lag is not None}
 
     def lag_seconds(self) -> dict[int, float]:
-        """Age of the oldest record that is not settled, by partition; 0 if all are.
+        """Return the age of the oldest record that is not settled, by partition; 0 if all are.
 
         A partition whose lag in records is not known yet is left out.
         """
@@ -367,7 +367,7 @@ class Status:
             }
 
     def lanes(self) -> tuple[int, dict[int, float | None]]:
-        """How many lanes this process has; and of those that are open, when each committed last.
+        """Return the number of lanes of this process, and when each open one committed last.
 
         In Unix time; None for a lane that has not committed yet.
         """
@@ -377,7 +377,7 @@ class Status:
 
     @property
     def kafka_reachable(self) -> bool | None:
-        """Whether a broker answered last time; None while nobody has asked."""
+        """True if a broker answered last time; None before the first question."""
         return self._broker
 
     @property
@@ -398,7 +398,7 @@ class Status:
 
     @property
     def restored_ids(self) -> tuple[int, int]:
-        """How many ids this start has restored so far, and of how many."""
+        """The number of ids this start has restored so far, and the number it has to."""
         done, ids, _ = self._restores.so_far
         return done, ids
 
@@ -413,7 +413,7 @@ class Status:
         return self._replayed
 
     def health(self) -> tuple[bool, dict[str, Any]]:
-        """`(ready and live, the JSON body of /health)`; ages and uptime in seconds."""
+        """Return `(ready and live, the JSON body of /health)`; ages and uptime in seconds."""
         with self._lock:
             now = self._monotonic()
             live, live_reason = self._live()
@@ -477,7 +477,7 @@ class Status:
         return False, f"no epoch closed for {idle_s:.0f} s (limit {self._timeout_s:g} s){stuck}"
 
     def _excuses(self, now: float, idle_s: float) -> Iterator[str]:
-        """Why no epoch has closed for so long, where a restart would not help."""
+        """Yield why no epoch has closed for so long, where a restart would not help."""
         if self._epoch_at is None and idle_s <= self._grace_s:
             yield "starting"
         if self._awaits_peers:
@@ -496,7 +496,7 @@ class Status:
             yield "waiting for the other processes of the cluster to close the epoch"
 
     def _peers_may_take_s(self) -> float:
-        """How long after its own work a process may wait for the others."""
+        """Return how long after its own work a process may wait for the others."""
         restored_now = self._restored_at is not None and self._restored_at > (self._epoch_at or 0.0)
         return max(self._peers_wait_s, self._restores.allowed_s if restored_now else 0.0)
 

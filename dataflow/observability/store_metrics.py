@@ -1,8 +1,8 @@
-"""What the recovery store takes, what its volume has left, and when it was written last.
+"""The size of the recovery store, the space left on its volume, and the time it was last written.
 
 The store is process 0's; the volumes of the others have their files of remembered ids.
 
-Looked up in the file system at each scrape, so it also tells what the engine does not: that it has
+Looked up in the file system at each scrape, so it also shows what the engine does not: that it has
 stopped storing its snapshots.
 """
 
@@ -22,7 +22,7 @@ class Store(NamedTuple):
     """A recovery directory at one moment."""
 
     free_bytes: int
-    """What is left to us on its volume."""
+    """The space left to us on its volume."""
     volume_bytes: int
     size_bytes: int | None
     """Of the store; None if there is none."""
@@ -31,7 +31,7 @@ class Store(NamedTuple):
 
     @classmethod
     def look(cls, directory: Path) -> "Store | None":
-        """What there is in a directory; None if that cannot be seen."""
+        """Return what there is in a directory; None if that cannot be seen."""
         try:
             files = [path.stat() for path in directory.glob(_FILES)]
             volume = os.statvfs(directory)
@@ -52,11 +52,11 @@ class StoreMetrics(Collector):
         self._directory = directory
 
     def describe(self) -> Iterable[Metric]:
-        """The names, with no need to look."""
+        """Return the names, with no need to look."""
         return _gauges(None)
 
     def collect(self) -> Iterator[Metric]:
-        """The store as it is now."""
+        """Yield the store as it is now."""
         return _gauges(Store.look(self._directory))
 
 

@@ -77,7 +77,7 @@ def _fill(directory: Path, launch: Launch) -> None:
 
 
 def _look_into(path: Path) -> int:
-    """How many files the set has that this recovery partition belongs to."""
+    """Return the number of files in the set that this recovery partition belongs to."""
     import sqlite3  # noqa: PLC0415  (not needed in an empty directory)
 
     try:
@@ -94,7 +94,7 @@ def _look_into(path: Path) -> int:
 
 
 def full_disk(launch: Launch) -> str | None:
-    """That there is no room left for the recovery store, if so."""
+    """Return a message that there is no room left for the recovery store, if so."""
     directory = launch.recovery_dir
     if directory is None:
         return None

@@ -1,4 +1,4 @@
-"""How this process was launched by `python -m bytewax.run`, and what must be true before it runs.
+"""The launch of this process by `python -m bytewax.run`, and what must be true before it runs.
 
 Bytewax calls `flow()` once it has read its own command line, and before it opens the recovery
 store. That moment is ours: check the configuration, prepare and lock the recovery directory, take
@@ -29,9 +29,9 @@ class Launch(Struct, frozen=True, kw_only=True):
     workers: int
     """In each process."""
     snapshot_interval_s: int
-    """How long an epoch takes at least; nothing or less is an epoch for every batch."""
+    """The least length of an epoch; nothing or less is an epoch for every batch."""
     backup_interval_s: int
-    """How long the recovery store keeps snapshots that are no longer needed to resume."""
+    """The time the recovery store keeps snapshots that are no longer needed to resume."""
 
     @property
     def store_bytes(self) -> int:
@@ -42,7 +42,7 @@ class Launch(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def read(cls, argv: Sequence[str], environ: Mapping[str, str]) -> "Launch":
-        """From the arguments, which win, and the variables of `python -m bytewax.run`."""
+        """Read the arguments, which win, and the variables of `python -m bytewax.run`."""
         parser = argparse.ArgumentParser(add_help=False)
         parser.add_argument(
             "-r", "--recovery-directory", default=environ.get("BYTEWAX_RECOVERY_DIRECTORY")
@@ -89,7 +89,7 @@ class Launch(Struct, frozen=True, kw_only=True):
 
 
 def launched_by_bytewax() -> bool:
-    """Whether this process is `python -m bytewax.run`, and so is about to run the flow."""
+    """Return whether this process is `python -m bytewax.run`, and so is about to run the flow."""
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     return spec is not None and spec.name == "bytewax.run"
 
@@ -97,7 +97,7 @@ def launched_by_bytewax() -> bool:
 def make_every_batch_an_epoch(launch: Launch) -> None:
     """Run the same command again with a snapshot interval that has no length, unless it has one.
 
-    The engine knows whole seconds only, 10 of them by default, and has read its command line before
+    The engine takes whole seconds only, 10 of them by default, and has read its command line before
     any of our code runs. `COMMIT_INTERVAL` paces the batches instead. Without a recovery directory
     `bytewax.run` takes 0 for no choice at all, which is 10 s, so there it has to be less than 0.
     """
@@ -113,7 +113,7 @@ def make_every_batch_an_epoch(launch: Launch) -> None:
 
 
 def restart_when_asked(lifecycle: Lifecycle) -> None:
-    """When the flow has ended because the input has grown, run the same command again."""
+    """Run the same command again when the flow has ended because the input has grown."""
 
     def again() -> None:
         if lifecycle.restart_wanted:

@@ -1,4 +1,4 @@
-"""What happens when a step raises: the cause is logged once, and the process ends.
+"""The end of a process in which a step raises: the cause is logged once.
 
 A panic in a cluster of several processes loses the Python traceback, so it is logged where it is
 raised. In a process launched by `python -m bytewax.run` the process then ends on the spot: nothing
@@ -33,7 +33,7 @@ _suspect: Callable[[], str | None] = _nothing
 
 
 def end_process_on_fault(suspect: Callable[[], str | None] = _nothing) -> None:
-    """From now on a fault ends the process with exit code 1, whichever thread it is raised in.
+    """End the process with exit code 1 on a fault in any thread, from now on.
 
     Args:
         suspect: What may be behind an error that is not one of our faults, if anything can be seen.
@@ -78,7 +78,7 @@ def _report(error: BaseException) -> None:
 def _on_uncaught(
     _kind: type[BaseException], error: BaseException, _traceback: TracebackType | None
 ) -> None:
-    """What the engine itself raises, such as a recovery store that cannot be written."""
+    """Log what the engine itself raises, such as a recovery store that cannot be written."""
     _report(error)
     _end()
 

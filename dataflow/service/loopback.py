@@ -1,4 +1,4 @@
-"""Makes a listening socket of this process answer on the loopback interface only.
+"""A socket filter: a listening socket of this process answers on the loopback interface only.
 
 For the engine's web server: it binds to all interfaces, and has no option for another address. The
 socket is this process's all the same, so it gets a filter: the kernel drops what is not addressed

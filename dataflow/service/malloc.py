@@ -1,4 +1,4 @@
-"""How glibc keeps memory: large blocks go back to the system as soon as they are free.
+"""The memory policy of glibc: large blocks go back to the system as soon as they are free.
 
 By itself glibc learns from the first large block that is freed to keep such blocks, up to 32 MB.
 That suits programs that need them again and again. Here they are columns of indexes that grow, and

@@ -1,6 +1,6 @@
 """From the first signal to the last epoch: how a process is asked to stop, and how it ends.
 
-A stop is only ever a flag. The sources see it, tell the other processes, and end; the engine then
+A stop is only ever a flag. The sources see it, signal the other processes, and end; the engine then
 closes the last epoch, which commits and stores it. A signal handler that raised would hang a
 cluster of several processes.
 
@@ -41,11 +41,11 @@ class Lifecycle:
         self._begun = False
         self._announced = threading.Lock()
         self.restart_wanted = False
-        """Whether the process should start again once it has stopped."""
+        """True if the process should start again once it has stopped."""
 
     @property
     def stopping(self) -> bool:
-        """Whether the sources are to end."""
+        """True if the sources are to end."""
         return self._reason is not None
 
     def request_stop(self, reason: str, *, restart: bool = False) -> None:
@@ -63,7 +63,7 @@ class Lifecycle:
             _log.info("stopping", reason=self._reason, restart=self.restart_wanted)
 
     def begin(self) -> None:
-        """The engine runs the flow: from here on a stop is in order, by the sources."""
+        """Note that the engine runs the flow: from here on a stop is in order, by the sources."""
         self._begun = True
         self._status.flow_began()
 

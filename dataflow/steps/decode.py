@@ -20,7 +20,7 @@ from schemas.requests import PaymentRequest, Rejected, key_of
 _NOWHERE = -1
 
 Counted = Callable[[int, int], None]
-"""Told how many records of a batch were valid, and how many were not."""
+"""A callback with the numbers of valid and of other records in a batch."""
 
 
 class Decode:
@@ -39,7 +39,7 @@ class Decode:
 
     @fail_fast
     def __call__(self, item: SourceItem) -> Iterable[LaneItem]:
-        """What the lanes get of one item from the source."""
+        """Return what the lanes get of one item from the source."""
         if isinstance(item, RecordBatch):
             return self._split(item)
         return [(lane_name(lane), replace(item, lane=lane)) for lane in range(self._lanes)]
@@ -68,7 +68,7 @@ class Decode:
         lane_of[batch.offsets < upto[lane_of]] = _NOWHERE
 
     def _lane_of_rejected(self, payment_id: str | None, value: bytes | None) -> int:
-        """With its paymentId's other records if that is readable; else anywhere, but always there.
+        """Return its paymentId's lane if that is readable; else any lane, but always the same.
 
         A replay must find every record in the lane that may have committed it.
         """

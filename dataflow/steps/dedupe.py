@@ -1,4 +1,4 @@
-"""dedupe: what the lane's index knows of each paymentId.
+"""dedupe: the verdict of the lane's index on each paymentId.
 
 One state key for each lane. Its snapshot is empty: every run reads the index back from the lane's
 log (`dataflow.core.lane_log`), or from files that are a cache of it (`dataflow.dedupe`), before the
@@ -25,15 +25,15 @@ from dataflow.dedupe.tiered import TieredIndex
 from dataflow.service.fail_fast import fail_fast
 
 Reported = Callable[[int, int | None], None]
-"""Told the number of a lane's index in this process, and how many ids it remembers; None as long
-as the index is not built."""
+"""A callback with the number of a lane's index in this process, and how many ids it remembers; None
+as long as the index is not built."""
 
 
 class Log(Protocol):
-    """Where the lanes' histories are read."""
+    """The log that the lanes' histories are read from."""
 
     def expect(self, lane: int, index: TieredIndex) -> None:
-        """This lane is one of this process; its history goes into this index."""
+        """Register a lane of this process; its history goes into this index."""
 
     def restore(self, lane: int) -> Mapping[int, int]:
         """Have the history in the index; only after every lane of the run is open.
@@ -43,7 +43,7 @@ class Log(Protocol):
         """
 
     def ends(self) -> Mapping[int, int]:
-        """Where each partition of the log ended at some earlier moment, as far as is known."""
+        """Return where each log partition ended at some earlier moment, as far as is known."""
 
 
 class NoLog:
@@ -53,11 +53,11 @@ class NoLog:
         """Take any lane."""
 
     def restore(self, lane: int) -> Mapping[int, int]:  # noqa: ARG002  (the protocol's signature)
-        """There is nothing."""
+        """Return nothing: there is nothing."""
         return {}
 
     def ends(self) -> Mapping[int, int]:
-        """It has no partitions."""
+        """Return nothing: it has no partitions."""
         return {}
 
 
@@ -99,7 +99,7 @@ class Dedupe(StatefulBatchLogic[LaneBatch | ControlMessage, DedupedBatch | Contr
         window_ms: int,
         partitions: Sequence[int],
     ) -> Callable[[None], "Dedupe"]:
-        """What the engine calls for each lane.
+        """Return the function that the engine calls for each lane.
 
         Args:
             remembered: Called once for each batch.
@@ -133,7 +133,7 @@ class Dedupe(StatefulBatchLogic[LaneBatch | ControlMessage, DedupedBatch | Contr
 
         Where the log ends now is too far, as this process may be fenced and not have noticed: then
         the next one has written there what this one has not seen. But a lane that has committed an
-        epoch was fenced by nobody when that began, so up to where the log ended then, it has all.
+        epoch was not fenced when that began, so up to where the log ended then, it has all.
         """
         if self._has_judged:
             self._known = self._ends
@@ -184,7 +184,7 @@ class Dedupe(StatefulBatchLogic[LaneBatch | ControlMessage, DedupedBatch | Contr
         )
 
     def snapshot(self) -> None:
-        """Nothing: see above."""
+        """Return nothing: see above."""
 
 
 def _remembered_by(index: TieredIndex) -> Remembered:

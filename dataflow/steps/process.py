@@ -12,9 +12,9 @@ from schemas.requests import PaymentRequest
 
 Lane = str
 Charge = Callable[[list[PaymentRequest]], list[Approved | Declined]]
-"""Charges a batch; blocks until each has a final reply, or raises a fault."""
+"""A charger of batches; blocks until each request has a final reply, or raises a fault."""
 Timed = Callable[[float, int], None]
-"""Told the seconds from reading to decision, and for how many records."""
+"""A callback with the seconds from reading to decision, and for how many records."""
 
 
 class Process:
@@ -38,7 +38,7 @@ class Process:
     def __call__(
         self, items: list[tuple[Lane, DedupedBatch | ControlMessage]]
     ) -> list[tuple[Lane, OutcomeBatch | ControlMessage]]:
-        """The outcomes of all lanes that have something, the gateway asked for all at once."""
+        """Return the outcomes of all lanes that have something, with one gateway call for all."""
         replies = iter(self._replies([item for _, item in items if isinstance(item, DedupedBatch)]))
         return [
             (lane, self._decide(item, replies) if isinstance(item, DedupedBatch) else item)

@@ -26,7 +26,7 @@ Event = ProcessedEvent | FailedEvent | AuditEvent
 
 
 class Branch(ABC):
-    """One of the three branches; the subclass says which event it makes of an outcome.
+    """One of the three branches; the subclass defines which event it makes of an outcome.
 
     Args:
         topic: Where the branch writes.
@@ -41,7 +41,7 @@ class Branch(ABC):
     def __call__(
         self, item: tuple[str, OutcomeBatch | ControlMessage]
     ) -> tuple[str, OutputBatch] | None:
-        """The lane's records for this branch's topic; None when there are none."""
+        """Return the lane's records for this branch's topic; None when there are none."""
         lane, content = item
         if isinstance(content, ControlMessage):
             outgoing = self.signal(content)
@@ -51,7 +51,7 @@ class Branch(ABC):
         return (lane, outgoing) if outgoing.values or outgoing.control else None
 
     def signal(self, control: ControlMessage) -> OutputBatch:  # noqa: ARG002  (only one branch passes them on)
-        """What becomes of a signal: nothing, in most branches."""
+        """Return what becomes of a signal: nothing, in most branches."""
         return OutputBatch(self.topic)
 
     def publish(self, batch: OutcomeBatch, out: OutputBatch) -> None:
@@ -67,14 +67,14 @@ class Branch(ABC):
 
     @abstractmethod
     def event(self, event_id: str, source: Source, outcome: Outcome, at: str) -> Event | None:
-        """The event of one outcome; None when it is not this branch's."""
+        """Return the event of one outcome; None when it is not this branch's."""
 
 
 class Processed(Branch):
     """Approved payments."""
 
     def event(self, event_id: str, source: Source, outcome: Outcome, at: str) -> Event | None:
-        """One for each payment that the gateway approved."""
+        """Return the event of a payment that the gateway approved."""
         if type(outcome) is not GatewayDecision or type(outcome.reply) is not Approved:
             return None
         return events.processed(event_id, source, outcome.request, outcome.reply.reference, at)
@@ -84,7 +84,7 @@ class Failed(Branch):
     """Declined payments and invalid records."""
 
     def event(self, event_id: str, source: Source, outcome: Outcome, at: str) -> Event | None:
-        """One for each payment that the gateway declined, and for each invalid record."""
+        """Return the event of a payment that the gateway declined, or of an invalid record."""
         if type(outcome) is GatewayDecision and type(outcome.reply) is Declined:
             error = events.error_of(outcome.reply)
             return events.declined(event_id, source, outcome.request, error, at)
@@ -121,7 +121,7 @@ class Audit(Branch):
             self._log_conflicts(batch)
 
     def event(self, event_id: str, source: Source, outcome: Outcome, at: str) -> AuditEvent:
-        """One for each record."""
+        """Return the event of any record."""
         if type(outcome) is GatewayDecision and type(outcome.reply) is Approved:
             return AuditEvent(
                 event_id=event_id,
@@ -152,7 +152,7 @@ class Audit(Branch):
         )
 
     def _log_conflicts(self, batch: OutcomeBatch) -> None:
-        """One line a second, however many there are: when they come, they come in floods."""
+        """Log one line a second, however many there are: when they come, they come in floods."""
         now_s = time.monotonic()
         if now_s - self._logged_at_s < _LOG_EVERY_S:
             return
@@ -170,7 +170,7 @@ class Audit(Branch):
 
 
 def _failure(outcome: Outcome) -> tuple[Declined | Rejected, str | None]:
-    """Why a payment failed, and its paymentId."""
+    """Return why a payment failed, and its paymentId."""
     if isinstance(outcome, Rejected):
         return outcome, outcome.payment_id
     assert isinstance(outcome, GatewayDecision)
@@ -201,6 +201,6 @@ def count(counts: CommitCounts, outcomes: list[Outcome]) -> None:
 
 
 def _sum(amounts: list[Raw]) -> Decimal:
-    """Of `PaymentRequest.written_amount`, joined as buffers: one by one takes twice as long."""
+    """Return the sum of `PaymentRequest.written_amount`, joined: one by one takes twice as long."""
     digits = b" ".join(amounts).replace(b'"', b"").decode()
     return sum(map(Decimal, digits.split()), Decimal())

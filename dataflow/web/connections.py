@@ -1,6 +1,6 @@
 """Connections of the sidecar that cannot be held for ever, nor keep others out.
 
-Whoever opens connections and says nothing, or next to nothing, costs a file descriptor each; left
+Connections on which nothing, or next to nothing, is sent cost a file descriptor each; left
 alone, they would use up those that the flow needs, and the probes would be refused.
 """
 
@@ -12,7 +12,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 SERVED = 256
 """Connections of one port at once; past it those that wait make room, or the answer is 503."""
 TIMEOUT_S = 15.0
-"""How long a request may take from its first byte to the end of its answer, and how long a new
+"""The time a request may take from its first byte to the end of its answer, and that a new
 connection may be silent."""
 GRACE_S = 1.0
 """A connection that has waited for so long makes room for a new one."""
@@ -20,7 +20,7 @@ _ACCEPTED = 2048
 
 
 def most_accepted() -> int:
-    """Connections of one port at once, served or refused: both ports leave the flow its half."""
+    """Return the connections of one port at once, served or refused: the flow keeps its half."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return _ACCEPTED if limit == resource.RLIM_INFINITY else min(_ACCEPTED, limit // 4)
 
@@ -46,7 +46,7 @@ class Connection(H11Protocol):
             self._drop()
 
     def data_received(self, data: bytes) -> None:
-        """Some bytes of a request: the deadline is that of its first one."""
+        """Take some bytes of a request: the deadline is that of its first one."""
         super().data_received(data)
         if self._deadline is None and not self.transport.is_closing():
             self._set_deadline()
@@ -58,7 +58,7 @@ class Connection(H11Protocol):
         super().on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It is gone."""
+        """Forget the connection: it is gone."""
         self._cancel_deadline()
         super().connection_lost(exc)
 
@@ -75,7 +75,7 @@ class Connection(H11Protocol):
             self._deadline = None
 
     def _drop(self) -> None:
-        # At once: whoever does not read would otherwise hold it until all is written.
+        # At once: a client that does not read would otherwise hold it until all is written.
         self.connections.discard(self)
         self.transport.abort()
 

@@ -1,4 +1,4 @@
-"""Whether the process of this container is alive: `payments healthcheck`, exit code 0 or 1.
+"""A check that the process of this container is alive: `payments healthcheck`, exit code 0 or 1.
 
 The image's health check, so that it needs neither a shell nor curl. What is asked is `/live`.
 """
@@ -20,7 +20,7 @@ _ALL = ("", "0.0.0.0", "::")  # noqa: S104  (the addresses that include 127.0.0.
 
 
 def alive(environ: Mapping[str, str]) -> bool:
-    """Ask `/live` on the `HOST` and `PORT` of the environment; no answer is a no."""
+    """Ask `/live` on the `HOST` and `PORT` of the environment; no answer counts as a no."""
     port = int(environ.get("PORT", "").strip() or _PORT)
     host = environ.get("HOST", "").strip()
     if host in _ALL:

@@ -44,13 +44,13 @@ _POLICY = "default-src 'none'; frame-ancestors 'none'"
 """Of every answer but the status page, which has its own: a browser would apply both."""
 _BACKLOG = 256
 _NO_IPV6 = frozenset({errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.EADDRNOTAVAIL})
-"""How a machine says that it has none: not compiled in, switched off at boot, or switched off."""
+"""The errors of a machine that has none: not compiled in, switched off at boot, or switched off."""
 _REQUEST_HEAD_MAX_BYTES = 16 * 1024
 _Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def probes_app(status: Status, metrics: Metrics) -> Starlette:
-    """`/health`, `/ready` and `/live`: JSON, 200 for yes and 503 for no, with the reason.
+    """Return `/health`, `/ready` and `/live`: JSON, 200 for yes and 503 for no, with the reason.
 
     And `/`, the status page for people: 200 as long as there is something to show.
     """
@@ -85,7 +85,7 @@ def probes_app(status: Status, metrics: Metrics) -> Starlette:
 
 
 def metrics_app(registry: CollectorRegistry) -> Starlette:
-    """`/metrics`, as OpenMetrics or Prometheus text (by `Accept`), gzipped if the client can."""
+    """Return `/metrics`, as OpenMetrics or Prometheus text (by `Accept`), gzipped if possible."""
     rendering = _Rendering(registry)
 
     async def metrics(request: Request) -> Response:
@@ -100,7 +100,7 @@ def metrics_app(registry: CollectorRegistry) -> Starlette:
 
 
 class _Rendering:
-    """Renders in a thread, one at a time, and once for all who asked before it began.
+    """The rendering, in a thread, one at a time, and once for all that asked before it began.
 
     So the probes on the same loop are not held up, and a flood of scrapers costs the payment
     path no more than two of them. Nobody gets a state older than their question.
@@ -134,13 +134,13 @@ class _Rendering:
 
 
 async def _refused(_request: Request, error: Exception) -> Response:
-    """404 and 405 in the shape of every other answer."""
+    """Return 404 and 405 in the shape of every other answer."""
     assert isinstance(error, HTTPException)
     return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
 
 async def _failed(_request: Request, _error: Exception) -> Response:
-    """A bug of ours: the log has the traceback, the client nothing of it."""
+    """Return the answer to a bug of ours: the log has the traceback, the client nothing of it."""
     return JSONResponse({"error": "Internal Server Error"}, 500)
 
 
@@ -155,7 +155,7 @@ def _app(endpoints: dict[str, _Endpoint]) -> Starlette:
 
 
 class _Guard:
-    """Gives an answer without a Content-Security-Policy of its own the one that allows nothing."""
+    """A default Content-Security-Policy that allows nothing, for answers without their own."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

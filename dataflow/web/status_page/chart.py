@@ -17,7 +17,7 @@ _PARTS: dict[str, Callable[[CommitCounts], int]] = {
 
 
 def chart(seconds: list[CommitCounts]) -> str:
-    """A bar for every five of these seconds, oldest first."""
+    """Return a bar for every five of these seconds, oldest first."""
     bars = [
         [sum(map(of, seconds[start : start + _BAR_S])) for of in _PARTS.values()]
         for start in range(0, len(seconds), _BAR_S)

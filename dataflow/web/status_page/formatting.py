@@ -7,18 +7,18 @@ _TENTHS_BELOW = 10
 
 
 def count(number: int) -> str:
-    """12345 as 12,345."""
+    """Return 12345 as 12,345."""
     return f"{number:,}"
 
 
 def rate(number: int, seconds: int) -> str:
-    """So many in so many seconds, a second."""
+    """Return so many in so many seconds, as a rate per second."""
     value = number / seconds
     return f"{value:.1f}" if 0 < value < _TENTHS_BELOW else f"{value:,.0f}"
 
 
 def percent(part: int, whole: int) -> str:
-    """Cut, not rounded: 100 % is only said of all."""
+    """Cut, not rounded: 100 % only stands for all."""
     if not whole:
         return UNKNOWN
     permille = part * 1000 // whole
@@ -26,7 +26,7 @@ def percent(part: int, whole: int) -> str:
 
 
 def age(seconds: float | None) -> str:
-    """3725 as 1 h 2 min; None, of what has not happened yet, as never."""
+    """Return 3725 as 1 h 2 min; None, of what has not happened yet, as never."""
     if seconds is None:
         return "never"
     if seconds < _TENTHS_BELOW:

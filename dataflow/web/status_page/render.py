@@ -54,7 +54,7 @@ _STATES = {
     "not_reading": ("bad", "Not receiving records"),
     "stuck": ("bad", "Stuck"),
 }
-"""How each word of `/health` is shown, and said."""
+"""The colour and the text of each word of `/health`."""
 
 
 def render(status: Status, metrics: Metrics) -> str:
@@ -239,7 +239,7 @@ def _titled(title: str, number: int) -> str:
 
 
 def _waiting(seconds: float | None) -> str:
-    """How long the oldest record has been waiting; 0 is the status's way to say that none is."""
+    """Return the age of the oldest waiting record; 0 stands for none in the status."""
     return UNKNOWN if not seconds else age(seconds)
 
 

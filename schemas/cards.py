@@ -55,7 +55,7 @@ _SCHEMES: tuple[tuple[str, Collection[int]], ...] = (
     ("220[0-4]", range(16, 20)),  # Mir
     ("8600|9792|9860", (16,)),  # Uzcard, Troy, Humo
 )
-"""What the numbers of each scheme begin with, and how many digits they have."""
+"""The first digits of each scheme's numbers, and the number of digits they have."""
 _BEGINNINGS = {
     length: re.compile("|".join(begins for begins, lengths in _SCHEMES if length in lengths))
     for length in range(_FEWEST, _MOST + 1)
@@ -70,7 +70,7 @@ _DOUBLED = str.maketrans("0123456789", "0246813579")
 
 
 def masked(text: str) -> str:
-    """The text with a `*` for each digit of each card number; as long as it was.
+    """Return the text with a `*` for each digit of each card number; as long as it was.
 
     Where it has thousands of runs of digits that might be one, all digits of the rest are masked.
     """
@@ -93,7 +93,7 @@ def masked(text: str) -> str:
 
 
 def masked_bytes(value: bytes) -> bytes:
-    """The same for a text in UTF-8, or in another encoding that has the bytes of ASCII.
+    """Return the same for a text in UTF-8, or in another encoding that has the bytes of ASCII.
 
     Where there are zero bytes it may be UTF-16 or UTF-32, which have them between the digits.
     """
@@ -106,7 +106,7 @@ def masked_bytes(value: bytes) -> bytes:
 
 
 def _length_of_card(candidate: re.Match[str]) -> int:
-    """How many characters of a candidate are a card number; 0 if none is.
+    """Return how many characters of a candidate are a card number; 0 if none is.
 
     What follows in groups of its own (an expiry date, a security code) need not belong to it.
     """
@@ -128,13 +128,13 @@ def _is_card(digits: str) -> bool:
 
 
 def _passes_luhn(digits: str) -> bool:
-    """Whether the check digit is right; it is, by chance, for one run of digits in ten."""
+    """Return whether the check digit is right; it is, by chance, for one run of digits in ten."""
     doubled = digits[-2::-2].translate(_DOUBLED)
     return sum(map(int, digits[-1::-2] + doubled)) % 10 == 0
 
 
 def _is_in_hex(text: str, start: int, end: int) -> bool:
-    """Whether what stands around a card number makes a hexadecimal token of it."""
+    """Return whether the text around a card number makes a hexadecimal token of it."""
     longest = max(_HEX_LENGTHS)
     before = _LEFT_OF_TOKEN.search(text[max(0, start - longest) : start])
     after = _TOKEN.match(text[end : end + longest])

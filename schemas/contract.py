@@ -36,13 +36,13 @@ from schemas.requests import MAX_TEXT, PaymentRequest
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 FIRST = "0.1.0"
-"""The version since which there is whatever says nothing else."""
+"""The version since which fields exist that state no other."""
 
 Schema = dict[str, Any]
 
 
 class Field(NamedTuple):
-    """What the struct does not state of a field."""
+    """The facts about a field that the struct does not state."""
 
     meaning: str
     schema: Mapping[str, Any] = {}
@@ -59,12 +59,12 @@ class Message(NamedTuple):
     fields: Mapping[str, Field]
     """Those that mean something else here than in `FIELDS`."""
     present: Mapping[str, str] = {}
-    """When an optional field is there."""
+    """The condition under which an optional field is present."""
     rules: Sequence[Schema] = ()
 
 
 def _open(values: type[StrEnum]) -> Schema:
-    """A string that is one of these today; later versions may add others."""
+    """Return the schema of a string that is one of these today; later versions may add others."""
     return {"anyOf": [{"enum": [each.value for each in values]}, {"type": "string"}]}
 
 
@@ -129,7 +129,7 @@ _AMOUNT = {
 
 
 def _decimals(exponent: int) -> Schema:
-    """The rule about decimals, for the currencies that have so many.
+    """Return the rule about decimals, for the currencies that have so many.
 
     Of a string without an E it can be stated exactly, by its digits; of a number only where the
     currency has none at all (see the module's rule 4).
@@ -158,7 +158,7 @@ NOT_IN_THE_SCHEMA = {
     "exponent": "a string as amount with an exponent (`1e2`) that is out of range, or has more than"
     " the currency's decimals.",
 }
-"""What the service refuses, and the schema of the request does not."""
+"""Requests that the service refuses, and the published schema does not."""
 
 
 # ---- the messages ----
@@ -261,7 +261,7 @@ MESSAGES = (
 
 
 def schema_of(message: Message) -> Schema:
-    """The whole schema of a message, as it is published."""
+    """Return the whole schema of a message, as it is published."""
     return {
         "$schema": DIALECT,
         "$id": f"{message.name}.schema.json",
@@ -275,7 +275,7 @@ def schema_of(message: Message) -> Schema:
 def _object(
     struct: type[Struct], own: Mapping[str, Field], present: Mapping[str, str]
 ) -> dict[str, Any]:
-    """The schema of a struct's JSON object.
+    """Return the schema of a struct's JSON object.
 
     Raises:
         ValueError: presence is stated of a field that is always there, or is not of one that is
@@ -297,7 +297,7 @@ def _object(
 
 
 def _optional(struct: type[Struct]) -> list[str]:
-    """The JSON names of the fields that may be absent."""
+    """Return the JSON names of the fields that may be absent."""
     hints = get_type_hints(struct)
     names = zip(struct.__struct_fields__, struct.__struct_encode_fields__, strict=True)
     return [written for name, written in names if UnsetType in get_args(hints[name])]
@@ -317,7 +317,7 @@ _NESTED: dict[str, type[Struct]] = {
 
 
 def _typed(bare: Schema) -> Schema:
-    """What msgspec states of a field: an enumeration by our own words, a union by its types."""
+    """Return what msgspec states of a field: an enumeration by our words, a union by its types."""
     if "$ref" in bare:
         return {}
     if "anyOf" in bare:
@@ -326,7 +326,7 @@ def _typed(bare: Schema) -> Schema:
 
 
 def files() -> dict[str, bytes]:
-    """The content of each schema file, by its name."""
+    """Return the content of each schema file, by its name."""
     return {
         f"{message.name}.schema.json": msgspec.json.format(
             msgspec.json.encode(schema_of(message)), indent=2

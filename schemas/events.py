@@ -20,7 +20,7 @@ from schemas.replies import Declined
 from schemas.requests import PaymentRequest, Rejected
 
 EVENT_OVERHEAD_BYTES = 8 * 1024
-"""What an event may add to its request: ids, source, instants, the gateway's words."""
+"""The most that an event adds to its request: ids, source, instants, the gateway's words."""
 MAX_MESSAGE = 500
 """Characters of `error.message`."""
 MAX_REFERENCE = 255
@@ -36,12 +36,12 @@ class Source(Struct, frozen=True, gc=False):
 
 
 class Error(Struct, frozen=True, gc=False):
-    """Why a payment failed."""
+    """The reason a payment failed."""
 
     code: ErrorCode
     message: str
     retryable: bool
-    """Whether the payer may try again, with a new paymentId after a decline."""
+    """True if the payer may try again, with a new paymentId after a decline."""
 
 
 class ProcessedEvent(Struct, rename="camel", frozen=True, gc=False, kw_only=True):
@@ -99,7 +99,7 @@ encode = msgspec.json.Encoder().encode
 
 
 class Records:
-    """What all events of one input partition share; makes ids and sources of its records.
+    """The parts that all events of one input partition share; makes ids and sources of its records.
 
     Args:
         topic: The input topic.
@@ -114,16 +114,16 @@ class Records:
         self._prefix = f"{digest[:8]}-{digest[8:12]}-8{digest[12:15]}-8{digest[15:18]}-"
 
     def event_id(self, offset: int) -> str:
-        """The `eventId` of the record at `offset`."""
+        """Return the `eventId` of the record at `offset`."""
         return f"{self._prefix}{offset:012x}"
 
     def source(self, offset: int) -> Source:
-        """The `source` of the record at `offset`."""
+        """Return the `source` of the record at `offset`."""
         return Source(self._topic, self._partition, offset)
 
 
 def instant(seconds: float) -> str:
-    """An instant given in seconds since 1970, in RFC 3339."""
+    """Return an instant given in seconds since 1970, in RFC 3339."""
     moment = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
     return moment.replace("+00:00", "Z")
 
@@ -131,7 +131,7 @@ def instant(seconds: float) -> str:
 def processed(
     event_id: str, source: Source, request: PaymentRequest, reference: str, at: str
 ) -> ProcessedEvent:
-    """The event of an approved payment, at an `instant`."""
+    """Return the event of an approved payment, at an `instant`."""
     return ProcessedEvent(
         event_id=event_id,
         payment_id=request.payment_id,
@@ -149,7 +149,7 @@ def processed(
 def declined(
     event_id: str, source: Source, request: PaymentRequest, error: Error, at: str
 ) -> FailedEvent:
-    """The event of a payment that the gateway declined, at an `instant`."""
+    """Return the event of a payment that the gateway declined, at an `instant`."""
     return FailedEvent(
         event_id=event_id,
         payment_id=request.payment_id,
@@ -167,7 +167,7 @@ def declined(
 def rejected(
     event_id: str, source: Source, rejection: Rejected, at: str, max_bytes: int
 ) -> FailedEvent:
-    """The event of an invalid record, at an `instant`.
+    """Return the event of an invalid record, at an `instant`.
 
     An `original` that would be larger than `max_bytes`, the largest request, is cut.
     """
@@ -189,7 +189,7 @@ def rejected(
 
 
 def error_of(reason: Declined | Rejected) -> Error:
-    """The `error` of a failed payment or an invalid record."""
+    """Return the `error` of a failed payment or an invalid record."""
     retryable = isinstance(reason, Declined) and reason.retryable
     return Error(reason.code, reason.message[:MAX_MESSAGE], retryable)
 

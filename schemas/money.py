@@ -26,7 +26,7 @@ _NUMBER = re.compile(
 
 
 def _plain(exponent: int) -> re.Pattern[bytes]:
-    """Positive amounts without an E, in range, for a currency with `exponent` decimals."""
+    """Return the pattern of positive amounts without an E, in range, with `exponent` decimals."""
     fraction = rb"(?:\.[0-9]{1,%d}0{0,9})?" % exponent if exponent else rb"(?:\.0{1,9})?"
     whole = rb"(?:0|[1-9][0-9]{0,%d})" % (MAX_INTEGER_DIGITS - 1)
     return re.compile(rb'("?)(?=[0.]*[1-9])(' + whole + fraction + rb")\1")
@@ -37,13 +37,13 @@ PLAIN: dict[str, re.Pattern[bytes]] = {code: _plain(n) for code, n in EXPONENTS.
 
 
 def digits_of(text: bytes) -> bytes | None:
-    """The digits of an amount as written in JSON (number or string); None if it is not one."""
+    """Return an amount's digits as written in JSON (number or string); None if it is not one."""
     match = _NUMBER.fullmatch(text)
     return match["digits"] if match else None
 
 
 def broken_rule(digits: bytes, currency: str | None) -> str | None:
-    """The rule that `digits` (from `digits_of`) breaks, in words; None when it breaks none.
+    """Return the rule that `digits` (from `digits_of`) breaks, in words; None when it breaks none.
 
     Without a known currency the rule about decimals is not judged.
     """
@@ -61,7 +61,7 @@ def broken_rule(digits: bytes, currency: str | None) -> str | None:
 
 
 def _shortest_exponent(amount: Decimal) -> int:
-    """The exponent of `amount` without trailing zeros, exact at any length."""
+    """Return the exponent of `amount` without trailing zeros, exact at any length."""
     _, digits, exponent = amount.as_tuple()
     assert isinstance(exponent, int)  # the grammar has no NaN and no Infinity
     trailing = len(digits) - len("".join(map(str, digits)).rstrip("0"))
@@ -69,7 +69,7 @@ def _shortest_exponent(amount: Decimal) -> int:
 
 
 def canonical(digits: str) -> str:
-    """One spelling for equal amounts: 99.990 and 99.99, 1e2 and 100."""
+    """Return one spelling for equal amounts: 99.990 and 99.99, 1e2 and 100."""
     if digits.isdigit():
         return digits
     if "e" in digits or "E" in digits:

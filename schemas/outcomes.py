@@ -32,7 +32,7 @@ class ErrorCode(StrEnum):
     INVALID = "invalid"
     """JSON, but a field is missing or breaks its rule; the message names each."""
 
-    # The gateway said no
+    # The gateway declined
     DECLINED = "declined"
     """Declined without a reason we have a code for."""
     INSUFFICIENT_FUNDS = "insufficient_funds"

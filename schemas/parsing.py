@@ -8,7 +8,7 @@
    (as in JavaScript's `JSON.parse`).
 
 The common case is one pass of msgspec and one regular expression. Everything else goes to
-`_examine`, which takes its time to say all that is wrong, or finds that nothing is.
+`_examine`, which takes its time to name all that is wrong, or finds that nothing is.
 """
 
 import re
@@ -45,7 +45,7 @@ _T = TypeVar("_T")
 
 
 def parse(value: bytes | None, max_bytes: int) -> PaymentRequest | Rejected:
-    """The request in a record's value, or why it is none. Never raises.
+    """Return the request in a record's value, or why it is none. Never raise.
 
     Args:
         value: The record's value; None for a tombstone.
@@ -70,7 +70,7 @@ def parse(value: bytes | None, max_bytes: int) -> PaymentRequest | Rejected:
 
 
 def _examine(value: bytes | None, max_bytes: int) -> PaymentRequest | Rejected:
-    """Every rule again, in order, and in words."""
+    """Check every rule again, in order, and in words."""
     if value is None:
         return Rejected(code=ErrorCode.TOMBSTONE, message="the record has no value")
     document = _read_document(value)
@@ -91,7 +91,7 @@ def _examine(value: bytes | None, max_bytes: int) -> PaymentRequest | Rejected:
 
 
 def _read_document(value: bytes) -> dict[str, Raw] | str:
-    """The fields of the JSON object, or why there is none."""
+    """Return the fields of the JSON object, or why there is none."""
     if not _is_utf8(value):
         return _other_format(value) or "the record is not UTF-8"
     if _depth(value) > MAX_DEPTH:
@@ -105,7 +105,7 @@ def _read_document(value: bytes) -> dict[str, Raw] | str:
 
 
 def _other_format(value: bytes) -> str | None:
-    """What a record is instead of JSON in UTF-8, if its first bytes show it."""
+    """Return what a record is instead of JSON in UTF-8, if its first bytes show it."""
     for name, start in _OTHER_ENCODINGS.items():
         if value.startswith(start):
             return f"the record is not UTF-8: it looks like {name}"
@@ -125,11 +125,11 @@ class _Broken(Exception):  # noqa: N818  (never leaves this module)
 
 
 def _check_fields(fields: dict[str, Raw], value: bytes) -> tuple[Rejected, list[str]]:
-    """What can be read of the fields, and a line for each rule that is broken.
+    """Return what can be read of the fields, and a line for each rule that is broken.
 
     If none can be read, the record is an envelope, as of Kafka Connect, CloudEvents or Debezium, or
     has other names for its fields: it is kept itself, or its event would have no trace of it. Its
-    `metadata`, if any, is somebody else's, and part of the record anyway.
+    `metadata`, if any, belongs to others, and is part of the record anyway.
     """
     problems: list[str] = []
 
@@ -214,7 +214,7 @@ def _is_utf8(value: bytes) -> bool:
 
 
 def _depth(value: bytes) -> int:
-    """The deepest nesting of brackets outside strings."""
+    """Return the deepest nesting of brackets outside strings."""
     depth = deepest = 0
     for bracket in _BRACKET.findall(_STRING.sub(b"", value)):
         depth += 1 if bracket in b"{[" else -1

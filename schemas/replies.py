@@ -1,4 +1,4 @@
-"""What a payment gateway may answer to one request."""
+"""The possible answers of a payment gateway to one request."""
 
 from msgspec import Struct
 
@@ -22,7 +22,7 @@ class Declined(Struct, frozen=True, gc=False):
     message: str
     """For people; must not contain card data. At most 500 characters are published."""
     retryable: bool
-    """Whether the payer may try again with a *new* paymentId."""
+    """True if the payer may try again with a *new* paymentId."""
 
 
 class Unavailable(Struct, frozen=True, gc=False):

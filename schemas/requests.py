@@ -1,4 +1,4 @@
-"""What a record on the request topic turns out to be: a `PaymentRequest`, or a `Rejected`."""
+"""The readings of a record on the request topic: a `PaymentRequest`, or a `Rejected`."""
 
 from decimal import Decimal
 from hashlib import blake2b
@@ -50,7 +50,7 @@ class PaymentRequest(Struct, rename="camel", frozen=True, gc=False):
         return int(self.amount.scaleb(money.EXPONENTS[self.currency]))
 
     def identity(self) -> bytes:
-        """The `KEY_BYTES` hash of the paymentId, then the `PRINT_BYTES` hash of the content.
+        """Return the `KEY_BYTES` hash of the paymentId, then the `PRINT_BYTES` hash of the content.
 
         Equal content is an equal user, amount (by value), currency and payment method; metadata
         does not count. BLAKE2b, so that nobody can construct a payment that hides another.
@@ -63,7 +63,7 @@ class PaymentRequest(Struct, rename="camel", frozen=True, gc=False):
 
 
 def key_of(payment_id: str) -> bytes:
-    """The hash that stands for a paymentId in the dedupe index."""
+    """Return the hash that stands for a paymentId in the dedupe index."""
     return _digest(_new_key(), payment_id)
 
 
@@ -82,7 +82,7 @@ class Rejected(Struct, frozen=True, kw_only=True):
 
     code: ErrorCode
     message: str
-    """Names each field and the rule it breaks."""
+    """The names of the fields, each with the rule it breaks."""
     payment_id: str | None = None
     user_id: str | None = None
     digits: bytes | None = None

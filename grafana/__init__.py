@@ -1,1 +1,1 @@
-"""What operations files are made with: rules for Prometheus, the dashboard, pictures of both."""
+"""The sources of operations files: rules for Prometheus, the dashboard, pictures of both."""

@@ -53,7 +53,7 @@ def _row(title: str, *panels: Panel) -> None:
 
 
 def q(expression: str, legend: str = "", **more: Any) -> dict[str, Any]:
-    """One query of a panel."""
+    """Return one query of a panel."""
     expr = expression.replace("{}", f"{{{_MATCHERS}}}").replace("{,", f"{{{_MATCHERS}, ")
     return {"datasource": _DATASOURCE, "expr": expr, "legendFormat": legend or "__auto", **more}
 
@@ -69,7 +69,7 @@ def panel(
     steps: list[tuple[float | None, str]] | None = None,
     **defaults: Any,
 ) -> Panel:
-    """A panel; `steps` are its thresholds, each from a value on, the first without one."""
+    """Return a panel; `steps` are its thresholds, each from a value on, the first without one."""
     colours = [{"value": value, "color": colour} for value, colour in steps or [(None, _PLAIN)]]
     config = {
         "unit": unit,
@@ -88,7 +88,7 @@ def panel(
 
 
 def stat(title: str, description: str, *targets: dict[str, Any], **more: Any) -> Panel:
-    """One number, coloured by its thresholds, over a small curve."""
+    """Return one number, coloured by its thresholds, over a small curve."""
     made = panel("stat", title, description, *targets, **{"width": 4, "height": 5} | more)
     made["options"] = {
         "colorMode": "background_solid" if "steps" in more else "value",
@@ -107,7 +107,7 @@ def curves(
     scale: str = "linear",
     **more: Any,
 ) -> Panel:
-    """Curves over time, with a table of their last and highest values."""
+    """Return curves over time, with a table of their last and highest values."""
     custom = {
         "lineWidth": 1,
         "fillOpacity": 25 if stacked else 8,
@@ -125,7 +125,7 @@ def curves(
 
 
 def heatmap(title: str, description: str, metric: str) -> Panel:
-    """A histogram over time."""
+    """Return a histogram over time."""
     buckets = q(
         f"sum by (le) (increase({metric}_bucket{{}}[$__rate_interval]))", "{{le}}", format="heatmap"
     )
@@ -141,7 +141,7 @@ def heatmap(title: str, description: str, metric: str) -> Panel:
 
 
 def table(title: str, description: str, *targets: dict[str, Any], **more: Any) -> Panel:
-    """The values of now, a row for each label set."""
+    """Return a table of the values of now, a row for each label set."""
     instant = [target | {"instant": True, "format": "table"} for target in targets]
     made = panel("table", title, description, *instant, **more)
     hidden = {"Time": True, "__name__": True, "job": len(targets) == 1}
@@ -155,7 +155,7 @@ def table(title: str, description: str, *targets: dict[str, Any], **more: Any) -
 
 
 def quantiles(metric: str, *of: float) -> list[dict[str, Any]]:
-    """Quantiles of a histogram."""
+    """Return the quantiles of a histogram."""
     buckets = f"sum by (le) (rate({metric}_bucket{{}}[$__rate_interval]))"
     return [q(f"histogram_quantile({each}, {buckets})", f"p{each * 100:g}") for each in of]
 
@@ -606,7 +606,7 @@ def _links() -> list[dict[str, Any]]:
 
 
 def _placed() -> Iterator[Panel]:
-    """Each row under the one before, its panels from left to right, 24 columns wide."""
+    """Yield each row under the one before, its panels from left to right, 24 columns wide."""
     number = top = 0
     for title, panels in ROWS.items():
         number += 1

@@ -1,4 +1,4 @@
-"""What was sent against what was audited, record by record: has every request its one event?"""
+"""The requests sent against the events audited, record by record: each must have its one event."""
 
 import threading
 from collections import Counter, defaultdict, deque
@@ -36,22 +36,22 @@ class Totals(NamedTuple):
     foreign: int
     """Events for records that this demo did not send."""
     ends: Mapping[int, int]
-    """The next offset of each partition of the request topic, as far as we have heard."""
+    """The next offset of each partition of the request topic, as far as reported."""
     latest: tuple[AuditedRecord, ...]
     """The last events, newest first."""
 
     @property
     def sent_total(self) -> int:
-        """How many requests Kafka took."""
+        """The number of requests that Kafka took."""
         return sum(self.sent.values())
 
     @property
     def audited_total(self) -> int:
-        """How many events there were."""
+        """The number of events."""
         return sum(self.audited.values())
 
     def disagreements(self) -> list[str]:
-        """What does not agree, one line for each; nothing when all is well."""
+        """Return the disagreements, one line for each; nothing when all is well."""
         lines = []
         if self.open:
             lines.append(f"requests without an audit event: {self.open}")
@@ -67,7 +67,7 @@ class Totals(NamedTuple):
 
 
 class DemoAccounts:
-    """Keeps the accounts; safe to use from any thread.
+    """The keeper of the accounts; safe to use from any thread.
 
     One byte for each record, so that a demo may run for days.
 
@@ -88,7 +88,7 @@ class DemoAccounts:
         self._latest: deque[AuditedRecord] = deque(maxlen=_LATEST)
 
     def sent(self, partition: int, offset: int, kind: RequestKind) -> None:
-        """Kafka took a request. It may have been audited before we hear of it."""
+        """Note that Kafka took a request. Its audit may have come before this call."""
         with self._lock:
             records, at = self._place(partition, offset)
             records[at] |= _SENT
@@ -96,12 +96,12 @@ class DemoAccounts:
             self._matched += bool(records[at] & _TIMES)
 
     def undelivered(self) -> None:
-        """Kafka did not take a request: nothing is owed for it."""
+        """Note that Kafka did not take a request: nothing is owed for it."""
         with self._lock:
             self._undelivered += 1
 
     def audited(self, partition: int, offset: int, seen: AuditedRecord) -> None:
-        """There is an audit event for a record."""
+        """Note that there is an audit event for a record."""
         with self._lock:
             self._latest.appendleft(seen)
             self._audited[seen.outcome] += 1
@@ -116,7 +116,7 @@ class DemoAccounts:
             self._matched += bool(records[at] & _SENT)
 
     def totals(self) -> Totals:
-        """The accounts as of now."""
+        """Return the accounts as of now."""
         with self._lock:
             sent = self._sent.total()
             firsts = self._audited.total() - self._repeated

@@ -1,7 +1,7 @@
 """The broker of a demo: embedded, or the one that KAFKA_BROKERS names; with the topics.
 
 The embedded one is librdkafka's mock cluster, which lives inside this process. What it is not is
-in `EMBEDDED_NOTICE`, and every demo that uses it says so.
+in `EMBEDDED_NOTICE`, and every demo that uses it shows it.
 """
 
 from collections.abc import Mapping
@@ -43,7 +43,7 @@ _APART = {
     "KAFKA_TOPIC_LANE_LOG": "demo.payments.lane-log",
     "KAFKA_GROUP_ID": "demo-payments-service-group",
 }
-"""On a real broker made-up payments must not meet real ones, unless somebody names the topics."""
+"""Defaults for a real broker: made-up payments must not meet real ones, unless topics are named."""
 
 
 class Broker(Struct, frozen=True):
@@ -51,7 +51,7 @@ class Broker(Struct, frozen=True):
 
     description: str
     notice: str
-    """What somebody who watches the demo has to know of it."""
+    """A note for people who watch the demo."""
     environ: dict[str, str]
     """The environment, completed: what the flow is started with."""
     settings: Settings
@@ -63,7 +63,7 @@ def open_broker(environ: Mapping[str, str]) -> Broker:
     """Start the embedded broker, or reach the given one; see that the topics are there.
 
     Raises:
-        StartRefusedError: it cannot be used; the message says why.
+        StartRefusedError: it cannot be used; the message has the reason.
     """
     given = {name: text for name, text in environ.items() if text}
     # Not "production", where an alert objects to the simulated gateway.
@@ -102,7 +102,7 @@ def _embedded(environ: Mapping[str, str]) -> Broker:
     settings = Settings.from_env(environ)
     kafka = settings.kafka
     for topic in _topics(kafka):
-        # The mock knows no CreateTopics: to ask for a topic creates it, with four partitions.
+        # The mock has no CreateTopics: to ask for a topic creates it, with four partitions.
         held.list_topics(topic, timeout=_TIMEOUT_S)
     description = f"embedded mock ({address}): worthless as proof"
     return Broker(description, EMBEDDED_NOTICE, environ, settings, held)

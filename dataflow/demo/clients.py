@@ -23,13 +23,13 @@ _decode = msgspec.json.Decoder(AuditEvent).decode
 
 
 class Load:
-    """Sends requests at a steady rate, from `start` to `stop`.
+    """A sender of requests at a steady rate, from `start` to `stop`.
 
     Args:
         kafka: Where to.
         traffic: What to send.
         rate: Requests per second.
-        accounts: Told of every request that Kafka took.
+        accounts: Gets every request that Kafka took.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Load:
 
     @property
     def ended(self) -> bool:
-        """Whether Kafka has taken, or refused, all that was sent."""
+        """True if Kafka has taken, or refused, all that was sent."""
         return not self._thread.is_alive()
 
     def _run(self) -> None:
@@ -99,11 +99,11 @@ class Load:
 
 
 class AuditReader:
-    """Reads the audit topic from where it ends now, until `stop`.
+    """A reader of the audit topic from where it ends now, until `stop`.
 
     Args:
         kafka: Where from.
-        accounts: Told of every event.
+        accounts: Gets every event.
     """
 
     def __init__(self, kafka: KafkaSettings, accounts: DemoAccounts) -> None:
@@ -141,7 +141,7 @@ class AuditReader:
         try:
             event = _decode(value)
         except msgspec.DecodeError:
-            return  # not written by the flow: anybody may write to a shared topic
+            return  # not written by the flow: others may write to a shared topic
         if event.source.topic != self._topic:
             return
         code = event.error.code if isinstance(event.error, Error) else None
@@ -150,7 +150,7 @@ class AuditReader:
 
 
 def request_ends(kafka: KafkaSettings) -> dict[int, int]:
-    """Where each partition of the request topic ends now: the next offset."""
+    """Return where each partition of the request topic ends now: the next offset."""
     reader = _consumer(kafka)
     try:
         return _ends(reader, kafka.topic_requested)

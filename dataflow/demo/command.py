@@ -48,7 +48,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     except FlowDiedError as error:
         sys.stderr.write(f"{error}\n")
     except BrokenPipeError:
-        # Whoever read our lines has gone; what is still buffered has to go somewhere.
+        # The reader of our lines has gone; what is still buffered has to go somewhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         return 0  # nothing had begun yet

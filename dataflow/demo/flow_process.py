@@ -1,4 +1,4 @@
-"""The flow's process: `python -m bytewax.run dataflow.flow`, as anybody would run it."""
+"""The flow's process: `python -m bytewax.run dataflow.flow`, as a user would run it."""
 
 import json
 import os
@@ -91,7 +91,7 @@ class FlowProcess:
             self._process.send_signal(signal.SIGTERM)
 
     def health(self) -> dict[str, Any]:
-        """What `/health` says; nothing as long as nobody answers."""
+        """Return the answer of `/health`; empty as long as there is none."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=_PROBE_TIMEOUT_S)
         try:
             connection.request("GET", "/health")
@@ -102,7 +102,7 @@ class FlowProcess:
             connection.close()
 
     def log_tail(self) -> str:
-        """The last lines of the log."""
+        """Return the last lines of the log."""
         with self.log_path.open("rb") as log:
             log.seek(max(0, os.fstat(log.fileno()).st_size - _TAIL_LINES * _LINE_MAX * 4))
             lines = log.read().decode(errors="replace").splitlines()[-_TAIL_LINES:]
@@ -110,7 +110,7 @@ class FlowProcess:
 
 
 def _port(usual: int) -> int:
-    """The usual port if nobody has it, else any free one."""
+    """Return the usual port if it is free, else any free one."""
     for port in (usual, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

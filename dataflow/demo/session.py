@@ -22,12 +22,12 @@ _STOP_S = 30.0
 
 
 class Options(NamedTuple):
-    """What the arguments ask for."""
+    """The options that the arguments ask for."""
 
     rate: float
     """Requests per second."""
     seconds: float | None
-    """How long to send; None is until asked to stop."""
+    """The time to send for; None is until asked to stop."""
     seed: int
     plain: bool
 
@@ -50,7 +50,7 @@ class Demo:
         self._sent, self._audited = Rate(), Rate()
 
     def run(self) -> Totals:
-        """From the flow's start to its end; what there was.
+        """Run from the flow's start to its end; return what there was.
 
         Raises:
             FlowDiedError: the flow did not do its part.
@@ -67,7 +67,7 @@ class Demo:
         return self._accounts.totals()
 
     def _wait_until_ready(self) -> bool:
-        """False when we were asked to stop before."""
+        """Wait until the flow is ready; return False if we were asked to stop before."""
 
         def over() -> bool:
             return self._stop.asked or self._is_ready()
@@ -119,7 +119,7 @@ class Demo:
 
 
 def _lags(totals: Totals, health: dict[str, Any]) -> dict[int, int]:
-    """From what `/health` says is committed to where the partitions end *now*.
+    """Return the distance from what `/health` has as committed to where the partitions end *now*.
 
     The lag in `/health` is that of the moment an epoch closed.
     """

@@ -1,4 +1,4 @@
-"""What there is to see of a demo at one moment; views show it, and know nothing else."""
+"""The state of a demo at one moment; views show it, and depend on nothing else."""
 
 from collections import deque
 from typing import NamedTuple, Protocol, Self
@@ -9,7 +9,7 @@ _WINDOW_S = 5.0
 
 
 class DemoAddresses(NamedTuple):
-    """Where everything is; the same from the first moment to the last."""
+    """The addresses of everything; the same from the first moment to the last."""
 
     broker: str
     probes_url: str
@@ -24,7 +24,7 @@ class Snapshot(NamedTuple):
     state: str
     """Of the flow: starting, ready, draining, ended; or what `/health` calls its trouble."""
     doing: str
-    """What the demo is doing."""
+    """The current activity of the demo."""
     totals: Totals
     sent_rate: float
     audited_rate: float
@@ -34,7 +34,7 @@ class Snapshot(NamedTuple):
 
 
 class View(Protocol):
-    """Shows snapshots, one after the other."""
+    """A view that shows snapshots, one after the other."""
 
     def __enter__(self) -> Self:
         """Take the terminal."""
@@ -50,13 +50,13 @@ class View(Protocol):
 
 
 class Rate:
-    """How fast a count has grown lately."""
+    """The recent growth of a count."""
 
     def __init__(self) -> None:
         self._points: deque[tuple[float, int]] = deque()
 
     def at(self, now_s: float, count: int) -> float:
-        """Per second, now that the count is `count`."""
+        """Return the growth per second, now that the count is `count`."""
         self._points.append((now_s, count))
         while now_s - self._points[0][0] > _WINDOW_S:
             self._points.popleft()
@@ -65,5 +65,5 @@ class Rate:
 
 
 def printable(text: str) -> str:
-    """The text, safe to print: what anybody has sent must not steer the terminal."""
+    """Return the text, safe to print: no text that was sent may steer the terminal."""
     return "".join(char if char.isprintable() else "\N{MIDDLE DOT}" for char in text)

@@ -1,4 +1,4 @@
-"""When a demo is asked to stop."""
+"""The request to stop a demo."""
 
 import signal
 from collections.abc import Iterator
@@ -7,24 +7,24 @@ from types import FrameType
 
 
 class Stop:
-    """How often we were asked to stop: once means after the work is done, twice means now."""
+    """The times we were asked to stop: once means after the work is done, twice means now."""
 
     def __init__(self) -> None:
         self.times = 0
 
     @property
     def asked(self) -> bool:
-        """Whether it is time to stop."""
+        """True if it is time to stop."""
         return self.times > 0
 
     @property
     def at_once(self) -> bool:
-        """Whether even that takes too long."""
+        """True if even that takes too long."""
         return self.times > 1
 
     @contextmanager
     def by_signal(self) -> Iterator[None]:
-        """Within, the signals that end a program ask."""
+        """Let the signals that end a program ask to stop, within the block."""
         numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         before = [(number, signal.signal(number, self._on_signal)) for number in numbers]
         try:

@@ -50,7 +50,7 @@ class ScreenView:
 
 
 def render(addresses: DemoAddresses, snapshot: Snapshot) -> Layout:
-    """The screen; at its best from 80 columns and 24 lines."""
+    """Return the screen; at its best from 80 columns and 24 lines."""
     layout = Layout()
     layout.split_column(Layout(_head(addresses, snapshot), size=_HEAD_LINES), Layout(name="body"))
     layout["body"].split_row(

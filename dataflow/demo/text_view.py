@@ -35,7 +35,7 @@ class PlainView:
 
 
 def line(snapshot: Snapshot) -> str:
-    """One moment in one line."""
+    """Return one moment in one line."""
     totals = snapshot.totals
     counts = ", ".join(f"{count} {name}" for name, count in by_type(totals).items())
     return (
@@ -46,12 +46,12 @@ def line(snapshot: Snapshot) -> str:
 
 
 def lag(snapshot: Snapshot) -> str:
-    """The lag over all partitions."""
+    """Return the lag over all partitions."""
     return f"{sum(snapshot.lags.values()):,}" if snapshot.lags else "unknown"
 
 
 def by_type(totals: Totals) -> dict[str, int]:
-    """How many events there were of each type, by its short name."""
+    """Return the number of events of each type, by its short name."""
     counts = {event_type.removeprefix("payment."): 0 for event_type in EventType}
     for outcome, count in totals.audited.items():
         counts[outcome.event_type.removeprefix("payment.")] += count
@@ -59,13 +59,13 @@ def by_type(totals: Totals) -> dict[str, int]:
 
 
 def name(outcome: Outcome) -> str:
-    """An outcome in words."""
+    """Return an outcome in words."""
     short = outcome.event_type.removeprefix("payment.")
     return f"{short}: {outcome.code}" if outcome.code else short
 
 
 def summary(totals: Totals) -> str:
-    """The whole demo: what was sent, what was audited, and whether they agree."""
+    """Return the whole demo: what was sent, what was audited, and whether they agree."""
     return "\n".join(_summary(totals)) + "\n"
 
 

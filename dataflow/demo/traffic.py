@@ -17,11 +17,11 @@ from schemas.outcomes import ErrorCode, EventType
 
 
 class Outcome(NamedTuple):
-    """What an audit event says became of a request."""
+    """The outcome of a request, according to an audit event."""
 
     event_type: EventType
     code: ErrorCode | None = None
-    """Why it failed, if it did."""
+    """The reason it failed, if it did."""
 
 
 class RequestKind(NamedTuple):
@@ -76,7 +76,7 @@ _AS_TEXT = 0.1
 _UNANSWERED = 0.0005
 """Share of the good requests that the gateway has no answer for the first time."""
 _RECENT = 500
-"""How far back the payments lie that are sent again."""
+"""The number of latest payments among which the ones to send again are chosen."""
 _BROKEN: tuple[dict[str, Any], ...] = (
     {"amount": -5},
     {"amount": 0},
@@ -93,7 +93,7 @@ _BROKEN: tuple[dict[str, Any], ...] = (
     {"paymentMethod": None},
     {"metadata": ["order_1"]},
 )
-"""What makes a good request invalid; None leaves the field out."""
+"""Changes that make a good request invalid; None leaves the field out."""
 _BAD_BYTES = (b"", b"\xff\xfe\x00", b"{", b"[]", b"null", b"PING\r\n", b'{"paymentId": pay_1}')
 # Exact: a Decimal becomes a JSON number without passing through a float.
 _encoder = msgspec.json.Encoder(decimal_format="number")
@@ -119,7 +119,7 @@ class Traffic(Iterator[Request]):
         self._shares = [kind.share for kind in KINDS]
 
     def __next__(self) -> Request:
-        """The next request."""
+        """Return the next request."""
         (kind,) = self._rng.choices(KINDS, self._shares)
         if kind in {DUPLICATE, CONFLICT} and not self._recent:
             kind = VALID
@@ -141,7 +141,7 @@ class Traffic(Iterator[Request]):
         return {**fields, "metadata": fields["metadata"] | {"attempt": 2}}
 
     def _made_up(self, kind: RequestKind) -> dict[str, Any]:
-        # The simulated gateway does as a paymentId tells it: see `dataflow.gateways.simulated`.
+        # The simulated gateway does as a paymentId demands: see `dataflow.gateways.simulated`.
         fields = self._good()
         code = kind.outcome.code
         if kind is VALID:

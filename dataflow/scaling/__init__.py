@@ -1,4 +1,4 @@
-"""How LANES, partitions, processes and epochs should be chosen: a calculator.
+"""A calculator of how LANES, partitions, processes and epochs should be chosen.
 
 python -m dataflow scale --rate 50000 --window 1d --latency 2s
 

@@ -34,7 +34,7 @@ def main(argv: Sequence[str], _environ: Mapping[str, str]) -> int:
 
 
 def lines(wish: Wish, found: Plan) -> list[str]:
-    """The answer, in words."""
+    """Return the answer, in words."""
     waits = found.waits
     kept = "" if found.meets else f"   NOT the wished {wish.latency_s:g} s"
     cells = [f"cells                        {found.cells}"]

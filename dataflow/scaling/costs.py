@@ -1,4 +1,4 @@
-"""What one core was measured to do: the input of all that is calculated here.
+"""The measured work of one core: the input of all that is calculated here.
 
 Each figure is of a machine with two cores, where the broker and the measurement work as well, so
 `exchange_us` is rather too high. Another machine has others: measure them there (`make bench`) and
@@ -36,7 +36,7 @@ class Costs(Struct, frozen=True, kw_only=True):
     written_bytes: float = 650.0
     """Bytes of a payment's events, before compression."""
     broker_bytes_per_s: float = 50e6
-    """What one broker takes in, replication included."""
+    """The bytes that one broker takes in, replication included."""
 
 
 COMMITS_AT_ONCE = 16

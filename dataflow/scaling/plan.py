@@ -35,7 +35,7 @@ INTERVALS_S = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02)
 
 
 class Wish(Struct, frozen=True, kw_only=True):
-    """What is asked for."""
+    """The wish to plan for."""
 
     rate: float
     """Requests a second at the busiest time."""
@@ -61,7 +61,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     busy: float
     waits: Waits
     meets: bool
-    """Whether the wished latency is kept."""
+    """True if the wished latency is kept."""
     cores: float
     """Of a process, its client's threads included."""
     ids: float
@@ -70,7 +70,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     file_bytes: float
     """Files of a process."""
     log_bytes: float
-    """What the lanes' log of a cell takes, on each replica."""
+    """The size of a cell's lanes' log, on each replica."""
     resume_s: float
     transactions_per_s: float
     """Of all cells."""
@@ -79,7 +79,7 @@ class Plan(Struct, frozen=True, kw_only=True):
 
 
 def plan(wish: Wish) -> Plan:
-    """The smallest way to do it; the fastest one there is, if none is fast enough."""
+    """Return the smallest way to do it; the fastest one there is, if none is fast enough."""
     costs = wish.costs
     cells, processes = _sizes(wish)
     rate = wish.rate / cells
@@ -110,13 +110,13 @@ def plan(wish: Wish) -> Plan:
 
 
 def _sizes(wish: Wish) -> tuple[int, int]:
-    """Cells, and processes of each."""
+    """Return the number of cells, and of processes of each."""
     costs = wish.costs
     room = max(1.0, wish.memory_bytes - FIXED_BYTES - costs.base_bytes)
     for_ids = math.ceil(wish.average * wish.window_s * costs.id_bytes / room)
 
     def needed(processes: int) -> int:
-        """Of all cells, if each has so many: the more, the more they exchange."""
+        """Return the number of all cells, if each has so many: the more, the more they exchange."""
         one = utilisation(costs, Setup(wish.rate, processes, 1, 1.0)) * processes
         return max(for_ids, math.ceil(one / BUSY), 1)
 
@@ -128,7 +128,7 @@ def _sizes(wish: Wish) -> tuple[int, int]:
 
 
 def _interval(wish: Wish, rate: float, processes: int) -> tuple[Setup, Waits]:
-    """The longest interval that is short enough, or the fastest."""
+    """Return the longest interval that is short enough, or the fastest."""
     tried = []
     for interval_s in INTERVALS_S:
         each = LANES_EACH if interval_s >= FAST_S else LANES_EACH_FAST

@@ -46,12 +46,12 @@ class Waits(NamedTuple):
 
 
 def payment_us(costs: Costs, workers: int) -> float:
-    """CPU of a payment in a cluster: most payments are decided elsewhere than they were read."""
+    """Return the CPU of a payment in a cluster: most are decided elsewhere than they were read."""
     return costs.cpu_us + costs.exchange_us * (workers - 1) / workers
 
 
 def utilisation(costs: Costs, setup: Setup) -> float:
-    """Share of its time that each worker is busy with payments; above 1 it falls behind."""
+    """Return the share of its time that each worker is busy; above 1 it falls behind."""
     work_s = payment_us(costs, setup.workers) * costs.worker_share * 1e-6
     return setup.rate / setup.workers * work_s
 

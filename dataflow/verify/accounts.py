@@ -20,13 +20,13 @@ class Account(NamedTuple):
 
     currency: str
     requested: Decimal
-    """By the first request for each paymentId, as the audit trail tells which that is."""
+    """By the first request for each paymentId, which the audit trail identifies."""
     processed: Decimal
     failed: Decimal
 
     @property
     def difference(self) -> Decimal:
-        """What was requested, but not decided."""
+        """The amount that was requested, but not decided."""
         return self.requested - self.processed - self.failed
 
 
@@ -38,16 +38,16 @@ class CurrencySums:
         self._decided: dict[int, defaultdict[int, int]] = {0: defaultdict(int), 1: defaultdict(int)}
 
     def request(self, requests: Rows) -> None:
-        """Rows of first requests."""
+        """Add rows of first requests."""
         _add(self._requested, requests)
 
     def decide(self, outcomes: Rows) -> None:
-        """Rows of outcomes of valid requests."""
+        """Add rows of outcomes of valid requests."""
         for topic, sums in self._decided.items():
             _add(sums, outcomes[outcomes["topic"] == topic])
 
     def __iter__(self) -> Iterator[Account]:
-        """The currencies in which there was anything, by their codes."""
+        """Yield the accounts of the currencies in which there was anything, by their codes."""
         processed, failed = self._decided.values()
         for number in sorted({*self._requested, *processed, *failed}):
             exponent = money.EXPONENTS[CURRENCIES[number]]
@@ -64,6 +64,6 @@ def _add(sums: defaultdict[int, int], table: Rows) -> None:
 
 
 def _major(minor: int, exponent: int) -> Decimal:
-    """Exact at any length, unlike `Decimal.scaleb`, which rounds to its context."""
+    """Convert exactly at any length, unlike `Decimal.scaleb`, which rounds to its context."""
     digits = tuple(map(int, str(abs(minor))))
     return Decimal((int(minor < 0), digits, -exponent))

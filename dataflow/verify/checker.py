@@ -24,23 +24,23 @@ _BLOCK = np.uint64(15)
 """Neighbouring records, 2**15 at a time, are in one file: a chunk goes to one or two files."""
 
 OnChunk = Callable[[str, Chunk], None]
-"""Told each chunk that was read, and of which topic."""
+"""A callback with each chunk that was read, and its topic."""
 Progress = Callable[[str, int, int], None]
-"""Told what is being done, how much of it is done, and how much there is."""
+"""A callback with what is being done, how much of it is done, and how much there is."""
 
 
 class Report(Struct, frozen=True):
-    """What came out."""
+    """The result of a check."""
 
     findings: Findings
     totals: RecordCounts
     accounts: list[Account]
     notes: list[str]
-    """What limits the check, and is no fault of the flow's."""
+    """Limits of the check that are no fault of the flow's."""
 
     @property
     def holds(self) -> bool:
-        """Whether every invariant holds."""
+        """True if every invariant holds."""
         return not self.findings
 
 
@@ -52,8 +52,8 @@ class Check:
         reader: Reads its cluster.
         scratch: A directory for large files, for this check alone.
         running: The flow is running: what it has not got to yet is not held against it.
-        seen: Told of everything that is read.
-        progress: Told of the progress.
+        seen: Called with everything that is read.
+        progress: Called with the progress.
         part_records: Records in one file.
 
     Attributes:
@@ -218,7 +218,7 @@ class Check:
         }
 
     def _first_left_ms(self, bounds: Mapping[str, Mapping[int, Bounds]]) -> int | None:
-        """When the first event was decided that is left where some were deleted."""
+        """Return when the first event was decided that is left where some were deleted."""
         latest: int | None = None
         topics = self._topics
         for topic in (topics.processed, topics.failed, topics.audit):
@@ -231,7 +231,7 @@ class Check:
         return latest
 
     def _claimed_from_ms(self, bounds: Mapping[str, Mapping[int, Bounds]]) -> int:
-        """What was read before this time may have been trimmed from the lanes' log.
+        """Return the time before which what was read may have been trimmed from the lanes' log.
 
         It is trimmed below the first record that is not older than some time: so what is as new as
         that record is there.
@@ -248,7 +248,7 @@ class Check:
 
     @property
     def _decides_within_ms(self) -> int:
-        """How long after it was read a request is decided, at most."""
+        """The longest time from reading a request to deciding it."""
         settings = self._settings
         gateway_ms = int(settings.gateway.deadline_s * 1000)
         return gateway_ms + settings.kafka.transaction_timeout_ms

@@ -1,4 +1,4 @@
-"""The command line: what is asked for, and what the exit code says."""
+"""The command line: its options, and the meaning of its exit codes."""
 
 # ruff: noqa: T201 -- what a command prints is its interface
 
@@ -45,7 +45,7 @@ _EXTRA_TIMEOUT_S = 10.0
 
 
 class Following:
-    """Whether to go on reading.
+    """The decision to go on reading.
 
     Args:
         idle_s: How long nothing may come.
@@ -57,7 +57,7 @@ class Following:
         self._stopped = False
 
     def heard(self) -> None:
-        """Something has come."""
+        """Note that something has come."""
         self._heard_s = time.monotonic()
 
     def stop(self, *_: object) -> None:
@@ -65,7 +65,7 @@ class Following:
         self._stopped = True
 
     def __call__(self) -> bool:
-        """Whether to go on."""
+        """Return whether to go on."""
         return not self._stopped and time.monotonic() - self._heard_s < self._idle_s
 
 
@@ -136,7 +136,7 @@ def _check(
 
 @contextmanager
 def _ended_by_signals(following: Following) -> Iterator[None]:
-    """Only the first reading: another signal, after that, ends everything as usual."""
+    """Let the first signal end only the first reading: another one ends everything as usual."""
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.signal(number, following.stop) for number in numbers}
     try:

@@ -92,7 +92,7 @@ class Requests:
         self._high_ms: dict[int, int] = {}
 
     def rows(self, chunk: Chunk) -> Rows:
-        """A row for each record."""
+        """Return a row for each record."""
         found = np.zeros(len(chunk.offsets), rows.REQUEST)
         parsed = [parse(value, self._max_bytes) for value in chunk.values]
         valid = np.array([type(each) is PaymentRequest for each in parsed], np.bool_)
@@ -113,7 +113,7 @@ class Requests:
         return found
 
     def _content(self, parsed: PaymentRequest | Rejected) -> bytes:
-        """What follows from the record for its outcome's fields."""
+        """Return the content that the record implies for its outcome's fields."""
         if isinstance(parsed, PaymentRequest):
             return _pack(
                 (
@@ -149,7 +149,7 @@ class Events:
     Args:
         topic: Its name.
         requested: The name of the input topic.
-        findings: Told what is wrong with an event by itself.
+        findings: Gets what is wrong with an event by itself.
     """
 
     def __init__(self, topic: str, requested: str, findings: Findings) -> None:
@@ -159,7 +159,7 @@ class Events:
         self._records: dict[int, Records] = {}
 
     def _events(self, chunk: Chunk) -> Iterable[tuple[int, _Event, int]]:
-        """The events that tell of a record: their offset, and that record's origin."""
+        """Yield the events about a record: their offset, and that record's origin."""
         for offset, key, value in zip(chunk.offsets, chunk.keys, chunk.values, strict=True):
             place = RecordPlace(self.topic, chunk.partition, offset)
             try:
@@ -201,7 +201,7 @@ class Outcomes(Events):
         verdict: `rows.PROCESSED` or `rows.FAILED`.
         topic: Its name.
         requested: The name of the input topic.
-        findings: Told what is wrong with an event by itself.
+        findings: Gets what is wrong with an event by itself.
     """
 
     def __init__(self, verdict: int, topic: str, requested: str, findings: Findings) -> None:
@@ -210,7 +210,7 @@ class Outcomes(Events):
         self._verdict = verdict
 
     def rows(self, chunk: Chunk) -> Rows:
-        """A row for each event of the flow's."""
+        """Return a row for each event of the flow's."""
         found: list[tuple[Any, ...]] = []
         contents: list[bytes] = []
         replies: list[bytes] = []
@@ -238,7 +238,7 @@ class Audits(Events):
     """The audit topic."""
 
     def rows(self, chunk: Chunk) -> Rows:
-        """A row for each event of the flow's."""
+        """Return a row for each event of the flow's."""
         found: list[tuple[Any, ...]] = []
         replies: list[bytes] = []
         for offset, event, source in self._events(chunk):
@@ -282,7 +282,7 @@ class Claims:
 
     Args:
         topic: Its name.
-        findings: Told of records that cannot be read.
+        findings: Gets the records that cannot be read.
 
     Attributes:
         foreign: Records that no lane has written, which a start passes over.
@@ -294,7 +294,7 @@ class Claims:
         self.foreign = 0
 
     def rows(self, chunk: Chunk) -> Rows:
-        """A row for each entry."""
+        """Return a row for each entry."""
         found = [np.empty(0, rows.CLAIM)]
         for offset, headers, value in zip(chunk.offsets, chunk.headers, chunk.values, strict=True):
             if not is_of_a_lane(headers):
@@ -316,7 +316,7 @@ class Claims:
 
 
 def last_seen_ms(value: bytes | None) -> int | None:
-    """When the newest id in a record of the lanes' log was seen; None for what is none."""
+    """Return when the newest id of a record of the lanes' log was seen; None for other records."""
     try:
         dates_s = entries_in(value or b"")["date_s"]
     except ForeignRecordError:
@@ -325,7 +325,7 @@ def last_seen_ms(value: bytes | None) -> int | None:
 
 
 def payment_id_of(value: bytes | None) -> str | None:
-    """The paymentId in a request or an event, for a person to look for."""
+    """Return the paymentId in a request or an event, for a person to look for."""
     parsed = parse(value, len(value or b""))
     return parsed.payment_id
 
@@ -366,7 +366,7 @@ def _requested(parsed: PaymentRequest | Rejected) -> tuple[int, int]:
 
 
 def _published(event: _Event) -> tuple[int, int]:
-    """The amount in minor units; none where the event has no valid amount."""
+    """Return the amount in minor units; none where the event has no valid amount."""
     currency, raw = event.currency, _raw(event.amount)
     if currency is None or raw is None or currency not in _CURRENCY:
         return _NO_MONEY
@@ -392,7 +392,7 @@ def _text(text: str | UnsetType) -> str | None:
 
 @lru_cache(maxsize=1024)
 def _milliseconds(instant: str | None) -> int:
-    """Milliseconds since 1970; -1 for what is no instant."""
+    """Return milliseconds since 1970; -1 for what is no instant."""
     try:
         moment = datetime.fromisoformat(instant or "")
         return round(moment.timestamp() * 1000) if moment.tzinfo else -1
@@ -401,7 +401,7 @@ def _milliseconds(instant: str | None) -> int:
 
 
 def decided_ms(value: bytes | None) -> int:
-    """When an event was decided, in milliseconds since 1970; 0 for what is no event."""
+    """Return when an event was decided, in milliseconds since 1970; 0 for what is no event."""
     try:
         event = _decode(value or b"")
     except msgspec.DecodeError:

@@ -1,4 +1,4 @@
-"""What may be wrong: every kind, counted, with the first few examples of each."""
+"""The possible findings: every kind, counted, with the first few examples of each."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ class FindingKind(StrEnum):
     DOUBLED = "doubled"
     """Two outcomes or two audit events of one record, or two outcomes of one paymentId."""
     TORN = "torn"
-    """An outcome without its audit event, the reverse, or the two tell of different decisions."""
+    """An outcome without its audit event, the reverse, or the two with different decisions."""
     PHANTOM = "phantom"
     """An output without an input record, or one that is no event of the flow's."""
     CONTENT = "wrong_content"
@@ -38,7 +38,7 @@ class FindingKind(StrEnum):
     POSITION = "not_at_the_end"
     """A committed offset that is not at the end of the input, or beyond it."""
     UNSEEN = "unseen"
-    """What a reader saw at first, and a later one did not, or saw otherwise."""
+    """A record that a reader saw at first, and a later one did not, or saw otherwise."""
     COMPACTED = "compacted"
     """A topic whose records are deleted by key: events of one payment replace each other."""
     EMPTY = "empty"
@@ -46,7 +46,7 @@ class FindingKind(StrEnum):
 
 
 class RecordPlace(NamedTuple):
-    """Where a record stands."""
+    """The place of a record."""
 
     topic: str
     partition: int
@@ -70,7 +70,7 @@ class Findings:
         self._examples: defaultdict[FindingKind, list[Finding]] = defaultdict(list)
 
     def __bool__(self) -> bool:
-        """Whether anything is wrong."""
+        """Return whether anything is wrong."""
         return self.counts.total() > 0
 
     @property
@@ -79,13 +79,13 @@ class Findings:
         return [finding for kind in FindingKind for finding in self._examples[kind]]
 
     def add(self, kind: FindingKind, text: str, place: RecordPlace | None = None) -> None:
-        """One more."""
+        """Add one finding."""
         self.add_all(kind, text, 1, [place])
 
     def add_all(
         self, kind: FindingKind, text: str, count: int, places: Iterable[RecordPlace | None]
     ) -> None:
-        """So many more of one kind; of `places` only as many are taken as are shown."""
+        """Add so many findings of one kind; of `places` only as many are taken as are shown."""
         if not count:
             return
         self.counts[kind] += count

@@ -1,4 +1,4 @@
-"""Reads a real cluster. Nothing is written, and no offset is committed."""
+"""A reader of a real cluster. Nothing is written, and no offset is committed."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -61,7 +61,7 @@ class KafkaReader:
     # ---- how it stands ----
 
     def look(self) -> Snapshot:
-        """How the cluster stands now."""
+        """Return the state of the cluster now."""
         try:
             found = retry_briefly(lambda: self._admin.list_topics(timeout=_TIMEOUT_S)).topics
             partitions = {topic: sorted(found[topic].partitions) for topic in self._topics}
@@ -118,7 +118,7 @@ class KafkaReader:
             try:
                 policy = str(answer.result()["cleanup.policy"].value)
             except (KafkaException, KeyError) as error:
-                # Not everybody may read it.
+                # Not every user may read it.
                 _log.debug(
                     "cleanup.policy could not be read", topic=resource.name, error=str(error)
                 )
@@ -129,7 +129,7 @@ class KafkaReader:
     # ---- reading ----
 
     def read(self, topic: str, bounds: Mapping[int, Bounds]) -> Iterator[Chunk]:
-        """All visible records within the bounds; ends early where it is `stuck`."""
+        """Yield all visible records within the bounds; end early where it is `stuck`."""
         ends = {n: bound.high for n, bound in bounds.items() if bound.high > bound.low}
         positions = {n: bounds[n].low for n in ends}
         consumer = self._consumer(len(ends))
@@ -153,7 +153,7 @@ class KafkaReader:
             consumer.close()
 
     def _give_up(self, topic: str, ends: dict[int, int], positions: dict[int, int]) -> None:
-        """Nothing came for a long time: is it a transaction, or is Kafka away?"""
+        """Find out why nothing came for a long time: a transaction, or Kafka being away."""
         try:
             now = self._bounds(topic, sorted(ends))
         except KafkaException as error:
@@ -167,11 +167,11 @@ class KafkaReader:
             self._stuck[topic, partition] = now[partition].stable
 
     def stuck(self) -> dict[tuple[str, int], int]:
-        """Topic and partition of each `read` that has ended early, and where."""
+        """Return topic and partition of each `read` that has ended early, and where."""
         return dict(self._stuck)
 
     def record(self, topic: str, partition: int, offset: int) -> tuple[bytes | None, bool]:
-        """The value of the first visible record at or after `offset`, and whether there is one."""
+        """Return the value of the first visible record from `offset` on, and whether it exists."""
         consumer = self._consumer(1)
         deadline_s = time.monotonic() + _TIMEOUT_S
         try:
@@ -188,7 +188,7 @@ class KafkaReader:
         return None, False
 
     def follow(self, on: Callable[[], bool]) -> Iterator[tuple[str, list[Chunk]]]:
-        """All five topics from their beginnings, as they grow, as long as `on`.
+        """Yield all five topics from their beginnings, as they grow, as long as `on`.
 
         Whatever happens to the cluster meanwhile is waited out. Yields an empty list when nothing
         has come for a moment.
@@ -242,7 +242,7 @@ class KafkaReader:
 
 
 def _chunks(messages: Iterable[Message], ends: Mapping[int, int]) -> Iterator[Chunk]:
-    """The records below the ends, by partition."""
+    """Yield the records below the ends, by partition."""
     chunks: dict[int, Chunk] = {}
     for message in messages:
         partition, offset = message.partition(), message.offset()
@@ -262,11 +262,11 @@ def _chunks(messages: Iterable[Message], ends: Mapping[int, int]) -> Iterator[Ch
 
 
 def _position(message: Message) -> tuple[int, int] | None:
-    """The partition of a message, and how far a reader is that has got it; None for an error."""
+    """Return a message's partition and how far its reader is then; None for an error."""
     partition, offset, error = message.partition(), message.offset(), message.error()
     if partition is None or offset is None:
         return None
     if error is None:
         return partition, offset + 1
-    # It also knows of what is behind the last record: the markers of transactions.
+    # It also counts what is behind the last record: the markers of transactions.
     return (partition, offset) if error.code() == _END_OF_PARTITION else None

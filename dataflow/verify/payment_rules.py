@@ -1,4 +1,4 @@
-"""The second pass: all that was said of each paymentId.
+"""The second pass: all events about each paymentId.
 
 Of all valid requests for it, one has an outcome, and the others are repeats of that one; a second
 outcome is right only where the id had been forgotten by then, which is a matter of `DEDUPE_WINDOW`.
@@ -28,8 +28,8 @@ class Payments:
             by when it was read.
         claimed_from_ms: The claims of what was decided earlier may have been trimmed.
         running: The log may have claims that the outputs were read too early for.
-        records: Knows places, and what retention has left.
-        findings: Told what is wrong.
+        records: Has places, and what retention has left.
+        findings: Gets what is wrong.
         totals: Counts.
     """
 
@@ -72,7 +72,7 @@ class Payments:
             self._judge_claims(sightings[start:end])
 
     def _judge_log(self, sightings: Rows, claims: Rows) -> None:
-        """Each outcome is claimed by its record, and nothing else is."""
+        """Check that each outcome is claimed by its record, and nothing else is."""
         self._totals.claims += len(claims)
         firsts = sightings[_is_first(sightings)]
         firsts = firsts[np.argsort(firsts["origin"])]
@@ -100,7 +100,7 @@ class Payments:
         self._findings.add_all(FindingKind.CLAIM, text, *places)
 
     def _judge_order(self, sightings: Rows) -> None:
-        """Of one paymentId and input partition, audit events stand in the order of the records."""
+        """Check that a paymentId's audit events on a partition stand in its records' order."""
         seen = sightings[sightings["offset"] >= 0]
         if not len(seen):
             return
@@ -116,7 +116,7 @@ class Payments:
     def _judge_repeats(
         self, sightings: Rows, payment: NDArray[np.int64], counts: NDArray[np.int64]
     ) -> NDArray[np.bool_]:
-        """Every repeat names the record that claimed its id. Which payments cannot be judged?"""
+        """Check that a repeat names its id's claim; return which payments cannot be judged."""
         is_repeat = _is_repeat(sightings)
         mine, repeats = payment[is_repeat], sightings[is_repeat]
         found = _find(sightings, payment, mine, repeats["first"])
@@ -127,7 +127,7 @@ class Payments:
         maybe = ~missing & ~sightings["required"][found] & (counts[mine] == 0)
         unknown[mine[deleted | maybe]] = True
         self._totals.unknown += int(np.count_nonzero(deleted))
-        # A payment that nobody was charged for is lost, whatever its repeats say.
+        # A payment that nobody was charged for is lost, whatever its repeats state.
         judged = ~missing & ((counts[mine] > 0) | unknown[mine])
         stray = missing & ~deleted & (counts[mine] > 0)
         text = "names a first record that is no request for this paymentId"
@@ -154,7 +154,7 @@ class Payments:
         counts: NDArray[np.int64],
         unknown: NDArray[np.bool_],
     ) -> None:
-        """A paymentId that was answered at all has an outcome."""
+        """Check that a paymentId that was answered at all has an outcome."""
         answered = np.bincount(payment, _is_repeat(sightings)) > 0
         lost = np.flatnonzero(answered & (counts == 0) & ~unknown)
         firsts = sightings["origin"][np.searchsorted(payment, lost[:EXAMPLES])]
@@ -164,7 +164,7 @@ class Payments:
         )
 
     def _judge_claims(self, sightings: Rows) -> None:
-        """The sightings of one paymentId that has several outcomes."""
+        """Check the sightings of one paymentId that has several outcomes."""
         answered = sightings[sightings["decided_ms"] >= 0]
         is_claim = ~_is_repeat(answered)
         claims = answered[is_claim]
@@ -187,7 +187,7 @@ class Payments:
         self._judge_stale(answered[~is_claim], claims)
 
     def _judge_stale(self, repeats: Rows, claims: Rows) -> None:
-        """A repeat names the latest claim, not one that was forgotten before."""
+        """Check that a repeat names the latest claim, not one that was forgotten before."""
         for repeat in repeats:
             [named] = np.flatnonzero(claims["origin"] == repeat["first"])[:1].tolist() or [None]
             if named is None:
@@ -216,7 +216,7 @@ def _is_repeat(sightings: Rows) -> Mask:
 
 
 def _distinct(claims: Rows) -> Rows:
-    """One entry of each claim."""
+    """Return one entry of each claim."""
     claims = claims[np.lexsort([claims[name] for name in _CLAIM])]
     first = np.ones(len(claims), np.bool_)
     first[1:] = np.logical_or.reduce([claims[name][1:] != claims[name][:-1] for name in _CLAIM])
@@ -224,7 +224,7 @@ def _distinct(claims: Rows) -> Rows:
 
 
 def _other_key(sightings: Rows) -> Mask:
-    """For all but the first of sorted sightings: whether it has another key than the one before."""
+    """Return whether each of sorted sightings but the first has another key than the one before."""
     before, after = sightings[:-1], sightings[1:]
     return np.asarray(
         (before["key_high"] != after["key_high"]) | (before["key_low"] != after["key_low"])
@@ -237,7 +237,7 @@ def _find(
     mine: NDArray[np.int64],
     origins: NDArray[np.uint64],
 ) -> NDArray[np.int64]:
-    """Where the sighting of a payment at an origin is; -1 where there is none."""
+    """Return where the sighting of a payment at an origin is; -1 where there is none."""
     order = np.argsort(sightings["origin"])
     sorted_origins = sightings["origin"][order]
     at = np.minimum(np.searchsorted(sorted_origins, origins), len(order) - 1)

@@ -23,13 +23,13 @@ class LastRecords:
         self._last: dict[int, NDArray[np.int64]] = {}
 
     def add(self, partition: int, offsets: list[int], requests: Rows) -> None:
-        """Some records of a partition, and their rows."""
+        """Add some records of a partition, and their rows."""
         last = self._last.setdefault(partition, np.full(self._lanes, -1, np.int64))
         lanes = (requests["key_high"] % np.uint64(self._lanes)).astype(np.int64)
         np.maximum.at(last, lanes, np.array(offsets, np.int64))
 
     def of(self, partition: int) -> list[int]:
-        """By lane, -1 where there is none."""
+        """Return them by lane, -1 where there is none."""
         last = self._last.get(partition)
         return [-1] * self._lanes if last is None else list(last.tolist())
 
@@ -50,7 +50,7 @@ def judge(
         last: What has to be committed.
         group: The group's name.
         topic: The input topic.
-        findings: Told what is wrong.
+        findings: Gets what is wrong.
     """
     # Without a trace of another number of lanes, each lane has committed its own last record.
     changed = len({found.lanes for lane in positions.lanes.values() for found in lane.values()}) > 1

@@ -1,4 +1,4 @@
-"""How far the check is: one line that is written over, on a terminal; nothing in a pipe."""
+"""The progress of the check: one line that is written over, on a terminal; nothing in a pipe."""
 
 import sys
 import time
@@ -9,7 +9,7 @@ _EVERY_S = 0.2
 
 
 class Progress:
-    """Writes to a terminal.
+    """A writer of progress to a terminal.
 
     Args:
         stream: Where to; nothing is written when it is no terminal.
@@ -26,7 +26,7 @@ class Progress:
         self._next_s = 0.0
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        """Tell what is being done, how much of it is done, and how much there is."""
+        """Show what is being done, how much of it is done, and how much there is."""
         now_s = self._clock()
         if not self._shown or now_s < self._next_s:
             return

@@ -5,22 +5,22 @@ from typing import Any, NamedTuple, Protocol
 
 
 class Bounds(NamedTuple):
-    """Where one partition begins and ends; offsets of the next record."""
+    """The begin and the end of one partition; offsets of the next record."""
 
     low: int
     """The first offset that retention has left."""
     stable: int
-    """How far a `read_committed` reader can read."""
+    """The offset up to which a `read_committed` reader can read."""
     high: int
     """The end, open transactions included."""
 
 
 class LanePosition(NamedTuple):
-    """How far a lane has committed one input partition."""
+    """The progress that a lane has committed of one input partition."""
 
     offset: int
     lanes: int | None
-    """How many lanes there were at that time, as far as is known."""
+    """The number of lanes at that time, as far as is known."""
 
 
 class Positions(NamedTuple):
@@ -33,7 +33,7 @@ class Positions(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """How the cluster stood at one moment.
+    """The state of the cluster at one moment.
 
     Positions are read first, then the ends of the outputs, of the lanes' log and of the input: so
     that in a running flow what is committed has its outcome, every outcome its claim, and every
@@ -61,23 +61,23 @@ class Chunk(NamedTuple):
 
 
 class Reader(Protocol):
-    """Reads any cluster. Errors of the cluster are `dataflow.errors.Fault`s."""
+    """A reader of any cluster. Errors of the cluster are `dataflow.errors.Fault`s."""
 
     def look(self) -> Snapshot:
-        """How the cluster stands now."""
+        """Return the state of the cluster now."""
         ...
 
     def read(self, topic: str, bounds: Mapping[int, Bounds]) -> Iterator[Chunk]:
-        """All visible records within the bounds, from `low` to `high`.
+        """Yield all visible records within the bounds, from `low` to `high`.
 
         Ends early in a partition where an open transaction hides the rest; see `stuck`.
         """
         ...
 
     def stuck(self) -> dict[tuple[str, int], int]:
-        """Topic and partition of each `read` that has ended early, and where."""
+        """Return topic and partition of each `read` that has ended early, and where."""
         ...
 
     def record(self, topic: str, partition: int, offset: int) -> tuple[bytes | None, bool]:
-        """The value of the first visible record at or after `offset`, and whether there is one."""
+        """Return the value of the first visible record from `offset` on, and whether it exists."""
         ...

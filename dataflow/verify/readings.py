@@ -23,7 +23,7 @@ Partition = tuple[str, int]
 
 
 class Reading:
-    """What one reader has seen.
+    """The records that one reader has seen.
 
     Args:
         directory: Where to keep it; it must exist, and be for this reading alone.
@@ -36,11 +36,11 @@ class Reading:
         self.records = 0
 
     def add(self, topic: str, chunk: Chunk) -> None:
-        """Some records, as they came."""
+        """Add some records, as they came."""
         seen = np.empty(len(chunk.offsets), _SEEN)
         seen["offset"] = chunk.offsets
         content = zip(chunk.times_ms, chunk.keys, chunk.values, strict=True)
-        # A client that starts anew sees some records twice.
+        # A client that starts again sees some records twice.
         where = topic, chunk.partition
         new = seen["offset"] > self._last.get(where, -1)
         joined = b"".join([blake2b(_pack(each), digest_size=8).digest() for each in content])
@@ -54,11 +54,11 @@ class Reading:
         self.records += int(np.count_nonzero(new))
 
     def partitions(self) -> set[Partition]:
-        """Where there was anything."""
+        """Return the partitions in which there was anything."""
         return set(self._paths)
 
     def blocks(self, where: Partition, low: int) -> Iterator[Rows]:
-        """What was seen in a partition from `low` on, some at a time."""
+        """Yield what was seen in a partition from `low` on, some at a time."""
         path = self._paths.get(where)
         if path is None:
             return
@@ -79,7 +79,7 @@ def compare(
         first: Made while things happened.
         second: Made afterwards, of everything.
         lows: Below these offsets retention may have deleted what the first reading saw.
-        findings: Told what is wrong.
+        findings: Gets what is wrong.
     """
     for where in sorted(first.partitions() | second.partitions()):
         low = lows.get(where, 0)

@@ -1,6 +1,6 @@
-"""The first pass: all that was said of each input record.
+"""The first pass: all events about each input record.
 
-Every record has one audit event, and an outcome where its audit event says so; and what they say
+Every record has one audit event, and an outcome where its audit event requires one; their content
 follows from the record.
 """
 
@@ -20,13 +20,13 @@ from dataflow.verify.rows import Rows
 
 Mask = NDArray[np.bool_]
 Places = Callable[[Rows], tuple[int, list[RecordPlace]]]
-"""How many rows there are, and where the records of the first few stand."""
+"""The number of rows, and the places of the records of the first few."""
 _PARTITION_SHIFT = np.uint64(48)
 _OFFSET_MASK = np.uint64((1 << 48) - 1)
 
 
 class Limits(Struct, frozen=True):
-    """Which records of an input partition are held against the flow."""
+    """The records of an input partition that are held against the flow."""
 
     low: int
     """Below it, retention has deleted the input: an output may be of a record that was there."""
@@ -47,7 +47,7 @@ class Topics(Struct, frozen=True):
 
 
 class RecordCounts(Struct):
-    """What was counted by the way."""
+    """The counts made by the way."""
 
     requests: int = 0
     valid: int = 0
@@ -94,8 +94,8 @@ class Records:
 
         Args:
             requests: Of these records.
-            outcomes: All that tell of them.
-            audits: All that tell of them.
+            outcomes: All about them.
+            audits: All about them.
         """
         requests = requests[np.argsort(requests["origin"])]
         self._count(requests, outcomes, audits)
@@ -115,7 +115,7 @@ class Records:
         self._judge_audits(requests[audited], audits)
         first = (verdicts == rows.PROCESSED) | (verdicts == rows.FAILED)
         self._accounts.request(requests[known & requests["valid"] & first])
-        # Whatever the audit trail says, readers of the outcomes take the request for decided.
+        # Whatever the audit trail has, readers of the outcomes take the request for decided.
         verdicts[has_outcome & ~first] = rows.PROCESSED
         decided_ms = np.where(has_outcome, _take(outcomes["decided_ms"], outcome), -1)
         decided_ms = np.where(has_audit, _take(audits["decided_ms"], audit), decided_ms)
@@ -131,7 +131,7 @@ class Records:
         totals.conflicts += int(np.count_nonzero(audits["verdict"] == rows.CONFLICT))
 
     def _join(self, requests: Rows, table: Rows, places: Places) -> tuple[Rows, NDArray[np.int64]]:
-        """The rows that tell of a request, and of which."""
+        """Return the rows about a request, and the request each is about."""
         table = table[np.lexsort((table["offset"], table["partition"], table["origin"]))]
         found = np.searchsorted(requests["origin"], table["origin"])
         hit = np.zeros(len(table), np.bool_)
@@ -146,7 +146,7 @@ class Records:
     def _without_repeats(
         self, table: Rows, found: NDArray[np.int64], places: Places
     ) -> tuple[Rows, NDArray[np.int64]]:
-        """The first row of each request; each more is one too many."""
+        """Return the first row of each request; each more is one too many."""
         again = np.zeros(len(table), np.bool_)
         again[1:] = found[1:] == found[:-1]
         self._add(FindingKind.DOUBLED, "is the second event of its record", places(table[again]))
@@ -172,7 +172,7 @@ class Records:
         self._lack(FindingKind.TORN, text, requests[torn])
 
     def _judge_pairs(self, outcomes: Rows, audits: Rows) -> None:
-        """An outcome and its audit event were published together, so they agree."""
+        """Check that an outcome and its audit event, which were published together, agree."""
         decided = (audits["verdict"] == rows.PROCESSED) | (audits["verdict"] == rows.FAILED)
         other = decided & (audits["verdict"] != outcomes["topic"] + rows.PROCESSED)
         other |= decided & (audits["reply"] != outcomes["reply"])
@@ -195,7 +195,7 @@ class Records:
         self._add(FindingKind.VERDICT, text, self._audit_places(audits[wrong]))
 
     def is_known(self, origins: NDArray[np.uint64]) -> Mask:
-        """Whether these records, and all that was said of them, must be there."""
+        """Return whether these records, and all events about them, must be there."""
         partitions, offsets = _split(origins)
         inside = partitions < len(self._low)
         partitions = np.where(inside, partitions, 0)
@@ -203,7 +203,7 @@ class Records:
         return np.asarray(~inside | (offsets >= floor))
 
     def is_reached(self, origins: NDArray[np.uint64]) -> Mask:
-        """Whether the flow had decided these records when the reading began."""
+        """Return whether the flow had decided these records when the reading began."""
         partitions, offsets = _split(origins)
         inside = partitions < len(self._reached)
         return np.asarray(inside & (offsets < self._reached[np.where(inside, partitions, 0)]))
@@ -220,7 +220,7 @@ class Records:
         self._findings.add_all(kind, text, *places)
 
     def request_places(self, origins: NDArray[np.uint64]) -> tuple[int, list[RecordPlace]]:
-        """How many, and where the first few of these input records stand."""
+        """Return the number of these input records, and the places of the first few."""
         shown = map(place, origins[:EXAMPLES].tolist())
         return len(origins), [RecordPlace(self._topics.requested, *each) for each in shown]
 
@@ -228,11 +228,11 @@ class Records:
         return len(audits), [self.audit_place(each) for each in audits[:EXAMPLES]]
 
     def audit_place(self, row: Any) -> RecordPlace:
-        """Where the audit event of a row stands."""
+        """Return where the audit event of a row stands."""
         return RecordPlace(self._topics.audit, int(row["partition"]), int(row["offset"]))
 
     def claim_places(self, claims: Rows) -> tuple[int, list[RecordPlace]]:
-        """How many, and where the first few of these entries of the lanes' log stand."""
+        """Return the number of these entries of the lanes' log, and the places of the first few."""
         return len(claims), [
             RecordPlace(self._topics.lane_log, int(each["partition"]), int(each["offset"]))
             for each in claims[:EXAMPLES]
@@ -251,7 +251,7 @@ def _split(origins: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.u
 
 
 def _first_of(found: NDArray[np.int64], size: int) -> tuple[Mask, NDArray[np.int64]]:
-    """Of each request: whether a row tells of it, and which one (0 where none does)."""
+    """Return, for each request, whether a row is about it, and which one (0 where none is)."""
     which = np.zeros(size, np.int64)
     which[found] = np.arange(len(found))
     there = np.zeros(size, np.bool_)
@@ -272,7 +272,7 @@ def _sightings(
     audit: NDArray[np.int64],
     has_audit: Mask,
 ) -> Rows:
-    """What the second pass has to know of the records that have a paymentId."""
+    """Return what the second pass needs of the records that have a paymentId."""
     found = np.zeros(len(requests), rows.SIGHTING)
     for name in ("key_high", "key_low", "origin", "valid", "print"):
         found[name] = requests[name]
@@ -282,7 +282,7 @@ def _sightings(
     found["first"] = np.where(has_audit, _take(audits["first"], audit), requests["origin"])
     found["partition"] = _take(audits["partition"], audit)
     found["offset"] = np.where(has_audit, _take(audits["offset"], audit), -1)
-    # A stamp says when a record came, unless that cannot be true: it came before it was decided.
+    # A stamp is when a record came, unless that cannot be true: it came before it was decided.
     latest_ms = np.where(decided_ms < 0, np.iinfo(np.int64).max, decided_ms)
     for name in ("time_ms", "high_ms"):
         stamped_ms = requests[name]

@@ -1,4 +1,4 @@
-"""What came out, for people and for machines."""
+"""The result, for people and for machines."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ PaymentId = Callable[[Finding], str | None]
 
 
 def payment_ids(reader: Reader) -> PaymentId:
-    """Looks up which payment a finding is about: the record is read again."""
+    """Return a function that finds the payment of a finding: it reads the record again."""
 
     def look_up(finding: Finding) -> str | None:
         if finding.place is None or finding.kind in {FindingKind.OPEN, FindingKind.POSITION}:
@@ -27,7 +27,7 @@ def payment_ids(reader: Reader) -> PaymentId:
 
 
 def as_text(report: Report, payment_id: PaymentId) -> Iterator[str]:
-    """The report in lines."""
+    """Yield the report in lines."""
     totals = report.totals
     yield f"{totals.requests:>15,}  requests read, {totals.valid:,} of them valid"
     yield f"{totals.payments:>15,}  different paymentIds"
@@ -59,7 +59,7 @@ def as_text(report: Report, payment_id: PaymentId) -> Iterator[str]:
 
 
 def as_json(report: Report, payment_id: PaymentId) -> str:
-    """The report as one JSON object; amounts are strings, so that no reader rounds them."""
+    """Return the report as one JSON object; amounts are strings, so that no reader rounds them."""
     return json.dumps(
         {
             "holds": report.holds,

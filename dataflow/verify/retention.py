@@ -1,4 +1,4 @@
-"""What retention has left: from where on everything that was said of a record must be there.
+"""The limits of retention: the offset from which on every event about a record must be there.
 
 Outputs are deleted in the order in which they were written, so by time. No transaction is open for
 longer than its timeout. So whatever was decided that long after the first event that is left in a
@@ -18,14 +18,14 @@ _OFFSET_MASK = np.uint64((1 << 48) - 1)
 
 
 def has_deleted(bounds: Mapping[int, Bounds]) -> list[int]:
-    """The partitions of a topic that do not begin at the beginning any more."""
+    """Return the partitions of a topic that do not begin at the beginning any more."""
     return sorted(partition for partition, bound in bounds.items() if bound.low > 0)
 
 
 def known_from(
     first_left_ms: int, timeout_ms: int, audits: Iterable[Rows], ends: Mapping[int, int]
 ) -> dict[int, int]:
-    """From which offset of each input partition on all outputs must be there.
+    """Return the offset of each input partition from which on all outputs must be there.
 
     Args:
         first_left_ms: When the first event was decided that is left; the latest of all output

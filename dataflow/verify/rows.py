@@ -1,4 +1,4 @@
-"""What is kept of each record: a row of numbers, as wide for a large record as for a small one.
+"""The numbers kept of each record: a row, as wide for a large record as for a small one.
 
 Texts are kept as hashes (BLAKE2b), which are equal when the texts are, so that rows of different
 topics can be compared. Where a person must see more, the record itself is read again.
@@ -74,7 +74,7 @@ SIGHTING = np.dtype(
         ("required", "?"),
     ]
 )
-"""A record with a paymentId, and what the audit trail says of it."""
+"""A record with a paymentId, and the audit trail's verdict on it."""
 
 CLAIM = np.dtype(
     [

@@ -44,7 +44,7 @@ class Spill:
                 file.write(rows[start:end].tobytes())
 
     def load(self, part: int) -> Rows:
-        """The rows of one file, in the order in which they were appended."""
+        """Return the rows of one file, in the order in which they were appended."""
         path = self._paths[part]
         if not path.exists():
             return np.empty(0, self._dtype)

@@ -42,7 +42,7 @@ def with_check_digit(digits: str) -> str:
 
 @st.composite
 def card_numbers(draw: st.DrawFn) -> str:
-    """Any number that a scheme may issue."""
+    """Draw any number that a scheme may issue."""
     beginning, length = draw(st.sampled_from(BEGINNINGS))
     missing = length - 1 - len(beginning)
     rest = draw(st.text("0123456789", min_size=missing, max_size=missing))
@@ -52,4 +52,5 @@ def card_numbers(draw: st.DrawFn) -> str:
 no_digits = st.text(
     st.characters(exclude_categories=["Nd", "Cs"], exclude_characters="abcdefABCDEF")
 )
-"""What may stand beside a card number; no letters that would make a hexadecimal token of it."""
+"""Characters that may stand beside a card number; no letters that would make a hexadecimal token of
+it."""

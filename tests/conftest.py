@@ -2,7 +2,7 @@
 
 A test asks by a fixture: `kafka` for any Kafka, `kafka_control` for one that it may stop, kill and
 pause, `secure_kafka` for one with TLS and a login. That gives it the marker `kafka`. Where there
-is no Kafka to be had, such tests are skipped and named at the end; with CI=true every skip, of
+is no Kafka available, such tests are skipped and named at the end; with CI=true every skip, of
 these tests or of others, is a failure.
 """
 
@@ -52,7 +52,7 @@ FORBIDDEN = "skipped, which CI does not allow: "
 
 @pytest.fixture(scope="session")
 def kafka() -> Iterator[Cluster]:
-    """A Kafka for the whole run, shared: a `Broker`, or the one that KAFKA_TEST_BROKERS names."""
+    """Yield a shared Kafka for the whole run: a `Broker`, or the one in KAFKA_TEST_BROKERS."""
     if EXTERNAL:
         cluster = Cluster(EXTERNAL)
         cluster.admin().list_topics(timeout=10)
@@ -64,7 +64,7 @@ def kafka() -> Iterator[Cluster]:
 
 @pytest.fixture
 def kafka_control(kafka: Cluster) -> Iterator[Broker]:
-    """The same Kafka as `kafka`, for tests that disturb it; made well again after the test."""
+    """Yield the same Kafka as `kafka`, for tests that disturb it; made well again afterwards."""
     if not isinstance(kafka, Broker):
         pytest.skip("stops or pauses the broker, and the one in KAFKA_TEST_BROKERS is not ours")
     yield kafka
@@ -73,14 +73,14 @@ def kafka_control(kafka: Cluster) -> Iterator[Broker]:
 
 @pytest.fixture(scope="session")
 def secure_kafka() -> Iterator[SecureBroker]:
-    """A broker of our own with a SASL_SSL listener, shared."""
+    """Yield a shared broker of our own with a SASL_SSL listener."""
     with SecureBroker.start() as broker:
         yield broker
 
 
 @pytest.fixture(scope="session")
 def compiler() -> None:
-    """The Java compiler, which a JRE lacks; `java File.java` runs it by itself."""
+    """Require the Java compiler, which a JRE lacks; `java File.java` runs it by itself."""
     command = [distribution.java(), "--list-modules"]
     modules = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     if "jdk.compiler" not in modules:
@@ -149,7 +149,7 @@ def _fixtures(item: pytest.Item) -> list[str]:
 
 
 def _needs_own(item: pytest.Item) -> bool:
-    """Whether the test cannot do with the Kafka in KAFKA_TEST_BROKERS, or there is none."""
+    """Return whether the test needs a Kafka other than KAFKA_TEST_BROKERS, or there is none."""
     if item.get_closest_marker("kafka") is None:
         return False
     return not EXTERNAL or "kafka" not in _fixtures(item) or "secure_kafka" in _fixtures(item)
@@ -157,7 +157,7 @@ def _needs_own(item: pytest.Item) -> bool:
 
 @functools.cache
 def _lacking() -> str | None:
-    """Fetch Kafka if need be; say why there is none to be had, or None."""
+    """Fetch Kafka if need be; return why none is available, or None."""
     reason = distribution.missing()
     if reason is None:
         try:

@@ -1,4 +1,4 @@
-"""Which module of ours imports which, read from the source: nothing is imported for it."""
+"""The imports of our modules, read from the source: nothing is imported for it."""
 
 import ast
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""When certificates expire: our reading of the bytes against another library's certificates."""
+"""The expiry of certificates: our reading of the bytes against another library's certificates."""
 
 import datetime as dt
 from pathlib import Path

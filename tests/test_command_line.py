@@ -29,7 +29,7 @@ def test_the_backup_interval_is_read_as_bytewax_reads_it(
 def command_run_again(
     argv: list[str], environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> list[str] | None:
-    """The arguments with which the process replaces itself, if it does."""
+    """Return the arguments with which the process replaces itself, if it does."""
     ran: list[str] = []
     monkeypatch.setattr(os, "execv", lambda _, arguments: ran.extend(arguments))
     monkeypatch.setattr(sys, "orig_argv", ["python3", "-m", "bytewax.run", "x", *argv])
@@ -74,7 +74,7 @@ def test_an_epoch_for_every_batch_is_what_it_runs_with(
 
 
 def hint_with_free(blocks: int, directory: Path, monkeypatch: pytest.MonkeyPatch) -> str | None:
-    """What is said when so many blocks of 4096 bytes are free."""
+    """Return the hint when so many blocks of 4096 bytes are free."""
     disk = SimpleNamespace(f_bavail=blocks, f_frsize=4096)
     monkeypatch.setattr(os, "statvfs", lambda _: disk)
     return full_disk(Launch.read(["-r", str(directory)], {}))

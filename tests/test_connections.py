@@ -33,7 +33,7 @@ def connect(sidecar: Sidecar) -> socket.socket:
 
 
 def closed(connection: socket.socket) -> bool:
-    """Wait until the other side says something, or goes."""
+    """Wait until the other side sends something, or goes."""
     try:
         return connection.recv(1) == b""
     except ConnectionResetError:
@@ -41,7 +41,7 @@ def closed(connection: socket.socket) -> bool:
 
 
 def answer(connection: socket.socket) -> bytes:
-    """All of one answer: head and body may come one by one."""
+    """Return all of one answer: head and body may come one by one."""
     received = b""
     while not received.endswith(b"}"):
         piece = connection.recv(10_000)

@@ -1,4 +1,4 @@
-"""What CONTRIBUTING.md, SECURITY.md and the glossary name exists; the hooks are `make lint`."""
+"""The names in CONTRIBUTING.md, SECURITY.md and the glossary exist; the hooks are `make lint`."""
 
 import re
 from pathlib import Path

@@ -69,7 +69,7 @@ class Running:
         self.process.communicate(timeout=20)
 
     def left_over(self) -> list[str]:
-        """Files and processes that it has left behind."""
+        """Return the files and processes that it has left behind."""
         files = [str(path) for path in self.directory.rglob("*")]
         mark = str(self.directory).encode()
         for process in Path("/proc").glob("[0-9]*/environ"):
@@ -149,7 +149,7 @@ def test_the_kinds_have_the_shares_they_are_documented_with() -> None:
 
 
 async def outcomes(requests: list[Request]) -> list[Outcome]:
-    """What the rules of the flow make of them."""
+    """Return what the rules of the flow make of them."""
     gateway = SimulatedGateway(decline_rate=0)
     known: dict[bytes, bytes] = {}
     found: list[Outcome] = []
@@ -236,7 +236,7 @@ def test_other_peoples_records_are_told_apart() -> None:
     accounts = DemoAccounts({0: 5})
     accounts.audited(0, 3, seen())  # a backlog
     accounts.audited(0, 3, seen())
-    accounts.audited(0, 9, seen())  # somebody else's, now
+    accounts.audited(0, 9, seen())  # another sender's, now
     accounts.sent(0, 8, VALID)
     accounts.audited(0, 8, seen())
     accounts.undelivered()

@@ -94,7 +94,7 @@ finally:
 def run_flow(
     *, scrapers: int = 0, fails: bool = False, env: dict[str, str] | None = None
 ) -> tuple[int, dict[str, Any]]:
-    """The flow's exit code and what it saw of the engine's metrics half way through."""
+    """Return the flow's exit code, and what it saw of the engine's metrics half way through."""
     clean = {name: value for name, value in os.environ.items() if "BYTEWAX" not in name}
     done = subprocess.run(
         [sys.executable, "-c", FLOW, str(scrapers), "fails" if fails else "ends"],
@@ -109,7 +109,7 @@ def run_flow(
 
 
 def parsed(openmetrics: str) -> list[Metric]:
-    """What the strict parser reads; it raises on anything that is not OpenMetrics."""
+    """Return what the strict parser reads; it raises on anything that is not OpenMetrics."""
     return list(parse_openmetrics(openmetrics))  # type: ignore[no-untyped-call]
 
 
@@ -201,7 +201,7 @@ def scraped(engine: EngineMetrics) -> str:
 
 
 class TestWithoutTheEngine:
-    """Whatever answers on the port, or does not: one metric says so, and nothing is raised."""
+    """The answer on the port, or its absence: one metric shows it, and nothing is raised."""
 
     DOWN = "payments_engine_metrics_up 0.0\n"
 
@@ -220,7 +220,7 @@ class TestWithoutTheEngine:
 
     @pytest.fixture
     def reply(self) -> Iterator[tuple[int, list[tuple[int, bytes]]]]:
-        """A server that gives the first reply of the list, `(status, body)`."""
+        """Yield the replies of a server that gives the first one of the list, `(status, body)`."""
         replies: list[tuple[int, bytes]] = []
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -263,7 +263,7 @@ class TestWithoutTheEngine:
     def test_instruments_of_one_name_become_one_family(
         self, reply: tuple[int, list[tuple[int, bytes]]]
     ) -> None:
-        """The engine has three that time the writing of its store, and tells them by nothing."""
+        """The engine has three that time the writing of its store, with no label between them."""
         instrument = b"""
 # TYPE bytewax_write_seconds histogram
 bytewax_write_seconds_bucket{part="0",le="1"} 1

@@ -500,7 +500,7 @@ class TestRecovery:
     def test_a_crash_after_any_commit(
         self, crash_after: int, runtime: Runtime, tmp_path: Path
     ) -> None:
-        """Some lanes have committed the epoch, others have not, and no snapshot knows of it."""
+        """Some lanes have committed the epoch, others have not, and no snapshot has it."""
         topics, recovery = requests(), store(tmp_path / "store")
         assert not run_until(crash_after, topics, recovery, runtime)
         assert run_until(None, topics, recovery, runtime)
@@ -519,7 +519,7 @@ class TestRecovery:
 
     @pytest.mark.parametrize("crash_after", range(16))
     def test_a_lost_store(self, crash_after: int, runtime: Runtime, tmp_path: Path) -> None:
-        """What was committed is in the lanes' positions and in their logs."""
+        """The committed outcomes are in the lanes' positions and in their logs."""
         topics = requests()
         assert not run_until(crash_after, topics, store(tmp_path / "lost"), runtime)
         assert run_until(None, topics, store(tmp_path / "new"), runtime)

@@ -1,4 +1,4 @@
-"""Where the remembered ids are, as a scrape shows it."""
+"""The places of the remembered ids, as a scrape shows them."""
 
 from prometheus_client import CollectorRegistry
 

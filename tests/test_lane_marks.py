@@ -1,4 +1,4 @@
-"""What is committed beside the lanes' offsets says of their log."""
+"""The facts about the lanes' log that are committed beside their offsets."""
 
 import pytest
 
@@ -15,7 +15,7 @@ from dataflow.kafka.lane_offsets import Offset
 
 
 def committed(*lanes: list[tuple[int, int, int]]) -> Committed:
-    """Lanes of (LANES, ids, since) of each partition."""
+    """Return lanes of (LANES, ids, since) of each partition."""
     return {
         lane: {
             partition: Offset(1, Metadata(count, "t", "l", ids, since))

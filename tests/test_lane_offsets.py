@@ -1,4 +1,4 @@
-"""What is said when the committed offsets of the lanes cannot be read."""
+"""The message when the committed offsets of the lanes cannot be read."""
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException

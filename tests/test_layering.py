@@ -1,6 +1,6 @@
 """The house: a room imports from lower floors only, and no two modules need each other.
 
-Whoever reads a room need not know what is above it or beside it. The purity of the lowest rooms is
+A reader of a room need not know what is above it or beside it. The purity of the lowest rooms is
 another test: `test_purity.py`.
 """
 
@@ -18,13 +18,13 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("dedupe",),
     ("observability",),
     ("service",),
-    # side by side: none of them knows another
+    # side by side: none of them imports another
     ("gateways", "steps", "kafka", "recovery", "web"),
     # what puts them together
     ("runtime",),
     ("startup",),
     ("flow",),
-    # the tools, of which the flow knows nothing
+    # the tools, of which the flow imports nothing
     ("demo", "scaling", "verify"),
     ("cli",),
     ("__main__",),

@@ -37,7 +37,7 @@ class Failed(NamedTuple):
 
 
 class Consumer:
-    """Gets past the end after a while; a second passes with each call. Errors come first."""
+    """A client that gets past the end after a while; a call takes a second. Errors come first."""
 
     def __init__(
         self, monkeypatch: pytest.MonkeyPatch, after_s: float, *errors: KafkaError

@@ -1,4 +1,4 @@
-"""What a log line looks like, for machines and for people, whoever wrote it."""
+"""The form of a log line, for machines and for people, from any logger."""
 
 import io
 import json

@@ -15,7 +15,7 @@ ESTABLISHED, SYN_SENT = 1, 2
 
 @pytest.fixture
 def outside() -> str:
-    """An address of this machine that is not a loopback address."""
+    """Return an address of this machine that is not a loopback address."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             # Nothing is sent: the kernel only chooses the address to send from.
@@ -36,7 +36,7 @@ def port_of(server: socket.socket) -> int:
 
 
 def state(address: str, port: int) -> int:
-    """What has become of a connection, once a later one over the loopback interface stands.
+    """Return the state of a connection, once a later one over the loopback interface stands.
 
     Both are the kernel's work within this machine, done in order: no clock is needed.
     """

@@ -45,7 +45,7 @@ def metrics(status: Status) -> Metrics:
 
 
 def samples(metrics: Metrics) -> dict[str, float]:
-    """Each sample of a scrape as `name{label="value"}` to its value."""
+    """Return each sample of a scrape as `name{label="value"}` to its value."""
 
     def each() -> Iterator[tuple[str, float]]:
         for family in parse_text(generate_latest(metrics.registry).decode()):
@@ -257,7 +257,7 @@ class TestBatchHistogram:
 
 @pytest.fixture
 def restless() -> Iterator[None]:
-    """Threads take turns as often as they can, so that a missing lock shows."""
+    """Let threads take turns as often as they can, so that a missing lock shows."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield

@@ -1,4 +1,4 @@
-"""docs/monitoring.md says which metrics there are, and its queries are right."""
+"""docs/monitoring.md lists the metrics there are, and its queries are right."""
 
 import os
 import re
@@ -26,7 +26,7 @@ ROWS = [row.split(" | ") for row in TABLE.splitlines()[2:]]
 
 
 def documented() -> dict[str, set[str]]:
-    """Labels of each metric."""
+    """Return the labels of each metric."""
     return {
         name: set(re.findall(r"`(\w+)`", labels))
         for names, labels, *_ in ROWS
@@ -36,7 +36,7 @@ def documented() -> dict[str, set[str]]:
 
 @pytest.fixture
 def exposed(tmp_path: Path) -> dict[str, set[str]]:
-    """The same, of a process that has everything to expose."""
+    """Return the same, of a process that has everything to expose."""
     status = Status(version="1.2.3", liveness_timeout_s=60)
     status.partition_at(0, 1, 2)
     status.record_commit(0.01, 0)

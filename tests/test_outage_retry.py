@@ -1,4 +1,4 @@
-"""How long a start waits for a Kafka that is just coming back; on a clock of its own."""
+"""The time a start waits for a Kafka that is just coming back; on a clock of its own."""
 
 import signal
 from types import SimpleNamespace
@@ -14,7 +14,7 @@ from dataflow.service.shutdown import Lifecycle
 
 
 class Kafka:
-    """Answers `calls` with errors until its time has come."""
+    """A client that answers `calls` with errors until its time has come."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ def test_other_exceptions_are_not_waited_out(monkeypatch: pytest.MonkeyPatch) ->
 
 
 class Ended(BaseException):
-    """What ends the process here."""
+    """The end of the process, as seen here."""
 
 
 class TestOutageRetry:

@@ -1,4 +1,4 @@
-"""How a command looks for Kafka, and how the flow does, where there is none; on real sockets."""
+"""The way a command looks for Kafka, and the flow does, where there is none; on real sockets."""
 
 import socket
 import threading
@@ -29,7 +29,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def hanging_up() -> Iterator[str]:
-    """The address of a listener that closes every connection."""
+    """Yield the address of a listener that closes every connection."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
@@ -49,7 +49,7 @@ class EnoughError(Exception):
 
 
 class SitOut:
-    """Keeps why the flow waits; does not for ever."""
+    """A recorder of why the flow waits; does not wait for ever."""
 
     def __init__(self, times: int) -> None:
         self.reasons: list[str] = []
@@ -103,7 +103,7 @@ def test_a_connection_that_breaks_during_the_login_is_no_refusal(text: str, code
 def test_a_watcher_that_meets_what_nobody_expected_goes_on_looking(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Without it the probes would say for ever what it has seen last."""
+    """Without it the probes would report for ever what it has seen last."""
     looks = []
 
     def look(self: Watcher) -> None:

@@ -57,7 +57,7 @@ def metrics() -> Metrics:
 
 @pytest.fixture
 def paying(metrics: Metrics) -> Iterator[None]:
-    """Four payments out of five succeed, each decided in 20 ms, for as long as the test runs."""
+    """Run a load of which four payments in five succeed, each decided in 20 ms, all along."""
     done = threading.Event()
 
     def pay() -> None:
@@ -88,7 +88,7 @@ def sidecar(metrics: Metrics) -> Iterator[Sidecar]:
 
 @pytest.fixture
 def prometheus(sidecar: Sidecar, tmp_path: Path) -> Iterator[Prometheus]:
-    """A Prometheus that scrapes us every second."""
+    """Yield a Prometheus that scrapes us every second."""
     with Prometheus.start(tmp_path, sidecar.metrics_port) as running:
         yield running
 

@@ -1,4 +1,4 @@
-"""What the README says is so: where it can be generated, it is."""
+"""The statements of the README are true: where one can be generated, it is."""
 
 import re
 from pathlib import Path
@@ -28,12 +28,12 @@ def test_it_is_short() -> None:
 
 
 def test_the_configuration_table_is_that_of_the_variables() -> None:
-    """When this fails: python -m dataflow.config.reference markdown."""
+    """Run `python -m dataflow.config.reference markdown` if this fails."""
     assert f"\n\n{reference.markdown()}\n" in CONFIGURATION
 
 
 def test_its_table_has_the_essential_variables() -> None:
-    """When this fails: python -m dataflow.config.reference essential."""
+    """Run `python -m dataflow.config.reference essential` if this fails."""
     assert f"\n\n{reference.essential()}\n" in README
     assert len(reference.ESSENTIAL) == 8
 
@@ -64,7 +64,7 @@ def test_its_request_is_accepted_and_its_events_are_what_comes_of_it() -> None:
 
 
 def test_its_campaign_is_that_of_the_document() -> None:
-    """When this fails after a campaign: its first point has the numbers of an older one."""
+    """Update the first point if this fails after a campaign: its numbers are an older one's."""
     campaign = part("reliability.md", "<!-- campaign -->", "<!-- /campaign -->")
     (day,) = re.findall(r"^On ([\d-]+), in", campaign, re.MULTILINE)
     (kills,) = re.findall(r"\*\*([\d,]+) kills\*\*", campaign)

@@ -1,4 +1,4 @@
-"""The last minutes, on a clock that passes when told to."""
+"""The last minutes, on a clock that a test moves."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""`.env.example` and the tables of the documents say what the table of variables says."""
+"""`.env.example` and the tables of the documents hold what the table of variables holds."""
 
 import os
 import re
@@ -33,7 +33,7 @@ def example() -> dict[str, str]:
 
 
 def test_the_file_is_what_the_table_makes_of_it() -> None:
-    """When this fails: python -m dataflow.config.reference env > .env.example."""
+    """Run `python -m dataflow.config.reference env > .env.example` if this fails."""
     assert (ROOT / ".env.example").read_text() == reference.env_example()
 
 
@@ -90,7 +90,7 @@ def test_every_example_in_an_error_is_a_right_value() -> None:
     for variable in VARIABLES:
         value = variable.example or variable.default
         assert value
-        if not variable.example.startswith("/"):  # a file of somebody's machine
+        if not variable.example.startswith("/"):  # a file of a particular machine
             assert variable.kind.parse(value) is not None
 
 

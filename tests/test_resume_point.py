@@ -1,4 +1,4 @@
-"""Where a start looks first: the previous run may be alive, and go on meanwhile."""
+"""The place a start looks at first: the previous run may be alive, and go on meanwhile."""
 
 from typing import Any
 
@@ -42,7 +42,7 @@ def offset(partitions: int, lanes: int = LANES) -> Offset:
 
 
 def lost(monkeypatch: pytest.MonkeyPatch, by_lane: dict[int, dict[int, Offset]]) -> bool:
-    """Whether partition 1, without a position, is refused with these offsets of the lanes."""
+    """Return whether partition 1, without a position, is refused with these lane offsets."""
 
     def committed_offsets(_: Any, group: str, *_more: Any, **__: Any) -> dict[int, Offset]:
         _, is_lane, lane = group.partition(".lane-")

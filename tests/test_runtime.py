@@ -1,4 +1,4 @@
-"""What is refused though each setting is right in itself; that it is asked, the real flow shows."""
+"""The refusals of settings that are right one by one; the real flow shows that it is asked."""
 
 from pathlib import Path
 

@@ -28,7 +28,7 @@ def problems(**environ: str) -> list[str]:
     return caught.value.problems
 
 
-# --- What is there when nothing is said ---
+# --- What is there when nothing is set ---
 
 
 def test_the_defaults() -> None:
@@ -104,7 +104,7 @@ def test_only_the_brokers_and_the_gateway_are_always_required() -> None:
     assert named == ["KAFKA_BROKERS", "GATEWAY"]
 
 
-# --- What a problem says ---
+# --- What a problem contains ---
 
 
 def test_a_problem_names_the_variable_the_value_and_an_example() -> None:
@@ -367,7 +367,7 @@ def shown_by(environ: dict[str, str]) -> str:
     mistake=st.sampled_from(["none", "elsewhere", "secret given as path", "given twice"]),
 )
 def test_no_secret_is_ever_shown(name: str, secret: str, mistake: str) -> None:
-    """What is shown is the same whatever the secret is, so it cannot tell anything about it."""
+    """The text shown is the same whatever the secret is, so it cannot reveal anything about it."""
 
     def environ(secret: str) -> dict[str, str]:
         given_secret = NEEDED | {"KAFKA_SSL_KEY_PASSWORD": "another", name: secret}

@@ -1,4 +1,4 @@
-"""What a signal does, before the engine runs the flow and after."""
+"""The effect of a signal, before the engine runs the flow and after."""
 
 import signal
 
@@ -9,7 +9,7 @@ from dataflow.service.shutdown import Lifecycle
 
 
 class Ended(BaseException):
-    """What ends the process here."""
+    """The end of the process, as seen here."""
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ class Collecting:
 
 
 class Clock:
-    """Seconds that pass when told to."""
+    """Seconds that pass on command."""
 
     now = 0.0
 
@@ -149,7 +149,7 @@ class TestProbes:
     def test_they_answer_while_metrics_are_being_rendered(
         self, sidecar: Sidecar, metrics: Metrics
     ) -> None:
-        """A slow collector (the engine, say) must not get the process killed."""
+        """A slow collector (such as the engine) must not get the process killed."""
         rendering, go_on = threading.Event(), threading.Event()
 
         def slow() -> list[Metric]:
@@ -340,7 +340,7 @@ class TestStart:
             Sidecar.start(status, metrics, 0, 70_000, host=LOOPBACK)
 
     def answers(self, sidecar: Sidecar) -> list[str]:
-        """The loopback addresses on which both ports answer; the sidecar is then stopped."""
+        """Return the loopback addresses on which both ports answer; the sidecar is then stopped."""
         found = []
         for host in (LOOPBACK, "::1"):
             try:

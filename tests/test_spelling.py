@@ -1,4 +1,4 @@
-"""Which names of variables are taken for slips, and which belong to other programs."""
+"""The names of variables that are taken for slips, and those that belong to other programs."""
 
 import string
 

@@ -1,4 +1,4 @@
-"""What the probes say, told as the life of a process, on a clock that stands still."""
+"""The answers of the probes, in the life of a process, on a clock that stands still."""
 
 import threading
 from pathlib import Path
@@ -14,7 +14,7 @@ STARTUP_GRACE_S = 120.0
 
 
 class Clock:
-    """Seconds that pass when told to; the wall clock reads a fixed date plus those."""
+    """Seconds that pass on command; the wall clock reads a fixed date plus those."""
 
     def __init__(self) -> None:
         self.now = 5.0
@@ -300,7 +300,7 @@ class TestLag:
 
 
 class TestLagInSeconds:
-    """How old the oldest record is that has no committed outcome."""
+    """The age of the oldest record that has no committed outcome."""
 
     def test_of_what_was_read_the_oldest_record_counts_until_its_outcome_is_committed(
         self, status: Status, clock: Clock

@@ -1,4 +1,4 @@
-"""What the values of the environment look like: accepted, refused, and written back."""
+"""The form of the environment's values: accepted, refused, and written back."""
 
 from pathlib import Path
 

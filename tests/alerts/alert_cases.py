@@ -1,4 +1,4 @@
-"""What must raise each alert, and what looks like it and must not.
+"""The conditions that must raise each alert, and those that look like them and must not.
 
 Series are written as promtool reads them: `0+60x10` starts at 0 and grows by 60, ten more times;
 `1x5` is six times 1. There is a sample for each minute, or for each `step_min`.
@@ -14,13 +14,13 @@ DAY = 24 * 60
 
 
 def series(name: str, values: str, labels: str = "", process: str = PROCESS) -> dict[str, str]:
-    """One input series."""
+    """Return one input series."""
     return {"series": f"{name}{{{','.join(filter(None, [process, labels]))}}}", "values": values}
 
 
 @dataclass
 class Case:
-    """A course of events; `summary` is what the alert then says, nothing if it must be silent."""
+    """A course of events; `summary` is the alert's text then, empty if it must be silent."""
 
     alert: str
     name: str
@@ -30,12 +30,12 @@ class Case:
     labels: dict[str, str] = field(default_factory=dict)
     """Those of the alert, its severity included."""
     also: dict[str, dict[str, str]] = field(default_factory=dict)
-    """What fires by the same name as well: summary to labels."""
+    """The alerts that fire by the same name as well: summary to labels."""
     step_min: int = 1
 
 
 def lag(values: str, seconds: str = "", process: str = PROCESS) -> list[dict[str, str]]:
-    """Lag of one partition, in records and in seconds."""
+    """Return the lag of one partition, in records and in seconds."""
     where = 'topic="requested",partition="0"'
     found = [series("kafka_consumer_lag", values, where, process)]
     return found + ([series("kafka_consumer_lag_seconds", seconds, where)] if seconds else [])
@@ -61,7 +61,7 @@ def build(gateway: str, environment: str) -> dict[str, str]:
 
 
 def visible(good: str, all_of_them: str) -> list[dict[str, str]]:
-    """Outcomes that were on time, and all."""
+    """Return outcomes that were on time, and all."""
     return [
         series("payment_visible_duration_seconds_bucket", good, 'le="5.0"'),
         series("payment_visible_duration_seconds_count", all_of_them),
@@ -69,7 +69,7 @@ def visible(good: str, all_of_them: str) -> list[dict[str, str]]:
 
 
 def late(percent: float, since: int, until: int) -> list[dict[str, str]]:
-    """Of 100,000 outcomes a step none is late before step `since`, then so many percent are."""
+    """Return 100,000 outcomes a step: none late before step `since`, then so many percent."""
     on_time = round(100_000 - percent * 1000)
     after = f"{100_000 * since + on_time}+{on_time}x{until - since}"
     return visible(f"0+100000x{since} {after}", f"0+100000x{until + 1}")

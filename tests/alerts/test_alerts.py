@@ -1,4 +1,4 @@
-"""Each alert, tried with `promtool test rules`: it says what it should, and is silent otherwise."""
+"""Each alert, tried with `promtool test rules`: it has the right text, and is silent otherwise."""
 
 import json
 import os
@@ -25,7 +25,7 @@ needs_promtool = pytest.mark.skipif(
 
 
 def runbook(alert: str) -> str:
-    """The runbook that the rules name for an alert."""
+    """Return the runbook that the rules name for an alert."""
     entry = PLAIN.read_text().partition(f"- alert: {alert}\n")[2]
     found = re.search(r"runbook_url: (\S+)", entry)
     assert found is not None
@@ -87,7 +87,7 @@ def test_promtool_finds_nothing_to_object_to() -> None:
 
 
 def test_the_plain_rules_are_those_of_the_prometheus_rule() -> None:
-    """When this fails: make monitoring."""
+    """Run `make monitoring` if this fails."""
     assert PLAIN.read_text() == rules.plain()
 
 

@@ -1,1 +1,1 @@
-"""Measures the product from the outside, on a real Kafka of its own: `make bench`."""
+"""The measurement of the product from outside, on a real Kafka of its own: `make bench`."""

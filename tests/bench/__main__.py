@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def _contest(data: Data, kafka: Cluster, scratch: Path, sender: Executor, *, quick: bool) -> None:
-    """Everybody in turn, again and again: what disturbs the machine disturbs all of them."""
+    """Measure each in turn, again and again: what disturbs the machine disturbs all of them."""
     length = rounds.QUICK if quick else rounds.FULL
     for n in range(data["rounds"]):
         for name, each in data["contenders"].items():
@@ -81,7 +81,7 @@ def _contest(data: Data, kafka: Cluster, scratch: Path, sender: Executor, *, qui
 
 
 def _extras(data: Data, kafka: Cluster, scratch: Path, sender: Executor, *, quick: bool) -> None:
-    """What remembered ids cost, and what happens when there is more than usual."""
+    """Measure the cost of remembered ids, and the effect of more work than usual."""
     million = 1_000_000
     counts = (0, million) if quick else (0, million, 10 * million)
     data["remembered"] = remembered.of_product(
@@ -95,7 +95,7 @@ def _extras(data: Data, kafka: Cluster, scratch: Path, sender: Executor, *, quic
 
 
 def _write(data: Data, into: Path) -> None:
-    """The data, the plot, and the documents: the project's own ones, or a new one."""
+    """Write the data, the plot, and the documents: the project's own ones, or a new one."""
     images = into / "images"
     images.mkdir(parents=True, exist_ok=True)
     source = into / "performance.json"
@@ -134,7 +134,7 @@ def _machine() -> Data:
 
 
 def _version(command: list[str]) -> str:
-    """The version that a tool prints; a dash when it is not here."""
+    """Return the version that a tool prints; a dash when it is not here."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError:

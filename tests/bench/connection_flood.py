@@ -1,6 +1,6 @@
 """A connection flood at the sidecar's ports, in its own process: its cost is not the flow's.
 
-`python -m bench.connection_flood PORT METRICS_PORT` holds connections that say only half a request
+`python -m bench.connection_flood PORT METRICS_PORT` holds connections that send only half a request
 (what is known as slow loris), scrapes `/metrics` a thousand times at once, again and again until
 its standard input ends, and prints how many scrapes got which status.
 """
@@ -46,7 +46,7 @@ def connection_flood(port: int, metrics_port: int) -> Iterator[Counter[int]]:
 
 
 def main() -> None:
-    """Be the flood."""
+    """Run the flood."""
     port, metrics_port = map(int, sys.argv[1:])
     over = threading.Event()
     threading.Thread(target=_wait_for_the_end, args=[over], daemon=True).start()
@@ -70,7 +70,7 @@ def _wait_for_the_end(over: threading.Event) -> None:
 
 
 def _scrape(port: int) -> int:
-    """The status; 0 when nobody answered."""
+    """Return the status; 0 when there was no answer."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         connection.request("GET", "/metrics")

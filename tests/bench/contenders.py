@@ -1,4 +1,4 @@
-"""Who is measured: how each is started, and with which settings."""
+"""The contenders that are measured: how each is started, and with which settings."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ _STOP_S = 15.0
 
 @dataclass(frozen=True)
 class Place:
-    """Where a contender works: its topics, and a directory for its state and its logs."""
+    """The place a contender works in: its topics, and a directory for its state and its logs."""
 
     kafka: Cluster
     topics: Topics
@@ -37,7 +37,7 @@ class Contender:
     Attributes:
         name: Short, for the command line.
         title: For the report.
-        settings: What a reader of the report must know to judge it.
+        settings: What a reader of the report needs to judge it.
         commands: The processes it is made of.
         dedupes: Whether it remembers ids.
         burst: Requests of its backlog: some seconds' worth.
@@ -112,7 +112,7 @@ class Running:
 
 
 def product_environ(place: Place, more: Mapping[str, str], number: int = 0) -> dict[str, str]:
-    """The product's variables, `more` over them; the number of its process."""
+    """Return the product's variables, `more` over them; the number of its process."""
     port, metrics_port = ports.free(2)
     return {
         "KAFKA_BROKERS": place.kafka.bootstrap,
@@ -135,7 +135,7 @@ FLOW = [sys.executable, "-m", "bytewax.run", "dataflow.flow"]
 
 
 def product(**more: str) -> Callable[[Place], list[Command]]:
-    """One process of the product, with settings of its own."""
+    """Return the start of one process of the product, with settings of its own."""
     return lambda place: [(FLOW, product_environ(place, more))]
 
 

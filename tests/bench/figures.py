@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 Data = dict[str, Any]
 _ENOUGH_CORES = 4
-"""Two processes, a broker and whoever sends: with fewer, they share what they have."""
+"""Two processes, a broker and a sender: with fewer, they share what they have."""
 
 
 class Target(NamedTuple):
@@ -19,24 +19,24 @@ class Target(NamedTuple):
 
 
 def median(values: Iterable[float | None]) -> float | None:
-    """The median of those that are there."""
+    """Return the median of those that are there."""
     found = [value for value in values if value is not None]
     return statistics.median(found) if found else None
 
 
 def of_bursts(bursts: list[Data], name: str) -> float | None:
-    """The median of one figure of several backlogs."""
+    """Return the median of one figure of several backlogs."""
     return median(burst[name] for burst in bursts)
 
 
 def burst(data: Data, contender: str, name: str) -> float | None:
-    """The median of one figure of a contender's backlogs."""
+    """Return the median of one figure of a contender's backlogs."""
     runs = data["contenders"].get(contender, {}).get("runs", [])
     return of_bursts([run["burst"] for run in runs if "burst" in run], name)
 
 
 def latency(data: Data, contender: str, rate: int, name: str) -> float | None:
-    """The median of a figure at a rate; None if it fell behind in half of the runs, or more."""
+    """Return the median at a rate; None if it fell behind in half of the runs, or more."""
     runs = data["contenders"].get(contender, {}).get("runs", [])
     found = [(run["latency"].get(str(rate)) or {}).get(name) for run in runs]
     kept_up = [value for value in found if value is not None]
@@ -44,7 +44,7 @@ def latency(data: Data, contender: str, rate: int, name: str) -> float | None:
 
 
 def bytes_per_id(remembered: Data) -> float | None:
-    """Memory of a remembered id, from the largest store and the empty one."""
+    """Return the memory of a remembered id, from the largest store and the empty one."""
     counts = sorted(map(int, remembered))
     if len(counts) < 2:
         return None
@@ -53,7 +53,7 @@ def bytes_per_id(remembered: Data) -> float | None:
 
 
 def targets(data: Data) -> list[Target]:
-    """Each target of the product."""
+    """Return each target of the product."""
     remembered = data.get("remembered") or {}
     obvious = data.get("obvious_remembered")
     at = {int(n): of_bursts(each["bursts"], "cpu_us") for n, each in remembered.items()}
@@ -161,7 +161,7 @@ def _limit(text: str, value: float | None, at_most: float, unit: str) -> Target:
 
 
 def short(value: float | None) -> str:
-    """A number with three digits or so; a dash when there is none."""
+    """Return a number with three digits or so; a dash when there is none."""
     if value is None:
         return "–"
     if abs(value) >= 1000:

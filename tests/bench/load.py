@@ -2,7 +2,7 @@
 
 200 bytes each, 5 % duplicates, 1 % invalid ones, keyed by paymentId, so that all copies of a
 payment are on one partition (the product does not need that, its baselines do). A paymentId ends in
-the number of the request, by which a reader of the outcomes knows when that request was due.
+the number of the request, by which a reader of the outcomes finds when that request was due.
 """
 
 import time
@@ -21,15 +21,15 @@ _BEHIND_S = 0.002
 
 
 class Sent(NamedTuple):
-    """What was sent."""
+    """The records that were sent."""
 
     records: int
     late_s: float
-    """How much later than due the latest one was."""
+    """The time that the latest one was later than due."""
 
 
 def requests(prefix: str, count: int, note: bytes = _NOTE) -> Iterator[tuple[bytes, bytes]]:
-    """Keys and values; every 20th has the id and content of the one before it."""
+    """Yield keys and values; every 20th has the id and content of the one before it."""
     start = prefix.encode()
     for n in range(count):
         first = n - 1 if n % 20 == 19 else n
@@ -39,12 +39,12 @@ def requests(prefix: str, count: int, note: bytes = _NOTE) -> Iterator[tuple[byt
 
 
 def distinct(count: int) -> int:
-    """How many outcomes `count` requests have: one for each that is no duplicate."""
+    """Return the number of outcomes of `count` requests: one for each that is no duplicate."""
     return count - count // 20
 
 
 def number(key: bytes) -> int:
-    """Which request a key belongs to."""
+    """Return which request a key belongs to."""
     return int(key[-DIGITS:])
 
 

@@ -51,9 +51,9 @@ def scenarios(kafka: Cluster, scratch: Path, sender: Executor, size: float, say:
 
 
 def _slow_gateway(run: Run, count: int) -> Result:
-    """A burst that is far above what the gateway can take, and then nothing.
+    """Measure a burst that is far above what the gateway can take, and then nothing.
 
-    Any fault (a transaction that timed out, say) would end the process, and with it the benchmark.
+    Any fault (like a transaction that timed out) would end the process, and with it the benchmark.
     """
     run.warm_up(2_000)
     base, resident = run.reader.count, run.usage.resident_bytes()

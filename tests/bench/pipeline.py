@@ -74,7 +74,7 @@ class Pipeline:
 
 
 def batches(count: int) -> list[RecordBatch]:
-    """So many batches of requests."""
+    """Return so many batches of requests."""
     values = [value for _, value in requests("bench-", count * BATCH)]
     return [
         RecordBatch(

@@ -1,4 +1,4 @@
-"""Puts ids into the lanes' log as if the product had claimed them: seconds instead of minutes."""
+"""The ids in the lanes' log, written as if the product had claimed them: seconds, not minutes."""
 
 import time
 

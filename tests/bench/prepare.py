@@ -1,4 +1,4 @@
-"""Builds the baselines, once, into `.bench/`, with pip, Maven and npm; all versions are pinned."""
+"""The baselines, built once into `.bench/`, with pip, Maven and npm; all versions are pinned."""
 
 import fcntl
 import hashlib
@@ -42,7 +42,7 @@ def prepare(say: Callable[[str], None]) -> None:
 
 
 def missing(*tools: str) -> str:
-    """Which of some tools this machine lacks, in words; empty when it has them all."""
+    """Return which of some tools this machine lacks, in words; empty when it has them all."""
     return ", ".join(_NEEDED[tool] for tool in tools if shutil.which(tool) is None)
 
 

@@ -1,4 +1,4 @@
-"""What remembered ids cost: the product at 0, 1 and 10 million, the obvious design at 1 million.
+"""The cost of remembered ids: the product at 0, 1, 10 million, the obvious design at 1 million.
 
 All runs of the product are live at once, and all but the one that works are frozen, so that the
 slices of work can be interleaved.
@@ -31,7 +31,7 @@ def of_product(
     rounds: int,
     say: Say,
 ) -> Result:
-    """By number of remembered ids: CPU, speed, memory, and the time to resume with them."""
+    """Return, by remembered ids, the CPU, speed, memory, and the time to resume with them."""
     with ExitStack() as stack:
         runs: dict[int, Run] = {}
         found: dict[int, Result] = {}
@@ -71,7 +71,7 @@ def of_obvious(
     rounds: int,
     say: Say,
 ) -> Result:
-    """The obvious design, once it has seen `count` ids: those it must really be given."""
+    """Measure the obvious design, once it has seen `count` ids: those it must really be given."""
     with Run(contender, kafka, scratch, sender) as run:
         run.warm_up(5_000)
         empty = run.usage.resident_bytes()

@@ -31,7 +31,7 @@ def write(path: Path, block: str, text: str) -> None:
 
 
 def full(data: Data) -> str:
-    """All tables."""
+    """Return all tables."""
     return "\n\n".join(
         [
             _conditions(data),
@@ -52,7 +52,7 @@ def full(data: Data) -> str:
 
 
 def headline(data: Data) -> str:
-    """What the README says of it, in its list."""
+    """Return the line that the README has about it, in its list."""
 
     def speed_and_cpu(name: str) -> tuple[str, str]:
         return short(burst(data, name, "payments_per_s")), short(burst(data, name, "cpu_us"))

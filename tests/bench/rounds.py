@@ -30,7 +30,7 @@ Result = dict[str, Any]
 
 @dataclass(frozen=True)
 class Length:
-    """How long a run is.
+    """The length of a run.
 
     Attributes:
         warm_up: Requests before anything is measured.
@@ -90,7 +90,7 @@ class Run:
 
     @property
     def directory(self) -> Path:
-        """Where it keeps its state and its logs."""
+        """The directory for its state and its logs."""
         return self._place.directory
 
     def stop(self) -> None:
@@ -124,7 +124,7 @@ class Run:
         time.sleep(_SETTLE_S)
 
     def wait(self, timeout_s: float = 180.0) -> float:
-        """When the last outcome of all that was sent was readable, in seconds since 1970."""
+        """Return when the last outcome of all that was sent was readable, in seconds since 1970."""
         at = self.reader.wait_for(self.sent, self.running.check, timeout_s)
         if at is None:
             name, count = self.contender.name, self.reader.count
@@ -132,7 +132,7 @@ class Run:
         return at
 
     def burst(self, count: int, **how: Any) -> Result:
-        """A backlog, sent while it is frozen: payments per second, CPU, memory."""
+        """Measure a backlog, sent while it is frozen: payments per second, CPU, memory."""
         self.running.freeze()
         self.fill(count, **how)
         self.usage.peak_bytes = 0
@@ -149,7 +149,7 @@ class Run:
         }
 
     def latency(self, rate: int, seconds: float) -> Result | None:
-        """From when a request was due until its outcome is readable; None if it falls behind."""
+        """Return the time from a due request to its readable outcome; None if it falls behind."""
         count = int(rate * seconds)
         self._sent(count)
         self.reader.note(keys=True)
@@ -188,14 +188,14 @@ class Run:
         }
 
     def idle(self, seconds: float) -> float:
-        """Share of a core that it takes to wait, in percent."""
+        """Return the share of a core that it takes to wait, in percent."""
         time.sleep(_SETTLE_S)
         cpu_s, started = self.usage.idle_cpu_s(), time.monotonic()
         time.sleep(seconds)
         return (self.usage.idle_cpu_s() - cpu_s) / (time.monotonic() - started) * 100
 
     def check(self) -> Result:
-        """Whether each record has its audit event, and each first or invalid one its outcome."""
+        """Return the number of records, of outcomes, and of the outcomes there should be."""
         processed, failed, _ = self.topics.outputs
         outcomes = sum(len(read_all(self._kafka, topic)) for topic in (processed, failed))
         wanted = self._outcomes if self.contender.dedupes else self.sent
@@ -211,7 +211,7 @@ class Run:
 
 
 def measure(run: Run, length: Length, *, check: bool) -> Result:
-    """All that one round measures of a contender."""
+    """Measure all that one round measures of a contender."""
     contender = run.contender
     run.warm_up(length.warm_up)
     result: Result = {"latency": {}}
@@ -229,5 +229,5 @@ def measure(run: Run, length: Length, *, check: bool) -> Result:
 
 
 def quantile(ordered: list[float], share: float) -> float:
-    """The value below which that share of an ordered list is."""
+    """Return the value below which that share of an ordered list is."""
     return ordered[min(len(ordered) - 1, math.ceil(share * len(ordered)) - 1)]

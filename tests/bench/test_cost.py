@@ -6,7 +6,7 @@ such as a slower library or a larger copy; they are compared with those of a min
 same bytes, so that another build of Python moves both.
 
 Where a change makes the product faster, lower the limits with it; where it must be slower, raise
-them in the same commit, which says why.
+them in the same commit, with the reason.
 """
 
 import os
@@ -29,13 +29,14 @@ ROOT = Path(__file__).parents[2]
 CALLS = 61.2 if sys.version_info < (3, 12) else 60.4
 """Most calls for a payment. Python 3.12 does without those of comprehensions."""
 MINIMAL = 4
-"""How often the minimal loop runs: as long as the product, or the start of Python would blur it."""
+"""The runs of the minimal loop: it takes as long as the product, or the start of Python would blur
+it."""
 RATIO = 4.15
 """Most instructions for a payment, as a multiple of the minimal loop's."""
 
 
 def calls(work: Callable[[RecordBatch], object], batch: RecordBatch) -> int:
-    """How many functions are called to do the work."""
+    """Return how many functions are called to do the work."""
     count = 0
 
     def note(_frame: object, event: str, _argument: object) -> None:
@@ -51,7 +52,7 @@ def calls(work: Callable[[RecordBatch], object], batch: RecordBatch) -> int:
 
 
 def calls_per_payment() -> float:
-    """Of a batch of the usual size, so that what is done once for a batch hardly counts."""
+    """Return the calls of a batch of the usual size, so that its fixed costs hardly count."""
     work = pipeline.Pipeline().run
     warm, batch = pipeline.batches(2)
     work(warm)
@@ -59,7 +60,7 @@ def calls_per_payment() -> float:
 
 
 def instructions(what: str, times: int) -> int:
-    """Of a whole process that sends the batches so many times through `what`."""
+    """Return the instructions of a process that sends the batches so often through `what`."""
     environ = {"PYTHONHASHSEED": "0", "PYTHONPATH": f"{ROOT}/tests:{ROOT}"}
     tool = ["valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"]
     command = [*tool, sys.executable, "-m", "bench.pipeline", what, str(times)]
@@ -78,7 +79,7 @@ def test_calls_for_each_payment() -> None:
 
 
 def test_one_more_call_for_each_payment_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Say, a look at the clock in the encoder: the limit is as close as that."""
+    """Such as a look at the clock in the encoder: the limit is as close as that."""
     encode = events.encode
     monkeypatch.setattr(events, "encode", lambda event: (time.time(), encode(event))[1])
     assert calls_per_payment() > CALLS

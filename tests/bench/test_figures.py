@@ -1,4 +1,4 @@
-"""What the report says of what was measured; and that the load is what the report says it is."""
+"""The report of what was measured; and a check that the load is what the report says it is."""
 
 import json
 from pathlib import Path

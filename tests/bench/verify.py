@@ -1,4 +1,4 @@
-"""How fast the checker is, and how much memory it takes, by the number of requests.
+"""The speed of the checker, and the memory it takes, by the number of requests.
 
 The topics are made up as they are read, as a flow without a fault would have written them, so that
 no broker takes part: what Kafka's client costs comes on top (about 1 us a record).
@@ -46,7 +46,7 @@ class MadeUp:
         self._lanes = settings.lanes
 
     def look(self) -> Snapshot:
-        """Everything is committed."""
+        """Return a snapshot with everything committed."""
         kafka = self._kafka
         bounds = {n: Bounds(0, self._each, self._each) for n in range(PARTITIONS)}
         topics = [kafka.topic_requested, kafka.topic_processed, kafka.topic_failed]
@@ -61,7 +61,7 @@ class MadeUp:
         )
 
     def read(self, topic: str, bounds: Mapping[int, Bounds]) -> Iterator[Chunk]:
-        """A chunk of each partition in turn; an output stands where its request stands."""
+        """Yield a chunk of each partition in turn; an output stands where its request stands."""
         for start in range(0, self._each, CHUNK):
             for partition in bounds:
                 chunk = Chunk(partition, [], [], [], [], [])
@@ -108,11 +108,11 @@ class MadeUp:
         return name.encode(), events.encode(audit)
 
     def stuck(self) -> dict[tuple[str, int], int]:
-        """Nothing is."""
+        """Return nothing."""
         return {}
 
     def record(self, topic: str, partition: int, offset: int) -> tuple[bytes | None, bool]:
-        """The record at an offset."""
+        """Return the record at an offset."""
         found = self._record(topic, partition, offset)
         return (found[1], True) if found else (None, False)
 

@@ -1,4 +1,4 @@
-"""What is seen from outside: outcomes as a `read_committed` reader sees them, CPU, and memory."""
+"""The view from outside: outcomes as a `read_committed` reader sees them, CPU, and memory."""
 
 import os
 import threading
@@ -15,7 +15,7 @@ _TIMEOUT_S = 180.0
 
 
 class Reader:
-    """Reads a topic as it grows, in a thread; counts its records and notes when each key came.
+    """A reader of a growing topic, in a thread; counts records and notes when each key came.
 
     Attributes:
         count: Records so far.
@@ -71,7 +71,7 @@ class Reader:
     def wait_for(
         self, count: int, check: Callable[[], None], timeout_s: float = _TIMEOUT_S
     ) -> float | None:
-        """When the `count`-th record was there; None if it was not within `timeout_s`."""
+        """Return when the `count`-th record was there; None if it was not within `timeout_s`."""
         deadline = time.monotonic() + timeout_s
         while self.count < count:
             if time.monotonic() > deadline:
@@ -102,7 +102,7 @@ class Usage:
             self.peak_bytes = max(self.peak_bytes, self.resident_bytes())
 
     def cpu_s(self) -> float:
-        """Seconds of CPU so far, user and system; those of children that ended included."""
+        """Return the seconds of CPU so far, user and system; ended children included."""
         ticks = 0
         for pid in self._tree():
             fields = _stat(pid)
@@ -111,7 +111,7 @@ class Usage:
         return ticks / _TICKS
 
     def idle_cpu_s(self) -> float:
-        """Seconds of CPU of the threads that live, so far: finer than `cpu_s`, by nanoseconds."""
+        """Return the CPU seconds of the threads that live: finer than `cpu_s`, by nanoseconds."""
         nanoseconds = 0
         for pid in self._tree():
             for thread in Path(f"/proc/{pid}/task").glob("*/schedstat"):
@@ -122,7 +122,7 @@ class Usage:
         return nanoseconds / 1e9
 
     def resident_bytes(self) -> int:
-        """Memory in use now: the sum over the processes of what each has resident."""
+        """Return the memory in use now: the sum over the processes of what each has resident."""
         total = 0
         for pid in self._tree():
             try:
@@ -146,7 +146,7 @@ class Usage:
 
 
 def _stat(pid: int) -> list[str]:
-    """The fields of /proc/PID/stat from the third one on; none if it has ended."""
+    """Return the fields of /proc/PID/stat from the third one on; none if it has ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

@@ -81,7 +81,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _progress(campaign: Campaign) -> Callable[[], None]:
-    """A line that is rewritten in place on a terminal; silence elsewhere."""
+    """Return a writer of a line that is rewritten in place on a terminal; silent elsewhere."""
     started = time.monotonic()
 
     def tell() -> None:

@@ -1,4 +1,4 @@
-"""Runs scenes side by side until everything was struck often enough, or time is up."""
+"""A run of scenes side by side, until everything was struck often enough, or time is up."""
 
 import os
 import shutil
@@ -40,7 +40,7 @@ STAGES: dict[Stage, OpenStage] = {
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says.
+    """The options of the command line.
 
     Attributes:
         seed: What everything that is left to chance follows from.
@@ -66,12 +66,12 @@ class Options:
 
     @property
     def often(self) -> int:
-        """How often each fault is to strike."""
+        """The number of times each fault is to strike."""
         return 1 if self.short else OFTEN_ENOUGH
 
     @property
     def partial(self) -> bool:
-        """Whether not everything is asked for, so that nothing can be said to be missing."""
+        """True if not everything is asked for, so that nothing can be reported as missing."""
         return bool(self.only or self.faults or self.stages != tuple(Stage))
 
 
@@ -81,7 +81,7 @@ _STAGES_AT_ONCE = len(Stage) if (os.cpu_count() or 1) > _FEW_CORES else len(Stag
 
 @dataclass
 class Result:
-    """What has happened so far.
+    """The result so far.
 
     Attributes:
         struck: How often each fault has struck, and ended as expected, by its name.
@@ -110,7 +110,7 @@ class Result:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing went wrong, and everything was done."""
+        """True if nothing went wrong, and everything was done."""
         return not self.problems and not self.missing
 
 
@@ -130,7 +130,7 @@ class Campaign:
         self.options = options
         self.result = Result(options.seed)
         self.now_playing: dict[str, str] = {}
-        """What strikes each scene now."""
+        """The fault that strikes each scene now."""
         self._kafka = kafka
         self._keep = directory is not None
         self.directory = directory or Path(tempfile.mkdtemp(prefix="chaos-"))
@@ -200,7 +200,7 @@ class Campaign:
         return iter([next(part for part in parts if part.name == options.only)])
 
     def _goes_on(self, stage: Stage) -> bool:
-        """Whether another scene is needed, and there is time for it."""
+        """Return whether another scene is needed, and there is time for it."""
         if time.monotonic() > self._deadline:
             return False
         if self.options.short or self.options.only:
@@ -215,7 +215,7 @@ class Campaign:
         )
 
     def _play(self, part: Part, kafka: Cluster) -> None:
-        """One scene, from its first request to the last check."""
+        """Run one scene, from its first request to the last check."""
         directory = self.directory / part.name
         directory.mkdir(parents=True)
         try:
@@ -263,7 +263,7 @@ class Campaign:
                 result.hits[fault.point] += 1
 
     def _missing(self) -> Iterable[str]:
-        """What was not done often enough."""
+        """Yield what was not done often enough."""
         options, result = self.options, self.result
         if options.partial:
             return

@@ -11,7 +11,7 @@ Strike = Callable[[Scene], None]
 
 
 class Stage(Enum):
-    """Which Kafka a fault needs."""
+    """The Kafka that a fault needs."""
 
     ANY = "any Kafka"
     REMOTE = "one broker of our own, over a link"

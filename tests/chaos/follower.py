@@ -7,13 +7,13 @@ from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 from kafkatest import Cluster
 
 Seen = dict[tuple[str, int, int], int]
-"""What a reader has seen at each topic, partition and offset, as a hash."""
+"""The records a reader has seen at each topic, partition and offset, as a hash."""
 
 _TIMEOUT_S = 60.0
 
 
 def seen_in(messages: list[Message]) -> Seen:
-    """What is in such messages."""
+    """Return what is in such messages."""
     return {
         (message.topic() or "", message.partition() or 0, message.offset() or 0): hash(
             (message.key(), message.value())
@@ -23,7 +23,7 @@ def seen_in(messages: list[Message]) -> Seen:
 
 
 class Follower(threading.Thread):
-    """Reads topics from their beginnings, for as long as it is let."""
+    """A reader of topics from their beginnings, for as long as it is let."""
 
     def __init__(self, kafka: Cluster, topics: tuple[str, ...], partitions: int) -> None:
         super().__init__(name=f"follower-{topics[0]}", daemon=True)
@@ -38,7 +38,7 @@ class Follower(threading.Thread):
                 "log_level": 0,
             }
         )
-        # The topics are new: they begin at 0. Not every broker may know of them yet.
+        # The topics are new: they begin at 0. Not every broker may have them yet.
         self._consumer.assign(
             [TopicPartition(topic, n, 0) for topic in topics for n in range(partitions)]
         )
@@ -61,7 +61,7 @@ class Follower(threading.Thread):
             self.seen |= seen
 
     def differs_from(self, afterwards: Seen) -> list[str]:
-        """How what it saw differs from what a reader afterwards sees, once it has caught up."""
+        """Return how what it saw differs from what a later reader sees, once it has caught up."""
         deadline = time.monotonic() + _TIMEOUT_S
         while len(self.seen) < len(afterwards) and time.monotonic() < deadline:
             time.sleep(0.1)

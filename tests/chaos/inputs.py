@@ -33,7 +33,7 @@ def _partitions_added(scene: Scene) -> None:
 
 
 def _follow_advice(scene: Scene, refusal: str) -> None:
-    """Run the command that a refusal tells to run."""
+    """Run the command that a refusal names."""
     script, *args = shlex.split(refusal.splitlines()[-1])
     assert script == "kafka-consumer-groups.sh"
     at = args.index("--bootstrap-server")

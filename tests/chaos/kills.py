@@ -17,7 +17,7 @@ def _first_open(scene: Scene) -> None:
 
 
 def _first_commit(scene: Scene) -> None:
-    """In the first epoch ever that has records; one lane after the other, to be in their midst."""
+    """Crash in the first epoch with records; one lane after the other, to be in their midst."""
     one_by_one = {"TUNE": "dataflow.kafka.commit_pool:_COMMITS_AT_ONCE=1"}
     scene.crash(scene.rng.choice(["offsets-sent", "after-commit"]), 1, one_by_one)
 
@@ -46,7 +46,7 @@ POINTS: dict[str, tuple[str, int]] = {
     "file-listed": ("it is, and what it replaces is still there", 20),
     "draining": ("asked to stop, the last epoch open", 1),
 }
-"""What each is, and at which pass of it to kill, at the latest."""
+"""The meaning of each, and the latest pass of it at which to kill."""
 
 
 def _at(point: str) -> Strike:
@@ -59,12 +59,12 @@ def _at(point: str) -> Strike:
 
 
 def _in_restored(scene: Scene) -> None:
-    """A process of a cluster may have a single lane."""
+    """Kill while ids are restored: a process of a cluster may have a single lane."""
     scene.crash("restored", scene.rng.randint(1, 2) if scene.shape.processes == 1 else 1)
 
 
 def _in_replay(scene: Scene) -> None:
-    """Kafka must be ahead of the snapshots."""
+    """Crash twice: Kafka must be ahead of the snapshots."""
     scene.crash("all-committed", scene.rng.randint(1, 20))
     scene.crash("replay", 1)
 

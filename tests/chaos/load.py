@@ -15,7 +15,7 @@ _ENDLESS = 10**9
 
 
 class Load(threading.Thread):
-    """Sends to one topic, in bursts; copies of a payment go to any partition, not by key.
+    """A sender to one topic, in bursts; copies of a payment go to any partition, not by key.
 
     An *era* is what one run of the flow can be asked to remember: no copy of a payment comes in a
     later era than its first one.
@@ -68,7 +68,7 @@ class Load(threading.Thread):
                     self._send(self._burst)
 
     def new_era(self) -> None:
-        """From now on: no copies of what came before."""
+        """Send no copies of earlier payments from now on."""
         self._requests = mixed_requests(_ENDLESS, seed=self._rng.getrandbits(48))
 
     def pause(self) -> None:
@@ -82,7 +82,7 @@ class Load(threading.Thread):
         self._goes.set()
 
     def burst(self, count: int) -> None:
-        """While paused: send so many at once."""
+        """Send so many at once, while paused."""
         self._send(count)
         self._flush()
 
@@ -105,11 +105,11 @@ class Load(threading.Thread):
 
     @property
     def count(self) -> int:
-        """How many records Kafka has taken."""
+        """The number of records that Kafka has taken."""
         return sum(self._ends.values())
 
     def lose(self, partition: int, first: int, low: int) -> None:
-        """Records of a partition from `first` to `low` were deleted before they were read."""
+        """Note that records of a partition from `first` to `low` were deleted before being read."""
         for offset in range(first, low):
             del self._taken[partition, offset]
 

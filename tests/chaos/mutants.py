@@ -1,4 +1,4 @@
-"""Which test fails for which mutation, and the proof: `python -m chaos.mutants` (`make mutants`).
+"""The test that fails for each mutation, and the proof: `python -m chaos.mutants` (`make mutants`).
 
 Each mutant is the product with one of its guarantees taken away (`hooks/mutations.py`). The tests
 that are named must fail for it, and pass without it: a test that never failed has proved nothing.
@@ -131,14 +131,14 @@ SLOW = {
 
 
 def environ(mutation: str = "") -> dict[str, str]:
-    """The environment of a test run with a mutation, in the tests as in the flows they start."""
+    """Return the environment of a test run with a mutation, for the flows it starts, too."""
     kept = {name: value for name, value in os.environ.items() if name not in {"CI", "BREAK"}}
     path = os.pathsep.join([str(HOOKS), str(ROOT)])
     return {**kept, "PYTHONPATH": path} | ({"BREAK": mutation} if mutation else {})
 
 
 def fails(test: str, env: Mapping[str, str]) -> bool:
-    """Whether a test fails; anything but a pass or a failure is an error."""
+    """Return whether a test fails; anything but a pass or a failure is an error."""
     options = ["-x", "-q", "-p", "no:cacheprovider", f"--timeout={_TIMEOUT_S}"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, test],

@@ -92,7 +92,7 @@ def _one_paused(scene: Scene) -> None:
 
 @fault("one of three brokers lost for good", "carries on with two", Stage.TRIO, every=1)
 def _one_lost(scene: Scene) -> None:
-    """Runs start and end while it is away."""
+    """Start and end runs while the broker is away."""
     member = scene.rng.choice(scene.trio.members)
     member.kill()
     try:

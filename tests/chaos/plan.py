@@ -1,4 +1,4 @@
-"""Which faults strike which scenes, in which order: all of it follows from the seed."""
+"""The faults that strike which scenes, and their order: all of it follows from the seed."""
 
 from collections.abc import Iterator, Sequence
 from itertools import count
@@ -12,7 +12,7 @@ from chaos.shapes import Shape
 MODULES = (kills, stops, rivals, stores, inputs, outages)
 """Those that fill the catalogue."""
 _AT_ANY_MOMENT = 5
-"""So often in each scene: these find what nobody has thought of."""
+"""The number of times in each scene: these find what nobody has thought of."""
 _FIRST = ("first open", "first commit")
 
 
@@ -27,7 +27,7 @@ class Part(NamedTuple):
 
 
 def endless(stage: Stage, seed: int, shapes: Sequence[Shape]) -> Iterator[Part]:
-    """Scenes that have every fault of a stage, over and over."""
+    """Yield scenes that have every fault of a stage, over and over."""
     for number in count():
         rng = Random(f"{seed}/{stage.name}/{number}")
         chosen = [
@@ -57,7 +57,7 @@ _SHORT_TOO = (
 
 
 def short(seed: int, shapes: Sequence[Shape]) -> list[Part]:
-    """Every named point once, and a few others, in scenes that take about as long."""
+    """Return every named point once, and a few others, in scenes that take about as long."""
     rng = Random(f"{seed}/short")
     rest = [
         fault

@@ -1,4 +1,4 @@
-"""What a campaign has shown, for a terminal, for a machine, and for `docs/reliability.md`."""
+"""The results of a campaign, for a terminal, for a machine, and for `docs/reliability.md`."""
 
 import datetime as dt
 import json
@@ -29,7 +29,7 @@ BAD = (
     "seen",
     "other",
 )
-"""What may be wrong with the topics; each must be 0. *Seen*: otherwise during the faults."""
+"""Problems the topics may have; each count must be 0. *Seen*: otherwise during the faults."""
 GOOD = (
     "records",
     "outcomes",
@@ -41,7 +41,7 @@ GOOD = (
 
 
 def as_json(result: Result) -> str:
-    """Everything, for a machine."""
+    """Return everything, for a machine."""
     return json.dumps(
         {
             "seed": result.seed,
@@ -71,7 +71,7 @@ def as_json(result: Result) -> str:
 
 
 def as_markdown(result: Result) -> str:
-    """The tables."""
+    """Return the tables."""
     kafka, *others = (f"{name} {number}" for name, number in versions().items())
     minutes = round(result.seconds / 60)
     summary = (
@@ -106,7 +106,7 @@ def document(result: Result, path: Path) -> None:
 
 
 def bad(result: Result) -> Counter[str]:
-    """How many problems there are of each kind."""
+    """Return the number of problems of each kind."""
     counted: Counter[str] = Counter(dict.fromkeys(BAD, 0))
     for problem in result.problems:
         kinds = [kind for kind in BAD if f": {kind}" in problem.partition("\n")[0]]
@@ -115,7 +115,7 @@ def bad(result: Result) -> Counter[str]:
 
 
 def versions() -> dict[str, str]:
-    """Of what was tested."""
+    """Return the versions of what was tested."""
     return {
         "Apache Kafka": distribution.version(),
         **{name: version(name) for name in ("bytewax", "confluent-kafka")},

@@ -12,7 +12,7 @@ _ASLEEP_AT = ["before-commit", "flushed", "offsets-sent"]
 
 
 def _asleep(scene: Scene, environ: dict[str, str]) -> Ensemble:
-    """A run that is suspended with an open transaction."""
+    """Return a run that is suspended with an open transaction."""
     point = scene.rng.choice(_ASLEEP_AT)
     passes = scene.rng.randint(1, 20)
     flow = scene.run({"CRASH_AT": f"{point}:{passes}", "CRASH_BY": "SIGSTOP", **environ})

@@ -26,10 +26,10 @@ from chaos.shapes import TIMEOUT_S, EndedError, Ensemble, Shape
 PARTITIONS = 3
 LANES = 4
 _ONCE_MORE = 5
-"""So often a run that has ended by a fault is started again: brokers take a while to come back."""
+"""The number of restarts of a run that has ended by a fault: brokers take a while to come back."""
 _QUICK = "dataflow.kafka.watcher:_WATCH_EVERY_S=0.5"
 _WITH_FILES = 0.7
-"""So many of the runs keep remembered ids in files, besides what a fault asks for."""
+"""The share of runs that keep remembered ids in files, besides what a fault asks for."""
 FILES = "dataflow.dedupe.tiered:_GENERATION_SHARE=1e12"
 """Every lane makes a file of remembered ids in every epoch."""
 
@@ -37,7 +37,7 @@ _T = TypeVar("_T")
 
 
 class Scene:
-    """Where faults strike. Between two of them no process of the flow runs.
+    """The scene in which faults strike. Between two of them no process of the flow runs.
 
     Attributes:
         kafka: The Kafka, for everybody but the flow.
@@ -182,13 +182,13 @@ class Scene:
     # ---- the recovery directory ----
 
     def copy_store(self, name: str) -> Path:
-        """A copy of the recovery directory, taken while nothing runs; where a run may use it."""
+        """Copy the recovery directory, while nothing runs, to where a run may use it."""
         directory = self.new_directory(name)
         shutil.copytree(self.recovery, directory / "recovery")
         return directory
 
     def copy_live_store(self, name: str) -> Path:
-        """A copy of the recovery directory as of some epoch, taken while it is in use."""
+        """Copy the recovery directory as of some epoch, taken while it is in use."""
         directory = self.new_directory(name)
         (directory / "recovery").mkdir()
         for path in sorted(self.recovery.glob("part-*.sqlite3")):
@@ -200,12 +200,12 @@ class Scene:
         return directory
 
     def use_store(self, directory: Path) -> None:
-        """From now on the recovery directory is what is in this one."""
+        """Use this directory as the recovery directory from now on."""
         shutil.rmtree(self.recovery)
         (directory / "recovery").rename(self.recovery)
 
     def new_directory(self, name: str) -> Path:
-        """A directory for a run."""
+        """Make a directory for a run."""
         directory = self.directory / f"{name}-{time.monotonic_ns()}"
         directory.mkdir()
         return directory
@@ -243,7 +243,7 @@ class Scene:
 
 
 def verified(scene: Scene) -> list[str]:
-    """What the product's own checker finds, over the same topics."""
+    """Return what the product's own checker finds, over the same topics."""
     environ = {
         **{name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)},
         "PYTHONPATH": str(ROOT),

@@ -15,7 +15,7 @@ from kafkatest.ports import free
 ENDS_WITHIN_S = 60.0
 """One process is dead: how long the others may take to notice. Mostly it is a second."""
 TIMEOUT_S = 120.0
-"""For whatever must happen at last; only a machine under heavy load needs much of it."""
+"""The time for what must happen at last; only a machine under heavy load needs much of it."""
 _GRACE_S = 1.0
 _MET = "source partition resumes"
 """Only processes that have met all others get so far as to log this."""
@@ -24,13 +24,13 @@ _WITH_US = ("setpriv", "--pdeathsig", "KILL")
 
 
 class Shape(NamedTuple):
-    """How many processes, and how many workers in each."""
+    """The number of processes, and of workers in each."""
 
     processes: int = 1
     workers: int = 1
 
     def __str__(self) -> str:
-        """As a table shows it."""
+        """Return it as a table shows it."""
         processes = "1 process" if self.processes == 1 else f"{self.processes} processes"
         return processes if self.workers == 1 else f"{processes}, -w {self.workers}"
 
@@ -49,7 +49,7 @@ class EndedError(AssertionError):
 
 
 class HaltedError(Exception):
-    """The campaign was told to stop."""
+    """The campaign was asked to stop."""
 
 
 _halted = threading.Event()
@@ -112,7 +112,7 @@ class Ensemble:
         return "\n".join(f"-- {flow.log_path}\n{flow.log[-3000:]}" for flow in self.flows)
 
     def has_logged(self, text: str) -> bool:
-        """Whether a process of it has ever said this."""
+        """Return whether one of its processes has ever logged this."""
         return any(text in flow.log for flow in self.flows)
 
     @property
@@ -122,11 +122,11 @@ class Ensemble:
 
     @property
     def ended(self) -> bool:
-        """Whether a process has ended."""
+        """True if a process has ended."""
         return any(flow.process.poll() is not None for flow in self.flows)
 
     def decided(self) -> int:
-        """How many records are settled for good, as all processes together tell it."""
+        """Return how many records are settled for good, as all processes together report it."""
         return sum(flow.decided() for flow in self.flows)
 
     def wait_until_ready(self) -> None:
@@ -146,7 +146,7 @@ class Ensemble:
         """Wait until the first process has ended, then all of them; their exit codes.
 
         A process that had not met all others by then would go on to wait for the one that has
-        ended, until that is started again. Whoever supervises them ends it instead.
+        ended, until that is started again. Their supervisor ends it instead.
         """
         deadline = time.monotonic() + timeout_s
         while not self.ended:
@@ -169,7 +169,7 @@ class Ensemble:
         assert 0 not in codes, f"exit codes {codes}: one ended as if all were well:\n{self.log}"
 
     def stop(self) -> None:
-        """One of them is told to stop; all of them do, in order."""
+        """Stop one of them; all of them stop, in order."""
         self.flows[0].process.terminate()
         codes = self.wait_for_end()
         if any(codes):
@@ -184,7 +184,7 @@ class Ensemble:
         return reasons[0]
 
     def reasons(self, event: str) -> list[str]:
-        """Why processes of it have ended, as they logged it."""
+        """Return why processes of it have ended, as they logged it."""
         return [
             entry["reason"]
             for flow in self.flows
@@ -193,9 +193,9 @@ class Ensemble:
         ]
 
     def fault_kinds(self) -> set[str]:
-        """What kinds of faults processes of it have logged.
+        """Return the kinds of faults that its processes have logged.
 
-        Not counting that a process has lost another one, which the engine tells by a panic.
+        Not counting that a process has lost another one, which the engine reports by a panic.
         """
         kinds = {
             entry["kind"]
@@ -207,15 +207,15 @@ class Ensemble:
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether a process is suspended by a signal."""
+    """Return whether a process is suspended by a signal."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] == "T"
 
 
 def without_override() -> list[str]:
-    """A prefix for commands: to root a file's mode says nothing, until it gives up that right."""
+    """Return a prefix for commands that takes away root's right to ignore a file's mode."""
     return ["setpriv", "--bounding-set=-dac_override"] if os.geteuid() == 0 else []
 
 
 def _entries(flow: Flow) -> list[dict[str, Any]]:
-    """The log's own lines; the engine's last words, after a panic, are passed over."""
+    """Return the log's own lines; the engine's last words, after a panic, are passed over."""
     return [json.loads(line) for line in flow.log.splitlines() if line.startswith("{")]

@@ -55,7 +55,7 @@ def _old_copy(scene: Scene) -> None:
     "throws them away, reads the log instead, and forgets nothing",
 )
 def _damaged_ids(scene: Scene) -> None:
-    """A damaged block is met later: then the process ends, and the next one reads the log."""
+    """Damage files: a damaged block is met later, the process ends, and the next reads the log."""
     for _ in range(2):
         scene.crash(scene.rng.choice(_POINTS), scene.rng.randint(5, 40), {"TUNE": FILES})
         paths = sorted((scene.recovery / "remembered-ids").rglob("*"))
@@ -65,7 +65,7 @@ def _damaged_ids(scene: Scene) -> None:
 
 
 def _damage(path: Path, rng: Random) -> None:
-    """Perhaps."""
+    """Damage it, perhaps."""
     size = path.stat().st_size
     how = rng.choice(["not", "not", "delete", "cut", "flip"]) if size else "delete"
     if how == "delete":
@@ -88,7 +88,7 @@ def _damage(path: Path, rng: Random) -> None:
     every=2,
 )
 def _cut_short(scene: Scene) -> None:
-    """After a clean stop: after a crash, SQLite's log beside it may have all that is missing."""
+    """Cut it short after a clean stop: after a crash, SQLite's log beside it may have the rest."""
     scene.carry_on()
     store = scene.recovery / _STORE
     assert not list(scene.recovery.glob("*-wal")), "a clean stop leaves no log beside the store"
@@ -120,9 +120,9 @@ def _read_only(scene: Scene) -> None:
     every=2,
 )
 def _file_limit(scene: Scene) -> None:
-    """Everywhere possible, unlike a full disk."""
+    """Limit the size of files: possible everywhere, unlike a full disk."""
     _crash_somewhere(scene)
-    # SQLite's log is begun anew by each run; it is folded into the store when it has 4 MB.
+    # SQLite's log is begun again by each run; it is folded into the store when it has 4 MB.
     limit = _PAGE * scene.rng.randint(32, 200)
     with scene.run(prefix=["prlimit", f"--fsize={limit}"]) as flow:
         _ended_by_the_store(flow)
@@ -156,7 +156,7 @@ def _disk_full(scene: Scene) -> None:
 def _ended_by_the_store(flow: Ensemble) -> None:
     codes = flow.wait_for_end()
     assert 0 not in codes, f"exit codes {codes}:\n{flow.log}"
-    # In a cluster the engine only tells that one of its threads has panicked.
+    # In a cluster the engine only reports that one of its threads has panicked.
     causes = ["disk is full", "disk I/O error", "No space left on device", "File too large"]
     causes += ["PanicException"] * (len(codes) > 1)
     assert any(each in flow.log for each in causes), flow.log
@@ -174,7 +174,7 @@ def _small_disk(scene: Scene, size: int) -> Iterator[Path]:
 
 @cache
 def can_mount() -> bool:
-    """Whether this machine lets us make a small disk; few containers do."""
+    """Return whether this machine lets us make a small disk; few containers do."""
     with TemporaryDirectory() as directory:
         try:
             _mount("-t", "tmpfs", "-o", "size=64k", "tmpfs", directory)

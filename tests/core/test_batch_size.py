@@ -1,4 +1,4 @@
-"""How large the batches are: a worker's partitions all have their turn in time."""
+"""The size of the batches: a worker's partitions all have their turn in time."""
 
 from collections.abc import Callable
 

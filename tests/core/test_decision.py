@@ -1,4 +1,4 @@
-"""What the outcome of a payment request is: the table."""
+"""The outcome of a payment request: the table."""
 
 import msgspec
 import pytest
@@ -27,7 +27,7 @@ ORIGIN = 42
         # 2. and 3. what was seen before is never charged
         (VALID, DUPLICATE, None, Repeated(VALID, EventType.DUPLICATE, ORIGIN)),
         (VALID, CONFLICT, None, Repeated(VALID, EventType.CONFLICT, ORIGIN)),
-        # 4. what is new is what the gateway says
+        # 4. what is new has the gateway's answer
         (VALID, FIRST, YES, GatewayDecision(VALID, YES)),
         (VALID, FIRST, NO, GatewayDecision(VALID, NO)),
     ],

@@ -4,7 +4,7 @@ from dataflow.core.epoch_close import EpochCloseEstimator
 
 
 def closing(*took: float) -> EpochCloseEstimator:
-    """After as many epochs as are given, which took so long to close."""
+    """Return an estimator after as many epochs as are given, which took so long to close."""
     epochs, now = EpochCloseEstimator(), 100.0
     epochs.asked(now)
     for seconds in took:
@@ -36,7 +36,7 @@ def test_it_has_a_limit() -> None:
 
 
 def test_what_was_slept_for_nothing_is_less_each_time() -> None:
-    """The partition sleeps for as long as it is told to, and the epochs close at once."""
+    """The partition sleeps for as long as it is meant to, and the epochs close at once."""
     epochs, now, pauses = EpochCloseEstimator(), 0.0, []
     for seconds in (0.4, 0.4, 0.4, *[0.0] * 20):
         epochs.asked(now)

@@ -1,4 +1,4 @@
-"""When a source that has nothing more asks again."""
+"""The time at which a source that has nothing more asks again."""
 
 import pytest
 from hypothesis import example, given

@@ -77,7 +77,7 @@ def test_a_record_of_something_else_is_none_of_a_lane(
 def test_headers_that_cannot_be_read_are_still_those_of_a_lane(
     found: list[tuple[str, bytes | None]],
 ) -> None:
-    """What a newer version has written, too, is never passed over."""
+    """Headers that a newer version has written, too, are never passed over."""
     assert is_of_a_lane(found)
     with pytest.raises(ForeignRecordError):
         lane_in(found)

@@ -1,4 +1,4 @@
-"""When a client that delivers nothing is at fault, on a clock that only these tests move."""
+"""The fault of a client that delivers nothing, on a clock that only these tests move."""
 
 from collections.abc import Iterator
 
@@ -115,7 +115,7 @@ def test_records_end_the_silence(world: World) -> None:
 
 
 def test_a_position_that_moves_ends_the_silence(world: World) -> None:
-    """Past a transaction that was aborted, say: there is nothing in it that could be delivered."""
+    """Past an aborted transaction, for example: there is nothing in it that could be delivered."""
     for position in range(100, 120):
         assert world.passes(STALLED_S - 1, position, 3100) is None
 

@@ -1,4 +1,4 @@
-"""What recovery persists: it comes back as it was, or not at all."""
+"""The state that recovery persists: it comes back as it was, or not at all."""
 
 import pickle
 import subprocess
@@ -55,7 +55,7 @@ def test_a_state_says_its_version_and_names_its_fields() -> None:
 
 
 class WithMore(SourceState, kw_only=True, frozen=True):
-    """What a later release may make of it."""
+    """The state as a later release may extend it."""
 
     paused: bool = False
 

@@ -1,4 +1,4 @@
-"""How far the input is read by our clock: what was there at an instant decides, no timestamp."""
+"""The progress of reading the input by our clock: an instant's records decide, no timestamp."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -78,7 +78,7 @@ class TestReadUpTo:
 steps = st.lists(
     st.tuples(st.floats(0, 1e5), st.floats(-1e7, 1e7) | st.just(0.0)), min_size=1, max_size=30
 )
-"""How much time passes, and by how much the clock is set then."""
+"""The time that passes, and by how much the clock is set then."""
 
 
 class TestClock:

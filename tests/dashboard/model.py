@@ -11,14 +11,14 @@ PANELS: list[dict[str, Any]] = [each for each in DASHBOARD["panels"] if each["ty
 
 
 def targets() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each query, with a name that says where it is."""
+    """Yield each query, with a name that says where it is."""
     for panel in PANELS:
         for target in panel["targets"]:
             yield f"{panel['id']} {panel['title']} {target['refId']}", target
 
 
 def filled_in(expression: str, window: str = "10s", job: str = ".+", instance: str = ".+") -> str:
-    """The expression with values for its variables, as when everything is chosen."""
+    """Return the expression with values for its variables, as when everything is chosen."""
     values = {
         "$__rate_interval": window,
         "$__range": window,

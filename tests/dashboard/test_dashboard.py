@@ -20,24 +20,24 @@ UNITS = {
 }
 """Of the units that Grafana has, those that we use."""
 EXACT = "Audit parity"
-"""Compares counters themselves: they are equal as of one moment, while rates are estimates."""
+"""The panel that compares counters themselves: equal at one moment, while rates are estimates."""
 
 each_panel = pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel["title"])
 each_target = pytest.mark.parametrize("name", TARGETS)
 
 
 def selectors(expression: str) -> list[tuple[str, str]]:
-    """Metric and matchers of every selector."""
+    """Return metric and matchers of every selector."""
     return re.findall(r"([a-zA-Z_:][\w:]*)\{([^}]*)\}", expression)
 
 
 def ranges(expression: str) -> list[tuple[str, str]]:
-    """Every range vector: the function it is given to, and its range."""
+    """Return every range vector: the function it is given to, and its range."""
     return re.findall(r"(\w+)\([\w:]+\{[^}]*\}\[([^]]+)\]\)", expression)
 
 
 def test_the_file_is_what_its_source_makes_of_it() -> None:
-    """When this fails: make monitoring."""
+    """Run `make monitoring` if this fails."""
     assert PATH.read_text() == json.dumps(dashboard.dashboard(), indent=2) + "\n"
 
 

@@ -21,7 +21,7 @@ DEADLINE_S = 120.0
 
 
 def wait_for(prometheus: Prometheus, expression: str) -> list[float]:
-    """The numbers that it gives, once there are some; NaN, as of 0 / 0, is none."""
+    """Return the numbers that it gives, once there are some; NaN, as of 0 / 0, is none."""
     give_up_at = time.monotonic() + DEADLINE_S
     while True:
         numbers = [float(sample["value"][1]) for sample in prometheus.query(expression)]
@@ -76,7 +76,7 @@ def every_legend_names_labels_that_there_are(prometheus: Prometheus) -> None:
 
 
 def variables(prometheus: Prometheus) -> Iterator[tuple[str, set[str]]]:
-    """Each variable of the dashboard, with the values that there are to choose from."""
+    """Yield each variable of the dashboard, with the values that there are to choose from."""
     for variable in DASHBOARD["templating"]["list"]:
         if variable["type"] == "query":
             [(metric, label)] = re.findall(r"label_values\((.*), (\w+)\)", variable["query"])
@@ -90,7 +90,7 @@ def the_annotations_can_be_asked(prometheus: Prometheus) -> None:
 
 
 def each_alert_reads_metrics_that_there_are(prometheus: Prometheus) -> None:
-    """An alert on a name that nothing exposes would never fire."""
+    """Check that no alert is on a name that nothing exposes: it would never fire."""
     groups = prometheus.get("rules")["groups"]
     named = {
         name
@@ -104,7 +104,7 @@ def each_alert_reads_metrics_that_there_are(prometheus: Prometheus) -> None:
 
 
 def only_what_is_so_raises_an_alert(prometheus: Prometheus) -> None:
-    """The test's broker has made its certificate for two days; the load has conflicts.
+    """Check the alerts: the broker's certificate is for two days; the load has conflicts.
 
     And what becomes of the disk of this machine is not for this test to judge. On a busy machine
     the flow may stand still for a moment, between two scrapes: such an alert is withdrawn at the
@@ -123,5 +123,5 @@ def only_what_is_so_raises_an_alert(prometheus: Prometheus) -> None:
 
 
 def _raised(prometheus: Prometheus) -> set[str]:
-    """The names of the alerts that are pending or fire."""
+    """Return the names of the alerts that are pending or fire."""
     return {alert["labels"]["alertname"] for alert in prometheus.get("alerts")["alerts"]}

@@ -66,7 +66,7 @@ class Prometheus:
                 process.kill()
 
     def get(self, path: str, **params: str | float) -> Any:
-        """The `data` of an answer of the API; a refused query raises with its reason."""
+        """Return the `data` of an answer of the API; a refused query raises with its reason."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         try:
             connection.request("GET", f"/api/v1/{path}?{urlencode(params)}")
@@ -90,7 +90,7 @@ class Prometheus:
     def query_range(
         self, expression: str, start: float, end: float, step: float
     ) -> list[dict[str, Any]]:
-        """One series for each label set; `values` are pairs of Unix time and text."""
+        """Return one series for each label set; `values` are pairs of Unix time and text."""
         found = self.get("query_range", query=expression, start=start, end=end, step=step)
         series: list[dict[str, Any]] = found["result"]
         return series
@@ -98,7 +98,7 @@ class Prometheus:
 
 @contextmanager
 def load(kafka: SecureBroker, topics: Topics, rate: int = 200) -> Iterator[None]:
-    """So many mixed requests a second, until the end of the block."""
+    """Send so many mixed requests a second, until the end of the block."""
     done = threading.Event()
 
     def send() -> None:
@@ -124,7 +124,7 @@ def load(kafka: SecureBroker, topics: Topics, rate: int = 200) -> Iterator[None]
 
 
 def login(kafka: SecureBroker) -> dict[str, str]:
-    """The environment of a flow that uses TLS, so that there is a certificate to watch."""
+    """Return the variables of a flow that uses TLS, so that there is a certificate to watch."""
     return {
         "KAFKA_BROKERS": kafka.sasl_ssl_bootstrap,
         "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
@@ -138,7 +138,7 @@ def login(kafka: SecureBroker) -> dict[str, str]:
 def watched(
     kafka: SecureBroker, directory: Path, *, rate: int = 200, interval: str = "1s"
 ) -> Iterator[tuple[Prometheus, Flow]]:
-    """The flow, its load and its Prometheus."""
+    """Yield the Prometheus and the flow that it watches, under load."""
     topics = Topics.fresh(kafka, PARTITIONS)
     environ = login(kafka)
     with Flow(kafka, topics, directory, environ=environ, commit_interval="") as flow:

@@ -21,7 +21,7 @@ Key = tuple[int, int]
 
 
 class Entry(NamedTuple):
-    """What is remembered of an id."""
+    """The record of a remembered id."""
 
     key: Key
     content: int
@@ -96,7 +96,7 @@ def look_up(run: Run, keys: Iterable[Key]) -> dict[int, Entry]:
 
 
 class Inline(Background):
-    """Does each job at once."""
+    """A worker that does each job at once."""
 
     def submit(self, job: Callable[[], None]) -> "Future[None]":
         future: Future[None] = Future()

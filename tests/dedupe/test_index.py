@@ -1,4 +1,4 @@
-"""What an index remembers, one behaviour at a time; in memory only.
+"""The memory of an index, one behaviour at a time; in memory only.
 
 With files: `test_tiered.py`. Against a model: `test_model.py`.
 """
@@ -143,7 +143,7 @@ class TestExpiry:
 
 
 class TestEntries:
-    """What the lane's log gets of a batch."""
+    """The lane log's entries for a batch."""
 
     def test_a_claim(self, index: TieredIndex) -> None:
         other = PAY_1._replace(key=(2, 2), origin=101)

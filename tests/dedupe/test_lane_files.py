@@ -32,7 +32,7 @@ CALLS = (
     *("open", "pwrite", "fsync", "fdatasync", "ftruncate", "posix_fallocate"),
     *("rename", "unlink", "mkdir"),
 )
-"""What changes files, or may fail on the way."""
+"""Calls that change files, or may fail on the way."""
 STEPS: dict[str, Callable[[LaneFiles], None]] = {
     "add": lambda files: add(files, 4),
     "merge": lambda files: files.merge(files.runs[1:4], 0),

@@ -2,7 +2,7 @@
 
 Hypothesis makes up histories of batches, commits, crashes, expiry, full disks, damaged files and
 other windows. An epoch's entries are one record of the log. After a crash the log is all there is;
-the files only say how much of it need not be read. Memory is so small that every commit makes a
+the files only state how much of it need not be read. Memory is so small that every commit makes a
 run.
 """
 
@@ -96,7 +96,7 @@ class Histories(RuleBasedStateMachine):
         behind_s=st.sampled_from([0, 0, 3, 30]),
     )
     def observe(self, requests: list[tuple[Key, int]], pause_s: int, behind_s: int) -> None:
-        """A batch, read by a process whose clock may be behind."""
+        """Observe a batch, read by a process whose clock may be behind."""
         self.now_s += pause_s
         date_s = self.now_s - behind_s
         made = [
@@ -144,7 +144,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule()
     def trim_the_log(self) -> None:
-        """The records go that had only what is forgotten; the offsets stay."""
+        """Delete the records that had only what is forgotten; the offsets stay."""
         for records in self.log:
             for n, record in enumerate(records):
                 if not (record["date_s"] >= self.committed_horizon_s).any():
@@ -152,13 +152,13 @@ class Histories(RuleBasedStateMachine):
 
     @rule()
     def write_to_the_other_partition(self) -> None:
-        """As after a change of the log's partitions: a lane's entries stand on several."""
+        """Write to the other partition; a change of their number spreads a lane's entries, too."""
         self.partition = 1 - self.partition
 
     @precondition(lambda self: self.files())
     @rule(which=anywhere, where=anywhere, how=st.sampled_from(["byte", "cut", "delete"]))
     def damage_a_file(self, which: int, where: int, how: str) -> None:
-        """A start finds it; a block is met later, when it is touched."""
+        """Damage a file: a start finds it; a block is met later, when it is touched."""
         path = self.files()[which % len(self.files())]
         content = bytearray(path.read_bytes())
         at = where % len(content)
@@ -220,7 +220,7 @@ class Histories(RuleBasedStateMachine):
         return Verdict.DUPLICATE if same else Verdict.CONFLICT, known.origin
 
     def start(self, seed: int) -> None:
-        """A new process: it has the files, and reads the log from where they end."""
+        """Start a new process: it has the files, and reads the log from where they end."""
         self.pending = []
         self.model = {}
         for record in [each for records in self.log for each in records]:

@@ -35,7 +35,7 @@ class Clock:
 
 
 class Later(Background):
-    """Does jobs when it is told to."""
+    """A worker that does jobs on command."""
 
     def __init__(self) -> None:
         super().__init__()

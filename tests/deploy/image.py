@@ -2,7 +2,7 @@
 
 Each stage becomes a directory. The base image is stood in for by this machine: its `/usr`, and the
 interpreter that runs the tests at `/usr/local`, where the official Python images have theirs. What
-differs from a real build is therefore the base image, and nothing that the Dockerfile says.
+differs from a real build is therefore the base image, and nothing that is in the Dockerfile.
 """
 
 import json
@@ -24,7 +24,7 @@ _MOUNT_POINTS = ("dev", "etc", "proc", "root", "tmp", "usr", sys.base_prefix.lst
 
 
 def missing() -> str | None:
-    """Why an image cannot be built here, or None."""
+    """Return why an image cannot be built here, or None."""
     if shutil.which("bwrap") is None:
         return "needs bubblewrap (Debian: apt-get install bubblewrap)"
     if sys.base_prefix == "/usr":
@@ -51,7 +51,7 @@ class Stage:
     stop_signal: str = ""
 
     def sandbox(self, *options: str) -> list[str]:
-        """What to put before a command to run it in this image, as a container would.
+        """Return what to put before a command to run it in this image, as a container would.
 
         The root file system read-only, as the image's user, without capabilities or the way to
         any, as PID 1 of its own. Variables of the caller are passed on; the image's come on top.
@@ -71,7 +71,7 @@ class Stage:
 
 
 def instructions(text: str) -> list[tuple[str, str]]:
-    """The instructions of a Dockerfile: keyword and the rest, continuation lines joined."""
+    """Return the instructions of a Dockerfile: keyword and the rest, continuation lines joined."""
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
     joined = re.sub(r"\\\n\s*", "", "\n".join(lines))
     found = [line.strip().partition(" ") for line in joined.splitlines() if line.strip()]
@@ -96,7 +96,7 @@ def build(directory: Path, context: Path = ROOT) -> dict[str, Stage]:
 
 
 def ignored(path: str, context: Path = ROOT) -> bool:
-    """Whether `.dockerignore` keeps a path of the context from the engine: the last rule wins."""
+    """Return whether `.dockerignore` keeps a context's path from the engine: the last rule wins."""
     verdict = False
     for line in (context / ".dockerignore").read_text().splitlines():
         rule = line.strip()
@@ -162,7 +162,7 @@ _SETTINGS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "CMD": ("command", json.loads),
     "HEALTHCHECK": ("healthcheck", lambda rest: json.loads(rest.partition(" CMD ")[2])),
 }
-"""What an instruction sets, and how to read it; any other instruction is not supported."""
+"""The effect of each instruction, and how to read it; any other instruction is not supported."""
 
 
 def _run(rest: str, stage: Stage) -> None:
@@ -176,7 +176,7 @@ def _run(rest: str, stage: Stage) -> None:
         cache = Path.home() / ".cache" / "pip"
         cache.mkdir(parents=True, exist_ok=True)
         mounts += ["--bind", str(cache), target]
-    # The engine gives a build step the network, and what is said of package indexes.
+    # The engine gives a build step the network, and the settings of package indexes.
     settings = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
     settings |= {"HOME": "/root", "PATH": "/usr/local/bin:/usr/bin:/bin"} | stage.environ
     command = [
@@ -238,7 +238,7 @@ def _inside(root: Path, path: str) -> Path:
 
 
 def _sandbox(root: Path, *, write: bool = True) -> list[str]:
-    """The beginning of a command line that runs in a tree; for a build step, it can be written."""
+    """Return the beginning of a command line that runs in a tree, writable for a build step."""
     command = ["bwrap", "--unshare-user", "--bind" if write else "--ro-bind", str(root), "/"]
     for path in _HOST:
         command += ["--ro-bind", path, path]

@@ -1,4 +1,4 @@
-"""What is in `k8s/`, as data, and a strict check of each object against its kind's schema."""
+"""The contents of `k8s/`, as data, and a strict check of each object against its kind's schema."""
 
 import json
 import os
@@ -24,35 +24,35 @@ Object = dict[str, Any]
 
 
 def flat() -> list[Path]:
-    """The files that `kubectl apply -f k8s/` takes, in its order."""
+    """Return the files that `kubectl apply -f k8s/` takes, in its order."""
     return sorted(path for path in K8S.iterdir() if path.suffix in {".yaml", ".yml", ".json"})
 
 
 @cache
 def read(path: Path) -> list[Object]:
-    """The objects of one file; shared, so never to be changed."""
+    """Return the objects of one file; shared, so never to be changed."""
     return [found for found in yaml.safe_load_all(path.read_text()) if found is not None]
 
 
 def applied() -> list[Object]:
-    """What `kubectl apply -f k8s/` creates."""
+    """Return the objects that `kubectl apply -f k8s/` creates."""
     return [found for path in flat() for found in read(path)]
 
 
 def one(objects: list[Object], kind: str, name: str = SERVICE) -> Object:
-    """The object of a kind and name."""
+    """Return the object of a kind and name."""
     [found] = [o for o in objects if o["kind"] == kind and o["metadata"]["name"] == name]
     return found
 
 
 def container(stateful_set: Object) -> Object:
-    """The one container of its pods."""
+    """Return the one container of its pods."""
     [found] = stateful_set["spec"]["template"]["spec"]["containers"]
     return dict(found)
 
 
 def environment(objects: list[Object]) -> dict[str, str]:
-    """The literal variables that a pod of the service gets."""
+    """Return the literal variables that a pod of the service gets."""
     service = container(one(objects, "StatefulSet"))
     values: dict[str, str] = {}
     for source in service["envFrom"]:
@@ -61,13 +61,13 @@ def environment(objects: list[Object]) -> dict[str, str]:
 
 
 def tool(name: str) -> str | None:
-    """Where a program is that `make tools` installs; None where it is not."""
+    """Return where a program is that `make tools` installs; None where it is not."""
     return shutil.which(name, path=f"{TOOLS}{os.pathsep}{os.environ.get('PATH', '')}")
 
 
 @cache
 def overlay() -> list[Object]:
-    """What kustomize makes of the cluster overlay; its warnings are failures."""
+    """Return the objects kustomize makes of the cluster overlay; its warnings are failures."""
     command = [str(tool("kustomize")), "build", "--load-restrictor", "LoadRestrictionsNone"]
     done = subprocess.run([*command, str(CLUSTER)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -75,7 +75,7 @@ def overlay() -> list[Object]:
 
 
 def problems(found: Object) -> list[str]:
-    """What the API server would refuse, and what it would drop without a word."""
+    """Return what the API server would refuse, and what it would drop without a word."""
     group, _, version = found["apiVersion"].rpartition("/")
     for crd in _crds():
         if (crd["group"], crd["version"], crd["kind"]) == (group, version, found["kind"]):
@@ -94,7 +94,7 @@ def _crds() -> list[Object]:
 
 
 def _strict(schema: Any) -> Any:
-    """The same schema, but a field that it does not know is an error; as in `kubectl apply`."""
+    """Return the same schema, with unknown fields as errors; as in `kubectl apply`."""
     if isinstance(schema, list):
         return [_strict(each) for each in schema]
     if not isinstance(schema, dict):
@@ -111,7 +111,7 @@ def _strict(schema: Any) -> Any:
 
 
 def strings(found: Any) -> Iterator[str]:
-    """Every text in a piece of YAML, keys included."""
+    """Yield every text in a piece of YAML, keys included."""
     if isinstance(found, dict):
         for key, value in found.items():
             yield str(key)

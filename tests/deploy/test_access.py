@@ -21,7 +21,7 @@ from manifests import applied, environment, one
 COUNT = 300
 AUTHORIZER = {
     "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-    # Whoever comes by the plaintext listener: the tests, and the broker itself.
+    # Clients of the plaintext listener: the tests, and the broker itself.
     "super.users": "User:ANONYMOUS",
 }
 Rule = tuple[str, str, str, str]
@@ -54,7 +54,7 @@ class AsDeployed(Topics):
 
 @pytest.fixture
 def guarded() -> Iterator[SecureBroker]:
-    """A broker that lets nobody do anything without a rule, and logs which rule it went by."""
+    """Yield a broker that allows nothing without a rule, and logs the rule it went by."""
     with SecureBroker.start(config=AUTHORIZER) as broker:
         broker.tool(
             "kafka.admin.ConfigCommand",
@@ -65,7 +65,7 @@ def guarded() -> Iterator[SecureBroker]:
 
 
 def rules() -> set[Rule]:
-    """Those of the manifest."""
+    """Return those of the manifest."""
     words = {"transactionalId": "TRANSACTIONAL_ID", "prefix": "PREFIXED"}
     found = one(applied(), "KafkaUser")["spec"]["authorization"]["acls"]
     return {
@@ -81,7 +81,7 @@ def rules() -> set[Rule]:
 
 
 def grant(broker: SecureBroker, wanted: set[Rule]) -> None:
-    """As Strimzi's user operator does."""
+    """Grant them, as Strimzi's user operator does."""
     bindings = [
         AclBinding(
             ResourceType[kind],

@@ -1,7 +1,7 @@
 """The processes of the cluster overlay, run here: its host file, pod names, lanes and workers.
 
 Each "pod" sees its own `/etc/hosts`, in which the names of the headless Service are loopback
-addresses of their own: so they bind and dial exactly what the overlay says.
+addresses of their own: so they bind and dial exactly what is in the overlay.
 """
 
 import os
@@ -33,7 +33,7 @@ pytestmark = [
 def pods(
     kafka: Cluster, topics: Topics, directory: Path, objects: list[Object]
 ) -> Iterator[list[Flow]]:
-    """The pods of the StatefulSet, each with a volume of its own, all ready."""
+    """Yield the pods of the StatefulSet, each with a volume of its own, all ready."""
     values = environment(objects)
     wanted = {"LANES", "BYTEWAX_WORKERS_PER_PROCESS", "BYTEWAX_STATEFULSET_NAME"} & values.keys()
     environ = {name: values[name] for name in wanted}
@@ -57,7 +57,7 @@ def pods(
 
 
 def _named(hosts: list[str], file: Path) -> list[str]:
-    """What to put before a command for which these names are addresses of this machine."""
+    """Return what to put before a command for which these names are addresses of this machine."""
     network = f"127.{random.randrange(1, 255)}.{random.randrange(256)}"
     lines = [f"{network}.{n} {host.partition(':')[0]}" for n, host in enumerate(hosts, 1)]
     file.write_text("\n".join(["127.0.0.1 localhost", *lines, ""]))
@@ -73,7 +73,7 @@ def _host_file(objects: list[Object]) -> str:
 
 
 def stop(flows: list[Flow]) -> None:
-    """As `kubectl scale --replicas=0`: a signal to each."""
+    """Stop as `kubectl scale --replicas=0` does: with a signal to each."""
     for flow in flows:
         flow.process.terminate()
     for flow in flows:
@@ -81,7 +81,7 @@ def stop(flows: list[Flow]) -> None:
 
 
 def kill(flows: list[Flow]) -> None:
-    """As a node that is lost."""
+    """Kill it, as a node that is lost."""
     for flow in flows:
         flow.kill()
 
@@ -108,14 +108,14 @@ def test_it_runs_as_many_processes_and_can_be_rescaled(kafka: Cluster, tmp_path:
 
 
 def _lag(flow: Flow) -> int:
-    """What is left to do of its partitions; more than none while that is not known."""
+    """Return what is left to do of its partitions; more than none while that is unknown."""
     partitions = flow.health().get("partitions", {}).values()
     lags = [partition["lag"] for partition in partitions]
     return 1 if not lags or None in lags else sum(lags)
 
 
 def _stored(directory: Path, pod: int) -> list[str]:
-    """What is kept on a pod's volume, beside locks and the engine's drawing of the flow."""
+    """Return what is on a pod's volume, beside locks and the engine's drawing of the flow."""
     return sorted(
         path.name
         for path in (directory / f"{SERVICE}-{pod}" / "recovery").iterdir()

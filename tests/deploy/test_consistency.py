@@ -1,4 +1,4 @@
-"""What the manifests say and what the code does are the same, both ways."""
+"""The agreement of the manifests and the code, both ways."""
 
 import re
 import stat
@@ -64,7 +64,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def parse(environ: Mapping[str, str], directory: Path) -> Settings:
-    """As the pod would, with files in place of its mounted Secrets, and the gateway chosen."""
+    """Read them as the pod would, with files for its mounted Secrets, and the gateway chosen."""
     (directory / "file").write_text("anything")
     return Settings.from_env(
         {"GATEWAY": "simulated"}

@@ -40,7 +40,7 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, image
 def container(
     stage: image.Stage, kafka: Cluster, topics: Topics, directory: Path, *options: str
 ) -> Iterator[tuple[Flow, int]]:
-    """The image's process, and its id as seen from outside."""
+    """Yield the image's process, and its id as seen from outside."""
     volume = directory / "volume"
     volume.mkdir(exist_ok=True)
     options = ("--bind", str(volume), "/var/lib/payments", *options)
@@ -55,7 +55,7 @@ def container(
 
 
 def of(pid: int, field: str) -> list[str]:
-    """A line of `/proc/<pid>/status`."""
+    """Return a line of `/proc/<pid>/status`."""
     status = Path(f"/proc/{pid}/status").read_text()
     [line] = re.findall(rf"^{field}:\s*(.*)$", status, re.MULTILINE)
     return str(line).split()
@@ -90,7 +90,7 @@ def test_it_serves_payments_as_a_hardened_container(
 
 
 def _health(stage: image.Stage, flow: Flow) -> int:
-    """The exit code of the image's health check, in a sandbox of the same kind."""
+    """Return the exit code of the image's health check, in a sandbox of the same kind."""
     command = [*stage.sandbox(), *stage.healthcheck]
     return subprocess.run(command, env=flow.environ, check=False).returncode
 

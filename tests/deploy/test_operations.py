@@ -14,7 +14,7 @@ PAGES = {path: path.read_text() for path in [*ROOT.glob("*.md"), *ROOT.glob("doc
 
 
 def anchors(text: str) -> set[str]:
-    """The names that the headings of a page get."""
+    """Return the names that the headings of a page get."""
     headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

@@ -1,4 +1,4 @@
-"""Which examples the property tests try: always the same ones, or new ones in `make explore`.
+"""The examples that the property tests try: always the same, or new ones in `make explore`.
 
 1. A run of the tests draws the same examples everywhere, whatever was imported before, so that
    nobody is the first to meet a rare one by running the tests.
@@ -29,7 +29,7 @@ def load_profile() -> None:
         derandomize=not exploring,
         database=None,
         print_blob=True,
-        # A test says how things are, not how fast the machine is.
+        # A test shows how things are, not how fast the machine is.
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow],
     )

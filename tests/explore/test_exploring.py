@@ -81,7 +81,7 @@ class TestExploring:
     def explore(self, tmp_path: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
         (tmp_path / "conftest.py").write_text("import explore\nexplore.load_profile()\n")
         (tmp_path / "test_small.py").write_text(FAILING)
-        # Whatever starts the tests may have options of its own for pytest.
+        # The program that starts the tests may have its own options for pytest.
         (tmp_path / "pytest.ini").write_text("[pytest]\n")
         return run("-m", "explore", *arguments, "--numprocesses", "0", cwd=tmp_path)
 

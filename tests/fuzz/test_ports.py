@@ -76,7 +76,7 @@ def sidecar() -> Iterator[Sidecar]:
 
 
 def answer(port: int, sent: bytes) -> bytes:
-    """All that comes back once we have sent everything, and said so."""
+    """Return all that comes back once we have sent everything and closed our side."""
     received = b""
     with socket.create_connection((LOOPBACK, port), timeout=30) as connection:
         try:
@@ -99,7 +99,7 @@ def test_any_bytes(sent: bytes, on_metrics: bool, sidecar: Sidecar) -> None:  # 
     received = answer(sidecar.metrics_port if on_metrics else sidecar.port, sent)
     assert received == b"" or received.startswith(b"HTTP/1.1 ")
     assert b"Traceback" not in received
-    # 503 is what /ready and /health say here: nothing flows yet.
+    # 503 is what /ready and /health answer here: nothing flows yet.
     assert status_of(received) in {None, 100, 200, 400, 404, 405, 503}
     with closing(http.client.HTTPConnection(LOOPBACK, sidecar.port, timeout=30)) as probe:
         probe.request("GET", "/live")

@@ -1,7 +1,7 @@
 """Any record, with any key, headers and timestamp: one audit event, and no crash.
 
 The whole flow in memory, with the real source in front of it; a few lists play Kafka. What comes
-out is judged by the shipped checker, which knows every rule.
+out is judged by the shipped checker, which has every rule.
 """
 
 import json
@@ -78,7 +78,7 @@ nearly = st.builds(
 
 @st.composite
 def mangled(draw: st.DrawFn) -> bytes:
-    """A request that something has happened to on its way."""
+    """Draw a request that something has happened to on its way."""
     value = bytearray(json.dumps(draw(nearly)).encode())
     for _ in range(draw(st.integers(0, 3))):
         start = draw(st.integers(0, len(value)))
@@ -318,7 +318,7 @@ def test_any_record_is_decided_once(sent: list[Any], runtime: Runtime) -> None:
 
 
 def test_the_test_would_notice(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One event too few, and the checker says so."""
+    """One event too few, and the checker reports it."""
     publish = Kafka.commit
 
     def lose(self: Kafka, lane: str, outgoing: OutputBatch) -> None:

@@ -1,6 +1,6 @@
-"""What every gateway must do, written once and run against each of them.
+"""The duties of every gateway, written once and run against each of them.
 
-A new provider is tested by a subclass that says how to build its gateway, and how to make some
+A new provider is tested by a subclass that defines how to build its gateway, and how to make some
 of its charges fail:
 
     class TestStripe(GatewayContract):

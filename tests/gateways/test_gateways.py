@@ -1,4 +1,4 @@
-"""How `GATEWAY` selects a gateway."""
+"""The selection of a gateway by `GATEWAY`."""
 
 from required import REQUIRED
 

@@ -45,7 +45,7 @@ class Provider:
 
 
 class HttpGateway:
-    """What an adapter for a real provider would look like."""
+    """An example of an adapter for a real provider."""
 
     def __init__(self, transport: httpx.AsyncBaseTransport, concurrency: int) -> None:
         self._client = httpx.AsyncClient(transport=transport, base_url="https://provider.test")

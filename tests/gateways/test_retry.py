@@ -1,4 +1,4 @@
-"""The retry rule, told with a gateway that follows a script and a clock that stands still."""
+"""The retry rule, shown with a gateway that follows a script and a clock that stands still."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
@@ -24,7 +24,7 @@ def ok(name: object) -> Approved:
 
 
 class Scripted:
-    """Replies as the script says, one line for each call; keeps what it was asked."""
+    """A gateway with replies as in the script, one line for each call; keeps what it was asked."""
 
     def __init__(self, script: Iterable[Any]) -> None:
         self.script = iter(script)
@@ -59,7 +59,7 @@ class Hanging(Scripted):
 
 
 class Time:
-    """A clock that only moves when somebody sleeps."""
+    """A clock that only moves when code sleeps."""
 
     def __init__(self) -> None:
         self.now_s = 1000.0

@@ -165,7 +165,7 @@ def test_the_gateway_is_closed_once_on_its_own_thread(start: Start) -> None:
 def test_only_the_first_call_waits_for_the_gateway_to_close(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every lane calls it: were each of them to wait, a process with many would never end."""
+    """Every lane calls it: if each of them waited, a process with many would never end."""
     released = threading.Event()
 
     class Blocking(SimulatedGateway):

@@ -24,7 +24,7 @@ from kafkatest.ports import free
 ROOT = Path(__file__).parents[2]
 CRASH_HOOKS = Path(__file__).parent / "hooks"
 FOREIGN = ("KAFKA_", "BYTEWAX_", "RUST_")
-"""Variables of whoever runs the tests, which the flow does not get."""
+"""Variables of the tests' own user, which the flow does not get."""
 NO_RECOVERY = {"BYTEWAX_RECOVERY_DIRECTORY": "", "BYTEWAX_SNAPSHOT_INTERVAL": "-1"}
 """For a flow that keeps its positions in Kafka only."""
 COMMAND = (sys.executable, "-m", "bytewax.run", "dataflow.flow")
@@ -58,7 +58,7 @@ class Topics:
         return f"{self.prefix}.group"
 
     def lane_groups(self, lanes: int = 4) -> list[str]:
-        """The groups that hold the lanes' offsets."""
+        """Return the groups that hold the lanes' offsets."""
         return [f"{self.group}.lane-{lane:03d}" for lane in range(lanes)]
 
     def environ(self) -> dict[str, str]:
@@ -136,7 +136,7 @@ class Flow:
 
     @property
     def log(self) -> str:
-        """What it has logged; without a line that it is just writing."""
+        """The lines it has logged; without a line that it is just writing."""
         has_ended = self.process.poll() is not None  # looked at first: then all is written
         text = self.log_path.read_text(errors="replace")
         return text if has_ended else text[: text.rfind("\n") + 1]
@@ -161,7 +161,7 @@ class Flow:
         return dict(json.loads(body)) if body else {}
 
     def decided(self) -> int:
-        """How many input records are settled for good, over its partitions and all its runs."""
+        """Return how many input records are settled for good, over all its partitions and runs."""
         partitions = self.health().get("partitions", {}).values()
         return sum(partition["committed"] or 0 for partition in partitions)
 
@@ -212,7 +212,7 @@ def run_until_decided(
     count: int,
     environ: Mapping[str, str] | None = None,
 ) -> Flow:
-    """One run without faults, until so many records are settled in all, and a clean stop."""
+    """Run once without faults, until so many records are settled in all, and stop cleanly."""
     with Flow(kafka, topics, directory, environ=environ) as flow:
         flow.wait_until_ready()
         flow.wait_until_decided(count)
@@ -242,7 +242,7 @@ def request(payment_id: str, amount: str = "10.00", currency: str = "USD", **mor
 
 
 def mixed_requests(count: int, seed: int, duplicates: float = 0.3) -> Iterator[bytes]:
-    """A stream as it may come: duplicates, conflicts, invalid ones, garbage; by `seed`."""
+    """Yield a stream as it may come: duplicates, conflicts, invalid ones, garbage; by `seed`."""
     rng = random.Random(seed)
     ids: list[tuple[str, str, str]] = []
     for n in range(count):
@@ -279,7 +279,7 @@ def send(kafka: Cluster, topics: Topics, values: Iterator[bytes], partitions: in
 
 
 def has_open_transaction(kafka: Cluster, topic: str) -> bool:
-    """Whether a `read_committed` reader of the topic waits for one to end."""
+    """Return whether a `read_committed` reader of the topic waits for one to end."""
     admin = kafka.admin()
     partitions = admin.list_topics(topic, timeout=10).topics[topic].partitions
     latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
@@ -297,7 +297,7 @@ def has_open_transaction(kafka: Cluster, topic: str) -> bool:
 
 
 def read_all(kafka: Cluster, topic: str, *, isolation: str = "read_committed") -> list[Message]:
-    """Everything that is in a topic now, partition by partition."""
+    """Return everything that is in a topic now, partition by partition."""
     consumer = Consumer(
         {
             "bootstrap.servers": kafka.bootstrap,

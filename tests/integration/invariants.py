@@ -21,7 +21,7 @@ OUTCOMES = {"payment.processed", "payment.failed"}
 
 @dataclass
 class Findings:
-    """What was counted, and every line that should not be there."""
+    """The counts, and every line that should not be there."""
 
     counts: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
@@ -39,7 +39,7 @@ def find(
     outcomes: list[dict[str, Any]],
     audits: list[dict[str, Any]],
 ) -> Findings:
-    """The invariants over what was read."""
+    """Return the findings of the invariants over what was read."""
     requests = {
         place: request
         for place, value in inputs.items()
@@ -59,7 +59,7 @@ def find(
 
 
 def _one_audit_event_each(places: Iterable[Place], audits: list[dict[str, Any]]) -> Iterable[str]:
-    """Invariant 1."""
+    """Check invariant 1."""
     seen = Counter(_source(event) for event in audits)
     for place in places:
         if seen[place] != 1:
@@ -71,7 +71,7 @@ def _one_audit_event_each(places: Iterable[Place], audits: list[dict[str, Any]])
 def _one_outcome_each(
     requests: dict[Place, PaymentRequest], outcomes: list[dict[str, Any]]
 ) -> Iterable[str]:
-    """Invariant 2; outcomes of invalid records do not count."""
+    """Check invariant 2; outcomes of invalid records do not count."""
     decided = Counter(e["paymentId"] for e in outcomes if _source(e) in requests)
     wanted = {request.payment_id for request in requests.values()}
     for payment_id in wanted:
@@ -83,7 +83,7 @@ def _one_outcome_each(
 
 
 def _nothing_torn(outcomes: list[dict[str, Any]], audits: list[dict[str, Any]]) -> Iterable[str]:
-    """Invariant 3: an outcome and its audit event are there together."""
+    """Check invariant 3: an outcome and its audit event are there together."""
     published = Counter((e["eventId"], e["eventType"]) for e in outcomes)
     audited = Counter((e["eventId"], e["eventType"]) for e in audits if e["eventType"] in OUTCOMES)
     for event in published - audited:
@@ -97,7 +97,7 @@ def _true_content(
     outcomes: list[dict[str, Any]],
     audits: list[dict[str, Any]],
 ) -> Iterable[str]:
-    """What is published is what was asked for, under the right key; repeats name their first."""
+    """Check that what is published was asked for, under the right key; repeats name their first."""
     for event in outcomes:
         request = requests.get(_source(event))
         if request is not None and not (
@@ -117,7 +117,7 @@ def _true_repeats(
     outcomes: list[dict[str, Any]],
     audits: list[dict[str, Any]],
 ) -> Iterable[str]:
-    """A repeat names the record that was decided, and is a conflict if it differs from that."""
+    """Check that a repeat names the decided record, and is a conflict if it differs from that."""
     decided = {_source(event): event["paymentId"] for event in outcomes}
     for event in audits:
         if event["eventType"] in OUTCOMES:
@@ -141,7 +141,7 @@ def _money_adds_up(
     outcomes: list[dict[str, Any]],
     audits: list[dict[str, Any]],
 ) -> Iterable[str]:
-    """Invariant 5, by currency: first-seen requests by the audit trail, against the outcomes."""
+    """Check invariant 5, by currency: the audit trail's first requests against the outcomes."""
     money: defaultdict[str, Decimal] = defaultdict(Decimal)
     for event in audits:
         request = requests.get(_source(event))

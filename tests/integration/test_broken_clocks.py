@@ -11,7 +11,7 @@ SLOW = {"SIMULATED_LATENCY": "3s"}
 
 
 def lag_s(flow: Flow) -> float:
-    """The largest lag in seconds that it shows."""
+    """Return the largest lag in seconds that it shows."""
     samples = [line for line in flow.metrics().splitlines() if "lag_seconds{" in line]
     return max((float(line.rpartition(" ")[2]) for line in samples), default=0.0)
 

@@ -21,7 +21,7 @@ SEED = 1
 
 @pytest.fixture
 def kafka() -> Iterator[Cluster]:
-    """The Kafka of a campaign, which is not taken for dead while the processors are all busy."""
+    """Yield the Kafka of a campaign, not taken for dead while the processors are all busy."""
     external = os.environ.get("KAFKA_TEST_BROKERS")
     with nullcontext(Cluster(external)) if external else STAGES[Stage.ANY]() as kafka:
         yield kafka
@@ -86,7 +86,7 @@ for name, take_away in (MUTATIONS | DISPENSABLE).items():
 
 
 def test_every_breakage_finds_what_it_breaks() -> None:
-    """What it puts something else in the place of is still there."""
+    """A mutation replaces only what is still there."""
     done = subprocess.run(
         [sys.executable, "-c", APPLY_EACH],
         env=mutants.environ(),

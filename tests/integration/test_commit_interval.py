@@ -17,7 +17,7 @@ def topics(kafka: Cluster) -> Topics:
 
 
 def commits(flow: Flow) -> int:
-    """How many transactions it has committed."""
+    """Return how many transactions it has committed."""
     name = "kafka_commit_duration_seconds_count "
     [line] = [line for line in flow.metrics().splitlines() if line.startswith(name)]
     return round(float(line.removeprefix(name)))

@@ -30,7 +30,7 @@ def test_a_thousand_scrapes_and_connections_that_say_nothing(
             scrape = pool.map(lambda _: flow.get("/metrics", flow.metrics_port)[0], range(SCRAPES))
             probe = pool.map(lambda _: flow.get("/live")[0], range(SCRAPES // 10))
             scraped, probed = Counter(scrape), Counter(probe)
-        # Too many at once are told so, rather than kept waiting.
+        # Too many at once are answered so, rather than kept waiting.
         assert set(scraped) <= {200, 503}, scraped
         assert set(probed) <= {200, 503}, probed
         flow.wait(lambda: flow.get("/live")[0] == 200, 30, "answering probes")

@@ -21,7 +21,7 @@ COUNT = 100
 
 
 class Moved:
-    """Says of the first questions for offsets that they came to the wrong broker."""
+    """A broker that answers the first questions for offsets as the wrong one does."""
 
     def __init__(self) -> None:
         self.refused = 0
@@ -39,7 +39,7 @@ class Moved:
 
 
 @pytest.fixture(scope="module")
-def kafka_far(kafka: object) -> Iterator[RemoteBroker]:  # noqa: ARG001  (says that it needs one)
+def kafka_far(kafka: object) -> Iterator[RemoteBroker]:  # noqa: ARG001  (states that it needs one)
     with RemoteBroker.start() as broker:
         yield broker
 
@@ -71,7 +71,7 @@ def settings_for(kafka: Cluster, topics: Topics) -> Settings:
 def test_an_offset_in_an_open_transaction_is_told_apart_from_no_answer(
     kafka: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The client only says that time is up."""
+    """The client only reports that time is up."""
     topics = Topics.fresh(kafka)
     settings = settings_for(kafka, topics)
     monkeypatch.setattr(lane_offsets, "_STABLE_WITHIN_S", 1.0)

@@ -1,4 +1,4 @@
-"""What Kafka refuses on the way out, and what was taken back on the way in."""
+"""The records that Kafka refuses on the way out, and those taken back on the way in."""
 
 import json
 from pathlib import Path
@@ -53,7 +53,7 @@ def test_a_record_that_kafka_refuses_ends_the_flow(
 
 
 def test_a_request_that_was_taken_back(kafka: Cluster, topics: Topics, tmp_path: Path) -> None:
-    """The transaction of whoever sent it was aborted: it was never made."""
+    """Its sender's transaction was aborted: it was never made."""
     config = {"bootstrap.servers": kafka.bootstrap, "transactional.id": f"{topics.prefix}-shop"}
     shop = Producer(config)
     shop.init_transactions(30)

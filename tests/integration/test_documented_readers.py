@@ -1,4 +1,4 @@
-"""The programs in docs/events.md do what it says: they read what the flow has written, each once.
+"""The programs in docs/events.md do as documented: they read what the flow has written, each once.
 
 They are the files that the document shows, run as a reader of it would run them.
 """
@@ -50,7 +50,7 @@ def topics(kafka: Cluster) -> Topics:
 
 @pytest.fixture(scope="module")
 def print_js(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The TypeScript reader, compiled."""
+    """Return the TypeScript reader, compiled."""
     if lacking := prepare.missing("node", "npm"):
         pytest.skip(f"a TypeScript consumer needs {lacking}")
     try:
@@ -116,7 +116,7 @@ def all_events(kafka: Cluster, topic: str) -> list[Event]:
 
 
 def has_read(kafka: Cluster, group: str, topics: tuple[str, ...]) -> bool:
-    """Whether the group has committed the position after the last event of each partition."""
+    """Return whether the group's offset is past the last event of each partition."""
     ends: dict[tuple[str, int], int] = {}
     for topic in topics:
         for message in read_all(kafka, topic):
@@ -223,7 +223,7 @@ def test_printing_shows_every_event(
 
 
 def line(event: Event, topic: str) -> str:
-    """What the TypeScript reader prints; numbers are as they are written."""
+    """Return what the TypeScript reader prints; numbers are as they are written."""
     at = f"{event['source']['partition']}:{event['source']['offset']}"
     start = f"{event['eventType']} {event['paymentId'] or '-'} at {at}"
     if topic.endswith("processed"):

@@ -20,13 +20,13 @@ def topics(kafka: Cluster) -> Topics:
 
 
 def all_decided(*flows: Flow) -> bool:
-    """Whether everything sent so far is committed, as /health tells it."""
+    """Return whether everything sent so far is committed, according to /health."""
     partitions = {n: p for flow in flows for n, p in flow.health().get("partitions", {}).items()}
     return len(partitions) == 3 and all(p["lag"] == 0 for p in partitions.values())
 
 
 def run_to_the_end(kafka: Cluster, topics: Topics, directory: Path, **environ: str) -> Flow:
-    """One run without faults, until all is settled, and a clean stop."""
+    """Run once without faults, until all is settled, and stop cleanly."""
     with Flow(kafka, topics, directory, environ=environ) as flow:
         flow.wait_until_ready()
         flow.wait(lambda: all_decided(flow), 60, "settled")
@@ -78,7 +78,7 @@ def test_killed_again_while_it_resumes(
 
 
 def crash_once(crash: str, kafka: Cluster, topics: Topics, directory: Path, **environ: str) -> None:
-    """A run that is killed in its first or second epoch; the same ids come before and after."""
+    """Kill a run in its first or second epoch; the same ids come before and after."""
     send(kafka, topics, mixed_requests(4_000, seed=2))
     environ = {"CRASH_AT": crash, **environ}
     with Flow(kafka, topics, directory, environ=environ) as flow:
@@ -139,7 +139,7 @@ def test_two_processes(kafka: Cluster, topics: Topics, tmp_path: Path) -> None:
         first.wait_until_ready()
         second.wait_until_ready()
         first.wait(lambda: all_decided(first, second), 60, "settled")
-        # One of them is told to stop; both do.
+        # One of them is asked to stop; both do.
         assert first.terminate() == 0
         assert second.wait_for_exit() == 0
     assert check(kafka, topics).problems == []

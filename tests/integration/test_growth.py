@@ -26,7 +26,7 @@ def grow(kafka: Cluster, topics: Topics, partitions: int) -> None:
 
 
 def partitions(*flows: Flow) -> set[str]:
-    """Those that are live."""
+    """Return those that are live."""
     found: dict[str, Any] = {}
     for flow in flows:
         found |= flow.health().get("partitions", {})
@@ -39,7 +39,7 @@ def partitions(*flows: Flow) -> set[str]:
 def test_new_partitions_are_read_from_their_beginning(
     kafka: Cluster, topics: Topics, tmp_path: Path
 ) -> None:
-    """The flow starts itself anew, as the same process, and knows the earlier payments."""
+    """The flow starts itself again, as the same process, and remembers the earlier payments."""
     with Flow(kafka, topics, tmp_path, environ=WATCHFUL) as flow:
         flow.wait_until_ready()
         send(kafka, topics, mixed_requests(COUNT, seed=1))
@@ -57,7 +57,7 @@ def test_new_partitions_are_read_from_their_beginning(
 def test_new_partitions_restart_every_process(
     kafka: Cluster, topics: Topics, tmp_path: Path
 ) -> None:
-    """Whichever of them notices first; here only the first one looks often enough."""
+    """The first one to notice starts it; here only the first one looks often enough."""
     addresses = ";".join(f"127.0.0.1:{port}" for port in free(2))
     with (
         Flow(kafka, topics, tmp_path, "-i", "0", "-a", addresses, environ=WATCHFUL) as first,

@@ -139,9 +139,9 @@ def test_a_tool_that_fails_says_why(kafka: Cluster) -> None:
 
 
 def login_error(config: Mapping[str, str]) -> int | None:
-    """Return the code that tells why a client is refused, or None when it gets an answer.
+    """Return the code of why a client is refused, or None when it gets an answer.
 
-    That the connection is gone may be told first, and is no reason.
+    That the connection is gone may be reported first, and is no reason.
     """
     gone = {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN}
     codes: list[int] = []
@@ -213,7 +213,7 @@ def test_the_broker_dies_with_its_parent(tmp_path: Path, signum: signal.Signals)
 
 def lives(pid: int) -> bool:
     status = Path(f"/proc/{pid}/stat")
-    # A zombie is dead: whoever adopted it has not looked yet.
+    # A zombie is dead: its new parent has not looked yet.
     return status.exists() and status.read_text().rpartition(") ")[2][0] != "Z"
 
 
@@ -242,14 +242,14 @@ def run_without_java(
 
 
 def test_no_port_is_given_out_twice_in_a_row() -> None:
-    """Whoever got one may not listen on it yet."""
+    """The process that got one may not listen on it yet."""
     drawn = [port for _ in range(ports.SLICE // 6) for port in ports.free(3)]
     assert len(set(drawn)) == len(drawn)
     assert set(drawn) <= set(ports.CANDIDATES)
 
 
 def test_no_port_is_given_to_two_processes(tmp_path: Path) -> None:
-    """Wherever each of them has its temporary files."""
+    """The place of their temporary files makes no difference."""
     mine = set(ports.free(1)) | set(ports._mine)
     command = [sys.executable, "-c", "from kafkatest import ports; print(*ports.free(50))"]
     environ = os.environ | {"PYTHONPATH": str(TESTS), "TMPDIR": str(tmp_path)}

@@ -89,7 +89,7 @@ def test_a_commit_that_does_not_come_back_is_given_up(
 
 
 def test_a_fenced_lane_says_so_whichever_call_notices(kafka: Cluster) -> None:
-    """The client tells the first call why, and any later one only that there was a fatal error."""
+    """The client gives the first call the reason, any later one only that an error was fatal."""
     topics = Topics.fresh(kafka)
     audit = topics.outputs[2]
     older = make_lane(kafka, topics)

@@ -44,7 +44,7 @@ COUNT = 600
 LANES = 4
 APPROVE_ALL = {"SIMULATED_DECLINE_RATE": "0"}
 BEATS = "dataflow.kafka.source:_REFRESH_OFFSETS_EVERY_S=-1"
-"""Each batch is told the position."""
+"""Each batch gets the position."""
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ class Claim(NamedTuple):
 
 
 def claims(kafka: Cluster, topics: Topics) -> list[Claim]:
-    """What is in the log now, in some order that is always the same."""
+    """Return what is in the log now, in some order that is always the same."""
     return sorted(
         Claim((int(key[0]), int(key[1])), place(origin), date_s)
         for message in read_all(kafka, topics.lane_log)
@@ -89,7 +89,7 @@ def claims(kafka: Cluster, topics: Topics) -> list[Claim]:
 
 
 def outcomes(kafka: Cluster, topics: Topics) -> dict[tuple[int, int], str]:
-    """The type of the audit event of each record, by its partition and offset."""
+    """Return the type of the audit event of each record, by its partition and offset."""
     events = [json.loads(message.value() or b"") for message in read_all(kafka, topics.outputs[2])]
     return {
         (event["source"]["partition"], event["source"]["offset"]): event["eventType"]
@@ -223,7 +223,7 @@ def test_a_flow_that_never_has_a_recovery_directory(
 def test_a_beat_does_not_take_back_what_a_lane_is_ahead(
     kafka: Cluster, topics: Topics, tmp_path: Path
 ) -> None:
-    """When it is due while the lanes drop what they have committed already."""
+    """A beat is due while the lanes drop what they have committed already."""
     send(kafka, topics, mixed_requests(COUNT, seed=1))
     crash(kafka, topics, tmp_path, "after-commit:2")
     crash(kafka, topics, tmp_path, "all-committed:1", TUNE=BEATS)
@@ -467,7 +467,7 @@ def test_what_to_do_without_a_lost_log_loses_no_record_of_a_new_partition(
 
 
 def loop_in(refusal: str, kafka: Cluster) -> Iterator[list[str]]:
-    """The arguments of the group tool in the shell loops that the refusal ends with."""
+    """Yield the arguments of the group tool in the shell loops that the refusal ends with."""
     loops = re.findall(r"^ for lane in ([\d ]+); do (.*); done$", refusal, re.MULTILINE)
     assert loops, refusal
     for lanes, command in loops:
@@ -720,7 +720,7 @@ def test_the_flow_trims_the_log_below_what_is_remembered(
 
         flow.wait(has_trimmed, 60, "done trimming")
         flow.kill()
-    # What it must have is what its offsets say: nothing is missing.
+    # What it must have is what its offsets state: nothing is missing.
     run_until_decided(kafka, topics, tmp_path, count, {"DEDUPE_WINDOW": "2s"})
     assert check(kafka, topics).problems == []
 

@@ -34,7 +34,7 @@ def topics(kafka: Cluster) -> Topics:
 
 
 class OldService:
-    """What the predecessor does: joins its group, writes without transactions, then commits."""
+    """The predecessor, simulated: joins its group, writes without transactions, then commits."""
 
     def __init__(self, kafka: Cluster, topics: Topics) -> None:
         self._topics = topics
@@ -89,7 +89,7 @@ class Ledger:
         )
 
     def problems(self) -> list[str]:
-        """Whether every record was handled once, by one of them, and right if it was by ours."""
+        """Return the records not handled once, by one of the two, and right if by ours."""
         twice = [
             f"{place} {n} times by the old service" for place, n in self.by_old.items() if n > 1
         ]
@@ -181,7 +181,7 @@ def payments(prefix: str, count: int) -> Iterator[bytes]:
 
 
 def offsets(kafka: Cluster, topics: Topics) -> dict[int, int]:
-    """What the page's commands show: the group is empty, and where each partition stands."""
+    """Return what the page's commands show: the group is empty, and where each partition stands."""
     assert re.search(rf"{topics.group}\s.*\sEmpty\s", group_tool(kafka, topics, "--state"))
     shown = group_tool(kafka, topics, "--offsets")
     rows = re.findall(rf"{topics.requested}\s+(\d+)\s+(\d+)\s", shown)
@@ -214,6 +214,6 @@ def ends(kafka: Cluster, topics: Topics) -> dict[int, int]:
 
 
 def resumed(flow: Flow) -> dict[int, int]:
-    """Where the log says that each partition begins."""
+    """Return where each partition begins, according to the log."""
     lines = [e for e in flow.entries if e["event"] == "source partition resumes"]
     return {line["partition"]: line["offset"] for line in lines}

@@ -37,7 +37,7 @@ def is_suspended(flow: Flow) -> bool:
 def suspended(
     kafka: Cluster, topics: Topics, directory: Path, at: str, environ: dict[str, str]
 ) -> Flow:
-    """A flow that is suspended at a point."""
+    """Return a flow that is suspended at a point."""
     environ = {"CRASH_AT": at, "CRASH_BY": "SIGSTOP", **environ}
     flow = Flow(kafka, topics, directory, environ=environ)
     flow.wait(lambda: is_suspended(flow), 30, "suspended")
@@ -48,7 +48,7 @@ def suspended(
 def overslept(
     kafka: Cluster, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Flow, Topics]]:
-    """Suspended in a transaction, while the other tests run: Kafka takes up to 20 s to end it."""
+    """Yield a flow suspended in a transaction: Kafka takes up to 20 s to end it meanwhile."""
     topics = Topics.fresh(kafka)
     directory = tmp_path_factory.mktemp("overslept")
     timeout = {"KAFKA_TRANSACTION_TIMEOUT": "10s"}

@@ -1,4 +1,4 @@
-"""What the readers of the outputs see that our users have: KafkaJS's consumer and Kafka's own.
+"""The outputs as our users' readers see them: KafkaJS's consumer and Kafka's own.
 
 Both are real, from their registries, without any plug-in. They must see, decode and skip exactly
 what the reader of all other tests does.
@@ -60,7 +60,7 @@ def topics(kafka: Cluster) -> Topics:
 
 @pytest.fixture(scope="module")
 def kafkajs() -> Path:
-    """Where KafkaJS is installed."""
+    """Return where KafkaJS is installed."""
     lacking = prepare.missing("node", "npm")
     if lacking:
         pytest.skip(f"a KafkaJS consumer needs {lacking}")
@@ -112,7 +112,7 @@ def test_kafkajs_and_java_see_what_we_see(
 def test_who_reads_which_codec(
     codec: str, kafka: Cluster, topics: Topics, tmp_path: Path, kafkajs: Path
 ) -> None:
-    """As docs/migration.md says: Java reads all; KafkaJS crashes on what is not built in."""
+    """As in docs/migration.md: Java reads all; KafkaJS crashes on what is not built in."""
     send(kafka, topics, mixed_requests(COUNT, seed=1))
     run_until_decided(kafka, topics, tmp_path, COUNT, {"KAFKA_COMPRESSION": codec})
     if isinstance(kafka, Broker):
@@ -129,7 +129,7 @@ def test_who_reads_which_codec(
 
 
 def ours(kafka: Cluster, topics: Topics, number: Any) -> dict[Place, Seen]:
-    """What the reader of the other tests sees, with numbers as the other reader has them."""
+    """Return what the other tests' reader sees, with numbers as the other reader has them."""
     return {
         (topic, int(message.partition() or 0), int(message.offset() or 0)): Seen(
             message.key(),
@@ -176,7 +176,7 @@ def by_java(kafka: Cluster, topics: Topics, isolation: str) -> dict[Place, Seen]
 
 
 def parsed(printed: str, number: Any) -> dict[Place, Seen]:
-    """The lines of a reader; a record that it saw twice is an error."""
+    """Return the lines of a reader; a record that it saw twice is an error."""
     seen: dict[Place, Seen] = {}
     for line in printed.splitlines():
         record = json.loads(line, parse_float=number)
@@ -192,7 +192,7 @@ def parsed(printed: str, number: Any) -> dict[Place, Seen]:
 
 
 def codecs_on_disk(kafka: Broker, topics: Topics) -> set[str]:
-    """The codecs of all batches with records in the broker's files of the output topics."""
+    """Return the codecs of all batches with records in the broker's files of the output topics."""
     found = set()
     for topic in topics.outputs:
         for file in (kafka.directory / "data").glob(f"{topic}-*/*.log"):

@@ -1,4 +1,4 @@
-"""What the flow refuses to start with: exit code 1, and one line that says why and what to do.
+"""The refusals of the flow at a start: exit code 1, and one line with the reason and the remedy.
 
 And what it does start with, though much is gone: then no committed outcome is repeated.
 """
@@ -55,7 +55,7 @@ class Stopped(NamedTuple):
     recovery: Path
 
     def copy(self, directory: Path) -> Path:
-        """Where a test may spoil its recovery directory; for a `Flow` in `directory`."""
+        """Return where a test may spoil its recovery directory; for a `Flow` in `directory`."""
         return Path(shutil.copytree(self.recovery, directory / "recovery"))
 
 
@@ -74,7 +74,7 @@ def topics(kafka: Cluster) -> Topics:
 
 @pytest.fixture
 def nowhere() -> Topics:
-    """Topics that do not exist, for what is refused before anybody looks at them."""
+    """Return topics that do not exist, for what is refused before any look at them."""
     return Topics("nowhere")
 
 
@@ -85,7 +85,7 @@ def crash(kafka: Cluster, topics: Topics, directory: Path, at: str) -> None:
 
 
 def execute_remedy(kafka: Cluster, refusal: str) -> None:
-    """Run the command that the refusal tells to run."""
+    """Run the command that the refusal names."""
     script, *args = shlex.split(refusal.splitlines()[-1])
     at = args.index("--bootstrap-server")
     assert args[at + 1] == kafka.bootstrap
@@ -180,7 +180,7 @@ def test_a_taken_port(variable: str, kafka: Cluster, nowhere: Topics, tmp_path: 
 def test_an_address_that_is_none_of_this_machine(
     kafka: Cluster, nowhere: Topics, tmp_path: Path
 ) -> None:
-    """So both ports listen where `HOST` says; elsewhere they would be free."""
+    """So both ports listen on `HOST`; elsewhere they would be free."""
     with Flow(kafka, nowhere, tmp_path, environ={"HOST": "192.0.2.1"}) as flow:
         refusal = flow.refusal()
     assert refusal.startswith("PORT: cannot listen on 192.0.2.1 port ")
@@ -302,7 +302,7 @@ def test_a_recovery_directory_that_cannot_be_written(
     read_only.mkdir(mode=0o500)
     recovery = {"a file": file, "below a file": file / "below", "read-only": read_only}[kind]
     environ = {"BYTEWAX_RECOVERY_DIRECTORY": str(recovery)}
-    # To root a mode says nothing, until it gives up the right to ignore it.
+    # To root a mode means nothing, until it gives up the right to ignore it.
     prefix = ["setpriv", "--bounding-set=-dac_override"] if os.geteuid() == 0 else []
     with Flow(kafka, nowhere, tmp_path, environ=environ, prefix=prefix) as flow:
         refusal = flow.refusal()
@@ -438,7 +438,7 @@ def test_a_recreated_topic(kafka: Cluster, tmp_path: Path) -> None:
     send(kafka, topics, mixed_requests(COUNT, seed=1), partitions=1)
     run_until_decided(kafka, topics, tmp_path, COUNT)
     kafka.recreate_topic(topics.requested, 1)
-    # As long as the one before: only its id tells.
+    # As long as the one before: only its id differs.
     send(kafka, topics, mixed_requests(COUNT, seed=2), partitions=1)
     with Flow(kafka, topics, tmp_path) as flow:
         refusal = flow.refusal()
@@ -450,7 +450,7 @@ def test_a_recreated_topic(kafka: Cluster, tmp_path: Path) -> None:
 
 
 def started_by(refusal: str, choice: str) -> str:
-    """The value of `KAFKA_START` that the refusal offers."""
+    """Return the value of `KAFKA_START` that the refusal offers."""
     assert f"KAFKA_START={choice}" in refusal, refusal
     return choice
 
@@ -586,7 +586,7 @@ def test_lanes_changed_with_work_in_flight(kafka: Cluster, topics: Topics, tmp_p
 def test_a_transaction_without_an_end_in_the_outputs(
     kafka: Cluster, topics: Topics, tmp_path: Path
 ) -> None:
-    """Were it a lane's own, that lane's next commit would publish what was never committed."""
+    """If it were a lane's own, that lane's next commit would publish what was never committed."""
     send(kafka, topics, mixed_requests(COUNT, seed=1))
     run_until_decided(kafka, topics, tmp_path, COUNT)
     _, failed, _ = topics.outputs
@@ -640,7 +640,7 @@ def test_without_a_recovery_directory_nothing_committed_is_repeated(
 
 @pytest.fixture
 def old_copy(kafka: Cluster, topics: Topics, tmp_path: Path) -> Path:
-    """Where a copy of the recovery directory is, taken before the first payment."""
+    """Return where a copy of the recovery directory is, taken before the first payment."""
     with Flow(kafka, topics, tmp_path) as flow:
         flow.wait_until_ready()
         assert flow.terminate() == 0
@@ -650,7 +650,7 @@ def old_copy(kafka: Cluster, topics: Topics, tmp_path: Path) -> Path:
 def test_an_old_copy_of_the_recovery_directory(
     old_copy: Path, kafka: Cluster, topics: Topics, tmp_path: Path
 ) -> None:
-    """What came since then is read again: decided payments, and repeats of them that are not."""
+    """Records since then are read again: decided payments, and repeats of them that are not."""
     requests = [request(f"pay-{n}") for n in range(COUNT)]
     send(kafka, topics, iter(requests))
     run_until_decided(kafka, topics, tmp_path, COUNT)

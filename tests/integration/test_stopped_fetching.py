@@ -23,7 +23,7 @@ def topics(kafka: Cluster) -> Topics:
 
 
 def environ(directory: Path, stalled_s: float = STALLED_S, fresh_s: float = 20) -> dict[str, str]:
-    """Minutes are seconds, and clients stop fetching once `stop_fetching` wants it."""
+    """Make minutes seconds; clients stop fetching once `stop_fetching` wants it."""
     constants = {
         "dataflow.kafka.watcher:_WATCH_EVERY_S": 0.5,
         "dataflow.core.silence:STALLED_S": stalled_s,
@@ -56,7 +56,7 @@ def moments(seconds: float) -> Iterator[float]:
 
 
 def sender(kafka: Cluster) -> Producer:
-    """A sender of transactions."""
+    """Return a sender of transactions."""
     name = f"sender-{uuid.uuid4().hex}"
     producer = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": name})
     producer.init_transactions(10)

@@ -1,4 +1,4 @@
-"""How it ends: in order if asked to, at once if asked twice, and with the cause if it breaks."""
+"""The end of the flow: orderly if asked to, at once if asked twice, with the cause if it breaks."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def topics(kafka: Cluster) -> Topics:
 def two_processes(
     kafka: Cluster, topics: Topics, directory: Path, first: Mapping[str, str] | None = None
 ) -> Iterator[tuple[Flow, Flow]]:
-    """A cluster of two; `first` goes into the environment of the first one."""
+    """Yield a cluster of two; `first` goes into the environment of the first one."""
     addresses = ";".join(f"127.0.0.1:{port}" for port in free(2))
     with (
         Flow(kafka, topics, directory, "-i", "0", "-a", addresses, environ=first) as one,
@@ -40,19 +40,19 @@ def two_processes(
 
 
 def committed(kafka: Cluster, topics: Topics) -> list[tuple[int, int]]:
-    """Offset and lag of each partition, as Kafka's own tool tells it of the group."""
+    """Return the group's offset and lag of each partition, according to Kafka's own tool."""
     shown = kafka.tool(GROUP_TOOL, "--describe", "--group", topics.group)
     rows = re.findall(rf" {re.escape(topics.requested)} +\d+ +(\d+) +\d+ +(\d+)", shown)
     return [(int(offset), int(lag)) for offset, lag in rows]
 
 
 def positions(flow: Flow) -> list[int]:
-    """How far each partition is read, settled or not."""
+    """Return how far each partition is read, settled or not."""
     return [each["position"] for each in flow.health().get("partitions", {}).values()]
 
 
 def causes(flow: Flow) -> list[str]:
-    """What a process logged as the cause of its end; the engine's own words are passed over."""
+    """Return what a process logged as the cause of its end, without the engine's own words."""
     entries = [json.loads(line) for line in flow.log.splitlines() if line.startswith("{")]
     return [entry["reason"] for entry in entries if "reason" in entry and "kind" in entry]
 
@@ -81,7 +81,7 @@ def test_what_was_read_before_the_signal_is_settled(
 
 
 def test_ctrl_c_leaves_no_lag(kafka: Cluster, topics: Topics, tmp_path: Path) -> None:
-    """What was read in the epoch that was open then is committed; and the group told so."""
+    """The records read in the epoch that was open then are committed; the group offset follows."""
     with Flow(kafka, topics, tmp_path, commit_interval="1s") as flow:
         flow.wait_until_ready()
         send(kafka, topics, mixed_requests(COUNT, seed=1))
@@ -150,7 +150,7 @@ def test_the_gateway_is_closed_once_at_the_end(
 
 
 def test_a_second_signal_ends_it_at_once(kafka: Cluster, topics: Topics, tmp_path: Path) -> None:
-    """What it was doing is void, and done by the next run."""
+    """Its unfinished work is void, and done by the next run."""
     with Flow(kafka, topics, tmp_path, environ={"SIMULATED_LATENCY": "30s"}) as flow:
         flow.wait_until_ready()
         send(kafka, topics, mixed_requests(COUNT, seed=1))

@@ -29,7 +29,7 @@ def topics(kafka: Cluster) -> Topics:
 def verifying(
     kafka: Cluster, topics: Topics, *args: str, **environ: str
 ) -> Iterator[subprocess.Popen[str]]:
-    """The checker at work, with `--json`."""
+    """Yield the checker at work, with `--json`."""
     process = subprocess.Popen(
         [sys.executable, "-m", "dataflow", "verify", "--json", *args],
         cwd=ROOT,
@@ -52,7 +52,7 @@ def verifying(
 
 
 def result(process: subprocess.Popen[str]) -> tuple[int, dict[str, Any]]:
-    """Its exit code, and what it printed."""
+    """Return its exit code, and what it printed."""
     out, err = process.communicate(timeout=60)
     assert out, err
     assert not err
@@ -115,7 +115,7 @@ def test_an_open_transaction_that_hides_the_end(
     assert (code, bad(report)) == (1, {"open_transaction": 1}), report["examples"]
     [example] = report["examples"]
     assert (example["topic"], example["partition"]) == (audit, 1)
-    # Committed by somebody else than the flow, it is a phantom; aborted, it never was.
+    # Committed by another than the flow, it is a phantom; aborted, it never was.
     producer.abort_transaction(30)
     assert verify(kafka, topics)[0] == 0
 

@@ -1,4 +1,4 @@
-"""What a process may wait for, however long: Kafka, and its peers. It is alive, and says so."""
+"""The long waits of a process: for Kafka, and for its peers. It is alive, and reports it."""
 
 import signal
 import time
@@ -30,7 +30,7 @@ def topics(kafka: Cluster) -> Topics:
 
 
 def waits(flow: Flow) -> list[str]:
-    """Why it has logged that it waits for Kafka."""
+    """Return why it has logged that it waits for Kafka."""
     return [entry["reason"] for entry in flow.entries if entry["event"] == "waiting for Kafka"]
 
 
@@ -42,7 +42,7 @@ def reachable(flow: Flow) -> bool:
 def members(
     kafka: Cluster, topics: Topics, directory: Path, numbers: list[int], count: int, **environ: str
 ) -> Iterator[list[Flow]]:
-    """Some processes of a cluster of `count`."""
+    """Yield some processes of a cluster of `count`."""
     addresses = ";".join(f"127.0.0.1:{port}" for port in free(count))
     flows = [
         Flow(kafka, topics, directory, "-i", str(number), "-a", addresses, environ=environ)

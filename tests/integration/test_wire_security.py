@@ -15,7 +15,7 @@ def topics(secure_kafka: SecureBroker) -> Topics:
 
 
 def login(secure_kafka: SecureBroker) -> dict[str, str]:
-    """The environment of a flow that logs in as it should."""
+    """Return the environment of a flow that logs in as it should."""
     return {
         "KAFKA_BROKERS": secure_kafka.sasl_ssl_bootstrap,
         "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
@@ -27,7 +27,7 @@ def login(secure_kafka: SecureBroker) -> dict[str, str]:
 
 
 def refusal(secure_kafka: SecureBroker, topics: Topics, directory: Path, **changed: str) -> str:
-    """Why the flow does not start with such an environment; without a word of the password."""
+    """Return why the flow refuses such an environment; without a word of the password."""
     tune = "dataflow.kafka.preflight:_START_TIMEOUT_S=2"
     environ = {**login(secure_kafka), "TUNE": tune, **changed}
     with Flow(secure_kafka, topics, directory, environ=environ) as flow:

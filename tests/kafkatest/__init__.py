@@ -3,7 +3,7 @@
 `Broker.start()` runs one broker in a JVM of its own and never leaves it behind; `SecureBroker`
 adds a SASL_SSL listener, `RemoteBroker` one over a `Link` that a test may cut; a `Trio` is three
 brokers. Their data is in memory where there is room, but that of a `DiskBroker`. `Cluster` is what
-all share with a broker that somebody else runs.
+all share with a broker that others run.
 """
 
 from kafkatest.broker import Broker, BrokerError, DiskBroker

@@ -59,11 +59,11 @@ class BrokerError(Exception):
 
 
 class Listener(NamedTuple):
-    """Where clients connect: on `ports.HOST`, told to come back to `host`.
+    """The listener that clients connect to: on `ports.HOST`, advertised as `host`.
 
     Attributes:
-        port: Where it listens, and where clients are told to come back to...
-        told_port: ... unless that is another one, where somebody passes them on.
+        port: Where it listens, and where clients are sent to come back to...
+        told_port: ... unless that is another one, where a proxy passes them on.
         protocol: The security protocol, where the listener's name is not that already.
     """
 
@@ -222,7 +222,7 @@ class Broker(Cluster):
         } | self.settings
 
     def _quorum(self) -> dict[str, str]:
-        """Who the controllers are: this one."""
+        """Return the settings of the controllers: this one is all of them."""
         return {"controller.quorum.bootstrap.servers": f"{ports.HOST}:{self._controller_port}"}
 
     def _format(self, *options: str) -> None:
@@ -294,7 +294,7 @@ def _sweep() -> None:
 
 
 def new_cluster_id() -> str:
-    """An id as Kafka makes them."""
+    """Return an id as Kafka makes them."""
     return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
 
 

@@ -19,7 +19,7 @@ class Certificates:
     Attributes:
         ca: The certificate of the CA that signed the server's.
         other_ca: The certificate of an unrelated CA with the same name, so that only the
-            signature tells them apart.
+            signature distinguishes them.
         server: The server's private key and certificate. Its only name is `localhost`: a client
             that checks the host name must refuse 127.0.0.1.
     """

@@ -1,4 +1,4 @@
-"""What a test may do to any Kafka, whoever runs it."""
+"""The things that a test may do to any Kafka, its own or a given one."""
 
 import subprocess
 import time
@@ -12,7 +12,7 @@ from kafkatest import distribution
 LOG4J = Path(__file__).with_name("log4j2.properties")
 # Short-lived JVMs on two cores: the optimizing compiler and a parallel collector only cost here.
 JAVA_OPTIONS = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
-# Long enough for a laptop under load, short enough that a test that hangs says where.
+# Long enough for a laptop under load, short enough that a test that hangs shows where.
 TIMEOUT_S = 30.0
 
 

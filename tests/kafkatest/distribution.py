@@ -41,7 +41,7 @@ def java() -> str:
 
 
 def missing() -> str | None:
-    """Say what this machine lacks to run a broker, or None when it can."""
+    """Return what this machine lacks to run a broker, or None when it can."""
     try:
         launcher = java()
     except FetchError as error:

@@ -25,7 +25,7 @@ class Asked(NamedTuple):
 
 
 class Link:
-    """Passes connections on to a port of this machine. As a context manager it closes itself.
+    """A proxy to a port of this machine. As a context manager it closes itself.
 
     Attributes:
         port: Where clients connect.
@@ -67,7 +67,7 @@ class Link:
         self._call(self._flows.clear)
 
     def slow_down(self, delay_s: float, bytes_per_s: int) -> None:
-        """Be as slow as this, until `mend`."""
+        """Make it as slow as this, until `mend`."""
         self.delay_s, self.bytes_per_s = delay_s, bytes_per_s
 
     def mend(self) -> None:
@@ -184,7 +184,7 @@ def _answers(
 
 
 async def _message(reader: asyncio.StreamReader) -> bytes:
-    """The next request or answer without its length, see Kafka's protocol guide; or nothing."""
+    """Return the next request or answer without its length, see Kafka's guide; or nothing."""
     try:
         (length,) = struct.unpack(">i", await reader.readexactly(4))
         return await reader.readexactly(length)

@@ -9,7 +9,8 @@ HOST = "127.0.0.1"
 # client that reconnects to a stopped broker can be given the broker's own port, and keep it.
 CANDIDATES = range(20_000, 32_000)
 SLICE = 500
-"""Each process that asks has so many for itself: whoever got one may not listen on it yet."""
+"""The number of ports that each process has for itself: it may not listen yet on one that it
+got."""
 
 _lock = threading.Lock()
 _mine: list[int] = []
@@ -23,7 +24,7 @@ def free(count: int, *, for_good: bool = False) -> list[int]:
 
     Args:
         count: How many.
-        for_good: Never give them to anybody else: whoever listens on them may be down for a while.
+        for_good: Never give them to another: their listener may be down for a while.
     """
     with _lock:
         if not _mine:
@@ -42,9 +43,9 @@ def free(count: int, *, for_good: bool = False) -> list[int]:
 
 
 def _slice() -> range:
-    """The first part of the candidates that no other process on this machine has for itself."""
+    """Return the first part of the candidates that no other process here has for itself."""
     for start in range(CANDIDATES.start, CANDIDATES.stop, SLICE):
-        # Whoever holds its first port has the slice, wherever its temporary files are. Without
+        # The holder of its first port has the slice, wherever its temporary files are. Without
         # SO_REUSEADDR only one can.
         claim = socket.socket()
         try:
@@ -58,7 +59,7 @@ def _slice() -> range:
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on it now."""
+    """Return whether a server could listen on it now."""
     with socket.socket() as probe:
         # As Java does: connections of the previous run that linger do not count.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -70,7 +71,7 @@ def is_free(port: int) -> bool:
 
 
 def listens(port: int) -> bool:
-    """Whether a server takes connections on it."""
+    """Return whether a server takes connections on it."""
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex((HOST, port)) == 0

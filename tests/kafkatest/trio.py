@@ -31,7 +31,7 @@ class Member(Broker):
 
     @property
     def vote(self) -> str:
-        """How the others find its controller."""
+        """The address at which the others find its controller."""
         return f"{self.settings['node.id']}@{ports.HOST}:{self._controller_port}"
 
     def lay_out(self, cluster_id: str, voters: str) -> None:

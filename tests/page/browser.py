@@ -25,7 +25,7 @@ _FREE_FD = 10
 
 
 def found() -> str | None:
-    """Where the browser is; None without one (Debian: apt-get install chromium)."""
+    """Return where the browser is; None without one (Debian: apt-get install chromium)."""
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
@@ -149,7 +149,7 @@ class Page:
         self.until("document.readyState === 'complete' && location.href !== 'about:blank'")
 
     def run(self, expression: str) -> Any:
-        """The value of a JavaScript expression, which may be a promise."""
+        """Return the value of a JavaScript expression, which may be a promise."""
         answer = self.call(
             "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
         )
@@ -170,8 +170,8 @@ class Page:
         path.write_bytes(base64.b64decode(data))
 
     def events(self, method: str, wanted: Callable[[Event], bool] = lambda _: True) -> list[Event]:
-        """What the browser has told of this tab so far."""
-        self.run("1")  # whatever happened before has been told when this is answered
+        """Return what the browser has reported of this tab so far."""
+        self.run("1")  # whatever happened before has been reported when this is answered
         return [
             event["params"]
             for event in self._browser.events
@@ -181,7 +181,7 @@ class Page:
         ]
 
     def complaints(self) -> list[str]:
-        """Everything in the console: errors, blocked content, exceptions."""
+        """Return everything in the console: errors, blocked content, exceptions."""
         logged = [event["entry"]["text"] for event in self.events("Log.entryAdded")]
         raised = [
             str(event["exceptionDetails"]) for event in self.events("Runtime.exceptionThrown")
@@ -189,5 +189,5 @@ class Page:
         return logged + raised
 
     def requests(self) -> list[str]:
-        """The URLs that it asked for."""
+        """Return the URLs that it asked for."""
         return [event["request"]["url"] for event in self.events("Network.requestWillBeSent")]

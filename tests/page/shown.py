@@ -8,7 +8,7 @@ from schemas.outcomes import ErrorCode
 
 
 class Process:
-    """What the page shows, and a clock for its recent past."""
+    """The process that the page shows, and a clock for its recent past."""
 
     def __init__(self) -> None:
         self.status = Status(version="1.2.3", liveness_timeout_s=60)

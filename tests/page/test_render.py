@@ -24,7 +24,7 @@ def rendered(process: Process) -> str:
 
 
 def words(process: Process) -> str:
-    """What is to be read, a space for each tag."""
+    """Return what is to be read, a space for each tag."""
     body = rendered(process).partition("<body>")[2].partition("<script>")[0]
     return " ".join(html.unescape(re.sub("<[^>]*>", " ", body)).split())
 
@@ -159,7 +159,7 @@ class TestWords:
 
 class TestChart:
     def bars(self, seconds: list[CommitCounts]) -> list[tuple[str, float, float, float]]:
-        """Kind, left, top and height of each part of a bar."""
+        """Return kind, left, top and height of each part of a bar."""
         found = re.findall(
             r'<rect class="(\w+)" x="(\S+)" y="(\S+)" \S+ height="(\S+)"/>', chart(seconds)
         )

@@ -30,7 +30,7 @@ small { color: #9a9aab; display: flex; justify-content: space-between }
 
 
 def document(prometheus: Prometheus, end: float, seconds: float) -> str:
-    """The whole dashboard over the `seconds` before the Unix time `end`."""
+    """Return the whole dashboard over the `seconds` before the Unix time `end`."""
     drawing = Drawing(prometheus, end - seconds, end)
     return (
         f"<!doctype html><meta charset=utf-8><style>{STYLE}</style>"
@@ -41,7 +41,7 @@ def document(prometheus: Prometheus, end: float, seconds: float) -> str:
 
 
 def shown(value: float, unit: str) -> str:
-    """A value in one of the units that the dashboard uses."""
+    """Return a value in one of the units that the dashboard uses."""
     if math.isnan(value):
         return "–"
     if unit == "percentunit":
@@ -62,7 +62,7 @@ def _duration(seconds: float) -> str:
 
 
 class Drawing:
-    """Draws panels over one span of time."""
+    """A drawing of panels over one span of time."""
 
     def __init__(self, prometheus: Prometheus, start: float, end: float) -> None:
         self._prometheus = prometheus
@@ -70,7 +70,7 @@ class Drawing:
         self._step = (end - start) / POINTS
 
     def place(self, panel: dict[str, Any]) -> str:
-        """A panel at its place in the grid."""
+        """Return a panel at its place in the grid."""
         at = panel["gridPos"]
         style = f"grid-column:{at['x'] + 1}/span {at['w']};grid-row:{at['y'] + 1}/span {at['h']}"
         title = escape(panel["title"])
@@ -204,7 +204,7 @@ def _svg(shapes: Sequence[str]) -> str:
 
 
 def _stacked(lines: list[Series]) -> list[Series]:
-    """Each on top of those before it."""
+    """Put each on top of those before it."""
     sums: dict[float, float] = {}
     stacked = []
     for line in lines:

@@ -1,4 +1,4 @@
-"""What would break those who have coded against the last published schemas.
+"""The changes that would break clients coded against the last published schemas.
 
 A request is compatible if all that was accepted still is; an event, if all that is published now is
 valid by the schema of then, and nothing that a reader uses has gone. In both, a value of an
@@ -93,7 +93,7 @@ def _required(old: Schema, new: Schema, *, request: bool) -> list[str]:
 
 
 def _rules(old: list[Schema], new: list[Schema], *, request: bool, at: str) -> list[str]:
-    """The same of the rules with a condition, each compared with the one in its place."""
+    """Compare the rules with a condition in the same way, each with the one in its place."""
     if len(new) > len(old) if request else len(new) < len(old):
         return [f"{at}: has {len(new)} rules with a condition, had {len(old)}"]
     lines = []
@@ -106,7 +106,7 @@ def _rules(old: list[Schema], new: list[Schema], *, request: bool, at: str) -> l
 
 
 def _covers(new: Any, old: Any) -> bool:
-    """Whether a condition is the same, or has more values in its enumerations."""
+    """Return whether a condition is the same, or has more values in its enumerations."""
     if not isinstance(old, dict) or not isinstance(new, dict):
         return bool(new == old)
     return old.keys() == new.keys() and all(

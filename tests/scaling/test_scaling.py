@@ -42,7 +42,7 @@ class TestSimulation:
         assert waits.p50_s < 4 * (Costs().commit_s + Costs().store_s)
 
     def test_free_commits_leave_only_the_interval(self) -> None:
-        """Then the wait is uniform over the interval, which can be said exactly."""
+        """Then the wait is uniform over the interval, which can be calculated exactly."""
         free = Costs(commit_s=1e-9, store_s=0, commit_spread=0, cpu_us=1e-9)
         waits = simulate(free, Setup(1_000, 1, 8, 0.5))
         assert waits.cycle_s == pytest.approx(0.5, abs=0.001)

@@ -66,7 +66,7 @@ def spellings(minor_units: int, currency: str) -> list[bytes]:
 
 @st.composite
 def amounts(draw: st.DrawFn, currency: str) -> bytes:
-    """Digits of a valid amount."""
+    """Draw the digits of a valid amount."""
     top = 10 ** (money.MAX_INTEGER_DIGITS + money.EXPONENTS[currency]) - 1
     return draw(st.sampled_from(spellings(draw(st.integers(1, top)), currency)))
 
@@ -80,7 +80,7 @@ json_values = st.recursive(
 
 @st.composite
 def valid_requests(draw: st.DrawFn) -> tuple[bytes, dict[str, object]]:
-    """A valid request, and its fields; `amount` as the digits it is written with."""
+    """Draw a valid request, and its fields; `amount` as the digits it is written with."""
     currency = draw(currencies)
     fields: dict[str, object] = {
         "paymentId": draw(texts),
@@ -114,7 +114,7 @@ _TOKENS = [
 
 @st.composite
 def nearly_requests(draw: st.DrawFn) -> bytes:
-    """Requests with odd values, repeated keys, and bytes that do not belong there."""
+    """Draw requests with odd values, repeated keys, and bytes that do not belong there."""
     pairs = [(name, bytes(msgspec.json.encode(value))) for name, value in FIELDS.items()]
     pair = st.tuples(st.sampled_from(_NAMES), st.sampled_from(_ODD_VALUES))
     for odd in draw(st.lists(pair, max_size=4)):

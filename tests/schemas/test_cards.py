@@ -1,4 +1,4 @@
-"""What is masked as a card number, and how many other numbers are by accident."""
+"""The numbers that are masked as card numbers, and how many others are by accident."""
 
 import random
 import uuid

@@ -39,7 +39,7 @@ WORST_DECLINE = Declined(ErrorCode.INSUFFICIENT_FUNDS, WORST * 500, retryable=Tr
 
 
 def sizes(value: bytes | None) -> list[int]:
-    """Sizes of the events that a record may become, with its key and Kafka's frame."""
+    """Return the sizes of the events that a record may become, with its key and Kafka's frame."""
     event_id, source = RECORDS.event_id(OFFSET), RECORDS.source(OFFSET)
     parsed = parse(value, REQUEST_MAX_BYTES)
     reason = WORST_DECLINE if isinstance(parsed, PaymentRequest) else parsed

@@ -13,7 +13,7 @@ TOO_MANY = "must have at most {} decimals in {}"
 
 
 def decimals(amount: Decimal) -> int:
-    """How many decimals an amount needs, computed as one would on paper."""
+    """Return how many decimals an amount needs, computed as one would on paper."""
     count = 0
     while amount != amount.to_integral_value():
         amount = EXACT.multiply(amount, Decimal(10))
@@ -23,7 +23,7 @@ def decimals(amount: Decimal) -> int:
 
 @st.composite
 def numbers(draw: st.DrawFn) -> bytes:
-    """Anything the grammar allows, near to the limits and far from them."""
+    """Draw anything the grammar allows, near to the limits and far from them."""
     whole = draw(st.sampled_from([0, 1, 10**12 - 1, 10**12]) | st.integers(1, 99))
     fraction = draw(st.sampled_from(["", ".0", ".10", ".01", ".001", ".0001", ".00010", ".00001"]))
     exponent = draw(st.sampled_from(["", "e0", "E+2", "e-2", "e9", "e-12", "e12", "e99", "e-99"]))

@@ -1,4 +1,4 @@
-"""What is a payment request, what is not, and what the sender is told about it."""
+"""The payment requests, the records that are none, and the reason the sender gets."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What holds for any bytes: nothing is raised, nothing is guessed, both ways agree."""
+"""The properties of any bytes: nothing is raised, nothing is guessed, both ways agree."""
 
 import json
 from decimal import Decimal

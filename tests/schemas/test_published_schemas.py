@@ -37,7 +37,7 @@ NUMBER = re.compile(rb'"?(-?[0-9]+)(?:\.([0-9]+))?(?:[eE][+-]?([0-9]+))?"?')
 
 @st.composite
 def priced_requests(draw: st.DrawFn) -> bytes:
-    """Valid requests but for their amount, which is some JSON number or a string of its kind."""
+    """Draw valid requests but for their amount, some JSON number or a string of its kind."""
     whole = draw(st.from_regex(r"-?(0|[1-9][0-9]{0,14})|[1-9][0-9]{38,41}", fullmatch=True))
     fraction = draw(st.just("") | st.from_regex(r"\.([0-9]{1,6}|0{38,40})", fullmatch=True))
     exponent = draw(st.just("") | st.from_regex(r"[eE][+-]?[0-9]{1,3}", fullmatch=True))
@@ -48,7 +48,7 @@ def priced_requests(draw: st.DrawFn) -> bytes:
 
 
 def document(value: bytes, number: Callable[[str], Any]) -> object:
-    """What a sender may take a record for; a lenient parser guesses the encoding, too.
+    """Return what a sender may take a record for; a lenient parser guesses the encoding, too.
 
     Raises:
         ValueError: it is no JSON.

@@ -1,4 +1,4 @@
-"""What makes two requests the same payment, and what makes them the same request."""
+"""The identity of a payment, and the equality of two requests."""
 
 from decimal import Decimal
 

@@ -103,7 +103,7 @@ def _sample(sampler: Sampler, flow: Flow, traffic: Traffic, minutes: float) -> l
 
 
 def _verify(flow: Flow) -> dict[str, Any]:
-    """What the checker says of all that was published."""
+    """Return the checker's report on all that was published."""
     command = [sys.executable, "-m", "dataflow", "verify", "--json"]
     environ = {name: value for name, value in flow.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, check=False)

@@ -1,4 +1,4 @@
-"""Is a series flat? By the growth that its second half can be said to have, with 95 % confidence.
+"""The flatness of a series: the growth that its second half has, with 95 % confidence.
 
 The slope is Theil and Sen's: the median of the slopes between all pairs of points, which a few
 outliers do not move; its confidence interval is that of Kendall's rank correlation.
@@ -14,11 +14,11 @@ _BLOCKS = 60
 """Points are medians of so many stretches: single samples follow from each other."""
 _Z = 1.96
 LEAST = 10
-"""Fewer points say nothing."""
+"""Fewer points show nothing."""
 
 
 class Allowance(NamedTuple):
-    """What still counts as flat, over the second half of a run: the larger of the two."""
+    """The growth that counts as flat, over the second half of a run: the larger of the two."""
 
     share: float
     """Of the level."""
@@ -39,7 +39,7 @@ class Verdict(NamedTuple):
 
     @property
     def flat(self) -> bool:
-        """Whether it surely grows by less than is allowed."""
+        """True if it surely grows by less than is allowed."""
         return self.high <= self.allowed
 
 

@@ -1,4 +1,4 @@
-"""What is measured of the flow, from outside, again and again."""
+"""The measurements of the flow, from outside, again and again."""
 
 import csv
 import statistics
@@ -40,8 +40,8 @@ ALLOWED = {
     "p50_ms": Allowance(0.20, 100),
     "p99_ms": Allowance(0.30, 250),
 }
-"""What counts as flat. The remembered ids go up and down with the segments they are forgotten by,
-and the store with them; the machine has its say in the latency."""
+"""The growth that counts as flat. The remembered ids go up and down with the segments they are
+forgotten by, and the store with them; the machine plays a part in the latency."""
 
 LABELS = {
     "memory_mb": "memory (resident), MB",
@@ -55,12 +55,12 @@ LABELS = {
 
 
 class Sampler:
-    """Takes samples of one process.
+    """A sampler of one process.
 
     Args:
         flow: The process.
         store: Its recovery directory.
-        traffic: Knows the latencies.
+        traffic: Has the latencies.
     """
 
     def __init__(self, flow: Flow, store: Path, traffic: Traffic) -> None:
@@ -70,7 +70,7 @@ class Sampler:
         self._started_s = self._last_s = time.monotonic()
 
     def take(self) -> Sample:
-        """How it stands now."""
+        """Return how it stands now."""
         process = Path("/proc") / str(self._flow.process.pid)
         waits_ms = [wait_s * 1000 for wait_s in self._traffic.waits_s()]
         now_s = time.monotonic()
@@ -98,7 +98,7 @@ def write(path: Path, samples: Iterable[Sample]) -> None:
 
 
 def series(samples: Sequence[Sample], name: str) -> tuple[list[float], list[float]]:
-    """Times and values of one column, where there are values."""
+    """Return times and values of one column, where there are values."""
     pairs = [(each.seconds, float(getattr(each, name))) for each in samples]
     known = [(at_s, value) for at_s, value in pairs if value == value]  # noqa: PLR0124  (not a NaN)
     return [at_s for at_s, _ in known], [value for _, value in known]

@@ -1,4 +1,4 @@
-"""What is flat, and what is not."""
+"""Series that are flat, and series that are not."""
 
 import random
 
@@ -51,7 +51,7 @@ def test_a_constant_is_flat_without_an_allowance() -> None:
 
 
 def test_noise_that_hides_everything_proves_nothing() -> None:
-    """It is not said to be flat when it may as well grow."""
+    """It does not pass for flat when it may as well grow."""
     times_s = [float(n) for n in range(40)]
     rng = random.Random(3)
     values = [100 + rng.gauss(0, 60) for _ in times_s]

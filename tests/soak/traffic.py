@@ -15,10 +15,10 @@ Place = tuple[int, int]
 
 
 class Traffic:
-    """Sends and reads, in threads of its own, until `stop`.
+    """A sender and reader, in threads of its own, until `stop`.
 
     One in ten is a copy of a recent request, on whatever partition; one in a hundred a conflict,
-    one invalid, and one a copy from long ago, of which the dedupe window knows nothing any more.
+    one invalid, and one a copy from long ago, of which the dedupe window has nothing any more.
 
     Args:
         kafka: Where.
@@ -66,7 +66,7 @@ class Traffic:
             thread.start()
 
     def waits_s(self) -> list[float]:
-        """How long each took that was seen since the last call."""
+        """Return how long each took that was seen since the last call."""
         with self._lock:
             waits_s, self._waits_s = self._waits_s, []
         return waits_s

@@ -142,7 +142,7 @@ class TestCommitted:
 
 
 class TestPickle:
-    """What an exchange between processes does to a batch."""
+    """The effect on a batch of an exchange between processes."""
 
     @given(st.lists(records, min_size=1, max_size=20))
     def test_the_requests_are_the_same_on_the_other_side(self, values: list[bytes | None]) -> None:

@@ -1,4 +1,4 @@
-"""dedupe: what a lane knows of each id, where from, and what its log gets."""
+"""dedupe: what a lane remembers of each id, where from, and what its log gets."""
 
 import random
 from dataclasses import replace
@@ -272,7 +272,7 @@ class TestDates:
 
 
 class TestRemembered:
-    """What the lane's offsets say of its log."""
+    """The facts about its log that a lane's offsets carry."""
 
     def test_a_batch_tells_how_many_ids_are_known_after_it(self) -> None:
         step = started()

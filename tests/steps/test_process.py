@@ -18,7 +18,7 @@ from schemas.requests import PaymentRequest
 
 
 class Gateway:
-    """Approves with the paymentId as the reference; remembers what it was asked."""
+    """A gateway that approves with the paymentId as the reference; remembers what it was asked."""
 
     def __init__(self) -> None:
         self.asked: list[list[str]] = []
@@ -50,7 +50,7 @@ def decided(item: tuple[str, OutcomeBatch | ControlMessage]) -> OutcomeBatch:
 
 
 def words(outcomes: OutcomeBatch) -> list[str]:
-    """Return what the gateway said, in the order of the records."""
+    """Return the gateway's answers, in the order of the records."""
     return [
         each.reply.reference if isinstance(each.reply, Approved) else each.reply.message
         for each in outcomes.outcomes

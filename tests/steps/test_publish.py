@@ -263,7 +263,7 @@ class TestSignals:
 
 
 class TestLog:
-    """What the lane's log gets goes with the audit events, as they are of every record."""
+    """The lane log's entries go with the audit events, as they are of every record."""
 
     def test_the_audit_branch_carries_it(self) -> None:
         outgoing = published(AUDIT, decided(APPROVED))

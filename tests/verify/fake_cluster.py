@@ -58,7 +58,7 @@ class Record:
         return dict(json.loads(self.value or b"", parse_float=Decimal, parse_int=Decimal))
 
     def change(self, **fields: Any) -> Self:
-        """Write it anew with other fields; one of None is left out."""
+        """Write it again with other fields; one of None is left out."""
         kept = {k: v for k, v in json.loads(self.value or b"").items() if k not in fields}
         given = {k: v for k, v in fields.items() if v is not None}
         self.value = json.dumps(kept | given).encode()
@@ -74,10 +74,10 @@ class FakeCluster:
     lanes: dict[int, dict[int, LanePosition]] = field(default_factory=dict)
     lows: dict[tuple[str, int], int] = field(default_factory=dict)
     hidden: dict[tuple[str, int], int] = field(default_factory=dict)
-    """Where an open transaction begins."""
+    """The offset at which an open transaction begins."""
     compacted: list[str] = field(default_factory=list)
     claims: dict[str, tuple[int, PaymentRequest, tuple[int, int]]] = field(default_factory=dict)
-    """When each id was last seen, and the request that claimed it, and where that stands."""
+    """The time each id was last seen, and the request that claimed it, and where that stands."""
     step: int = 3
     """Distance of offsets: transactions leave gaps."""
 
@@ -201,7 +201,7 @@ class FakeCluster:
             yield from log
 
     def find(self, topic: str, partition: int, offset: int) -> Record:
-        """The one event of a topic about an input record."""
+        """Return the one event of a topic about an input record."""
         [found] = [record for record in self.records(topic) if tells_of(record, partition, offset)]
         return found
 

@@ -34,7 +34,7 @@ SECOND_MS = 1000
 
 @pytest.fixture
 def cluster() -> FakeCluster:
-    """All kinds of records: by partition and offset (of step 3), see the comments."""
+    """Return all kinds of records: by partition and offset (of step 3), see the comments."""
     made = FakeCluster()
     made.send(0, payment("one"))  # 0/0
     made.send(0, payment("two", "0.500", "KWD", metadata={"a": [1, None]}))  # 0/3
@@ -75,7 +75,7 @@ def other_time(cluster: FakeCluster) -> None:
 
 
 def swapped(cluster: FakeCluster) -> None:
-    """Two records of one payment in the wrong order: their events change places."""
+    """Swap two records of one payment: their events change places."""
     first, second = cluster.find(AUDIT, 1, 0), cluster.find(AUDIT, 1, 3)
     first.value, second.value = second.value, first.value
 
@@ -86,7 +86,7 @@ def before_its_first(cluster: FakeCluster) -> None:
 
 
 def claimed_by_the_later(cluster: FakeCluster) -> None:
-    """Two copies on one partition, and the later one was charged."""
+    """Charge the later one of two copies on one partition."""
     cluster.send(0, payment("late"), START_MS + 20)
     cluster.send(0, payment("late"), START_MS + 21)
     for topic in (PROCESSED, AUDIT):
@@ -583,7 +583,7 @@ def test_what_tells_of_deleted_requests_is_not_judged(cluster: FakeCluster, tmp_
 
 
 def long_history(audits_kept_from: int) -> FakeCluster:
-    """A request a minute; of the audit topic, the beginning is deleted."""
+    """Return a request a minute; of the audit topic, the beginning is deleted."""
     cluster = FakeCluster()
     for n in range(30):
         cluster.send(0, payment(f"pay-{n}"), START_MS + n * 60_000)
@@ -610,7 +610,7 @@ def test_what_must_be_left_is_missed(tmp_path: Path) -> None:
 
 
 def trimmed(kept_from: int) -> FakeCluster:
-    """A request a minute; the beginning of the lanes' log is trimmed."""
+    """Return a request a minute; the beginning of the lanes' log is trimmed."""
     cluster = FakeCluster()
     for n in range(30):
         cluster.send(0, payment(f"pay-{n}"), START_MS + n * 60_000)

@@ -92,7 +92,7 @@ def test_two_readings(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_what_is_not_there_any_more(cluster: Followed, capsys: pytest.CaptureFixture[str]) -> None:
-    """A request that was seen, and is gone with all that was said of it: nothing else tells."""
+    """A request that was seen, and is gone with all events about it: nothing else shows it."""
 
     def lose(cluster: FakeCluster) -> None:
         for topic in (PROCESSED, AUDIT):
@@ -123,7 +123,7 @@ def test_a_signal_ends_the_first_reading_only(
 
 def test_it_can_be_interrupted(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "look", lambda: signal.raise_signal(signal.SIGINT))
-    # Whoever runs the tests in the background may have it ignored.
+    # Tests that run in the background may have it ignored.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         assert run() == 130

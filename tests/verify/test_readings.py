@@ -93,7 +93,7 @@ def test_what_retention_has_deleted_since(made: tuple[Reading, Reading]) -> None
 
 
 def test_what_is_read_twice(made: tuple[Reading, Reading]) -> None:
-    """A client that starts anew, after an outage, may go back."""
+    """A client that starts again, after an outage, may go back."""
     made[0].add(TOPIC, chunk({0: b"a", 1: b"b"}))
     made[0].add(TOPIC, chunk({0: b"a", 1: b"b", 4: None}))
     made[0].add(TOPIC, chunk({4: None}))

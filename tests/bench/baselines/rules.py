@@ -13,7 +13,7 @@ Event = dict[str, Any]
 
 
 def problem(request: Any) -> str | None:
-    """What is wrong with a request; None when nothing is."""
+    """Return what is wrong with a request; None when nothing is."""
     if not isinstance(request, dict):
         return "the record is not a JSON object"
     for name in ("paymentId", "userId", "paymentMethod"):
@@ -29,17 +29,17 @@ def problem(request: Any) -> str | None:
 
 
 def is_declined(payment_id: str) -> bool:
-    """What the simulated gateway says: 2 % are declined, always the same ones."""
+    """Return whether the simulated gateway declines: 2 %, always the same ones."""
     return zlib.crc32(payment_id.encode()) % 100 < _DECLINED_PERCENT
 
 
 def now() -> str:
-    """This instant, RFC 3339."""
+    """Return this instant, RFC 3339."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def outcome(request: Event, source: Event) -> Event:
-    """The processed or failed event of a first request."""
+    """Return the processed or failed event of a first request."""
     payment_id = request["paymentId"]
     event = {
         "eventId": f"{source['topic']}/{source['partition']}/{source['offset']}",
@@ -60,7 +60,7 @@ def outcome(request: Event, source: Event) -> Event:
 
 
 def rejection(request: Any, why: str, source: Event) -> Event:
-    """The failed event of an invalid request."""
+    """Return the failed event of an invalid request."""
     payment_id = request.get("paymentId") if isinstance(request, dict) else None
     return {
         "eventId": f"{source['topic']}/{source['partition']}/{source['offset']}",
@@ -73,7 +73,7 @@ def rejection(request: Any, why: str, source: Event) -> Event:
 
 
 def audit(of: Event, event_type: str | None = None) -> Event:
-    """The audit event of an outcome; with `event_type`, of a request that has none."""
+    """Return the audit event of an outcome; with `event_type`, of a request that has none."""
     event = {
         "eventId": of["eventId"],
         "eventType": event_type or of["eventType"],
@@ -88,7 +88,7 @@ def audit(of: Event, event_type: str | None = None) -> Event:
 
 
 def duplicate(request: Event, source: Event) -> Event:
-    """The audit event of a request whose paymentId was seen before."""
+    """Return the audit event of a request whose paymentId was seen before."""
     return {
         "eventId": f"{source['topic']}/{source['partition']}/{source['offset']}",
         "eventType": "payment.duplicate",

@@ -1,4 +1,4 @@
-"""What `sitecustomize` puts into the flow: a crash, a mutation, other constants."""
+"""The parts that `sitecustomize` puts into the flow: a crash, a mutation, other constants."""
 
 import importlib
 import os
@@ -19,13 +19,13 @@ from dataflow.kafka import source
 ARMED = os.environ.get("CRASH_ARMED")
 """Passes only count once this file exists, if it is given."""
 MARK = os.environ.get("CRASH_MARK")
-"""Gets a line when it crashes."""
+"""The file that gets a line when it crashes."""
 _LONGEST_S = 0.004
-"""How long after its beginning a crash *during* a call comes, at most."""
+"""The longest time after its beginning at which a crash *during* a call comes."""
 
 
 def install(crash_at: str, broken: str, tune: str = "", stop_fetching: str = "") -> None:
-    """Patch the flow's classes; the text after the colon says at which pass to crash."""
+    """Patch the flow's classes; the text after the colon is the pass at which to crash."""
     for constant in filter(None, tune.split(",")):
         where, _, value = constant.partition("=")
         module, _, name = where.partition(":")
@@ -44,7 +44,7 @@ def install(crash_at: str, broken: str, tune: str = "", stop_fetching: str = "")
 
 
 def wake_by_the_engine(ahead: Path) -> None:
-    """Say in the time of the engine, whose clock is not set ahead, when to wake up."""
+    """Set when to wake up in the time of the engine, whose clock is not set ahead."""
     next_awake = source.RequestPartition.next_awake
 
     def by_its_clock(self: Any) -> datetime | None:
@@ -69,7 +69,7 @@ def _stop_fetching_at(signal_file: Path) -> None:
 
 
 class _Passes:
-    """Counts the passes of a point, from any thread; crashes at the last one."""
+    """A counter of the passes of a point, from any thread; crashes at the last one."""
 
     def __init__(self, name: str, left: int) -> None:
         self._name = name
@@ -77,7 +77,7 @@ class _Passes:
         self._lock = threading.Lock()
 
     def one(self, *, only_if: threading.Event | None = None) -> None:
-        """Another pass; `only_if` is looked at last: a pass without it does not count."""
+        """Count a pass; `only_if` is looked at last: a pass without it does not count."""
         with self._lock:
             if self._left <= 0 or (ARMED is not None and not Path(ARMED).exists()):
                 return
@@ -103,7 +103,7 @@ def _crash_beside(point: Point, passes: _Passes) -> None:
 
 
 def _crash_during(point: Point, passes: _Passes) -> None:
-    """From another thread, while the call waits for Kafka; a call that is over does not count."""
+    """Crash from another thread, while the call waits for Kafka; an ended call does not count."""
     original = getattr(point.owner, point.name)
     rng = Random(os.environ.get("CRASH_SEED"))
 

@@ -11,7 +11,7 @@ from dataflow.service.shutdown import Lifecycle
 from dataflow.steps import process
 
 Counts = Callable[[tuple[Any, ...], Any], bool]
-"""Whether a call is a pass, by its arguments and, after it, its result."""
+"""A test of whether a call is a pass, by its arguments and, after it, its result."""
 
 
 class Point(NamedTuple):
@@ -28,7 +28,7 @@ def _some_decided(_args: tuple[Any, ...], result: Any) -> bool:
 
 
 def _in_transaction(args: tuple[Any, ...], _result: Any) -> bool:
-    """With records in it: not one that only commits a position again."""
+    """Return whether it has records in it: not one that only commits a position again."""
     return bool(args[0]._open and any(map(len, args[0]._times_ms)))
 
 
@@ -73,7 +73,7 @@ POINTS: dict[str, Point] = {
     "after-commit": Point(lane_transaction.Lane, "_commit", "after", _in_transaction),
     # all lanes of a worker committed, the snapshots not stored
     "all-committed": Point(commit_pool.CommitPool, "wait_for", "after", _all_of_the_worker),
-    # the snapshots stored, the group not told
+    # the snapshots stored, the group's offset not committed
     "durable": Point(source.RequestPartition, "_commit_group_offset", "before", _epoch_is_durable),
     # the lane's log is written, the outcomes perhaps not all
     "logged": Point(lane_transaction.Lane, "_write_log", "after", _in_transaction),

@@ -1,6 +1,6 @@
 """The flow broken on purpose, one guarantee at a time: for each, some test must fail.
 
-`tests/chaos/mutants.py` says which.
+`tests/chaos/mutants.py` names it.
 """
 
 import fcntl
@@ -41,9 +41,9 @@ from schemas.outcomes import EventType
 from schemas.requests import PaymentRequest
 
 MUTATIONS: dict[str, Callable[[], None]] = {}
-"""By name; the docstring says what is taken away."""
+"""By name; the docstring has what is taken away."""
 DISPENSABLE: dict[str, Callable[[], None]] = {}
-"""What no guarantee may depend on: without it everything still holds."""
+"""Parts that no guarantee may depend on: without them everything still holds."""
 
 
 def _mutation(broken: Callable[[], None]) -> Callable[[], None]:
@@ -71,7 +71,7 @@ def _patch(owner: Any, name: str, broken: Any) -> None:
 
 @_mutation
 def _offsets_outside_the_transaction() -> None:
-    """The lane's offsets are committed before its records, as an ordinary consumer would."""
+    """Commit the lane's offsets before its records, as an ordinary consumer would."""
     build, commit = lane_transaction.Lane.__init__, lane_transaction.Lane._commit
 
     def remembering(self: Any, kafka: Any, lane: int, lanes: int, **rest: Any) -> None:
@@ -91,7 +91,7 @@ def _offsets_outside_the_transaction() -> None:
 
 @_mutation
 def _outcomes_outside_the_transaction() -> None:
-    """Outcomes are published by a producer of their own, at once."""
+    """Publish outcomes with a producer of their own, at once."""
     produce = lane_transaction.Lane._produce
     ordinary: dict[int, Producer] = {}
 
@@ -109,7 +109,7 @@ def _outcomes_outside_the_transaction() -> None:
 
 @_mutation
 def _claims_outside_the_transaction() -> None:
-    """The lane's log is written by a producer of its own, before the transaction commits."""
+    """Write the lane's log with a producer of its own, before the transaction commits."""
     produce = lane_transaction.Lane._produce
     ordinary: dict[int, Producer] = {}
 
@@ -127,7 +127,7 @@ def _claims_outside_the_transaction() -> None:
 
 @_mutation
 def _snapshot_before_commit() -> None:
-    """The snapshots are stored at once, and Kafka commits when the next epoch begins."""
+    """Store the snapshots at once, and commit to Kafka when the next epoch begins."""
     write_batch = lane_transaction.Lane.write_batch
 
     def too_early(self: Any) -> bytes:
@@ -148,13 +148,13 @@ def _snapshot_before_commit() -> None:
 
 @_mutation
 def _delivery_errors_ignored() -> None:
-    """A record that Kafka refuses is noticed by nobody, as without a delivery callback."""
+    """Ignore a record that Kafka refuses, as without a delivery callback."""
     _patch(lane_transaction.Lane, "_check", lambda *_: None)
 
 
 @_mutation
 def _abort_instead_of_die() -> None:
-    """A transaction that cannot be committed is aborted, and the flow goes on."""
+    """Abort a transaction that cannot be committed, and go on with the flow."""
     commit = lane_transaction.Lane._commit
 
     def or_abort(self: Any, deadline_s: float) -> None:
@@ -169,7 +169,7 @@ def _abort_instead_of_die() -> None:
 
 @_mutation
 def _fencing_ignored() -> None:
-    """Whoever was fenced carries on as if it had committed."""
+    """Carry on as if it had committed, although it was fenced."""
     fault = lane_transaction.Lane._fault
 
     class PassedOver(Exception):  # noqa: N818  (only ever seen here)
@@ -197,7 +197,7 @@ def _fencing_ignored() -> None:
 
 @_mutation
 def _no_fencing() -> None:
-    """Each run has transactional ids of its own, so nobody is ever fenced."""
+    """Give each run transactional ids of its own, so that none is ever fenced."""
     run = uuid.uuid4().hex
 
     def its_own(group: str, lane: int) -> str:
@@ -212,25 +212,25 @@ def _no_fencing() -> None:
 
 @_mutation
 def _leftovers_ignored() -> None:
-    """A lane starts over a transaction of the previous run that Kafka has never ended."""
+    """Start a lane over a transaction of the previous run that Kafka has never ended."""
     _patch(lane_offsets.LaneOffsets, "_expect_no_leftovers", lambda _: None)
 
 
 @_mutation
 def _no_restore() -> None:
-    """What is remembered is not read back after a restart."""
+    """Skip the restore: what is remembered is not read back after a restart."""
     _patch(lane_log.LaneLog, "restore", lambda *_: {})
 
 
 @_mutation
 def _no_replay() -> None:
-    """Records that a lane has committed are not dropped when they are read again."""
+    """Keep records that a lane has committed when they are read again."""
     _patch(decode.Decode, "_drop_committed", lambda *_: None)
 
 
 @_mutation
 def _log_read_before_fencing() -> None:
-    """The lane's log is read while the previous run may still write to it."""
+    """Read the lane's log while the previous run may still write to it."""
     build, offsets_at = lane_log.LaneLog.__init__, partition_offsets.offsets_at
     early: dict[int, int] = {}
 
@@ -259,7 +259,7 @@ def _log_read_before_fencing() -> None:
 
 @_mutation
 def _files_of_what_is_not_committed() -> None:
-    """Ids go to files as soon as they are judged."""
+    """Write ids to files as soon as they are judged."""
     observe = TieredIndex.observe
 
     def and_committed(self: Any, *batch: Any) -> Any:
@@ -272,7 +272,7 @@ def _files_of_what_is_not_committed() -> None:
 
 @_mutation
 def _foreign_files_believed() -> None:
-    """Files of remembered ids are taken for those of this log, whatever their manifest says."""
+    """Take files of remembered ids for those of this log, whatever is in their manifest."""
 
     def whoevers(directory: Path, _owner: Any) -> Any:
         path = directory / manifest.FILE_NAME
@@ -285,13 +285,13 @@ def _foreign_files_believed() -> None:
 
 @_mutation
 def _files_beyond_the_log_believed() -> None:
-    """Files of remembered ids are believed that reach further than the log does."""
+    """Believe files of remembered ids that reach further than the log does."""
     _patch(TieredIndex, "start_over", lambda *_: None)
 
 
 @_mutation
 def _files_of_the_next_process_stated() -> None:
-    """Files are said to reach to where the log ends, whoever has written there."""
+    """State that files reach to where the log ends, even if another process has written there."""
 
     def to_the_end(self: Any, index: Any) -> None:
         index.committed(self._log.ends())
@@ -301,7 +301,7 @@ def _files_of_the_next_process_stated() -> None:
 
 @_mutation
 def _damage_unseen() -> None:
-    """Files of remembered ids are believed as they are."""
+    """Believe files of remembered ids as they are."""
 
     def as_they_are(self: Any, _file: Any, start: int, count: int) -> Any:
         return self._blocks[start : start + count]
@@ -312,44 +312,44 @@ def _damage_unseen() -> None:
 
 @_mutation
 def _lost_log_ignored() -> None:
-    """A log that has lost ids is taken for all there is."""
+    """Take a log that has lost ids for all there is."""
     _patch(lane_log, "least_ids", lambda *_: 0)
     _patch(lane_log.LaneLog, "_refuse_another_log", lambda _: None)
 
 
 @_mutation
 def _no_check_of_the_snapshot() -> None:
-    """A snapshot that is ahead of the committed offsets is believed."""
+    """Believe a snapshot that is ahead of the committed offsets."""
     _patch(resume_point.ResumePoint, "check", lambda *_: None)
 
 
 @_mutation
 def _another_service_unseen() -> None:
-    """Nobody looks whether another service is a member of the group."""
+    """Skip the check whether another service is a member of the group."""
     _patch(resume_point, "_members", lambda *_: [])
 
 
 @_mutation
 def _offsets_of_others_for_our_own() -> None:
-    """A position that another service has committed passes for one of the flow's."""
+    """Take a position that another service has committed for one of the flow's."""
     _patch(resume_point.ResumePoints, "_refuse_overtaken", lambda *_: None)
 
 
 @_mutation
 def _lost_partition_for_a_new_one() -> None:
-    """A partition whose offsets are gone is read from its front, as one that was added."""
+    """Read a partition whose offsets are gone from its front, as one that was added."""
     _patch(resume_point.ResumePoints, "_lost", lambda *_: None)
 
 
 @_mutation
 def _no_first_beats() -> None:
-    """A lane has an offset of a partition only once it had a record of it."""
+    """Commit a lane's offset of a partition only once it had a record of it."""
     _patch(source, "_FIRST_BEATS", 0)
 
 
 @_mutation
 def _group_offset_too_early() -> None:
-    """The group is told what is read, not what is durable."""
+    """Commit to the group what is read, not what is durable."""
     fetched = source.RequestPartition._fetched
 
     def and_committed(self: Any, *args: Any) -> Any:
@@ -363,7 +363,7 @@ def _group_offset_too_early() -> None:
 
 @_mutation
 def _no_lock() -> None:
-    """Two executions may use one recovery directory."""
+    """Let two executions use one recovery directory."""
     _patch(fcntl, "flock", lambda *_: None)
 
 
@@ -372,7 +372,7 @@ def _no_lock() -> None:
 
 @_mutation
 def _lanes_by_partition() -> None:
-    """A record's lane is that of its input partition, not of its paymentId."""
+    """Choose a record's lane by its input partition, not by its paymentId."""
     split = decode.Decode._split
 
     def by_partition(self: Any, batch: Any) -> Any:
@@ -385,7 +385,7 @@ def _lanes_by_partition() -> None:
 
 @_mutation
 def _fingerprint_ignored() -> None:
-    """Whatever comes under a known paymentId is a duplicate of it."""
+    """Take anything under a known paymentId for a duplicate of it."""
     _patch(PaymentRequest, "identity", _with_one_fingerprint(PaymentRequest.identity))
 
 
@@ -395,13 +395,13 @@ def _with_one_fingerprint(identity: Callable[[PaymentRequest], bytes]) -> Callab
 
 @_mutation
 def _window_never_forgotten() -> None:
-    """Nothing leaves the window."""
+    """Let nothing leave the window."""
     _patch(TieredIndex, "expire", lambda *_: None)
 
 
 @_mutation
 def _window_forgotten_too_early() -> None:
-    """Half of the window is enough."""
+    """Remember ids for half of the window only."""
     build = dedupe.Dedupe.__init__
 
     def halved(
@@ -414,7 +414,7 @@ def _window_forgotten_too_early() -> None:
 
 @_mutation
 def _date_by_the_record() -> None:
-    """An id is as old as its record says it is."""
+    """Date an id by its record's timestamp."""
     judge = dedupe.Dedupe._judge
 
     def as_stamped(self: Any, batch: Any) -> Any:
@@ -430,13 +430,13 @@ def _date_by_the_record() -> None:
 
 @_mutation
 def _clock_believed() -> None:
-    """Whatever the wall clock says while a process runs decides what is forgotten."""
+    """Let the wall clock decide what is forgotten while a process runs."""
     _patch(Clock, "now_s", lambda _self, wall_s, _monotonic_s: wall_s)
 
 
 @_mutation
 def _clock_unconfirmed() -> None:
-    """Whatever the wall clock says at a start decides what is forgotten."""
+    """Let the wall clock decide what is forgotten at a start."""
     log, come_further = lane_transaction.Lane._log, source.RequestPartition._has_come_further
 
     def entries_only(self: Any, value: bytes, time_ms: int) -> None:
@@ -453,7 +453,7 @@ def _clock_unconfirmed() -> None:
 
 @_mutation
 def _requests_of_aborted_transactions() -> None:
-    """What was never asked for, as its producer took it back, is charged."""
+    """Charge what was never asked for, as its producer took it back."""
     consumer = client_config.consumer
 
     def uncommitted(*args: Any) -> client_config.Config:
@@ -467,7 +467,7 @@ def _requests_of_aborted_transactions() -> None:
 
 @_mutation
 def _end_as_the_client_saw_it() -> None:
-    """The source overwrites the end of its partition with what its client saw last."""
+    """Overwrite the end of the source's partition with what its client saw last."""
 
     def believing(self: Any, high_watermark: int) -> None:
         self.high_watermark = high_watermark
@@ -477,7 +477,7 @@ def _end_as_the_client_saw_it() -> None:
 
 @_mutation
 def _silence_without_a_witness() -> None:
-    """A client is at fault if it delivers nothing, whether or not there is anything to deliver."""
+    """Blame a client that delivers nothing, whether or not there is anything to deliver."""
 
     def at_once(self: Any) -> None:
         self._witnessed = self._position
@@ -487,13 +487,13 @@ def _silence_without_a_witness() -> None:
 
 @_mutation
 def _gateway_left_open() -> None:
-    """The flow ends without closing the gateway."""
+    """End the flow without closing the gateway."""
     _patch(runner.GatewayRunner, "close", lambda _: None)
 
 
 @_mutation
 def _impossible_timestamps_believed() -> None:
-    """A sender that writes 1970 pages whoever is on call."""
+    """Believe impossible timestamps: a sender that writes 1970 pages the person on call."""
     _patch(
         lane_transaction,
         "plausible",
@@ -506,7 +506,7 @@ def _impossible_timestamps_believed() -> None:
 
 @_mutation
 def _audit_event_dropped() -> None:
-    """A duplicate has no audit event."""
+    """Drop the audit event of a duplicate."""
     event = publish.Audit.event
 
     def dropping(self: Any, event_id: str, source: Any, outcome: Any, at: str) -> Any:
@@ -519,13 +519,13 @@ def _audit_event_dropped() -> None:
 
 @_mutation
 def _event_ids_at_random() -> None:
-    """The same record has another event id each time."""
+    """Give the same record another event id each time."""
     _patch(events.Records, "event_id", lambda *_: str(uuid.uuid4()))
 
 
 @_mutation
 def _money_as_a_float() -> None:
-    """Amounts are published as binary floats would have them."""
+    """Publish amounts as binary floats would have them."""
     processed = events.processed
 
     def rounded(event_id: Any, origin: Any, request: Any, *rest: Any) -> events.ProcessedEvent:
@@ -540,7 +540,7 @@ def _money_as_a_float() -> None:
 
 @_dispensable
 def _no_group_offsets() -> None:
-    """The group is never told a position."""
+    """Never commit a position for the group."""
 
     def only_report(self: Any) -> None:
         offset, self._durable = self._durable, None

@@ -28,7 +28,7 @@ Parsed = tuple[Any, str | None, rules.Event]
 
 
 def parse(message: KafkaSourceMessage[bytes | None, bytes | None]) -> tuple[str, Parsed]:
-    """The request by its key, and what is wrong with it."""
+    """Return the request by its key, and what is wrong with it."""
     source = {
         "topic": message.topic,
         "partition": message.partition,
@@ -43,7 +43,7 @@ def parse(message: KafkaSourceMessage[bytes | None, bytes | None]) -> tuple[str,
 
 
 def decide(seen: int | None, parsed: Parsed) -> tuple[int, list[rules.Event]]:
-    """The events of a request: its outcome, if it is the first one, and its audit event."""
+    """Return the events of a request: its outcome, if it is the first one, and its audit event."""
     request, _, source = parsed
     if seen:
         return 1, [rules.duplicate(request, source)]
@@ -52,7 +52,7 @@ def decide(seen: int | None, parsed: Parsed) -> tuple[int, list[rules.Event]]:
 
 
 def reject(item: tuple[str, Parsed]) -> tuple[str, list[rules.Event]]:
-    """The events of an invalid request."""
+    """Return the events of an invalid request."""
     request, why, source = item[1]
     failed = rules.rejection(request, why or "", source)
     return "", [failed, rules.audit(failed)]
@@ -61,13 +61,13 @@ def reject(item: tuple[str, Parsed]) -> tuple[str, list[rules.Event]]:
 def to_outcome(
     event_type: str, item: tuple[str, list[rules.Event]]
 ) -> KafkaSinkMessage[bytes, bytes] | None:
-    """The record for the topic of an outcome, if that is what it is."""
+    """Return the record for the topic of an outcome, if that is what it is."""
     event = item[1][0]
     return None if event["eventType"] != event_type else to_record(event)
 
 
 def to_record(event: rules.Event) -> KafkaSinkMessage[bytes, bytes]:
-    """A record of an event."""
+    """Return a record of an event."""
     return KafkaSinkMessage((event["paymentId"] or "").encode(), encode(event))
 
 

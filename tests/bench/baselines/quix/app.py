@@ -26,7 +26,7 @@ audit = app.topic(os.environ["BENCH_AUDIT"], value_serializer="json")
 
 
 def decide(request: Any, state: State) -> list[rules.Event]:
-    """The events of a request: its outcome, if it is a first or an invalid one; its audit event."""
+    """Return the events of a request: its audit event, and an outcome if it is first or invalid."""
     context = message_context()
     source = {"topic": context.topic, "partition": context.partition, "offset": context.offset}
     why = rules.problem(request)

@@ -1,4 +1,4 @@
-"""Words that readers at night should not meet: in documents, and in what the product prints."""
+"""Words that readers at night should not meet: in documents, docstrings, and printed texts."""
 
 import ast
 import re
@@ -12,6 +12,12 @@ DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
 WORDS = re.compile(r"\b(whoever|somebody|anew|to be had)\b", re.IGNORECASE)
 CAMPAIGN = re.compile(r"<!-- campaign -->.*?<!-- /campaign -->", re.DOTALL)
 """Generated in the words of its time."""
+QUESTION = re.compile(r"\s*(what|whether|how|who|where|when)\b", re.IGNORECASE)
+SOURCES = [
+    path
+    for folder in ("dataflow", "docs", "grafana", "k8s", "schemas", "tests")
+    for path in ROOT.glob(f"{folder}/**/*.py")
+]
 
 
 def printed(path: Path) -> Iterator[str]:
@@ -21,6 +27,14 @@ def printed(path: Path) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and id(node) not in comments:
             yield str(node.value)
+
+
+def docstrings(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the line and the text of each docstring, of attributes and constants as well."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.Expr(value=ast.Constant(value=str(text))):
+                yield node.lineno, text
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
@@ -36,3 +50,13 @@ def test_what_is_printed_has_none_of_them() -> None:
 
 def test_the_alerts_have_none_of_them() -> None:
     assert not WORDS.findall((ROOT / "grafana" / "prometheus" / "rules.yaml").read_text())
+
+
+def test_a_docstring_begins_with_a_verb_or_a_noun() -> None:
+    found = {
+        f"{path.relative_to(ROOT)}:{line}": text
+        for path in SOURCES
+        for line, text in docstrings(path)
+    }
+    assert len(found) > 1000
+    assert not {place: text for place, text in found.items() if QUESTION.match(text)}

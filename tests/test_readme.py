@@ -1,6 +1,9 @@
 """The statements of the README are true: where one can be generated, it is."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import published
@@ -25,6 +28,26 @@ def part(document: str, start: str, end: str) -> str:
 
 def test_it_is_short() -> None:
     assert len(README.splitlines()) < 200
+
+
+def test_its_command_runs_the_flow() -> None:
+    """With what it exports, but no valid broker: nothing else is refused."""
+    exports = re.findall(r"^export (.*)$", README, re.MULTILINE)
+    given = dict(pair.split("=") for line in exports for pair in line.split())
+    [command] = re.findall(r"^\.venv/bin/python (-m bytewax\.run .*)$", README, re.MULTILINE)
+    environ = os.environ | given | {"KAFKA_BROKERS": "localhost:none"}
+    done = subprocess.run(
+        [sys.executable, *command.split()],
+        cwd=ROOT,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    problems = re.findall(r'"problem": "([^:]+):', done.stdout)
+    assert problems == ["KAFKA_BROKERS"], done.stdout
+    assert not set(given) - set(re.findall(r"[A-Z_]+", CONFIGURATION))
 
 
 def test_the_configuration_table_is_that_of_the_variables() -> None:

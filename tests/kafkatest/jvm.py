@@ -68,6 +68,8 @@ def _spawn(command: Sequence[str], output: Path) -> subprocess.Popen[bytes]:
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
-            # Ctrl-C is for the parent, which then stops the broker in order.
-            start_new_session=True,
+            # Ctrl-C is for the parent, which then stops the broker in order. Not a session: Linux
+            # shares processor time between sessions first (autogroup), and a broker that is one of
+            # many sessions waits for seconds while the flows of the tests spin.
+            process_group=0,
         )

@@ -28,7 +28,7 @@ from dataflow.service.command_line import Launch
 from dataflow.service.shutdown import Lifecycle
 from dataflow.steps.dedupe import Log, NoLog
 from schemas.events import EVENT_OVERHEAD_BYTES
-from schemas.replies import Approved, Declined
+from schemas.replies import Definite
 from schemas.requests import PaymentRequest
 
 _log = structlog.get_logger()
@@ -69,9 +69,11 @@ class Runtime:
             log_topic=kafka.topic_lane_log,
         )
         self.lifecycle = Lifecycle(self.status)
+        gateway = registry.create(settings.gateway)
         self.gateway = GatewayRunner(
-            lambda: registry.create(settings.gateway),
+            lambda: gateway,
             settings.gateway.deadline_s,
+            concurrency=settings.gateway.concurrency,
             on_wait=_log_wait,
         )
         shared = running is not None and running.processes * running.workers > 1
@@ -152,7 +154,7 @@ class Runtime:
         with self.status.waiting("files of remembered ids"):
             return self.ids.open(lane)
 
-    def charge(self, requests: list[PaymentRequest]) -> list[Approved | Declined]:
+    def charge(self, requests: list[PaymentRequest]) -> list[Definite]:
         """Have the gateway charge a batch; blocks until every request has its final reply."""
         with self.status.waiting("payment gateway", self.settings.gateway.deadline_s + _GRACE_S):
             return self.gateway.charge(requests)

@@ -23,6 +23,7 @@ from schemas import money
 from schemas.events import (
     EVENT_OVERHEAD_BYTES,
     MAX_MESSAGE,
+    MAX_PROVIDER_CODE,
     MAX_REFERENCE,
     AuditEvent,
     Error,
@@ -114,6 +115,7 @@ FIELDS: dict[str, Field] = {
     "code": Field("For programs.", _open(ErrorCode)),
     "message": Field("For people; may change.", _text(MAX_MESSAGE)),
     "retryable": Field("The payer may try again, with a new paymentId."),
+    "providerCode": Field("The provider's own code of a decline.", _text(MAX_PROVIDER_CODE)),
 }
 
 # ---- the amount of a request ----
@@ -305,7 +307,7 @@ def _optional(struct: type[Struct]) -> list[str]:
 
 def _property(bare: Schema, field: Field, present: str | None) -> Schema:
     nested = _NESTED.get(bare.get("$ref", ""))
-    typed = _object(nested, {}, {}) if nested else _typed(bare)
+    typed = _object(nested, {}, _PRESENT_IN.get(nested, {})) if nested else _typed(bare)
     when = f" Present: {present}." if present else ""
     since = {} if field.since == FIRST else {"x-since": field.since}
     return {"description": field.meaning + when, **typed, **field.schema, **since}
@@ -314,6 +316,10 @@ def _property(bare: Schema, field: Field, present: str | None) -> Schema:
 _NESTED: dict[str, type[Struct]] = {
     f"#/$defs/{struct.__name__}": struct for struct in (Source, Error)
 }
+_PRESENT_IN: dict[type[Struct], Mapping[str, str]] = {
+    Error: {"providerCode": "if the gateway declined, and gave a code of its own"},
+}
+"""The condition under which an optional field of a nested object is present."""
 
 
 def _typed(bare: Schema) -> Schema:

@@ -25,6 +25,8 @@ MAX_MESSAGE = 500
 """Characters of `error.message`."""
 MAX_REFERENCE = 255
 """Characters of `gatewayReference`."""
+MAX_PROVIDER_CODE = 64
+"""Characters of `error.providerCode`."""
 
 
 class Source(Struct, frozen=True, gc=False):
@@ -35,13 +37,15 @@ class Source(Struct, frozen=True, gc=False):
     offset: int
 
 
-class Error(Struct, frozen=True, gc=False):
+class Error(Struct, rename="camel", frozen=True, gc=False):
     """The reason a payment failed."""
 
     code: ErrorCode
     message: str
     retryable: bool
     """True if the payer may try again, with a new paymentId after a decline."""
+    provider_code: str | UnsetType = UNSET
+    """Of a decline: the provider's own code, if it gave one."""
 
 
 class ProcessedEvent(Struct, rename="camel", frozen=True, gc=False, kw_only=True):
@@ -190,8 +194,11 @@ def rejected(
 
 def error_of(reason: Declined | Rejected) -> Error:
     """Return the `error` of a failed payment or an invalid record."""
-    retryable = isinstance(reason, Declined) and reason.retryable
-    return Error(reason.code, reason.message[:MAX_MESSAGE], retryable)
+    message = reason.message[:MAX_MESSAGE]
+    if not isinstance(reason, Declined):
+        return Error(reason.code, message, retryable=False)
+    theirs = reason.provider_code
+    return Error(reason.code, message, reason.retryable, UNSET if theirs is None else theirs)
 
 
 def _or_unset(text: str | None) -> str | UnsetType:

@@ -40,6 +40,10 @@ class ErrorCode(StrEnum):
     FRAUD_SUSPECTED = "fraud_suspected"
     LIMIT_EXCEEDED = "limit_exceeded"
     METHOD_NOT_SUPPORTED = "method_not_supported"
+    AUTHENTICATION_REQUIRED = "authentication_required"
+    """The payer has to confirm the payment, which only works while the payer is there."""
+    INVALID_PAYMENT_METHOD = "invalid_payment_method"
+    """The number, account or name that stands for the payment method is wrong."""
 
 
 INVALID_RECORD = frozenset(

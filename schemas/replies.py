@@ -1,4 +1,8 @@
-"""The possible answers of a payment gateway to one request."""
+"""The possible answers of a payment gateway about one payment.
+
+Two are definite: `Approved` and `Declined`. The others state why there is no decision yet, because
+the next step depends on it: see `dataflow.gateways.port`.
+"""
 
 from msgspec import Struct
 
@@ -23,12 +27,39 @@ class Declined(Struct, frozen=True, gc=False):
     """For people; must not contain card data. At most 500 characters are published."""
     retryable: bool
     """True if the payer may try again with a *new* paymentId."""
+    provider_code: str | None = None
+    """The provider's own code, 1 to 64 characters, if it has one: `error.providerCode`."""
 
 
-class Unavailable(Struct, frozen=True, gc=False):
-    """No answer, or none that can be trusted: asked again with the same idempotency key."""
+class NotExecuted(Struct, frozen=True, gc=False):
+    """The charge certainly did not happen: no connection, HTTP 429, or 503 by contract."""
+
+    reason: str
+    """For the log; so are the other reasons."""
+    retry_after_s: float | None = None
+    """The pause that the provider demands, if it does."""
+
+
+class Unknown(Struct, frozen=True, gc=False):
+    """The charge may have happened: no answer, or none that can be trusted."""
+
+    reason: str
+    saved: bool = False
+    """True if the provider has saved this answer: the same key gets the same answer again."""
+
+
+class Pending(Struct, frozen=True, gc=False):
+    """The provider has accepted the charge, and decides later."""
+
+    reference: str
+    """The provider's own id of the charge."""
+
+
+class Misconfigured(Struct, frozen=True, gc=False):
+    """The gateway cannot work as it is configured: wrong key, URL, permission or trusted CA."""
 
     reason: str
 
 
-Reply = Approved | Declined | Unavailable
+Definite = Approved | Declined
+Reply = Definite | NotExecuted | Unknown | Pending | Misconfigured

@@ -166,7 +166,7 @@ async def outcomes(requests: list[Request]) -> list[Outcome]:
         known[key] = content
         reply = None
         while not isinstance(reply, Approved | Declined):
-            (reply,) = await gateway.charge([parsed])
+            reply = await gateway.charge(parsed, "")
         if isinstance(reply, Declined):
             found.append(Outcome(EventType.FAILED, reply.code))
         else:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
 from decimal import Decimal
@@ -41,8 +41,9 @@ from dataflow.core.origins import place
 from dataflow.dedupe.remembered import RememberedIds
 from dataflow.dedupe.tiered import TieredIndex
 from dataflow.flow import flow
-from dataflow.gateways.port import Approved, Declined, Reply, Unavailable
+from dataflow.gateways.port import Approved, Declined, Reply, Unknown
 from dataflow.gateways.runner import GatewayRunner
+from dataflow.gateways.simulated import SimulatedGateway
 from dataflow.runtime import Runtime
 from schemas.events import EVENT_OVERHEAD_BYTES
 from schemas.outcomes import ErrorCode
@@ -254,27 +255,22 @@ DECLINES: dict[str, tuple[Any, Any, Any]] = {
 }
 
 
-class Hostile:
-    """Replies as above, to the paymentId of that name; at first it is unavailable."""
+class Hostile(SimulatedGateway):
+    """Replies as above, to the paymentId of that name; at first it has no answer."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.asked: set[str] = set()
 
-    async def charge(self, requests: Sequence[PaymentRequest]) -> list[Reply]:
-        replies: list[Reply] = []
-        for request in requests:
-            name = request.payment_id
-            if name not in self.asked:
-                replies.append(Unavailable(["\ud800"]))  # type: ignore[arg-type]
-            elif name in APPROVALS:
-                replies.append(Approved(APPROVALS[name]))
-            else:
-                code, message, retryable = DECLINES[name]
-                replies.append(Declined(code, message, retryable))
+    async def charge(self, request: PaymentRequest, _key: str) -> Reply:
+        name = request.payment_id
+        if name not in self.asked:
             self.asked.add(name)
-        return replies
-
-    async def close(self) -> None: ...
+            return Unknown(["\ud800"])  # type: ignore[arg-type]
+        if name in APPROVALS:
+            return Approved(APPROVALS[name])
+        code, message, retryable = DECLINES[name]
+        return Declined(code, message, retryable)
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -83,7 +83,7 @@ def test_what_is_shown_could_be_written_there_again() -> None:
     ("missing", "expected"),
     [
         ("KAFKA_BROKERS", "host:port[,host:port...] with IPv6 addresses in brackets"),
-        ("GATEWAY", "one of " + ", ".join(gateway_names.NAMES)),
+        ("GATEWAY", f"one of {', '.join(gateway_names.NAMES)}, or package.module:Class"),
     ],
 )
 @pytest.mark.parametrize("blank", ["", " "])
@@ -136,8 +136,10 @@ def test_a_long_value_is_quoted_in_part_and_on_one_line() -> None:
 
 
 def test_an_unknown_gateway_is_answered_with_the_known_ones() -> None:
+    names = ", ".join(gateway_names.NAMES)
+    expected = f"one of {names}, or package.module:Class"
     assert problems(GATEWAY="strype") == [
-        "GATEWAY: expected one of simulated, got 'strype'; example: GATEWAY=simulated"
+        f"GATEWAY: expected {expected}, got 'strype'; example: GATEWAY=simulated"
     ]
 
 

@@ -2,7 +2,7 @@
 
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +104,20 @@ def one_of(*choices: str, **synonyms: str) -> ValueKind:
         return words[text.lower()]
 
     return ValueKind("one of " + ", ".join(choices), parse)
+
+
+def gateway(names: Sequence[str], is_class_path: Callable[[str], bool]) -> ValueKind:
+    """Return the kind of a gateway's name: one of ours, in any case, or the path of a class."""
+    words = {name.lower(): name for name in names}
+
+    def parse(text: str) -> str:
+        if text.lower() in words:
+            return words[text.lower()]
+        if not is_class_path(text):
+            raise ValueError
+        return text
+
+    return ValueKind("one of " + ", ".join(names) + ", or package.module:Class", parse)
 
 
 def matching(pattern: str, expects: str) -> ValueKind:

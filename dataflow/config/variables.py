@@ -281,8 +281,9 @@ GATEWAY = (
     Variable(
         "GATEWAY",
         "gateway.name",
-        values.one_of(*gateway_names.NAMES),
-        "Payment provider: " + " or ".join(gateway_names.NAMES) + ". `simulated` charges nobody.",
+        values.gateway(gateway_names.NAMES, gateway_names.is_class_path),
+        "Payment provider: " + ", ".join(gateway_names.NAMES) + ", or the class of your own as "
+        "`package.module:Class`. `simulated` charges nobody.",
         example="simulated",
         required=ALWAYS,
     ),

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from dataflow.core.verdicts import Verdict
 from schemas.outcomes import EventType
-from schemas.replies import Approved, Declined
+from schemas.replies import Definite
 from schemas.requests import PaymentRequest, Rejected
 
 
@@ -23,7 +23,7 @@ class GatewayDecision(Struct, frozen=True, gc=False):
     """A first request, and the gateway's final word on it."""
 
     request: PaymentRequest
-    reply: Approved | Declined
+    reply: Definite
 
 
 class Repeated(Struct, frozen=True, gc=False):
@@ -54,7 +54,7 @@ def decide(
     parsed: PaymentRequest | Rejected,
     verdict: int,
     first_origin: int,
-    reply: Approved | Declined | None,
+    reply: Definite | None,
 ) -> Outcome:
     """Return the outcome of one record.
 

@@ -1,32 +1,134 @@
 """The gateway port: what the flow asks of a payment provider, and what it may answer.
 
-One batch of requests in, one reply for each out, in the same order. The idempotency key of a
-request is its `payment_id`: after a crash the same payment is charged again with the same key,
-and the provider must answer as it did the first time without moving money twice (the semantics
-of Stripe's `Idempotency-Key` header).
+A gateway charges one payment at a time, under an idempotency key that depends on nothing but the
+paymentId (`idempotency_key`): after a crash the same payment is charged again with the same key,
+and the provider must answer as it did the first time without moving money twice (the semantics of
+Stripe's `Idempotency-Key` header). So what is sent may depend on nothing but the payment's content:
+paymentId, userId, amount, currency, paymentMethod. Metadata and clocks differ between two copies.
+
+    reply           the charge                        next
+    Approved        happened                          -
+    Declined        is refused for good               -
+    NotExecuted     certainly did not happen          charge, after `retry_after_s`
+    Unknown         may have happened                 charge with the same key; `saved`: look it up
+    Pending         is accepted, not yet decided      look it up
+    Misconfigured   did not happen, nor will others   a person corrects the settings
+
+Never guess: an answer that no rule covers is `Unknown`. An exception is a defect of the gateway.
+
+Single calls, because a window of calls slides: the next call starts when any other ends, and one
+that hangs delays no other. A gateway that never waits has no use for a window, and a task for each
+payment would cost more than its answer; it has `charge_batch` as well (`BatchGateway`).
 """
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
-from schemas.replies import Approved, Declined, Reply, Unavailable
-from schemas.requests import PaymentRequest
+from msgspec import Struct
 
-__all__ = ["Approved", "Declined", "Gateway", "Reply", "Unavailable"]
+from schemas.replies import (
+    Approved,
+    Declined,
+    Definite,
+    Misconfigured,
+    NotExecuted,
+    Pending,
+    Reply,
+    Unknown,
+)
+from schemas.requests import PaymentRequest, key_of
+
+__all__ = [
+    "KEY_LENGTH",
+    "Approved",
+    "BatchGateway",
+    "Declined",
+    "Definite",
+    "Gateway",
+    "Misconfigured",
+    "NotExecuted",
+    "Pending",
+    "Reply",
+    "Traits",
+    "Unknown",
+    "idempotency_key",
+]
+
+KEY_LENGTH = 36
+"""Characters of a key. Mangopay takes no longer one."""
 
 
+def idempotency_key(payment_id: str) -> str:
+    """Return the key of a payment: a UUID of version 8 (RFC 9562) made of the paymentId's hash."""
+    digest = key_of(payment_id).hex()
+    return f"{digest[:8]}-{digest[8:12]}-8{digest[13:16]}-8{digest[17:20]}-{digest[20:]}"
+
+
+class Traits(Struct, frozen=True, kw_only=True):
+    """The facts about a provider on which it depends how a payment may be asked for again."""
+
+    key_life_s: float | None
+    """The time for which the provider keeps a key; after it, the same key is a new charge. None:
+    for ever."""
+    saves_errors: bool
+    """True if the same key gets a failed answer (`Unknown.saved`) again, and no new attempt."""
+    has_lookup: bool
+    """True if `lookup` works; otherwise it is never called."""
+    longest_key: int = 255
+    """Characters; at least `KEY_LENGTH`."""
+    decimals: Mapping[str, int] | None = None
+    """The provider's decimals by currency, where it has a table; a currency that is not in it is
+    declined. None: the decimals of ISO 4217."""
+
+
+@runtime_checkable
 class Gateway(Protocol):
-    """A payment provider. Instances live on one event loop and may be called concurrently."""
+    """A payment provider.
 
-    async def charge(self, requests: Sequence[PaymentRequest]) -> Sequence[Reply]:
-        """Charge each request once; `len(replies) == len(requests)`, in the same order.
+    It is built at the start of a process: the constructor checks the configuration (`ValueError`,
+    with a text that names the setting), and opens nothing. All other calls come from one event
+    loop, many at once. How many payments are in flight is the caller's business; for how long one
+    call may last is the gateway's: it gives up by itself, with `Unknown`. A class that inherits
+    from this one only has to have `traits`, `charge` and, if it holds connections, `close`.
+    """
 
-        Transient trouble of a single request (a timeout, a reset connection, HTTP 429 or 5xx) is
-        an `Unavailable` in its place, not an exception: the others' replies are kept. How many
-        requests are in flight at once is the gateway's own business.
-        """
+    @property
+    def traits(self) -> Traits:
+        """The facts about the provider."""
         ...
+
+    async def charge(self, request: PaymentRequest, key: str) -> Reply:
+        """Charge a payment, or return the answer that it had under the same key."""
+        ...
+
+    async def lookup(
+        self,
+        request: PaymentRequest,  # noqa: ARG002  (of use to those that have one)
+        key: str,  # noqa: ARG002
+    ) -> Reply | None:
+        """Return the answer that a payment had, without charging it; None if there is no charge.
+
+        Trouble with the lookup itself is `Unknown` or `Misconfigured`, never `NotExecuted`. None is
+        no proof for as long as the first request may still be on its way.
+        """
+        return Unknown("this gateway has no lookup")
+
+    async def probe(self) -> Reply | None:
+        """Return the reason why a charge would fail now, or None; moves no money."""
+        return None
 
     async def close(self) -> None:
         """Give back connections. Called once, when the process ends."""
+        ...
+
+
+@runtime_checkable
+class BatchGateway(Gateway, Protocol):
+    """A gateway that answers many payments at once, without waiting for anything."""
+
+    async def charge_batch(self, requests: Sequence[PaymentRequest]) -> Sequence[Reply]:
+        """Charge each request once; `len(replies) == len(requests)`, in the same order.
+
+        It is `charge` for each request under its own `idempotency_key`.
+        """
         ...

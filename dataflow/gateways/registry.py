@@ -1,24 +1,26 @@
 """The payment gateways, by the name that `GATEWAY` selects them with.
 
-A new provider is one module with a class that fits `port.Gateway`, one name in
-`dataflow.config.gateway_names`, one line in `_BUILDERS`, and one subclass of the contract in
-`tests/gateways/contract.py`.
+A gateway of another package is named by its class, as `package.module:Class`; it is called without
+arguments. A gateway of ours is one module with a class that fits `port.Gateway`, one name in
+`dataflow.config.gateway_names`, and one line in `_BUILDERS`. Both have a subclass of the contract
+in `tests/gateways/contract.py`.
 """
 
+import importlib
 from collections.abc import Callable
 
 from dataflow.config.gateway_names import SIMULATED
 from dataflow.config.settings import GatewaySettings
-from dataflow.gateways.port import Gateway
-from dataflow.gateways.simulated import SimulatedGateway
+from dataflow.errors import SettingsError
+from dataflow.gateways.port import KEY_LENGTH, Gateway, Traits
+from dataflow.gateways.replies import quoted
+from dataflow.gateways.simulated import ImmediateGateway, SimulatedGateway
 
 
 def _simulated(settings: GatewaySettings) -> Gateway:
-    return SimulatedGateway(
-        decline_rate=settings.simulated_decline_rate,
-        latency_s=settings.simulated_latency_s,
-        concurrency=settings.concurrency,
-    )
+    if settings.simulated_latency_s:
+        return SimulatedGateway(settings.simulated_decline_rate, settings.simulated_latency_s)
+    return ImmediateGateway(settings.simulated_decline_rate)
 
 
 _BUILDERS: dict[str, Callable[[GatewaySettings], Gateway]] = {
@@ -27,5 +29,48 @@ _BUILDERS: dict[str, Callable[[GatewaySettings], Gateway]] = {
 
 
 def create(settings: GatewaySettings) -> Gateway:
-    """Build the gateway of that name; `KeyError` for a name that is not in `NAMES`."""
-    return _BUILDERS[settings.name](settings)
+    """Build the gateway of that name, which opens nothing yet.
+
+    Raises:
+        SettingsError: There is none, it does not fit the port, or its own settings are wrong.
+    """
+    build = _BUILDERS.get(settings.name)
+    return build(settings) if build else _foreign(settings.name)
+
+
+def _foreign(name: str) -> Gateway:
+    """Build a gateway of another package: `package.module:Class`."""
+    module_name, _, class_name = name.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as err:  # whatever a foreign module does when it is imported
+        raise _wrong(f"module {module_name} cannot be imported: {quoted(err)}") from err
+    build = getattr(module, class_name, None)
+    if not callable(build):
+        raise _wrong(f"module {module_name} has no class {class_name}")
+    try:
+        gateway = build()
+    except Exception as err:
+        raise _wrong(f"{name} cannot be built: {quoted(err)}") from err
+    _check(name, gateway)
+    return gateway  # type: ignore[no-any-return]
+
+
+def _check(name: str, gateway: object) -> None:
+    if not isinstance(gateway, Gateway):
+        parts = ("traits", "charge", "lookup", "probe", "close")
+        lacking = ", ".join(part for part in parts if not hasattr(gateway, part))
+        raise _wrong(f"{name} does not fit dataflow.gateways.port.Gateway: it lacks {lacking}")
+    traits = gateway.traits
+    if not isinstance(traits, Traits):
+        raise _wrong(f"{name} does not fit dataflow.gateways.port.Gateway: traits is no Traits")
+    if traits.longest_key < KEY_LENGTH:
+        raise _wrong(
+            f"{name} takes keys of {traits.longest_key} characters; ours have {KEY_LENGTH}"
+        )
+
+
+def _wrong(problem: str) -> SettingsError:
+    return SettingsError(
+        [f"GATEWAY: {problem}; example: GATEWAY=your_package.your_module:YourGateway"]
+    )

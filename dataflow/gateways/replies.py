@@ -2,15 +2,18 @@
 
 A reply decides a payment. Its decision stands, also if its words cannot be published:
 
-    field                 if it is unfit
-    Approved.reference    control characters and halves of surrogate pairs become U+FFFD; what is
-                          longer than 255 characters is cut, and ends with an ellipsis; a number
-                          becomes text; anything else, or nothing, `NO_REFERENCE`
-    Declined.code         `declined`, if it is not one of ours for a decline; the message names it
-    Declined.message      as a reference, up to 500 characters; card numbers are masked;
-                          anything else, or nothing, a sentence of ours
-    Declined.retryable    false, if it is not true
-    Unavailable.reason    as a message, up to 200 characters; it is only logged
+    field                   if it is unfit
+    Approved.reference      control characters and halves of surrogate pairs become U+FFFD; what is
+                            longer than 255 characters is cut, and ends with an ellipsis; a number
+                            becomes text; anything else, or nothing, `NO_REFERENCE`
+    Declined.code           `declined`, if it is not one of ours for a decline; what it was becomes
+                            the `provider_code`, unless there is one
+    Declined.message        as a reference, up to 500 characters; card numbers are masked;
+                            anything else, or nothing, a sentence of ours
+    Declined.retryable      false, if it is not true
+    Declined.provider_code  as a message, up to 64 characters; anything else, or nothing, None
+
+Reasons of the other replies are only logged: see `quoted`.
 
 Card numbers are not masked in a reference: it is an id, of digits with some providers, and without
 it the charge cannot be found. The same reply always becomes the same, so that a payment that is
@@ -25,16 +28,14 @@ import structlog
 from msgspec.structs import astuple
 
 from schemas import cards
-from schemas.events import MAX_MESSAGE, MAX_REFERENCE
+from schemas.events import MAX_MESSAGE, MAX_PROVIDER_CODE, MAX_REFERENCE
 from schemas.outcomes import DECLINE_CODES, ErrorCode
-from schemas.replies import Approved, Declined, Reply, Unavailable
+from schemas.replies import Approved, Declined, Definite, Reply
 from schemas.requests import PaymentRequest
 
 NO_REFERENCE = "(none)"
 """The reference of a payment that was approved without one."""
 _NO_MESSAGE = "The payment was declined."
-_MAX_CODE = 64
-"""Characters of a provider's own code."""
 _MAX_REASON = 200
 """The characters of a reason that an error or a log line quotes."""
 _MAX_BITS = 800
@@ -86,11 +87,13 @@ def _are_fit(replies: list[Reply]) -> bool:
 
     It may be false for some that are (a long message): those are looked at one by one, then.
     """
-    texts = [
-        each.reference if type(each) is Approved else each.message  # type: ignore[union-attr]
-        for each in replies
-        if type(each) is not Unavailable
+    declined = [each for each in replies if type(each) is Declined]
+    words = [
+        text
+        for each in declined
+        for text in (each.message, "-" if each.provider_code is None else each.provider_code)
     ]
+    texts = words + [each.reference for each in replies if type(each) is Approved]
     if not texts:
         return True
     if not (
@@ -100,22 +103,22 @@ def _are_fit(replies: list[Reply]) -> bool:
         and "".join(texts).isprintable()
     ):
         return False
-    declined = [each for each in replies if type(each) is Declined]
     if not declined:
         return True
     codes = [each.code for each in declined]
-    messages = "\n".join({each.message for each in declined})
+    joined = "\n".join(set(words))
     return (
         set(map(type, codes)) == {ErrorCode}
         and DECLINE_CODES.issuperset(codes)
         and {type(each.retryable) for each in declined} == {bool}
-        and cards.masked(messages) == messages
+        and max(map(len, words[1::2])) <= MAX_PROVIDER_CODE
+        and cards.masked(joined) == joined
     )
 
 
 def _fit(reply: Reply) -> Reply:
     """Return the reply itself if it is fit, otherwise one that is."""
-    if isinstance(reply, Unavailable):
+    if not isinstance(reply, Definite):
         return reply
     fit = _fit_approval(reply) if isinstance(reply, Approved) else _fit_decline(reply)
     fields = zip(astuple(fit), astuple(reply), strict=True)
@@ -128,13 +131,16 @@ def _fit_approval(reply: Approved) -> Approved:
 
 
 def _fit_decline(reply: Declined) -> Declined:
-    code, theirs = reply.code, ""
+    code, theirs = reply.code, reply.provider_code
     # What is no text need not even have a hash.
     if not isinstance(code, str) or code not in DECLINE_CODES:
-        shown = _text(code, _MAX_CODE, masked=True)
-        code, theirs = ErrorCode.DECLINED, f" (the provider's code: {shown})" if shown else ""
-    message = _text(reply.message, MAX_MESSAGE - len(theirs), masked=True) or _NO_MESSAGE
-    return Declined(ErrorCode(code), message + theirs, retryable=reply.retryable is True)
+        code, theirs = ErrorCode.DECLINED, theirs or code
+    return Declined(
+        ErrorCode(code),
+        _text(reply.message, MAX_MESSAGE, masked=True) or _NO_MESSAGE,
+        retryable=reply.retryable is True,
+        provider_code=_text(theirs, MAX_PROVIDER_CODE, masked=True) or None,
+    )
 
 
 def _text(value: object, most: int, *, masked: bool = False) -> str:

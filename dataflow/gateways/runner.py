@@ -10,8 +10,8 @@ from typing import NamedTuple
 import structlog
 
 from dataflow.errors import GatewayFaultError
-from dataflow.gateways.port import Gateway
-from dataflow.gateways.retry import Definite, OnWait, charge_until_final
+from dataflow.gateways.port import Definite, Gateway
+from dataflow.gateways.retry import OnWait, charge_until_final
 from schemas.requests import PaymentRequest
 
 _log = structlog.get_logger()
@@ -34,15 +34,25 @@ class GatewayRunner:
     The thread starts, and the gateway is built there, with the first batch: a process that only
     prints the graph opens no connections.
 
+    Args:
+        build: Returns the gateway; called on the loop.
+        concurrency: Calls in flight at once, of all batches together.
+
     Attributes:
         deadline_s: For each batch, retries included.
     """
 
     def __init__(
-        self, build: Callable[[], Gateway], deadline_s: float, *, on_wait: OnWait | None = None
+        self,
+        build: Callable[[], Gateway],
+        deadline_s: float,
+        *,
+        concurrency: int = 256,
+        on_wait: OnWait | None = None,
     ) -> None:
         self.deadline_s = deadline_s
         self._build = build
+        self._slots = asyncio.Semaphore(concurrency)
         self._on_wait = on_wait
         # Also held while a batch is handed over, so that none is handed to a loop that has ended.
         self._lock = threading.Lock()
@@ -61,7 +71,11 @@ class GatewayRunner:
                 raise GatewayFaultError("the gateway is already closed")
             loop, gateway, _ = self._start()
             batch = charge_until_final(
-                gateway, requests, deadline_s=self.deadline_s, on_wait=self._on_wait
+                gateway,
+                requests,
+                deadline_s=self.deadline_s,
+                slots=self._slots,
+                on_wait=self._on_wait,
             )
             future = asyncio.run_coroutine_threadsafe(batch, loop)
         try:

@@ -8,6 +8,8 @@ nature, across crashes too. A paymentId can ask for a reply, by containing
     decline:fraud_suspected         the same
     decline:limit_exceeded          the same
     decline:method_not_supported    the same
+    decline:authentication_required the same
+    decline:invalid_payment_method  the same
     decline:declined                declined without a reason; so is any reason not listed here
     unavailable:2                   no answer the first 2 times it is asked, then as otherwise
 
@@ -19,20 +21,23 @@ import asyncio
 import re
 from collections.abc import Sequence
 
-from dataflow.gateways.port import Approved, Declined, Reply, Unavailable
+from dataflow.gateways.port import Approved, Declined, Reply, Traits, Unknown
 from schemas.outcomes import ErrorCode
 from schemas.requests import PaymentRequest, key_of
 
-# One instance for each code is enough: replies are immutable.
+# One instance for each code is enough: replies are immutable. The provider's codes are those of
+# ISO 8583, the language of card networks.
 _DECLINES = {
-    declined.code.value: declined
-    for declined in (
-        Declined(ErrorCode.DECLINED, "The payment was declined.", retryable=False),
-        Declined(ErrorCode.INSUFFICIENT_FUNDS, "The balance is too low.", retryable=True),
-        Declined(ErrorCode.CARD_EXPIRED, "The card has expired.", retryable=False),
-        Declined(ErrorCode.FRAUD_SUSPECTED, "Fraud is suspected.", retryable=False),
-        Declined(ErrorCode.LIMIT_EXCEEDED, "A limit is exceeded.", retryable=True),
-        Declined(ErrorCode.METHOD_NOT_SUPPORTED, "The method is unknown.", retryable=False),
+    code.value: Declined(code, message, retryable=retryable, provider_code=theirs)
+    for code, message, retryable, theirs in (
+        (ErrorCode.DECLINED, "The payment was declined.", False, "05"),
+        (ErrorCode.INSUFFICIENT_FUNDS, "The balance is too low.", True, "51"),
+        (ErrorCode.CARD_EXPIRED, "The card has expired.", False, "54"),
+        (ErrorCode.FRAUD_SUSPECTED, "Fraud is suspected.", False, "59"),
+        (ErrorCode.LIMIT_EXCEEDED, "A limit is exceeded.", True, "61"),
+        (ErrorCode.METHOD_NOT_SUPPORTED, "The method is unknown.", False, "57"),
+        (ErrorCode.AUTHENTICATION_REQUIRED, "The payer has to confirm.", True, "1A"),
+        (ErrorCode.INVALID_PAYMENT_METHOD, "The number is wrong.", False, "14"),
     )
 }
 _SPREAD = tuple(_DECLINES.values())
@@ -48,16 +53,14 @@ class SimulatedGateway:
     Attributes:
         decline_rate: Share of payments to decline, 0 to 1.
         latency_s: How long each charge takes.
-        concurrency: Charges in flight at once; only matters with a latency.
     """
 
-    def __init__(
-        self, decline_rate: float = 0.02, latency_s: float = 0.0, concurrency: int = 256
-    ) -> None:
+    # Nothing is kept, and nothing needs to be: the same payment always has the same reply.
+    traits = Traits(key_life_s=None, saves_errors=False, has_lookup=True)
+
+    def __init__(self, decline_rate: float = 0.02, latency_s: float = 0.0) -> None:
         self.decline_rate = decline_rate
         self.latency_s = latency_s
-        self.concurrency = concurrency
-        self._slots = asyncio.Semaphore(concurrency)
         self._refusals: dict[str, int] = {}
         """The number of times each `unavailable:N` was refused so far; forgotten once it is
         answered."""
@@ -65,19 +68,21 @@ class SimulatedGateway:
         share = int(decline_rate * 2**64)
         self._declined_below = _ALWAYS if share >= 2**64 else f"{share:016x}" if share else _NEVER
 
-    async def charge(self, requests: Sequence[PaymentRequest]) -> list[Reply]:
-        """Reply to each request, at once or after the latency."""
+    async def charge(self, request: PaymentRequest, _key: str) -> Reply:
+        """Reply after the latency."""
         if self.latency_s:
-            return list(await asyncio.gather(*map(self._charge_slowly, requests)))
-        return self._replies(requests)
+            await asyncio.sleep(self.latency_s)
+        return self._replies((request,))[0]
+
+    async def lookup(self, request: PaymentRequest, key: str) -> Reply:
+        """Reply as to a charge: nothing is ever charged, so there is no difference."""
+        return await self.charge(request, key)
+
+    async def probe(self) -> None:
+        """Do nothing: it always works."""
 
     async def close(self) -> None:
         """Do nothing: there is nothing to give back."""
-
-    async def _charge_slowly(self, request: PaymentRequest) -> Reply:
-        async with self._slots:
-            await asyncio.sleep(self.latency_s)
-        return self._replies((request,))[0]
 
     def _replies(self, requests: Sequence[PaymentRequest]) -> list[Reply]:
         replies: list[Reply] = []
@@ -99,7 +104,18 @@ class SimulatedGateway:
             refused = self._refusals.pop(payment_id, 0)
             if refused < int(times[1]):
                 self._refusals[payment_id] = refused + 1
-                return Unavailable(f"simulated, {refused + 1} of {int(times[1])}")
+                return Unknown(f"simulated, {refused + 1} of {int(times[1])}")
         if reason := _DECLINE.search(payment_id):
             return _DECLINES.get(reason[1], _SPREAD[0])
         return None
+
+
+class ImmediateGateway(SimulatedGateway):
+    """The simulated provider without a latency: it answers a whole batch without waiting."""
+
+    def __init__(self, decline_rate: float = 0.02) -> None:
+        super().__init__(decline_rate)
+
+    async def charge_batch(self, requests: Sequence[PaymentRequest]) -> list[Reply]:
+        """Reply to each request, at once."""
+        return self._replies(requests)

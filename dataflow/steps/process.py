@@ -7,11 +7,11 @@ from dataflow.core.decision import decide, needs_gateway
 from dataflow.core.items import ControlMessage, DedupedBatch, OutcomeBatch
 from dataflow.service.fail_fast import fail_fast
 from schemas.events import Records
-from schemas.replies import Approved, Declined
+from schemas.replies import Definite
 from schemas.requests import PaymentRequest
 
 Lane = str
-Charge = Callable[[list[PaymentRequest]], list[Approved | Declined]]
+Charge = Callable[[list[PaymentRequest]], list[Definite]]
 """A charger of batches; blocks until each request has a final reply, or raises a fault."""
 Timed = Callable[[float, int], None]
 """A callback with the seconds from reading to decision, and for how many records."""
@@ -45,7 +45,7 @@ class Process:
             for lane, item in items
         ]
 
-    def _replies(self, batches: list[DedupedBatch]) -> Iterator[Approved | Declined]:
+    def _replies(self, batches: list[DedupedBatch]) -> Iterator[Definite]:
         due = [
             request
             for batch in batches
@@ -55,7 +55,7 @@ class Process:
         for start in range(0, len(due), self._at_most):
             yield from self._charge(due[start : start + self._at_most])
 
-    def _decide(self, batch: DedupedBatch, replies: Iterator[Approved | Declined]) -> OutcomeBatch:
+    def _decide(self, batch: DedupedBatch, replies: Iterator[Definite]) -> OutcomeBatch:
         outcomes = [
             decide(
                 request,

@@ -48,10 +48,11 @@ _VERDICTS = {
 _REPEATS = {rows.DUPLICATE, rows.CONFLICT}
 
 
-class _Error(Struct, frozen=True, gc=False):
+class _Error(Struct, rename="camel", frozen=True, gc=False):
     code: str
     message: str
     retryable: bool
+    provider_code: str | None = None
 
 
 class _Event(Struct, rename="camel", frozen=True, gc=False, kw_only=True):
@@ -356,7 +357,8 @@ def _event_content(event: _Event) -> bytes:
 
 def _reply(event: _Event) -> bytes:
     error = event.error
-    return _pack((event.gateway_reference, error and (error.code, error.message, error.retryable)))
+    words = error and (error.code, error.message, error.retryable, error.provider_code)
+    return _pack((event.gateway_reference, words))
 
 
 def _requested(parsed: PaymentRequest | Rejected) -> tuple[int, int]:

@@ -17,12 +17,12 @@ from bench.load import requests
 from dataflow.core.items import ControlMessage, RecordBatch, Signal
 from dataflow.dedupe.remembered import RememberedIds
 from dataflow.gateways.retry import charge_until_final
-from dataflow.gateways.simulated import SimulatedGateway
+from dataflow.gateways.simulated import ImmediateGateway
 from dataflow.steps.decode import Decode
 from dataflow.steps.dedupe import Dedupe, NoLog
 from dataflow.steps.process import Process
 from dataflow.steps.publish import Audit, Failed, Processed
-from schemas.replies import Approved, Declined
+from schemas.replies import Definite
 from schemas.requests import PaymentRequest
 
 BATCH = 2_000
@@ -40,7 +40,7 @@ class Pipeline:
     """The steps, put together by hand."""
 
     def __init__(self) -> None:
-        self._gateway = SimulatedGateway()
+        self._gateway = ImmediateGateway()
         self._decode = Decode(LANES, _MAX_BYTES, lambda _valid, _invalid: None)
         build = Dedupe.builder(
             lambda _number, _ids: None,
@@ -57,7 +57,7 @@ class Pipeline:
         topics = (Processed, "processed"), (Failed, "failed"), (Audit, "audit")
         self._branches = [kind(topic, _MAX_BYTES) for kind, topic in topics]
 
-    def _charge(self, batch: list[PaymentRequest]) -> list[Approved | Declined]:
+    def _charge(self, batch: list[PaymentRequest]) -> list[Definite]:
         return asyncio.run(charge_until_final(self._gateway, batch, deadline_s=30.0))
 
     def run(self, batch: RecordBatch) -> int:

@@ -14,8 +14,22 @@ from typing import TypeVar
 
 from sample_requests import make_requests
 
-from dataflow.gateways.port import Approved, Declined, Gateway, Unavailable
-from dataflow.gateways.retry import Definite, charge_until_final
+from dataflow.gateways.port import (
+    KEY_LENGTH,
+    Approved,
+    BatchGateway,
+    Declined,
+    Definite,
+    Gateway,
+    Misconfigured,
+    NotExecuted,
+    Pending,
+    Reply,
+    Traits,
+    Unknown,
+    idempotency_key,
+)
+from dataflow.gateways.retry import charge_until_final
 from schemas.requests import PaymentRequest
 
 T = TypeVar("T")
@@ -25,9 +39,24 @@ async def without_pauses(_pause_s: float) -> None:
     await asyncio.sleep(0)
 
 
+async def charge(gateway: Gateway, requests: Sequence[PaymentRequest]) -> list[Reply]:
+    """Charge each request once, all at the same time, under the keys of production."""
+    keys = [idempotency_key(request.payment_id) for request in requests]
+    return await asyncio.gather(*map(gateway.charge, requests, keys))
+
+
 async def definite(gateway: Gateway, requests: Sequence[PaymentRequest]) -> list[Definite]:
     """Charge as in production, but do not wait between two attempts."""
     return await charge_until_final(gateway, requests, deadline_s=200, sleep=without_pauses)
+
+
+async def found_until_definite(gateway: Gateway, request: PaymentRequest) -> Reply | None:
+    """Look a payment up, again if the network loses the answer."""
+    while True:
+        found = await gateway.lookup(request, idempotency_key(request.payment_id))
+        assert not isinstance(found, NotExecuted | Misconfigured)
+        if found is None or isinstance(found, Definite):
+            return found
 
 
 class GatewayContract:
@@ -38,7 +67,7 @@ class GatewayContract:
         raise NotImplementedError
 
     def flaky_requests(self) -> list[PaymentRequest]:
-        """Return requests of which some, but not all, are unavailable when first asked."""
+        """Return requests of which some, but not all, are undecided when first asked."""
         raise NotImplementedError
 
     def play(self, scene: Callable[[Gateway], Awaitable[T]]) -> T:
@@ -53,14 +82,58 @@ class GatewayContract:
 
         return asyncio.run(life())
 
-    def test_an_empty_batch_has_no_replies(self) -> None:
-        assert list(self.play(lambda gateway: gateway.charge([]))) == []
+    def test_it_fits_the_port(self) -> None:
+        gateway = self.build()
+        assert isinstance(gateway, Gateway)
+        assert isinstance(gateway.traits, Traits)
+        assert gateway.traits.longest_key >= KEY_LENGTH
+        assert gateway.traits.key_life_s is None or gateway.traits.key_life_s >= 3600
 
-    def test_each_request_has_a_reply_that_the_port_knows(self) -> None:
+    def test_building_and_closing_it_needs_no_provider_and_no_loop(self) -> None:
+        gateway = self.build()
+        asyncio.run(gateway.close())
+
+    def test_an_empty_batch_has_no_replies(self) -> None:
+        assert self.play(lambda gateway: definite(gateway, [])) == []
+
+    def test_each_request_has_a_reply_that_the_port_has(self) -> None:
+        replies = self.play(lambda gateway: charge(gateway, make_requests(50)))
+        assert {type(reply) for reply in replies} <= {
+            Approved,
+            Declined,
+            NotExecuted,
+            Unknown,
+            Pending,
+        }
+
+    def test_the_probe_of_a_provider_that_works_finds_nothing(self) -> None:
+        assert self.play(lambda gateway: gateway.probe()) is None
+
+    def test_a_batch_has_the_replies_of_single_charges(self) -> None:
         requests = make_requests(50)
-        replies = self.play(lambda gateway: gateway.charge(requests))
-        assert len(replies) == 50
-        assert {type(reply) for reply in replies} <= {Approved, Declined, Unavailable}
+
+        async def both(gateway: Gateway) -> tuple[list[Reply], list[Reply]]:
+            if not isinstance(gateway, BatchGateway):
+                return [], []
+            return list(await gateway.charge_batch(requests)), await charge(gateway, requests)
+
+        together, alone = self.play(both)
+        assert together == alone
+
+    def test_the_lookup_has_the_reply_of_the_charge(self) -> None:
+        requests = make_requests(20)
+
+        async def charge_and_look_up(gateway: Gateway) -> list[tuple[Reply, Reply | None]]:
+            if not gateway.traits.has_lookup:
+                return []
+            charged = await definite(gateway, requests)
+            return [
+                (was, await found_until_definite(gateway, request))
+                for was, request in zip(charged, requests, strict=True)
+            ]
+
+        for was, found in self.play(charge_and_look_up):
+            assert found == was
 
     def test_what_is_published_fits_the_events(self) -> None:
         for reply in self.play(lambda gateway: definite(gateway, make_requests(200))):
@@ -87,19 +160,19 @@ class GatewayContract:
         after = self.play(lambda gateway: definite(gateway, requests[::-1]))
         assert after == before[::-1]
 
-    def test_the_unavailable_ones_do_not_take_the_others_with_them(self) -> None:
+    def test_the_undecided_ones_do_not_take_the_others_with_them(self) -> None:
         requests = self.flaky_requests()
 
         async def first_and_final(gateway: Gateway) -> tuple[list[object], list[Definite]]:
-            first = await gateway.charge(requests)
-            return list(first), await definite(gateway, requests)
+            first = await charge(gateway, requests)
+            return [*first], await definite(gateway, requests)
 
         first, final = self.play(first_and_final)
-        unavailable = [isinstance(reply, Unavailable) for reply in first]
-        assert any(unavailable)
-        assert not all(unavailable)
+        decided = [isinstance(reply, Definite) for reply in first]
+        assert any(decided)
+        assert not all(decided)
         for before, after in zip(first, final, strict=True):
-            assert isinstance(before, Unavailable) or before == after
+            assert before == after or not isinstance(before, Definite)
 
     def test_a_large_batch(self) -> None:
         replies = self.play(lambda gateway: definite(gateway, make_requests(10_000)))

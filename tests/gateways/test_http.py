@@ -6,17 +6,24 @@ after, so that only the idempotency key keeps it from charging twice.
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
 from hashlib import sha256
 from http import HTTPStatus
 from random import Random
-from urllib.parse import quote
 
 import httpx
 from contract import GatewayContract, definite
 from sample_requests import make_requests
 
-from dataflow.gateways.port import Approved, Declined, Gateway, Reply, Unavailable
+from dataflow.gateways.port import (
+    Approved,
+    Declined,
+    Gateway,
+    NotExecuted,
+    Reply,
+    Traits,
+    Unknown,
+    idempotency_key,
+)
 from schemas.outcomes import ErrorCode
 from schemas.requests import PaymentRequest
 
@@ -44,33 +51,30 @@ class Provider:
         return httpx.Response(HTTPStatus.CREATED, json={"id": f"ch_{digest[:24]}"})
 
 
-class HttpGateway:
+class HttpGateway(Gateway):
     """An example of an adapter for a real provider."""
 
-    def __init__(self, transport: httpx.AsyncBaseTransport, concurrency: int) -> None:
-        self._client = httpx.AsyncClient(transport=transport, base_url="https://provider.test")
-        self._slots = asyncio.Semaphore(concurrency)
+    traits = Traits(key_life_s=86_400, saves_errors=False, has_lookup=False)
 
-    async def charge(self, requests: Sequence[PaymentRequest]) -> list[Reply]:
-        return await asyncio.gather(*map(self._charge, requests))
+    def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
+        self._client = httpx.AsyncClient(transport=transport, base_url="https://provider.test")
 
     async def close(self) -> None:
         await self._client.aclose()
 
-    async def _charge(self, request: PaymentRequest) -> Reply:
-        async with self._slots:
-            try:
-                response = await self._client.post(
-                    "/charges",
-                    headers={"Idempotency-Key": quote(request.payment_id, safe="")},
-                    json={"amount": request.minor_units, "currency": request.currency},
-                )
-            except httpx.TransportError as err:
-                return Unavailable(type(err).__name__)
+    async def charge(self, request: PaymentRequest, key: str) -> Reply:
+        try:
+            response = await self._client.post(
+                "/charges",
+                headers={"Idempotency-Key": key},
+                json={"amount": request.minor_units, "currency": request.currency},
+            )
+        except httpx.TransportError as err:
+            return Unknown(type(err).__name__)
         if response.status_code == HTTPStatus.PAYMENT_REQUIRED:
             return Declined(ErrorCode.INSUFFICIENT_FUNDS, response.json()["reason"], retryable=True)
-        if response.is_server_error or response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
-            return Unavailable(f"HTTP {response.status_code}")
+        if response.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
+            return NotExecuted(f"HTTP {response.status_code}")
         response.raise_for_status()
         return Approved(response.json()["id"])
 
@@ -83,7 +87,7 @@ class TestHttp(GatewayContract):
         assert set(self.provider.charges.values()) <= {1}, "money was moved twice"
 
     def build(self) -> Gateway:
-        return HttpGateway(httpx.MockTransport(self.provider), concurrency=2500)
+        return HttpGateway(httpx.MockTransport(self.provider))
 
     def flaky_requests(self) -> list[PaymentRequest]:
         return make_requests(20)
@@ -92,4 +96,5 @@ class TestHttp(GatewayContract):
         requests = make_requests(100)
         for _ in range(2):
             self.play(lambda gateway: definite(gateway, requests))
-        assert self.provider.charges == {request.payment_id: 1 for request in requests}
+        keys = [idempotency_key(request.payment_id) for request in requests]
+        assert self.provider.charges == dict.fromkeys(keys, 1)

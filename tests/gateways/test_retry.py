@@ -10,12 +10,25 @@ from hypothesis import strategies as st
 from sample_requests import make_request, make_requests
 
 from dataflow.errors import GatewayFaultError
-from dataflow.gateways.port import Approved, Declined, Reply, Unavailable
-from dataflow.gateways.retry import Definite, charge_until_final
+from dataflow.gateways.port import (
+    Approved,
+    Declined,
+    Definite,
+    Gateway,
+    Misconfigured,
+    NotExecuted,
+    Pending,
+    Reply,
+    Traits,
+    Unknown,
+    idempotency_key,
+)
+from dataflow.gateways.retry import charge_until_final
+from dataflow.gateways.simulated import SimulatedGateway
 from schemas.outcomes import ErrorCode
 from schemas.requests import PaymentRequest
 
-DOWN = Unavailable("HTTP 503")
+DOWN = Unknown("HTTP 502")
 NO_FUNDS = Declined(ErrorCode.INSUFFICIENT_FUNDS, "The balance is too low.", retryable=True)
 
 
@@ -23,21 +36,20 @@ def ok(name: object) -> Approved:
     return Approved(f"ref_{name}")
 
 
-class Scripted:
+class Scripted(SimulatedGateway):
     """A gateway with replies as in the script, one line for each call; keeps what it was asked."""
 
     def __init__(self, script: Iterable[Any]) -> None:
+        super().__init__()
         self.script = iter(script)
         self.asked: list[list[PaymentRequest]] = []
 
-    async def charge(self, requests: Sequence[PaymentRequest]) -> Sequence[Reply]:
+    async def charge_batch(self, requests: Sequence[PaymentRequest]) -> Sequence[Reply]:
         self.asked.append(list(requests))
         line = next(self.script)
         if isinstance(line, Exception):
             raise line
         return line  # type: ignore[no-any-return]
-
-    async def close(self) -> None: ...
 
 
 class Hanging(Scripted):
@@ -47,7 +59,7 @@ class Hanging(Scripted):
         super().__init__([])
         self.ending = ending
 
-    async def charge(self, requests: Sequence[PaymentRequest]) -> Sequence[Reply]:
+    async def charge_batch(self, requests: Sequence[PaymentRequest]) -> Sequence[Reply]:
         self.asked.append(list(requests))
         try:
             await asyncio.Event().wait()
@@ -71,7 +83,7 @@ class Time:
 
 
 def charged(
-    gateway: Scripted,
+    gateway: Gateway,
     requests: Sequence[PaymentRequest],
     *,
     time: Time | None = None,
@@ -93,7 +105,7 @@ def charged(
     )
 
 
-def fault(gateway: Scripted, requests: Sequence[PaymentRequest], **more: Any) -> GatewayFaultError:
+def fault(gateway: Gateway, requests: Sequence[PaymentRequest], **more: Any) -> GatewayFaultError:
     with pytest.raises(GatewayFaultError) as caught:
         charged(gateway, requests, **more)
     return caught.value
@@ -133,7 +145,7 @@ def test_every_request_is_asked_until_it_is_answered_and_never_again(refusals: l
     asked = dict.fromkeys(left, 0)
 
     class Flaky(Scripted):
-        async def charge(self, requests: Sequence[PaymentRequest]) -> Sequence[Reply]:
+        async def charge_batch(self, requests: Sequence[PaymentRequest]) -> Sequence[Reply]:
             replies: list[Reply] = []
             for request in requests:
                 asked[request.payment_id] += 1
@@ -143,6 +155,135 @@ def test_every_request_is_asked_until_it_is_answered_and_never_again(refusals: l
 
     assert charged(Flaky([]), requests) == [ok(request.payment_id) for request in requests]
     assert list(asked.values()) == [times + 1 for times in refusals]
+
+
+# --- What may be charged again, and what is only looked up ---
+
+
+class Single(SimulatedGateway):
+    """A gateway without batches; its calls, in order, with the reply that the script has for each.
+
+    The script has the replies of each paymentId; the last one is repeated.
+    """
+
+    def __init__(self, *, has_lookup: bool, **script: list[Any]) -> None:
+        super().__init__()
+        self.traits = Traits(key_life_s=None, saves_errors=True, has_lookup=has_lookup)
+        self.script = script
+        self.calls: list[tuple[str, str]] = []
+        self.keys: set[tuple[str, str]] = set()
+
+    async def charge(self, request: PaymentRequest, key: str) -> Reply:
+        return self._reply("charge", request, key)
+
+    async def lookup(self, request: PaymentRequest, key: str) -> Reply:
+        return self._reply("lookup", request, key)
+
+    def _reply(self, call: str, request: PaymentRequest, key: str) -> Reply:
+        self.calls.append((call, request.payment_id))
+        self.keys.add((request.payment_id, key))
+        left = self.script[request.payment_id]
+        reply: Reply = left.pop(0) if len(left) > 1 else left[0]
+        return reply
+
+    def calls_of(self, payment_id: str) -> list[str]:
+        return [call for call, each in self.calls if each == payment_id]
+
+
+CHARGED_AGAIN = [NotExecuted("HTTP 429"), NotExecuted("refused", 0.01), Unknown("timeout")]
+LOOKED_UP = [Pending("pi_1"), Unknown("HTTP 500", saved=True)]
+
+
+@pytest.mark.parametrize("reply", CHARGED_AGAIN)
+def test_a_charge_that_may_be_repeated_is(reply: Reply) -> None:
+    gateway = Single(has_lookup=True, pay=[reply, reply, ok(1)])
+    assert charged(gateway, [make_request("pay")]) == [ok(1)]
+    assert gateway.calls_of("pay") == ["charge"] * 3
+
+
+@pytest.mark.parametrize("reply", LOOKED_UP)
+@pytest.mark.parametrize("then", [None, *CHARGED_AGAIN, *LOOKED_UP])
+def test_a_charge_with_a_saved_answer_is_never_repeated(reply: Reply, then: Reply | None) -> None:
+    """Whatever the lookup says: a trouble of the lookup is no answer about the charge."""
+    gateway = Single(has_lookup=True, pay=[reply, then, then, NO_FUNDS])
+    assert charged(gateway, [make_request("pay")]) == [NO_FUNDS]
+    assert gateway.calls_of("pay") == ["charge", "lookup", "lookup", "lookup"]
+
+
+@pytest.mark.parametrize("reply", LOOKED_UP)
+def test_a_provider_without_lookup_is_asked_for_the_saved_answer(reply: Reply) -> None:
+    gateway = Single(has_lookup=False, pay=[reply, ok(1)])
+    assert charged(gateway, [make_request("pay")]) == [ok(1)]
+    assert gateway.calls_of("pay") == ["charge", "charge"]
+
+
+def test_a_payment_that_is_never_found_ends_at_the_deadline() -> None:
+    gateway = Single(has_lookup=True, pay=[Unknown("HTTP 500", saved=True), None])
+    assert "the provider has no payment under this key" in str(
+        fault(gateway, [make_request("pay")])
+    )
+    assert set(gateway.calls_of("pay")[1:]) == {"lookup"}
+
+
+def test_each_payment_is_asked_for_in_its_own_way_under_its_own_key() -> None:
+    gateway = Single(
+        has_lookup=True, a=[Pending("pi"), ok("a")], b=[Unknown("reset"), ok("b")], c=[NO_FUNDS]
+    )
+    assert charged(gateway, [make_request(each) for each in "abc"]) == [ok("a"), ok("b"), NO_FUNDS]
+    assert [gateway.calls_of(each) for each in "abc"] == [
+        ["charge", "lookup"],
+        ["charge", "charge"],
+        ["charge"],
+    ]
+    assert gateway.keys == {(each, idempotency_key(each)) for each in "abc"}
+
+
+def test_a_misconfigured_gateway_is_a_fault_at_once() -> None:
+    time = Time()
+    gateway = Single(has_lookup=True, a=[ok(1)], b=[Misconfigured("HTTP 401: no such key")])
+    error = fault(gateway, [make_request("a"), make_request("b")], time=time)
+    assert str(error) == ("2 requests to the gateway: it is misconfigured: HTTP 401: no such key")
+    assert time.pauses_s == []
+
+
+@pytest.mark.parametrize(
+    ("demanded_s", "pause_s"),
+    [(2.0, 2.0), (0.001, 0.05), (3600.0, 5.0), (-1.0, 0.05), (None, 0.05)],
+)
+def test_a_pause_is_as_long_as_the_provider_demands_within_bounds(
+    demanded_s: float | None, pause_s: float
+) -> None:
+    time = Time()
+    gateway = Single(has_lookup=True, pay=[NotExecuted("HTTP 429", demanded_s), ok(1)])
+    charged(gateway, [make_request("pay")], time=time)
+    assert time.pauses_s == [pause_s]
+
+
+def test_no_more_calls_are_in_flight_than_there_are_slots() -> None:
+    flying, most = 0, 0
+
+    class Counting(SimulatedGateway):
+        async def charge(self, request: PaymentRequest, key: str) -> Reply:
+            nonlocal flying, most
+            flying += 1
+            most = max(most, flying)
+            await asyncio.sleep(0)
+            flying -= 1
+            return await super().charge(request, key)
+
+    async def two_batches() -> None:
+        slots = asyncio.Semaphore(4)
+        await asyncio.gather(
+            *(
+                charge_until_final(
+                    Counting(), make_requests(10, prefix), deadline_s=30, slots=slots
+                )
+                for prefix in "ab"
+            )
+        )
+
+    asyncio.run(two_batches())
+    assert most == 4
 
 
 # --- Pauses and the deadline ---
@@ -162,7 +303,7 @@ def test_each_pause_is_drawn_between_zero_and_the_longest() -> None:
 
 def test_after_the_deadline_it_gives_up_with_the_number_and_the_last_reason() -> None:
     time = Time()
-    gateway = Scripted([[ok(0), DOWN, DOWN]] + [[DOWN, Unavailable("HTTP 429")]] * 99)
+    gateway = Scripted([[ok(0), DOWN, DOWN]] + [[DOWN, NotExecuted("HTTP 429")]] * 99)
     error = fault(gateway, make_requests(3), time=time)
     assert str(error) == (
         "no answer from the gateway for 2 of 3 requests within 30 s; last reason: HTTP 429"
@@ -173,7 +314,7 @@ def test_after_the_deadline_it_gives_up_with_the_number_and_the_last_reason() ->
 
 
 def test_a_very_long_reason_is_not_quoted_in_full() -> None:
-    error = fault(Scripted([[Unavailable("x" * 10_000)]] * 99), make_requests(1))
+    error = fault(Scripted([[Unknown("x" * 10_000)]] * 99), make_requests(1))
     assert len(str(error)) < 400
 
 
@@ -181,7 +322,7 @@ def test_whoever_wants_to_know_is_told_before_each_pause() -> None:
     waits: list[tuple[int, float, str]] = []
     gateway = Scripted([[DOWN, DOWN], [ok(0), DOWN], [ok(1)]])
     charged(gateway, make_requests(2), on_wait=lambda *wait: waits.append(wait))
-    assert waits == [(2, 0.05, "HTTP 503"), (1, 0.1, "HTTP 503")]
+    assert waits == [(2, 0.05, "HTTP 502"), (1, 0.1, "HTTP 502")]
 
 
 def test_a_charge_that_never_returns_is_cut_off_at_the_deadline() -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -14,7 +14,7 @@ from dataflow.errors import GatewayFaultError
 from dataflow.gateways import runner as runner_module
 from dataflow.gateways.port import Gateway, Reply
 from dataflow.gateways.runner import GatewayRunner
-from dataflow.gateways.simulated import SimulatedGateway
+from dataflow.gateways.simulated import ImmediateGateway, SimulatedGateway
 from schemas.requests import PaymentRequest
 
 
@@ -25,10 +25,15 @@ class Recording(SimulatedGateway):
         super().__init__(latency_s=latency_s)
         self.threads = [threading.current_thread()]
         self.closed = 0
+        self.in_flight = self.most_in_flight = 0
 
-    async def charge(self, requests: Sequence[PaymentRequest]) -> list[Reply]:
+    async def charge(self, request: PaymentRequest, key: str) -> Reply:
         self.threads.append(threading.current_thread())
-        return await super().charge(requests)
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        reply = await super().charge(request, key)
+        self.in_flight -= 1
+        return reply
 
     async def close(self) -> None:
         self.threads.append(threading.current_thread())
@@ -43,8 +48,10 @@ def start() -> Iterator[Start]:
     """Return a function that makes runners, which are closed after the test."""
     runners: list[GatewayRunner] = []
 
-    def start(build: Callable[[], Gateway], deadline_s: float = 5.0) -> GatewayRunner:
-        runners.append(GatewayRunner(build, deadline_s))
+    def start(
+        build: Callable[[], Gateway], deadline_s: float = 5.0, concurrency: int = 256
+    ) -> GatewayRunner:
+        runners.append(GatewayRunner(build, deadline_s, concurrency=concurrency))
         return runners[-1]
 
     yield start
@@ -59,7 +66,7 @@ def threads() -> list[threading.Thread]:
 
 def test_it_settles_a_batch_for_the_thread_that_asks(start: Start) -> None:
     requests = make_requests(100)
-    expected = asyncio.run(SimulatedGateway().charge(requests))
+    expected = asyncio.run(ImmediateGateway().charge_batch(requests))
     assert start(SimulatedGateway).charge(requests) == expected
 
 
@@ -86,15 +93,21 @@ def test_many_workers_share_one_gateway_on_one_thread(start: Start) -> None:
     gateway = Recording(latency_s=0.1)
     runner = start(lambda: gateway)
     batches = [make_requests(20, f"worker_{n}_") for n in range(8)]
-
-    started = time.monotonic()
     with ThreadPoolExecutor(8) as workers:
         replies = list(workers.map(runner.charge, batches))
 
-    assert time.monotonic() - started < 8 * 0.1  # at once, not one after the other
-    expected = SimulatedGateway()
-    assert replies == [asyncio.run(expected.charge(batch)) for batch in batches]
+    assert gateway.most_in_flight > 20, "one batch after the other"
+    expected = ImmediateGateway()
+    assert replies == [asyncio.run(expected.charge_batch(batch)) for batch in batches]
     assert len(set(gateway.threads[1:])) == 1
+
+
+def test_all_workers_together_have_no_more_in_flight_than_allowed(start: Start) -> None:
+    gateway = Recording(latency_s=0.001)
+    runner = start(lambda: gateway, concurrency=4)
+    with ThreadPoolExecutor(3) as workers:
+        list(workers.map(runner.charge, [make_requests(20, f"{n}_") for n in range(3)]))
+    assert gateway.most_in_flight == 4
 
 
 def test_a_fault_reaches_the_worker_that_asked_and_no_other(start: Start) -> None:
@@ -135,9 +148,9 @@ def test_a_gateway_that_blocks_its_loop_is_given_up_on(
     released = threading.Event()
 
     class Blocking(SimulatedGateway):
-        async def charge(self, requests: Sequence[PaymentRequest]) -> list[Reply]:
+        async def charge(self, request: PaymentRequest, key: str) -> Reply:
             released.wait()
-            return await super().charge(requests)
+            return await super().charge(request, key)
 
     monkeypatch.setattr(runner_module, "_GRACE_S", 0.05)
     runner = start(Blocking, deadline_s=0.05)

@@ -1,9 +1,9 @@
 """The simulated gateway: the contract, and how to provoke each of its replies."""
 
 import asyncio
-import time
 from collections import Counter
 
+import contract
 import pytest
 from contract import GatewayContract
 from hypothesis import given
@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from sample_requests import make_request, make_requests
 
 from dataflow.gateways import simulated
-from dataflow.gateways.port import Approved, Declined, Gateway, Reply, Unavailable
-from dataflow.gateways.simulated import SimulatedGateway
+from dataflow.gateways.port import Approved, Declined, Gateway, Reply, Unknown
+from dataflow.gateways.simulated import ImmediateGateway, SimulatedGateway
 from schemas.outcomes import ErrorCode
 from schemas.requests import PaymentRequest
 
@@ -23,12 +23,14 @@ DECLINES = [
     ErrorCode.FRAUD_SUSPECTED,
     ErrorCode.LIMIT_EXCEEDED,
     ErrorCode.METHOD_NOT_SUPPORTED,
+    ErrorCode.AUTHENTICATION_REQUIRED,
+    ErrorCode.INVALID_PAYMENT_METHOD,
 ]
 
 
 class TestAtOnce(GatewayContract):
     def build(self) -> Gateway:
-        return SimulatedGateway()
+        return ImmediateGateway()
 
     def flaky_requests(self) -> list[PaymentRequest]:
         return [*make_requests(10), *make_requests(10, "unavailable:2:pay_")]
@@ -36,11 +38,11 @@ class TestAtOnce(GatewayContract):
 
 class TestWithLatency(TestAtOnce):
     def build(self) -> Gateway:
-        return SimulatedGateway(latency_s=0.001, concurrency=1000)
+        return SimulatedGateway(latency_s=0.001)
 
 
 def charge(gateway: SimulatedGateway, *payment_ids: str) -> list[Reply]:
-    return asyncio.run(gateway.charge([make_request(each) for each in payment_ids]))
+    return asyncio.run(contract.charge(gateway, [make_request(each) for each in payment_ids]))
 
 
 def test_a_known_payment_has_a_known_reference() -> None:
@@ -53,7 +55,7 @@ def test_a_reply_depends_on_the_payment_id_alone(payment_id: str) -> None:
     first = charge(SimulatedGateway(), payment_id)
     assert charge(SimulatedGateway(latency_s=1e-6), payment_id) == first
     changed = make_request(payment_id, amount=1, userId="another")
-    assert asyncio.run(SimulatedGateway().charge([changed])) == first
+    assert asyncio.run(ImmediateGateway().charge_batch([changed])) == first
 
 
 @pytest.mark.parametrize("code", DECLINES)
@@ -79,14 +81,14 @@ def test_a_reason_that_is_not_known_is_a_decline_without_one() -> None:
 def test_a_payment_id_can_ask_to_be_unavailable_for_a_while() -> None:
     gateway = SimulatedGateway(decline_rate=0)
     replies = [charge(gateway, "pay_7:unavailable:2")[0] for _ in range(3)]
-    assert replies[:2] == [Unavailable("simulated, 1 of 2"), Unavailable("simulated, 2 of 2")]
+    assert replies[:2] == [Unknown("simulated, 1 of 2"), Unknown("simulated, 2 of 2")]
     assert isinstance(replies[2], Approved)
 
 
 def test_unavailable_and_declined_can_be_combined() -> None:
     gateway = SimulatedGateway()
     replies = [charge(gateway, "unavailable:1:decline:card_expired")[0] for _ in range(2)]
-    assert isinstance(replies[0], Unavailable)
+    assert isinstance(replies[0], Unknown)
     assert isinstance(replies[1], Declined)
 
 
@@ -105,7 +107,7 @@ def test_colons_in_other_payment_ids_mean_nothing() -> None:
 @pytest.mark.parametrize("rate", [0.0, 0.02, 0.3, 1.0])
 def test_the_decline_rate_is_kept_and_spread_over_all_codes(rate: float) -> None:
     requests = make_requests(20_000)
-    replies = asyncio.run(SimulatedGateway(decline_rate=rate).charge(requests))
+    replies = asyncio.run(ImmediateGateway(decline_rate=rate).charge_batch(requests))
     codes = Counter(reply.code for reply in replies if isinstance(reply, Declined))
     assert codes.total() == pytest.approx(20_000 * rate, rel=0.1)
     for code in DECLINES:
@@ -115,17 +117,5 @@ def test_the_decline_rate_is_kept_and_spread_over_all_codes(rate: float) -> None
 def test_a_higher_rate_only_ever_adds_declines() -> None:
     """So that a demo can turn the rate up without changing what was declined before."""
     requests = make_requests(500)
-    low, high = (asyncio.run(SimulatedGateway(rate).charge(requests)) for rate in (0.1, 0.4))
+    low, high = (asyncio.run(ImmediateGateway(rate).charge_batch(requests)) for rate in (0.1, 0.4))
     assert all(was == now for was, now in zip(low, high, strict=True) if isinstance(was, Declined))
-
-
-def test_no_more_charges_are_in_flight_than_allowed() -> None:
-    """Across all batches: 20 charges, 4 at once, are 5 rounds of the latency."""
-
-    async def two_batches() -> None:
-        gateway = SimulatedGateway(latency_s=0.02, concurrency=4)
-        await asyncio.gather(gateway.charge(make_requests(10)), gateway.charge(make_requests(10)))
-
-    started = time.monotonic()
-    asyncio.run(two_batches())
-    assert time.monotonic() - started >= 5 * 0.02

@@ -67,7 +67,8 @@ def _rows(name: str, field: Schema, present: str) -> Iterator[str]:
     yield f"| `{name}` | {_type(field)} | {present} | {since} | {meaning} |"
     if name != "firstSource":  # as `source`
         for inner, each in field.get("properties", {}).items():
-            yield from _rows(f"{name}.{inner}", each, "always")
+            present = each["description"].partition(" Present: ")[2].removesuffix(".")
+            yield from _rows(f"{name}.{inner}", each, present or "always")
 
 
 def _always(field: Schema) -> str:

@@ -35,7 +35,9 @@ AT = instant(1767225600)
 WORST = "\x01"
 """A character that JSON makes six bytes of."""
 WORST_REFERENCE = WORST * 255
-WORST_DECLINE = Declined(ErrorCode.INSUFFICIENT_FUNDS, WORST * 500, retryable=True)
+WORST_DECLINE = Declined(
+    ErrorCode.AUTHENTICATION_REQUIRED, WORST * 500, retryable=True, provider_code=WORST * 64
+)
 
 
 def sizes(value: bytes | None) -> list[int]:

@@ -96,6 +96,12 @@ class TestDeclined:
              "source":{"topic":"payments.payment-requested","partition":3,"offset":42}}
         """)
 
+    def test_the_code_of_the_provider_is_passed_on(self) -> None:
+        reply = Declined(ErrorCode.DECLINED, "No.", retryable=False, provider_code="do_not_honor")
+        assert encode(events.error_of(reply)) == one_line("""
+            {"code":"declined","message":"No.","retryable":false,"providerCode":"do_not_honor"}
+        """)
+
     def test_a_long_message_is_cut(self) -> None:
         error = events.error_of(Declined(ErrorCode.DECLINED, "x" * 501, retryable=False))
         assert error == Error(ErrorCode.DECLINED, "x" * 500, retryable=False)

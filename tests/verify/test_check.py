@@ -152,6 +152,17 @@ FAULTS: dict[str, tuple[FindingKind, Callable[[FakeCluster], object]]] = {
             error={"code": "declined", "message": "not enough", "retryable": True}
         ),
     ),
+    "another code of the provider": (
+        FindingKind.TORN,
+        lambda w: w.find(AUDIT, 0, 6).change(
+            error={
+                "code": "insufficient_funds",
+                "message": "not enough",
+                "retryable": True,
+                "providerCode": "51",
+            }
+        ),
+    ),
     "another end": (
         FindingKind.TORN,
         lambda w: w.find(AUDIT, 0, 0).change(eventType="payment.failed"),

@@ -6,7 +6,7 @@ import { Kafka } from 'kafkajs'
 import { LosslessNumber, parse } from 'lossless-json'
 
 interface Source { topic: string; partition: LosslessNumber; offset: LosslessNumber }
-interface Failure { code: string; message: string; retryable: boolean }
+interface Failure { code: string; message: string; retryable: boolean; providerCode?: string }
 
 interface Event {
   eventId: string

@@ -284,8 +284,9 @@ def test_the_screen_has_room_for_everything(columns: int, lines: int) -> None:
     console.print(render(PLACE, moment()))
     text = out.getvalue()
     assert len(text.splitlines()) == lines
-    wanted = ["ready", "/health /ready /live", "9090/metrics", "/x.log", "method_not_supported"]
-    for part in [*wanted, "sent    20", "[0] 12 [1] 3", "failed: card_expired", "total"]:
+    wanted = ["ready", "/health /ready /live", "9090/metrics", "/x.log", "conflict"]
+    wanted += ["processed", "duplicate", *ErrorCode]
+    for part in [*wanted, "sent    20", "[0] 12 [1] 3", "failed: card_expired", "21 in total"]:
         assert part in text
     assert "p\N{MIDDLE DOT}[2J:[red]" in text
     assert "\x1b" not in text

@@ -5,14 +5,13 @@
 its standard input ends, and prints how many scrapes got which status.
 """
 
-import http.client
+import asyncio
 import socket
 import subprocess
 import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
 from flow_process import ROOT
@@ -23,6 +22,7 @@ SILENT = 300
 """Connections to each port."""
 SCRAPES = 1_000
 """At once."""
+_TIMEOUT_S = 60.0
 _PAUSE_S = 1.0
 """A thousand Prometheus servers would come every 15 s."""
 
@@ -45,20 +45,55 @@ def connection_flood(port: int, metrics_port: int) -> Iterator[Counter[int]]:
             found[int(status)] += int(count)
 
 
+@contextmanager
+def silent_connections(*ports: int) -> Iterator[None]:
+    """Hold connections to each port on which only half a request was sent."""
+    with ExitStack() as held:
+        for port in ports:
+            for _ in range(SILENT):
+                silent = socket.create_connection(("127.0.0.1", port), timeout=30)
+                held.enter_context(silent).sendall(b"GET /live HTTP/1.1\r\nHost: ")
+        yield
+
+
+def statuses(port: int, path: str, count: int) -> Counter[int]:
+    """Send so many requests at once; return how many got which status, 0 if there was no answer.
+
+    They share one thread. A thousand threads would wait for each other for seconds between
+    connecting and sending, and the sidecar rightly drops a connection that is silent for so long.
+    """
+
+    async def all_of_them() -> Counter[int]:
+        return Counter(await asyncio.gather(*(_status(port, path) for _ in range(count))))
+
+    return asyncio.run(all_of_them())
+
+
+async def _status(port: int, path: str) -> int:
+    try:
+        async with asyncio.timeout(_TIMEOUT_S):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            try:
+                head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+                writer.write(head.encode())
+                answer = await reader.read()
+            finally:
+                writer.close()
+    except (OSError, TimeoutError):
+        return 0
+    return int(answer.split(b" ", 2)[1]) if answer.startswith(b"HTTP/") else 0
+
+
 def main() -> None:
     """Run the flood."""
     port, metrics_port = map(int, sys.argv[1:])
     over = threading.Event()
     threading.Thread(target=_wait_for_the_end, args=[over], daemon=True).start()
     found: Counter[int] = Counter()
-    with ExitStack() as held, ThreadPoolExecutor(SCRAPES) as pool:
-        for each in (port, metrics_port):
-            for _ in range(SILENT):
-                silent = socket.create_connection(("127.0.0.1", each), timeout=30)
-                held.enter_context(silent).sendall(b"GET /live HTTP/1.1\r\nHost: ")
+    with silent_connections(port, metrics_port):
         print(flush=True)
         while not over.is_set():
-            found.update(pool.map(lambda _: _scrape(metrics_port), range(SCRAPES)))
+            found.update(statuses(metrics_port, "/metrics", SCRAPES))
             over.wait(_PAUSE_S)
     for status, count in found.items():
         print(status, count)
@@ -67,21 +102,6 @@ def main() -> None:
 def _wait_for_the_end(over: threading.Event) -> None:
     sys.stdin.read()
     over.set()
-
-
-def _scrape(port: int) -> int:
-    """Return the status; 0 when there was no answer."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    try:
-        connection.request("GET", "/metrics")
-        answer = connection.getresponse()
-        answer.read()
-    except (OSError, http.client.HTTPException):
-        return 0
-    else:
-        return answer.status
-    finally:
-        connection.close()
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from kafkatest import Broker, Cluster, SecureBroker, distribution
 from kafkatest.broker import memory
 
 from dataflow.config.variables import VARIABLES
+from dataflow.fake_provider.process import FakeProvider
 
 BROKERS = "KAFKA_TEST_BROKERS"
 
@@ -76,6 +77,20 @@ def secure_kafka() -> Iterator[SecureBroker]:
     """Yield a shared broker of our own with a SASL_SSL listener."""
     with SecureBroker.start() as broker:
         yield broker
+
+
+@pytest.fixture(scope="session")
+def fake_provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeProvider]:
+    """Yield a shared payment provider in a process of its own; tests take `provider`."""
+    with FakeProvider(tmp_path_factory.mktemp("provider") / "book.sqlite") as provider:
+        yield provider
+
+
+@pytest.fixture
+def provider(fake_provider: FakeProvider) -> Iterator[FakeProvider]:
+    """Yield a provider that does everything right, until the test changes that."""
+    yield fake_provider
+    fake_provider.heal()
 
 
 @pytest.fixture(scope="session")

@@ -1,16 +1,20 @@
 """Connections that are held, by mistake or on purpose, keep nobody out."""
 
+import asyncio
 import resource
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from threading import Thread
 
 import pytest
+from starlette.applications import Starlette
 
 from dataflow.observability.metrics import Metrics
 from dataflow.observability.status import Status
-from dataflow.web import connections
+from dataflow.web import connections, server
 from dataflow.web.connections import SERVED, most_accepted
 from dataflow.web.server import Sidecar
 
@@ -122,6 +126,36 @@ def test_a_client_that_comes_back_is_served(
         while time.monotonic() - began_s < 1:
             connection.sendall(WHOLE)
             assert answer(connection).startswith(b"HTTP/1.1 200")
+
+
+def test_a_busy_loop_drops_no_connection_whose_request_has_arrived(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By its clock they have waited for long; but it has not read from them yet."""
+    monkeypatch.setattr(connections, "GRACE_S", 0)
+    monkeypatch.setattr(connections, "SERVED", 20)
+
+    with socket.create_server((LOOPBACK, 0)) as listener, ExitStack() as stack:
+        crowd = [
+            stack.enter_context(socket.create_connection(listener.getsockname(), timeout=30))
+            for _ in range(100)
+        ]
+        for connection in crowd:
+            connection.sendall(WHOLE)
+        served = server._server(Starlette())
+        thread = Thread(target=lambda: asyncio.run(served.serve([listener])))
+        thread.start()
+        answers = Counter(map(first_line, crowd))
+        served.should_exit = True
+        thread.join()
+    assert answers == {b"HTTP/1.1 404": 100}
+
+
+def first_line(connection: socket.socket) -> bytes:
+    try:
+        return connection.recv(12)
+    except ConnectionResetError:
+        return b"dropped"
 
 
 def test_there_is_an_end_to_what_is_accepted(

@@ -30,6 +30,7 @@ class Connection(H11Protocol):
 
     _deadline: asyncio.TimerHandle | None = None
     _since_s = 0.0
+    _is_leaving = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take it, if there is room; the one that has waited longest may have to go."""
@@ -41,7 +42,7 @@ class Connection(H11Protocol):
         waiting = [each for each in self.connections if isinstance(each, Connection)]
         oldest = min(filter(Connection._may_go, waiting), key=_since, default=None)
         if oldest is not None:
-            oldest._drop()  # noqa: SLF001  (one of our own)
+            oldest._leave()  # noqa: SLF001  (one of our own)
         elif len(self.connections) > most_accepted():
             self._drop()
 
@@ -63,8 +64,14 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
     def _may_go(self) -> bool:
-        is_waiting = self.cycle is None or self.cycle.response_complete
-        return is_waiting and self.loop.time() - self._since_s >= GRACE_S
+        return (
+            self._is_waiting()
+            and not self._is_leaving
+            and self.loop.time() - self._since_s >= GRACE_S
+        )
+
+    def _is_waiting(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
 
     def _set_deadline(self) -> None:
         self._deadline = self.loop.call_later(TIMEOUT_S, self._drop)
@@ -73,6 +80,17 @@ class Connection(H11Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+    def _leave(self) -> None:
+        # A loop that is busy for a second makes the connections of a crowd before it reads from
+        # any of them. The second round from here comes after all that has arrived was read.
+        self._is_leaving = True
+        self.loop.call_soon(self.loop.call_soon, self._drop_if_it_waits)
+
+    def _drop_if_it_waits(self) -> None:
+        self._is_leaving = False
+        if self._is_waiting():
+            self._drop()
 
     def _drop(self) -> None:
         # At once: a client that does not read would otherwise hold it until all is written.

@@ -45,35 +45,35 @@ lint: $(VENV)/.complete
 	@$(RUN) -m mypy
 
 kafka: $(VENV)/.complete ## Start a real Apache Kafka with the topics, on port 9092
-	@PYTHONPATH=tests exec $(RUN) -m kafkatest $(ARGS)
+	@exec $(RUN) -m tests.support.kafka $(ARGS)
 
 bench: $(VENV)/.complete ## Measure it and its baselines on a real Kafka; writes docs/performance.md
-	@PYTHONPATH=tests:tests/integration:. $(RUN) -m bench $(ARGS)
+	@$(RUN) -m tests.bench $(ARGS)
 
 bench-quick: $(VENV)/.complete ## The same in three minutes, into .bench/report
-	@PYTHONPATH=tests:tests/integration:. $(RUN) -m bench --quick $(ARGS)
+	@$(RUN) -m tests.bench --quick $(ARGS)
 
 monitoring: $(VENV)/.complete ## Generate the rules and the dashboard
 	@$(RUN) -m grafana.rules > grafana/prometheus/rules.yaml
 	@$(RUN) -m grafana.dashboard > grafana/dashboard.json
 
 contract: $(VENV)/.complete ## Generate the schema files, and the generated parts of docs/events.md
-	@PYTHONPATH=tests:. $(RUN) -m published
+	@$(RUN) -m tests.published
 
 soak: $(VENV)/.complete ## Run for half an hour at a steady rate, and see that nothing grows
-	@PYTHONPATH=tests:tests/integration:. $(RUN) -m soak $(ARGS)
+	@$(RUN) -m tests.soak $(ARGS)
 
 chaos: $(VENV)/.complete ## Try to lose, double or tear a payment, for up to an hour; see docs/reliability.md
-	@PYTHONPATH=tests:tests/integration exec $(RUN) -m chaos $(ARGS)
+	@exec $(RUN) -m tests.chaos $(ARGS)
 
 mutants: $(VENV)/.complete ## Break every guarantee on purpose: a test must fail for each
-	@PYTHONPATH=tests:tests/integration exec $(RUN) -m chaos.mutants $(ARGS)
+	@exec $(RUN) -m tests.chaos.mutants $(ARGS)
 
 explore: $(VENV)/.complete ## Try new examples in every property test, for EXPLORE_MINUTES=10
-	@PYTHONPATH=tests $(RUN) -m explore --minutes $(or $(EXPLORE_MINUTES),10) $(ARGS)
+	@$(RUN) -m tests.explore --minutes $(or $(EXPLORE_MINUTES),10) $(ARGS)
 
 pictures: $(VENV)/.complete ## Take the pictures of the documents again, from a flow under load
-	@PYTHONPATH=tests:tests/integration:tests/page:tests/dashboard $(RUN) -m pictures $(ARGS)
+	@$(RUN) -m tests.pictures $(ARGS)
 
 lock: $(VENV)/.complete ## Resolve the dependencies again
 	@for extra in "" dev; do \

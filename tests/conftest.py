@@ -13,12 +13,12 @@ from collections import defaultdict
 from collections.abc import Generator, Iterator
 
 import pytest
-from explore import load_profile
-from kafkatest import Broker, Cluster, SecureBroker, distribution
-from kafkatest.broker import memory
 
 from dataflow.config.variables import VARIABLES
 from dataflow.fake_provider.process import FakeProvider
+from tests.explore import load_profile
+from tests.support.kafka import Broker, Cluster, SecureBroker, distribution
+from tests.support.kafka.broker import memory
 
 BROKERS = "KAFKA_TEST_BROKERS"
 

@@ -8,13 +8,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
-from kafkatest import certificates as kafkatest_certificates
 from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
-from required import REQUIRED
 
 from dataflow.config.settings import KafkaSettings, Settings
 from dataflow.observability.certificates import CertificateMetrics, expiries
+from tests.support.kafka import certificates as kafkatest_certificates
+from tests.support.required import REQUIRED
 
 SOON = dt.datetime(2030, 1, 31, 12, 30, 59, tzinfo=dt.UTC)
 LATE = dt.datetime(2061, 12, 31, 23, 59, 59, tzinfo=dt.UTC)

@@ -9,10 +9,10 @@ from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
-from import_graph import ROOT
 
 from dataflow import __version__, cli
 from dataflow.cli import COMMANDS, main
+from tests import ROOT
 
 RUN_BY_BYTEWAX = "python -m bytewax.run dataflow.flow"
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[1]
+from tests import ROOT
+
 DOCUMENTS = [ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", ROOT / "docs" / "glossary.md"]
 PATHS = r"`((?:\.ci|dataflow|docs|k8s|schemas|tests)/[\w./-]*|[\w.-]+\.(?:md|example))`"
 
@@ -27,7 +28,7 @@ def test_the_names_in_it_are_in_the_code() -> None:
         "GatewayContract": "tests/gateways/contract.py",
         "Variable": "dataflow/config/variables.py",
         "NOT_SET": "tests/deploy/test_consistency.py",
-        "Point": "tests/integration/hooks/crash_points.py",
+        "Point": "tests/support/hooks/crash_points.py",
         "KILLERS": "tests/chaos/mutants.py",
     }.items():
         assert f"`{name}`" in text

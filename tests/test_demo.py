@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Self
 
 import pytest
-from flow_process import ROOT
-from kafkatest import ports
 from rich.console import Console
 
 from dataflow.cli import refusal
@@ -29,6 +27,8 @@ from schemas.outcomes import ErrorCode, EventType
 from schemas.parsing import parse
 from schemas.replies import Approved, Declined
 from schemas.requests import KEY_BYTES, PaymentRequest
+from tests import ROOT
+from tests.support.kafka import ports
 
 MAX_BYTES = 57_344
 PROCESSED = Outcome(EventType.PROCESSED)

@@ -22,11 +22,11 @@ from prometheus_client.openmetrics.parser import (
 
 from dataflow.errors import SettingsError
 from dataflow.observability.engine_metrics import EngineMetrics, prepare_engine_api
+from tests import ROOT
 
 ENABLED = "BYTEWAX_DATAFLOW_API_ENABLED"
 PORT = "BYTEWAX_DATAFLOW_API_PORT"
 CACHE_PATH = "BYTEWAX_DATAFLOW_API_CACHE_PATH"
-ROOT = Path(__file__).parent.parent
 
 # A flow of 200 items at about 1 ms. `scrapers` threads, each with a collector of its own, ask for
 # the engine's metrics all the while; the source's close() closes them, as the product's must.

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests import ROOT
+
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
 WORDS = re.compile(r"\b(whoever|somebody|anew|to be had)\b", re.IGNORECASE)
 CAMPAIGN = re.compile(r"<!-- campaign -->.*?<!-- /campaign -->", re.DOTALL)

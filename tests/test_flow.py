@@ -28,10 +28,8 @@ from bytewax.inputs import FixedPartitionedSource, Source, StatefulSourcePartiti
 from bytewax.outputs import FixedPartitionedSink, Sink, StatefulSinkPartition
 from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.testing import TestingSink, TestingSource, cluster_main, run_main
-from explore import examples
 from hypothesis import given
 from hypothesis import strategies as st
-from required import REQUIRED
 
 from dataflow.config.settings import Settings
 from dataflow.core.items import ControlMessage, OutputBatch, RecordBatch, Signal, SourceItem
@@ -49,8 +47,10 @@ from schemas.events import EVENT_OVERHEAD_BYTES
 from schemas.outcomes import ErrorCode
 from schemas.parsing import parse
 from schemas.requests import PaymentRequest
+from tests import ROOT
+from tests.explore import examples
+from tests.support.required import REQUIRED
 
-ROOT = Path(__file__).parent.parent
 LANES = 3
 BATCH = 3
 EVERY_BATCH = timedelta(0)

@@ -2,13 +2,13 @@
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
-from required import REQUIRED
 
 from dataflow.config.settings import Settings
 from dataflow.errors import ConsumeError, Fault, StartRefusedError
 from dataflow.kafka import lane_offsets, retry
 from dataflow.kafka.lane_offsets import LaneOffsets
 from dataflow.kafka.preflight import Cluster
+from tests.support.required import REQUIRED
 
 
 def fault_for(code: int, monkeypatch: pytest.MonkeyPatch) -> Fault:

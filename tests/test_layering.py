@@ -7,7 +7,8 @@ another test: `test_purity.py`.
 from collections.abc import Iterator, Mapping
 
 import pytest
-from import_graph import imports_of, modules_below, reachable
+
+from tests.support.import_graph import imports_of, modules_below, reachable
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     # messages: what others read and write

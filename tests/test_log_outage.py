@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import pytest
 from confluent_kafka import KafkaError, TopicPartition
-from required import REQUIRED
 
 from dataflow.config.settings import Settings
 from dataflow.errors import ConsumeError
@@ -15,6 +14,7 @@ from dataflow.kafka.lane_offsets import LaneOffsets
 from dataflow.kafka.partition_offsets import Ends
 from dataflow.kafka.preflight import Cluster
 from dataflow.observability.status import Status
+from tests.support.required import REQUIRED
 
 END_OFFSET = 3
 TIMEOUT_S = 60.0

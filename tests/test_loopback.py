@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from flow_process import Flow, Topics
-from kafkatest import Cluster
 
 from dataflow.service import loopback
+from tests.support.flow_process import Flow, Topics
+from tests.support.kafka import Cluster
 
 ESTABLISHED, SYN_SENT = 1, 2
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests import ROOT
+
 PYTHON = """#!/bin/sh
 case "$*" in
 *"not campaign"*) echo tests; exit {tests};;

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
-from required import REQUIRED
 
 from dataflow.config.settings import Settings
 from dataflow.dedupe.tiered import Figures
@@ -18,8 +17,9 @@ from dataflow.observability.id_metrics import IdMetrics
 from dataflow.observability.metrics import Metrics
 from dataflow.observability.status import Status
 from dataflow.observability.store_metrics import StoreMetrics
+from tests import ROOT
+from tests.support.required import REQUIRED
 
-ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "monitoring.md").read_text()
 TABLE = TEXT.partition("| metric | labels | is |")[2].partition("\n\n")[0]
 ROWS = [row.split(" | ") for row in TABLE.splitlines()[2:]]

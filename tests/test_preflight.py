@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import pytest
 from confluent_kafka import KafkaError
-from required import REQUIRED
 
 from dataflow.config.settings import KafkaSettings, Settings
 from dataflow.errors import StartRefusedError
@@ -16,6 +15,7 @@ from dataflow.kafka.preflight import _hint, inspect
 from dataflow.kafka.watcher import Watcher
 from dataflow.observability.status import Status
 from dataflow.service.shutdown import Lifecycle
+from tests.support.required import REQUIRED
 
 
 def at(brokers: str) -> KafkaSettings:

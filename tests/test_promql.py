@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from watched import JOB, Prometheus
 
 from dataflow.core.commit_counts import CommitCounts
 from dataflow.observability.metrics import Metrics
 from dataflow.observability.status import Status
 from dataflow.web.server import Sidecar
 from schemas.outcomes import ErrorCode
+from tests.dashboard.watched import JOB, Prometheus
 
 needs_prometheus = pytest.mark.skipif(
     not (shutil.which("prometheus") and shutil.which("promtool"))

@@ -7,7 +7,8 @@ The rule is a list of what they may use; what is not on it has to be argued for 
 import ast
 
 import pytest
-from import_graph import imported, modules_below, path_of, reachable
+
+from tests.support.import_graph import imported, modules_below, path_of, reachable
 
 PURE = ("dataflow.core", "schemas")
 OURS = ("dataflow", "schemas")

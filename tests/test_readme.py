@@ -4,16 +4,14 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
-import published
 import yaml
 
 from dataflow.config import reference
 from schemas.parsing import parse
 from schemas.requests import PaymentRequest
+from tests import ROOT, published
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
 EVENTS = ("outcome-approved", "audit-approved", "audit-duplicate")

@@ -5,13 +5,13 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from card_numbers import card_numbers, no_digits
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dataflow.config.secret import Secret
 from dataflow.observability import redaction
 from dataflow.observability.redaction import redact, redact_text, register_secrets
+from tests.support.card_numbers import card_numbers, no_digits
 
 VISA = "4111111111111111"
 

@@ -4,16 +4,15 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from required import REQUIRED
 
 from dataflow.config import reference
 from dataflow.config.settings import Settings
 from dataflow.config.variables import ALWAYS, VARIABLES
+from tests import ROOT
+from tests.support.required import REQUIRED
 
-ROOT = Path(__file__).parents[1]
 BYTEWAX = {
     "BYTEWAX_RECOVERY_DIRECTORY",
     "BYTEWAX_SNAPSHOT_INTERVAL",

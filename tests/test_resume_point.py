@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-from required import REQUIRED
 
 from dataflow.config.settings import Settings
 from dataflow.errors import StartRefusedError
@@ -13,6 +12,7 @@ from dataflow.kafka.lane_offsets import Offset
 from dataflow.kafka.partition_offsets import LATEST
 from dataflow.kafka.preflight import Cluster
 from dataflow.kafka.resume_point import ResumePoints
+from tests.support.required import REQUIRED
 
 
 def test_a_run_that_still_commits_does_not_look_like_a_recreated_topic(

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 from msgspec import structs
-from required import REQUIRED
 
 from dataflow.config.settings import Settings
 from dataflow.core.hot_ids import HotIds
@@ -15,6 +14,7 @@ from dataflow.kafka.preflight import Cluster
 from dataflow.runtime import Runtime, _longest_wait_s, _status
 from dataflow.service.command_line import Launch
 from dataflow.startup import _refuse_idle_processes, _refuse_misfits
+from tests.support.required import REQUIRED
 
 
 def settings(**environ: str) -> Settings:

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from required import REQUIRED
 
 from dataflow.config import gateway_names
 from dataflow.config.settings import Settings, environment
 from dataflow.config.variables import VARIABLES
 from dataflow.errors import SettingsError
+from tests.support.required import REQUIRED
 
 LOGIN = {"KAFKA_SASL_USERNAME": "payments", "KAFKA_SASL_PASSWORD": "hunter2-hunter2"}
 NEEDED = {"KAFKA_BROKERS": "localhost:9092", "GATEWAY": "simulated", **LOGIN}

@@ -5,13 +5,13 @@ import string
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from required import REQUIRED
 
 from dataflow.config import spelling
 from dataflow.config.settings import Settings
 from dataflow.config.spelling import suspects
 from dataflow.config.variables import VARIABLES
 from dataflow.errors import SettingsError
+from tests.support.required import REQUIRED
 
 NAMES = [variable.name for variable in VARIABLES]
 LONG = [name for name in spelling._OURS if len(name) >= 8 and name not in spelling._SHARED]

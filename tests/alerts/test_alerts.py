@@ -9,11 +9,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from alert_cases import CASES, Case
 
 from grafana import rules
+from tests import ROOT
+from tests.alerts.alert_cases import CASES, Case
 
-ROOT = Path(__file__).parents[2]
 PLAIN = ROOT / "grafana/prometheus/rules.yaml"
 RUNBOOKS = ROOT / "docs" / "runbooks"
 ALERTS = re.findall(r"- alert: (\w+)", PLAIN.read_text())

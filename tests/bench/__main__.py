@@ -16,12 +16,11 @@ import time
 from concurrent.futures import Executor, ProcessPoolExecutor
 from pathlib import Path
 
-from flow_process import ROOT
-from kafkatest import Cluster, DiskBroker, distribution
-
-from bench import overload, prepare, remembered, report, rounds
-from bench.contenders import CONTENDERS, TESTS
-from bench.figures import Data
+from tests import ROOT
+from tests.bench import overload, prepare, remembered, report, rounds
+from tests.bench.contenders import CONTENDERS
+from tests.bench.figures import Data
+from tests.support.kafka import Cluster, DiskBroker, distribution
 
 ROUNDS = 5
 _BY_NAME = {contender.name: contender for contender in CONTENDERS}
@@ -111,11 +110,11 @@ def _write(data: Data, into: Path) -> None:
         plot = [
             str(prepare.PYTHON),
             "-m",
-            "bench.plot",
+            "tests.bench.plot",
             str(source),
             str(images / "performance.png"),
         ]
-        subprocess.run(plot, env=os.environ | {"PYTHONPATH": str(TESTS)}, check=True)
+        subprocess.run(plot, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)
 
 
 def _machine() -> Data:

@@ -1,8 +1,8 @@
 """A connection flood at the sidecar's ports, in its own process: its cost is not the flow's.
 
-`python -m bench.connection_flood PORT METRICS_PORT` holds connections that send only half a request
-(what is known as slow loris), scrapes `/metrics` a thousand times at once, again and again until
-its standard input ends, and prints how many scrapes got which status.
+`python -m tests.bench.connection_flood PORT METRICS_PORT` holds connections that send only half a
+request (what is known as slow loris), scrapes `/metrics` a thousand times at once, again and again
+until its standard input ends, and prints how many scrapes got which status.
 """
 
 import asyncio
@@ -14,9 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from flow_process import ROOT
-
-from bench.contenders import TESTS
+from tests import ROOT
 
 SILENT = 300
 """Connections to each port."""
@@ -30,8 +28,8 @@ _PAUSE_S = 1.0
 @contextmanager
 def connection_flood(port: int, metrics_port: int) -> Iterator[Counter[int]]:
     """Hold and scrape meanwhile; once it is over, how many scrapes got which status."""
-    command = [sys.executable, "-m", "bench.connection_flood", str(port), str(metrics_port)]
-    environ = {"PYTHONPATH": f"{TESTS}:{TESTS / 'integration'}:{ROOT}"}
+    command = [sys.executable, "-m", "tests.bench.connection_flood", str(port), str(metrics_port)]
+    environ = {"PYTHONPATH": str(ROOT)}
     found: Counter[int] = Counter()
     with subprocess.Popen(
         command, env=environ, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE

@@ -8,12 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from flow_process import FOREIGN, ROOT, Topics
-from kafkatest import Cluster, distribution, ports
+from tests import ROOT
+from tests.bench import prepare
+from tests.support.flow_process import FOREIGN, Topics
+from tests.support.kafka import Cluster, distribution, ports
 
-from bench import prepare
-
-TESTS = ROOT / "tests"
 _STOP_S = 15.0
 
 
@@ -158,12 +157,12 @@ def _baseline_environ(place: Place) -> dict[str, str]:
         "BENCH_FAILED": failed,
         "BENCH_AUDIT": audit,
         "BENCH_STATE": str(place.directory / "state"),
-        "PYTHONPATH": f"{TESTS}{os.pathsep}{ROOT}",
+        "PYTHONPATH": str(ROOT),
     }
 
 
 def _bare(place: Place) -> list[Command]:
-    return [([sys.executable, "-m", "bench.baselines.bare"], _baseline_environ(place))]
+    return [([sys.executable, "-m", "tests.bench.baselines.bare"], _baseline_environ(place))]
 
 
 def _obvious(place: Place) -> list[Command]:
@@ -172,12 +171,12 @@ def _obvious(place: Place) -> list[Command]:
         store.mkdir()
         init = [sys.executable, "-m", "bytewax.recovery", str(store), "1"]
         subprocess.run(init, check=True)
-    command = [sys.executable, "-m", "bytewax.run", "bench.baselines.obvious.flow:flow"]
+    command = [sys.executable, "-m", "bytewax.run", "tests.bench.baselines.obvious.flow:flow"]
     return [([*command, "-r", str(store), "-s", "1", "-b", "0"], _baseline_environ(place))]
 
 
 def _quix(place: Place) -> list[Command]:
-    command = [str(prepare.PYTHON), "-m", "bench.baselines.quix.app"]
+    command = [str(prepare.PYTHON), "-m", "tests.bench.baselines.quix.app"]
     return [(command, _baseline_environ(place))]
 
 

@@ -4,11 +4,10 @@ import time
 from concurrent.futures import Executor
 from pathlib import Path
 
-from kafkatest import Cluster, ports
-
-from bench.connection_flood import connection_flood
-from bench.contenders import Contender, product
-from bench.rounds import Result, Run, Say
+from tests.bench.connection_flood import connection_flood
+from tests.bench.contenders import Contender, product
+from tests.bench.rounds import Result, Run, Say
+from tests.support.kafka import Cluster, ports
 
 _LATENCY_MS = 50
 _CONCURRENCY = 256

@@ -1,6 +1,6 @@
 """The product's own work on a payment, without Kafka and without the engine: from bytes to bytes.
 
-`python -m bench.pipeline product N` sends `PREPARED` batches N times through the steps, and
+`python -m tests.bench.pipeline product N` sends `PREPARED` batches N times through the steps, and
 `reference N` through the least that Python can do with them. `test_cost.py` counts the instructions
 of both, and a profiler shows where they go.
 """
@@ -13,7 +13,6 @@ from collections.abc import Callable
 import numpy as np
 from msgspec import json
 
-from bench.load import requests
 from dataflow.core.items import ControlMessage, RecordBatch, Signal
 from dataflow.dedupe.remembered import RememberedIds
 from dataflow.gateways.retry import charge_until_final
@@ -24,6 +23,7 @@ from dataflow.steps.process import Process
 from dataflow.steps.publish import Audit, Failed, Processed
 from schemas.replies import Definite
 from schemas.requests import PaymentRequest
+from tests.bench.load import requests
 
 BATCH = 2_000
 PREPARED = 12

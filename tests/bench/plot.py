@@ -10,7 +10,7 @@ import matplotlib as mpl
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
-from bench.figures import Data, burst, latency
+from tests.bench.figures import Data, burst, latency
 
 _OURS, _THEIRS = "#1b6ca8", "#b0b7bf"
 _P99_RATE = 5_000

@@ -10,9 +10,11 @@ import venv
 from collections.abc import Callable
 from pathlib import Path
 
+from tests import ROOT
+
 HERE = Path(__file__).parent
 BASELINES = HERE / "baselines"
-STORE = HERE.parents[1] / ".bench"
+STORE = ROOT / ".bench"
 PYTHON = STORE / "venv" / "bin" / "python"
 STREAMS = STORE / "streams"
 KAFKAJS = STORE / "kafkajs"

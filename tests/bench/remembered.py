@@ -9,11 +9,10 @@ from concurrent.futures import Executor
 from contextlib import ExitStack
 from pathlib import Path
 
-from kafkatest import Cluster
-
-from bench.contenders import Contender
-from bench.prefill import prefill
-from bench.rounds import Result, Run, Say
+from tests.bench.contenders import Contender
+from tests.bench.prefill import prefill
+from tests.bench.rounds import Result, Run, Say
+from tests.support.kafka import Cluster
 
 SLICE = 100_000
 _OBVIOUS_SLICE = 20_000

@@ -4,10 +4,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import figures
-from bench.connection_flood import SCRAPES, SILENT
-from bench.contenders import RATES
-from bench.figures import Data, burst, latency, median, of_bursts, short
+from tests.bench import figures
+from tests.bench.connection_flood import SCRAPES, SILENT
+from tests.bench.contenders import RATES
+from tests.bench.figures import Data, burst, latency, median, of_bursts, short
 
 _FELL_BEHIND = "falls behind"
 _IN_THE_README = {

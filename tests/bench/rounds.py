@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from flow_process import Topics, read_all
-from kafkatest import Cluster
-
-from bench import load
-from bench.contenders import Contender, Place, Running
-from bench.watch import Reader, Usage
+from tests.bench import load
+from tests.bench.contenders import Contender, Place, Running
+from tests.bench.watch import Reader, Usage
+from tests.support.flow_process import Topics, read_all
+from tests.support.kafka import Cluster
 
 PARTITIONS = 3
 _LEAD_S = 0.3

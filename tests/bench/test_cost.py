@@ -17,15 +17,14 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
-from bench import pipeline
 from dataflow.core.items import RecordBatch
 from schemas import events
+from tests import ROOT
+from tests.bench import pipeline
 
-ROOT = Path(__file__).parents[2]
 CALLS = 61.2 if sys.version_info < (3, 12) else 60.4
 """Most calls for a payment. Python 3.12 does without those of comprehensions."""
 MINIMAL = 4
@@ -61,9 +60,9 @@ def calls_per_payment() -> float:
 
 def instructions(what: str, times: int) -> int:
     """Return the instructions of a process that sends the batches so often through `what`."""
-    environ = {"PYTHONHASHSEED": "0", "PYTHONPATH": f"{ROOT}/tests:{ROOT}"}
+    environ = {"PYTHONHASHSEED": "0", "PYTHONPATH": str(ROOT)}
     tool = ["valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"]
-    command = [*tool, sys.executable, "-m", "bench.pipeline", what, str(times)]
+    command = [*tool, sys.executable, "-m", "tests.bench.pipeline", what, str(times)]
     done = subprocess.run(
         command, env=os.environ | environ, cwd=ROOT, capture_output=True, text=True, check=False
     )

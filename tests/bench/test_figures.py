@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from bench import figures, load, report, rounds
 from schemas.parsing import parse
 from schemas.requests import PaymentRequest
+from tests import ROOT
+from tests.bench import figures, load, report, rounds
 
 
 def contender(speeds: list[float], cpu_us: float, p99_ms: list[float | None]) -> dict[str, Any]:
@@ -123,11 +124,10 @@ def test_a_block_within_a_line_stays_in_it(tmp_path: Path) -> None:
 
 def test_the_documents_have_the_blocks() -> None:
     """And the README the figures of the run that `docs/performance.md` is of."""
-    root = Path(__file__).parents[2]
-    assert "<!-- bench -->" in (root / "docs" / "performance.md").read_text()
-    data = json.loads((root / "docs" / "performance.json").read_text())
+    assert "<!-- bench -->" in (ROOT / "docs" / "performance.md").read_text()
+    data = json.loads((ROOT / "docs" / "performance.json").read_text())
     measured = f"<!-- measured -->{report.headline(data)}<!-- /measured -->"
-    assert measured in (root / "README.md").read_text()
+    assert measured in (ROOT / "README.md").read_text()
 
 
 def test_lock_files_name_no_host() -> None:

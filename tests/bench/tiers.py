@@ -1,4 +1,4 @@
-"""The speed of looking up remembered ids in files: `python -m bench.tiers --ids 1e8`.
+"""The speed of looking up remembered ids in files: `python -m tests.bench.tiers --ids 1e8`.
 
 The files are built once, in pieces, in `--directory` (38 bytes an id), and kept there. An index
 without files judges the same batches in turn: a busy machine slows down both.

@@ -171,7 +171,7 @@ def measure(requests: int, scratch: Path | None) -> None:
 
 def main() -> None:
     """Measure each size in a process of its own, for its memory."""
-    parser = argparse.ArgumentParser(prog="python -m bench.verify", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.verify", description=__doc__)
     parser.add_argument("--requests", type=int, nargs="+", default=[300_000, 3_000_000])
     parser.add_argument("--scratch", type=Path, help="for temporary files")
     parser.add_argument("--here", action="store_true", help="in this process")
@@ -180,7 +180,14 @@ def main() -> None:
         if args.here:
             measure(requests, args.scratch)
         else:
-            command = [sys.executable, "-m", "bench.verify", "--here", "--requests", str(requests)]
+            command = [
+                sys.executable,
+                "-m",
+                "tests.bench.verify",
+                "--here",
+                "--requests",
+                str(requests),
+            ]
             if args.scratch:
                 command += ["--scratch", str(args.scratch)]
             subprocess.run(command, check=True)

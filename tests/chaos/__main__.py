@@ -10,12 +10,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from kafkatest import distribution
-
-from chaos import report
-from chaos.campaign import Campaign, Options
-from chaos.catalogue import Stage
-from chaos.shapes import SHAPES
+from tests.chaos import report
+from tests.chaos.campaign import Campaign, Options
+from tests.chaos.catalogue import Stage
+from tests.chaos.shapes import SHAPES
+from tests.support.kafka import distribution
 
 
 def main() -> int:

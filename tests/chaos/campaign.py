@@ -13,13 +13,12 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kafkatest import Broker, Cluster, RemoteBroker, Trio
-
-from chaos import plan
-from chaos.catalogue import FAULTS, Fault, Stage
-from chaos.plan import Part
-from chaos.scene import Scene
-from chaos.shapes import HaltedError, Shape, halt
+from tests.chaos import plan
+from tests.chaos.catalogue import FAULTS, Fault, Stage
+from tests.chaos.plan import Part
+from tests.chaos.scene import Scene
+from tests.chaos.shapes import HaltedError, Shape, halt
+from tests.support.kafka import Broker, Cluster, RemoteBroker, Trio
 
 _FEW_CORES = 4
 RATE = 150.0

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import NamedTuple
 
-from chaos.scene import Scene
+from tests.chaos.scene import Scene
 
 Strike = Callable[[Scene], None]
 """Do it to a scene, and see how it ends; raises when that is not what was expected."""

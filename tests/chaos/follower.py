@@ -4,7 +4,8 @@ import threading
 import time
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
-from kafkatest import Cluster
+
+from tests.support.kafka import Cluster
 
 Seen = dict[tuple[str, int, int], int]
 """The records a reader has seen at each topic, partition and offset, as a hash."""

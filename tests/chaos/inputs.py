@@ -6,8 +6,8 @@ import shlex
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import NewPartitions
 
-from chaos.catalogue import fault
-from chaos.scene import Scene
+from tests.chaos.catalogue import fault
+from tests.chaos.scene import Scene
 
 GROUP_TOOL = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
 _MOST_PARTITIONS = 6

@@ -2,8 +2,8 @@
 
 import time
 
-from chaos.catalogue import FAULTS, Fault, Strike, fault
-from chaos.scene import FILES, Scene
+from tests.chaos.catalogue import FAULTS, Fault, Strike, fault
+from tests.chaos.scene import FILES, Scene
 
 EXPECTED = "all processes end; the restart carries on"
 _LATEST_S = 3.0

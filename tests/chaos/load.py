@@ -6,9 +6,10 @@ from collections.abc import Callable
 from random import Random
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
-from flow_process import mixed_requests
-from invariants import Place
-from kafkatest import Cluster
+
+from tests.support.flow_process import mixed_requests
+from tests.support.invariants import Place
+from tests.support.kafka import Cluster
 
 _EVERY_S = 0.1
 _ENDLESS = 10**9

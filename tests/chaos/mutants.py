@@ -1,6 +1,6 @@
-"""The test that fails for each mutation, and the proof: `python -m chaos.mutants` (`make mutants`).
+"""The test that fails for each mutation, and the proof: `make mutants`.
 
-Each mutant is the product with one of its guarantees taken away (`hooks/mutations.py`). The tests
+Each mutant is the product with one of its guarantees taken away (`tests/support/hooks`). The tests
 that are named must fail for it, and pass without it: a test that never failed has proved nothing.
 """
 
@@ -12,12 +12,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-from kafkatest import Broker, distribution
+from tests import ROOT
+from tests.support.hooks import SITE
+from tests.support.kafka import Broker, distribution
 
-ROOT = Path(__file__).parents[2]
-HOOKS = ROOT / "tests" / "integration" / "hooks"
 _TIMEOUT_S = 240
 
 _ONCE = "tests/integration/test_exactly_once.py::"
@@ -133,8 +132,8 @@ SLOW = {
 def environ(mutation: str = "") -> dict[str, str]:
     """Return the environment of a test run with a mutation, for the flows it starts, too."""
     kept = {name: value for name, value in os.environ.items() if name not in {"CI", "BREAK"}}
-    path = os.pathsep.join([str(HOOKS), str(ROOT)])
-    return {**kept, "PYTHONPATH": path} | ({"BREAK": mutation} if mutation else {})
+    path = {"PYTHONPATH": f"{SITE}{os.pathsep}{ROOT}"}
+    return kept | path | ({"BREAK": mutation} if mutation else {})
 
 
 def fails(test: str, env: Mapping[str, str]) -> bool:

@@ -3,8 +3,8 @@
 import time
 from collections.abc import Callable
 
-from chaos.catalogue import Stage, fault
-from chaos.scene import Scene
+from tests.chaos.catalogue import Stage, fault
+from tests.chaos.scene import Scene
 
 EXPECTED = "carries on; or ends by a fault, and the restart carries on"
 _ENVIRON = {"KAFKA_TRANSACTION_TIMEOUT": "10s"}

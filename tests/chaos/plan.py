@@ -5,9 +5,9 @@ from itertools import count
 from random import Random
 from typing import NamedTuple
 
-from chaos import inputs, kills, outages, rivals, stops, stores
-from chaos.catalogue import FAULTS, Fault, Stage
-from chaos.shapes import Shape
+from tests.chaos import inputs, kills, outages, rivals, stops, stores
+from tests.chaos.catalogue import FAULTS, Fault, Stage
+from tests.chaos.shapes import Shape
 
 MODULES = (kills, stops, rivals, stores, inputs, outages)
 """Those that fill the catalogue."""

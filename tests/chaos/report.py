@@ -9,10 +9,9 @@ from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from kafkatest import distribution
-
-from chaos.campaign import Result
-from chaos.catalogue import FAULTS
+from tests.chaos.campaign import Result
+from tests.chaos.catalogue import FAULTS
+from tests.support.kafka import distribution
 
 BEGIN, END = "<!-- campaign -->", "<!-- /campaign -->"
 BAD = (

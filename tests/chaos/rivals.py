@@ -2,11 +2,10 @@
 
 import signal
 
-from flow_process import has_open_transaction
-
-from chaos.catalogue import fault
-from chaos.scene import Scene
-from chaos.shapes import Ensemble, is_stopped
+from tests.chaos.catalogue import fault
+from tests.chaos.scene import Scene
+from tests.chaos.shapes import Ensemble, is_stopped
+from tests.support.flow_process import has_open_transaction
 
 _ASLEEP_AT = ["before-commit", "flushed", "offsets-sent"]
 

@@ -15,13 +15,13 @@ from pathlib import Path
 from random import Random
 from typing import Self, TypeVar
 
-from flow_process import FOREIGN, ROOT, Topics, has_open_transaction, read_all
-from invariants import Findings, event_of, find
-from kafkatest import Broker, Cluster, RemoteBroker, Trio
-
-from chaos.follower import Follower, seen_in
-from chaos.load import Load
-from chaos.shapes import TIMEOUT_S, EndedError, Ensemble, Shape
+from tests import ROOT
+from tests.chaos.follower import Follower, seen_in
+from tests.chaos.load import Load
+from tests.chaos.shapes import TIMEOUT_S, EndedError, Ensemble, Shape
+from tests.support.flow_process import FOREIGN, Topics, has_open_transaction, read_all
+from tests.support.invariants import Findings, event_of, find
+from tests.support.kafka import Broker, Cluster, RemoteBroker, Trio
 
 PARTITIONS = 3
 LANES = 4

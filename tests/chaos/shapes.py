@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from flow_process import Flow, Topics
-from kafkatest import Cluster
-from kafkatest.ports import free
+from tests.support.flow_process import Flow, Topics
+from tests.support.kafka import Cluster
+from tests.support.kafka.ports import free
 
 ENDS_WITHIN_S = 60.0
 """One process is dead: how long the others may take to notice. Mostly it is a second."""

@@ -1,8 +1,8 @@
 """Stops in order, and starts in another shape."""
 
-from chaos.catalogue import fault
-from chaos.scene import Scene
-from chaos.shapes import SHAPES
+from tests.chaos.catalogue import fault
+from tests.chaos.scene import Scene
+from tests.chaos.shapes import SHAPES
 
 _LANES = (4, 6, 8)
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 
-from chaos.catalogue import fault
-from chaos.scene import FILES, Scene
-from chaos.shapes import Ensemble, without_override
+from tests.chaos.catalogue import fault
+from tests.chaos.scene import FILES, Scene
+from tests.chaos.shapes import Ensemble, without_override
 
 _STORE = "part-0.sqlite3"
 _DAMAGED = "is not a usable recovery partition"

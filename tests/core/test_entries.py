@@ -2,9 +2,9 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-from remembered import Entry, listed, rows
 
 from dataflow.core.lane_log import ENTRY, sorted_newest
+from tests.dedupe.remembered import Entry, listed, rows
 
 words = st.one_of(st.integers(0, 3), st.integers(0, 2**64 - 1))
 entries = st.builds(

@@ -5,11 +5,11 @@ from unittest.mock import patch
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from remembered import Entry, Key, hot, listed, random_entries, rows
 
 from dataflow.core import hot_ids
 from dataflow.core.hot_ids import HotIds
 from dataflow.core.lane_log import Entries
+from tests.dedupe.remembered import Entry, Key, hot, listed, random_entries, rows
 
 words = st.sampled_from([0, 1, 2, 2**63, 2**64 - 1])
 keys = st.tuples(words, words)

@@ -3,7 +3,6 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ids import Row, entries, rows_in
 
 from dataflow.core.lane_log import (
     ENTRY,
@@ -14,6 +13,7 @@ from dataflow.core.lane_log import (
     lane_in,
     pieces,
 )
+from tests.dedupe.ids import Row, entries, rows_in
 
 words = st.integers(0, 2**64 - 1)
 rows = st.builds(Row, key=st.tuples(words, words), content=words, origin=words)

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from remembered import Entry, answers, batch, listed, rows
 
 from dataflow.core.hot_ids import Found
 from dataflow.core.verdicts import Distinct, Judgement, Known, Verdict, judge
+from tests.dedupe.remembered import Entry, answers, batch, listed, rows
 
 FIRST, DUPLICATE, CONFLICT = Verdict
 # A span begins at 960, the next one at 1020.

@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-PATH = Path(__file__).parents[2] / "grafana" / "dashboard.json"
+from tests import ROOT
+
+PATH = ROOT / "grafana" / "dashboard.json"
 DASHBOARD: dict[str, Any] = json.loads(PATH.read_text())
 PANELS: list[dict[str, Any]] = [each for each in DASHBOARD["panels"] if each["type"] != "row"]
 

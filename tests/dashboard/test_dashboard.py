@@ -9,9 +9,9 @@ import re
 from typing import Any
 
 import pytest
-from model import DASHBOARD, PANELS, PATH, targets
 
 from grafana import dashboard
+from tests.dashboard.model import DASHBOARD, PANELS, PATH, targets
 
 VARIABLES = {each["name"]: each for each in DASHBOARD["templating"]["list"]}
 TARGETS = dict(targets())

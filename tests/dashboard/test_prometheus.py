@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kafkatest import SecureBroker
-from model import DASHBOARD, PANELS, filled_in, targets
-from watched import JOB, Prometheus, watched
+
+from tests.dashboard.model import DASHBOARD, PANELS, filled_in, targets
+from tests.dashboard.watched import JOB, Prometheus, watched
+from tests.support.kafka import SecureBroker
 
 pytestmark = pytest.mark.skipif(
     shutil.which("prometheus") is None and os.environ.get("CI") != "true",

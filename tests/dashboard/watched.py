@@ -11,11 +11,12 @@ from typing import Any
 from urllib.parse import urlencode
 
 from confluent_kafka import Producer
-from flow_process import Flow, Topics, mixed_requests, request
-from kafkatest import SecureBroker
-from kafkatest.ports import free
 
-ROOT = Path(__file__).parents[2]
+from tests import ROOT
+from tests.support.flow_process import Flow, Topics, mixed_requests, request
+from tests.support.kafka import SecureBroker
+from tests.support.kafka.ports import free
+
 JOB = "payments-service"
 PARTITIONS = 3
 

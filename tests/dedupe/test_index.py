@@ -5,13 +5,13 @@ With files: `test_tiered.py`. Against a model: `test_model.py`.
 
 import numpy as np
 import pytest
-from ids import Row, entries, observe, rows_in, see
 
 from dataflow.core.lane_log import ENTRY, Entries
 from dataflow.core.lanes import KeyArray
 from dataflow.core.verdicts import Verdict
 from dataflow.dedupe.background import Background
 from dataflow.dedupe.tiered import TieredIndex
+from tests.dedupe.ids import Row, entries, observe, rows_in, see
 
 FIRST, DUPLICATE, CONFLICT = Verdict
 PAY_1 = Row((1, 1), content=7, origin=100)

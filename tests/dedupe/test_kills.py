@@ -10,20 +10,20 @@ import time
 from pathlib import Path
 
 import numpy as np
-from remembered import OWNER, random_entries
 
 from dataflow.core.lane_log import Entries
 from dataflow.dedupe.lane_files import LaneFiles
 from dataflow.dedupe.merging import merged
+from tests import ROOT
+from tests.dedupe.remembered import OWNER, random_entries
 
-ROOT = Path(__file__).parents[2]
 KILLS = 12
 ROWS = 2_000
 WRITER = """
 import sys
 from pathlib import Path
-from remembered import OWNER, hot
-from test_kills import record
+from tests.dedupe.remembered import OWNER, hot
+from tests.dedupe.test_kills import record
 from dataflow.dedupe.lane_files import LaneFiles
 from dataflow.dedupe.manifest import Summary
 files = LaneFiles(Path(sys.argv[1]), OWNER)
@@ -50,7 +50,7 @@ def test_a_killed_writer_leaves_files_that_have_all_below_their_position(tmp_pat
         with subprocess.Popen(
             [sys.executable, "-c", WRITER, str(tmp_path)],
             stdout=subprocess.PIPE,
-            env={"PYTHONPATH": f"{ROOT}:{ROOT}/tests/dedupe"},
+            env={"PYTHONPATH": str(ROOT)},
         ) as writer:
             assert writer.stdout is not None
             for _ in range(chance.randint(1, 6)):

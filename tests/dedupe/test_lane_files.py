@@ -16,7 +16,6 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from remembered import OWNER, hot, random_entries
 
 from dataflow.core.bloom import probes
 from dataflow.core.lane_log import Entries, sorted_newest
@@ -24,6 +23,7 @@ from dataflow.dedupe.background import Stopped
 from dataflow.dedupe.lane_files import LaneFiles, remove_unused
 from dataflow.dedupe.manifest import FILE_NAME, Summary
 from dataflow.dedupe.run import PAGE, DamagedRunError
+from tests.dedupe.remembered import OWNER, hot, random_entries
 
 ROWS = 600
 HORIZON_S = 102

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from remembered import OWNER
 
 from dataflow.dedupe.manifest import (
     FILE_NAME,
@@ -17,6 +16,7 @@ from dataflow.dedupe.manifest import (
     read_manifest,
     write_manifest,
 )
+from tests.dedupe.remembered import OWNER
 
 MANIFEST = Manifest(
     owner=OWNER,

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from remembered import Entry, Key, listed, random_entries, rows, write_run
 
 from dataflow.core.lane_log import Entries, sorted_newest
 from dataflow.dedupe import run as run_module
 from dataflow.dedupe.merging import merged
 from dataflow.dedupe.run import PAGE, DamagedRunError, Run
+from tests.dedupe.remembered import Entry, Key, listed, random_entries, rows, write_run
 
 words = st.sampled_from([0, 1, 2, 2**63, 2**64 - 1])
 runs = st.lists(

@@ -16,10 +16,8 @@ from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
-from explore import examples
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from remembered import OWNER, Entry, Inline, Key, answers, batch, listed, rows
 
 from dataflow.core import hot_ids
 from dataflow.core.lane_log import Entries
@@ -28,6 +26,8 @@ from dataflow.dedupe import writing
 from dataflow.dedupe.lane_files import LaneFiles
 from dataflow.dedupe.tiered import TieredIndex
 from dataflow.errors import DamagedFileError
+from tests.dedupe.remembered import OWNER, Entry, Inline, Key, answers, batch, listed, rows
+from tests.explore import examples
 
 SPANS = 16
 """Of a window."""

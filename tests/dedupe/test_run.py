@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from remembered import Entry, Key, listed, look_up, random_entries, rows, write_run
 
 from dataflow.core import bloom
 from dataflow.core.lane_log import Entries, sorted_newest
 from dataflow.core.lanes import KeyArray, U64Array
 from dataflow.dedupe.run import PAGE, ROWS, DamagedRunError, Run, RunWriter
+from tests.dedupe.remembered import Entry, Key, listed, look_up, random_entries, rows, write_run
 
 words = st.sampled_from([0, 1, 2, 2**63, 2**64 - 1])
 keys = st.tuples(words, words)

@@ -10,7 +10,6 @@ from threading import Event
 
 import numpy as np
 import pytest
-from remembered import OWNER, Inline, answers, random_entries
 
 from dataflow.core.lane_log import Entries
 from dataflow.core.verdicts import Verdict
@@ -19,6 +18,7 @@ from dataflow.dedupe.lane_files import LaneFiles
 from dataflow.dedupe.run import PAGE
 from dataflow.dedupe.tiered import Seen, TieredIndex
 from dataflow.errors import DamagedFileError
+from tests.dedupe.remembered import OWNER, Inline, answers, random_entries
 
 FIRST, DUPLICATE, CONFLICT = Verdict
 MEMORY_BYTES = 1_000_000

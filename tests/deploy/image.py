@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+from tests import ROOT
+
 _HOST = ("/etc", "/usr")
 _LINKS = ("bin", "lib", "lib64", "sbin")
 _MOUNT_POINTS = ("dev", "etc", "proc", "root", "tmp", "usr", sys.base_prefix.lstrip("/"))

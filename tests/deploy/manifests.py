@@ -13,7 +13,8 @@ import kubernetes_validate
 import yaml
 from jsonschema import Draft202012Validator
 
-ROOT = Path(__file__).parents[2]
+from tests import ROOT
+
 K8S = ROOT / "k8s"
 CLUSTER = K8S / "overlays" / "cluster"
 TOOLS = ROOT / ".tools"

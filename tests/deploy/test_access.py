@@ -13,10 +13,11 @@ from confluent_kafka.admin import (
     ResourcePatternType,
     ResourceType,
 )
-from flow_process import Flow, Topics, mixed_requests, request, send
-from invariants import check
-from kafkatest import SecureBroker
-from manifests import applied, environment, one
+
+from tests.deploy.manifests import applied, environment, one
+from tests.support.flow_process import Flow, Topics, mixed_requests, request, send
+from tests.support.invariants import check
+from tests.support.kafka import SecureBroker
 
 COUNT = 300
 AUTHORIZER = {

@@ -12,11 +12,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from flow_process import Flow, Topics, mixed_requests, send
-from invariants import check
-from kafkatest import Cluster
-from manifests import SERVICE, Object, applied, environment, one, overlay
-from test_manifests import needs_tools
+
+from tests.deploy.manifests import SERVICE, Object, applied, environment, one, overlay
+from tests.deploy.test_manifests import needs_tools
+from tests.support.flow_process import Flow, Topics, mixed_requests, send
+from tests.support.invariants import check
+from tests.support.kafka import Cluster
 
 COUNT = 600
 PARTITIONS = 6

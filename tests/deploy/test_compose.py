@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 import yaml
-from kafkatest import Cluster, distribution
-from kafkatest.cluster import run_java
-from manifests import ROOT, applied, one
-from test_promql import needs_prometheus
 
 import dataflow
 from dataflow.config.settings import Settings
+from tests import ROOT
+from tests.deploy.manifests import applied, one
+from tests.support.kafka import Cluster, distribution
+from tests.support.kafka.cluster import run_java
+from tests.test_promql import needs_prometheus
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
 SERVICES: dict[str, Any] = COMPOSE["services"]

@@ -10,21 +10,6 @@ from unittest.mock import patch
 
 import pytest
 import yaml
-from manifests import (
-    CLUSTER,
-    K8S,
-    ROOT,
-    SERVICE,
-    applied,
-    container,
-    environment,
-    flat,
-    one,
-    overlay,
-    read,
-    strings,
-)
-from test_manifests import needs_tools
 
 import dataflow
 from dataflow.config.settings import Settings
@@ -35,6 +20,21 @@ from dataflow.kafka.lane_names import lane_group, transactional_id
 from dataflow.kafka.preflight import LANE_LOG_CONFIG
 from dataflow.service.command_line import Launch
 from dataflow.web import healthcheck
+from tests import ROOT
+from tests.deploy.manifests import (
+    CLUSTER,
+    K8S,
+    SERVICE,
+    applied,
+    container,
+    environment,
+    flat,
+    one,
+    overlay,
+    read,
+    strings,
+)
+from tests.deploy.test_manifests import needs_tools
 
 OF_BYTEWAX = {
     "BYTEWAX_RECOVERY_DIRECTORY",

@@ -14,14 +14,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import image
 import pytest
-from flow_process import Flow, Topics, mixed_requests, send
-from invariants import check
-from kafkatest import Cluster
-from kafkatest.ports import free
-from manifests import K8S, read
-from manifests import container as container_of
+
+from tests import ROOT
+from tests.deploy import image
+from tests.deploy.manifests import K8S, read
+from tests.deploy.manifests import container as container_of
+from tests.support.flow_process import Flow, Topics, mixed_requests, send
+from tests.support.invariants import check
+from tests.support.kafka import Cluster
+from tests.support.kafka.ports import free
 
 COUNT = 300
 pytestmark = pytest.mark.skipif(
@@ -129,18 +131,16 @@ def test_it_has_what_it_needs_and_no_more(stages: dict[str, image.Stage]) -> Non
     app = stage.root / "opt/venv/app"
     files = {str(path.relative_to(app)) for path in app.rglob("*") if path.is_file()}
     wanted = {
-        str(path.relative_to(image.ROOT))
+        str(path.relative_to(ROOT))
         for package in ("dataflow", "schemas")
-        for path in (image.ROOT / package).rglob("*")
+        for path in (ROOT / package).rglob("*")
         if path.is_file() and "demo" not in path.parts
     }
     assert {file for file in files if "__pycache__" not in file} == {
         file for file in wanted if "__pycache__" not in file
     }
     installed = {path.name.partition("-")[0].lower() for path in stage.root.rglob("*.dist-info")}
-    locked = re.findall(
-        r"^([\w.-]+)==", (image.ROOT / "requirements.txt").read_text(), re.MULTILINE
-    )
+    locked = re.findall(r"^([\w.-]+)==", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
     assert installed == {name.replace("-", "_").lower() for name in locked}
     assert (stage.root / "licenses/LICENSE").read_text().startswith("MIT License")
 
@@ -187,7 +187,7 @@ def test_what_the_engine_gets_to_see(path: str, kept_out: bool) -> None:  # noqa
 
 
 def test_every_base_is_pinned_by_digest() -> None:
-    found = image.instructions((image.ROOT / "Dockerfile").read_text())
+    found = image.instructions((ROOT / "Dockerfile").read_text())
     stages = {rest.partition(" AS ")[2] for keyword, rest in found if keyword == "FROM"}
     for keyword, rest in found:
         base = rest.partition(" AS ")[0]

@@ -7,7 +7,20 @@ import sys
 from pathlib import Path
 
 import pytest
-from manifests import CLUSTER, K8S, ROOT, Object, applied, flat, one, overlay, problems, read, tool
+
+from tests import ROOT
+from tests.deploy.manifests import (
+    CLUSTER,
+    K8S,
+    Object,
+    applied,
+    flat,
+    one,
+    overlay,
+    problems,
+    read,
+    tool,
+)
 
 OBJECTS = [
     pytest.param(found, id=f"{path.relative_to(K8S)}:{found['kind']}/{found['metadata']['name']}")

@@ -2,7 +2,8 @@
 
 import re
 
-from manifests import ROOT, SERVICE, applied, one
+from tests import ROOT
+from tests.deploy.manifests import SERVICE, applied, one
 
 MIGRATION = (ROOT / "docs" / "migration.md").read_text()
 

@@ -5,9 +5,10 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from manifests import ROOT, SERVICE, applied, one, read, strings
 
 from dataflow.config.variables import VARIABLES
+from tests import ROOT
+from tests.deploy.manifests import SERVICE, applied, one, read, strings
 
 TEXT = (ROOT / "docs" / "operations.md").read_text()
 PAGES = {path: path.read_text() for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]}

@@ -8,11 +8,12 @@ import ast
 from typing import Any
 
 import yaml
-from manifests import K8S, ROOT, SERVICE, applied, container, environment, one, read
-from test_consistency import OF_BYTEWAX
 
 import dataflow
 from dataflow.config.variables import VARIABLES
+from tests import ROOT
+from tests.deploy.manifests import K8S, SERVICE, applied, container, environment, one, read
+from tests.deploy.test_consistency import OF_BYTEWAX
 
 READ_BY_THE_CHART = {
     "nameOverride",

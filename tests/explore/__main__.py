@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from explore import TIMES_VARIABLE
+from tests.explore import TIMES_VARIABLE
 
 FOUND = """
 Found with seed {seed}. The same round again:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from explore.__main__ import explore_for
+from tests import ROOT
+from tests.explore.__main__ import explore_for
 
-TESTS = Path(__file__).parent.parent
-ROOT = TESTS.parent
+TESTS = ROOT / "tests"
 DRAWN = """
-from explore import examples, load_profile
+from tests.explore import examples, load_profile
 load_profile()
 {imports}
 from hypothesis import given, strategies as st
@@ -41,7 +41,7 @@ def drawn(tmp_path: Path, imports: str = "", **environ: str) -> str:
 
 
 def run(*command: str, cwd: Path, **environ: str) -> "subprocess.CompletedProcess[str]":
-    paths = {"PYTHONPATH": f"{TESTS}:{ROOT}", "PATH": "/usr/bin:/bin"}
+    paths = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
     return subprocess.run(
         [sys.executable, *command],
         cwd=cwd,
@@ -67,8 +67,8 @@ class TestFixed:
     def test_every_number_of_examples_grows_when_exploring(self) -> None:
         """Settings of a test's own come from `examples`."""
         own = re.compile(r"from hypothesis import .*\bsettings\b|hypothesis\.settings")
-        sources = {path.name: path.read_text("utf-8") for path in TESTS.rglob("test_*.py")}
-        del sources[Path(__file__).name]
+        sources = {path: path.read_text("utf-8") for path in TESTS.rglob("test_*.py")}
+        del sources[Path(__file__)]
         assert [name for name, source in sources.items() if own.search(source)] == []
 
 
@@ -79,11 +79,11 @@ class TestExploring:
         assert first != second
 
     def explore(self, tmp_path: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        (tmp_path / "conftest.py").write_text("import explore\nexplore.load_profile()\n")
+        (tmp_path / "conftest.py").write_text("from tests import explore\nexplore.load_profile()\n")
         (tmp_path / "test_small.py").write_text(FAILING)
         # The program that starts the tests may have its own options for pytest.
         (tmp_path / "pytest.ini").write_text("[pytest]\n")
-        return run("-m", "explore", *arguments, "--numprocesses", "0", cwd=tmp_path)
+        return run("-m", "tests.explore", *arguments, "--numprocesses", "0", cwd=tmp_path)
 
     def test_a_find_fails_and_says_how_to_reproduce_it(self, tmp_path: Path) -> None:
         done = self.explore(tmp_path, "--minutes", "0", "test_small.py")

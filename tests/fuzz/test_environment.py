@@ -3,14 +3,14 @@
 import os
 import re
 
-from explore import examples
 from hypothesis import given
 from hypothesis import strategies as st
-from required import REQUIRED
 
 from dataflow.config.settings import Settings
 from dataflow.config.variables import VARIABLES
 from dataflow.errors import SettingsError
+from tests.explore import examples
+from tests.support.required import REQUIRED
 
 NAMES = [variable.name for variable in VARIABLES]
 FILES = [f"{variable.name}_FILE" for variable in VARIABLES if variable.secret]

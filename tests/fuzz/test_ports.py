@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from explore import examples
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dataflow.observability.metrics import Metrics
 from dataflow.observability.status import Status
 from dataflow.web.server import Sidecar
+from tests.explore import examples
 
 LOOPBACK = "127.0.0.1"
 PATHS = ("/health", "/ready", "/live", "/metrics")

@@ -12,15 +12,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
-import published
 import pytest
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.testing import TestingSink, run_main
 from confluent_kafka import Consumer, Message, TopicPartition
-from explore import examples
 from hypothesis import given
 from hypothesis import strategies as st
-from required import REQUIRED
 
 from dataflow.config.settings import Settings
 from dataflow.core.epochs import Epochs
@@ -38,6 +35,9 @@ from dataflow.runtime import Runtime
 from dataflow.service.shutdown import Lifecycle
 from dataflow.verify.checker import Check, Report
 from dataflow.verify.reader import Bounds, Chunk, LanePosition, Positions, Snapshot
+from tests import published
+from tests.explore import examples
+from tests.support.required import REQUIRED
 
 PARTITIONS = 2
 LANES = 3

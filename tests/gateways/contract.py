@@ -12,8 +12,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from sample_requests import make_requests
-
 from dataflow.gateways.port import (
     KEY_LENGTH,
     Approved,
@@ -31,6 +29,7 @@ from dataflow.gateways.port import (
 )
 from dataflow.gateways.retry import charge_until_final
 from schemas.requests import PaymentRequest
+from tests.gateways.sample_requests import make_requests
 
 T = TypeVar("T")
 

@@ -7,8 +7,6 @@ from pathlib import Path
 from uuid import RFC_4122, UUID
 
 import pytest
-from required import REQUIRED
-from sample_requests import make_requests
 
 from dataflow.config import gateway_names
 from dataflow.config.settings import GatewaySettings, Settings
@@ -16,6 +14,8 @@ from dataflow.errors import SettingsError
 from dataflow.gateways import registry
 from dataflow.gateways.port import Approved, BatchGateway, Gateway, idempotency_key
 from dataflow.gateways.simulated import SimulatedGateway
+from tests.gateways.sample_requests import make_requests
+from tests.support.required import REQUIRED
 
 OURS = {gateway_names.SIMULATED: dict[str, str]()}
 """The variables that each gateway needs."""

@@ -11,8 +11,6 @@ from http import HTTPStatus
 from random import Random
 
 import httpx
-from contract import GatewayContract, definite
-from sample_requests import make_requests
 
 from dataflow.gateways.port import (
     Approved,
@@ -26,6 +24,8 @@ from dataflow.gateways.port import (
 )
 from schemas.outcomes import ErrorCode
 from schemas.requests import PaymentRequest
+from tests.gateways.contract import GatewayContract, definite
+from tests.gateways.sample_requests import make_requests
 
 
 class Provider:

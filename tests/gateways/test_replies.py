@@ -5,12 +5,9 @@ import time
 from typing import Any
 
 import msgspec
-import published
 import pytest
-from card_numbers import card_numbers
 from hypothesis import example, given
 from hypothesis import strategies as st
-from sample_requests import make_request, make_requests
 from structlog.testing import capture_logs
 
 from dataflow.gateways.port import (
@@ -26,6 +23,9 @@ from dataflow.gateways.replies import NO_REFERENCE, Publishable, quoted
 from schemas import events
 from schemas.events import EVENT_OVERHEAD_BYTES, Records
 from schemas.outcomes import DECLINE_CODES, INVALID_RECORD, ErrorCode
+from tests import published
+from tests.gateways.sample_requests import make_request, make_requests
+from tests.support.card_numbers import card_numbers
 
 VISA = "4111111111111111"
 RECORDS, OFFSET = Records("t" * 249, 2**31 - 1), 2**48 - 1

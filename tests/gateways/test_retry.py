@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sample_requests import make_request, make_requests
 
 from dataflow.errors import GatewayFaultError
 from dataflow.gateways.port import (
@@ -27,6 +26,7 @@ from dataflow.gateways.retry import charge_until_final
 from dataflow.gateways.simulated import SimulatedGateway
 from schemas.outcomes import ErrorCode
 from schemas.requests import PaymentRequest
+from tests.gateways.sample_requests import make_request, make_requests
 
 DOWN = Unknown("HTTP 502")
 NO_FUNDS = Declined(ErrorCode.INSUFFICIENT_FUNDS, "The balance is too low.", retryable=True)

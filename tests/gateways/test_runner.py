@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from sample_requests import make_requests
 from structlog.testing import capture_logs
 
 from dataflow.errors import GatewayFaultError
@@ -16,6 +15,7 @@ from dataflow.gateways.port import Gateway, Reply
 from dataflow.gateways.runner import GatewayRunner
 from dataflow.gateways.simulated import ImmediateGateway, SimulatedGateway
 from schemas.requests import PaymentRequest
+from tests.gateways.sample_requests import make_requests
 
 
 class Recording(SimulatedGateway):

@@ -3,18 +3,18 @@
 import asyncio
 from collections import Counter
 
-import contract
 import pytest
-from contract import GatewayContract
 from hypothesis import given
 from hypothesis import strategies as st
-from sample_requests import make_request, make_requests
 
 from dataflow.gateways import simulated
 from dataflow.gateways.port import Approved, Declined, Gateway, Reply, Unknown
 from dataflow.gateways.simulated import ImmediateGateway, SimulatedGateway
 from schemas.outcomes import ErrorCode
 from schemas.requests import PaymentRequest
+from tests.gateways import contract
+from tests.gateways.contract import GatewayContract
+from tests.gateways.sample_requests import make_request, make_requests
 
 DECLINES = [
     ErrorCode.DECLINED,

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from confluent_kafka import Producer
-from flow_process import Flow, Topics, request
-from invariants import check
-from kafkatest import Cluster
+
+from tests.support.flow_process import Flow, Topics, request
+from tests.support.invariants import check
+from tests.support.kafka import Cluster
 
 SLOW = {"SIMULATED_LATENCY": "3s"}
 

@@ -8,13 +8,15 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-from chaos import kills, mutants
-from chaos.campaign import STAGES, Campaign, Options
-from chaos.catalogue import FAULTS, Stage
-from chaos.shapes import SHAPES
-from crash_points import POINTS
-from kafkatest import Cluster
-from mutations import MUTATIONS
+
+from tests import ROOT
+from tests.chaos import kills, mutants
+from tests.chaos.campaign import STAGES, Campaign, Options
+from tests.chaos.catalogue import FAULTS, Stage
+from tests.chaos.shapes import SHAPES
+from tests.support.hooks.crash_points import POINTS
+from tests.support.hooks.mutations import MUTATIONS
+from tests.support.kafka import Cluster
 
 SEED = 1
 
@@ -61,7 +63,7 @@ def test_those_tests_exist() -> None:
     environ = os.environ | {"PYTEST_ADDOPTS": ""}
     done = subprocess.run(
         [*command, *tests],
-        cwd=mutants.ROOT,
+        cwd=ROOT,
         env=environ,
         capture_output=True,
         text=True,
@@ -76,7 +78,7 @@ def test_those_tests_exist() -> None:
 
 APPLY_EACH = """
 import os
-from mutations import MUTATIONS, DISPENSABLE
+from tests.support.hooks.mutations import MUTATIONS, DISPENSABLE
 for name, take_away in (MUTATIONS | DISPENSABLE).items():
     if os.fork() == 0:
         take_away()

@@ -4,9 +4,10 @@ import time
 from pathlib import Path
 
 import pytest
-from flow_process import Flow, Topics, mixed_requests, request, send
-from invariants import check
-from kafkatest import Cluster
+
+from tests.support.flow_process import Flow, Topics, mixed_requests, request, send
+from tests.support.invariants import check
+from tests.support.kafka import Cluster
 
 COUNT = 300
 

@@ -3,10 +3,10 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from bench.connection_flood import SCRAPES, silent_connections, statuses
-from flow_process import Flow, Topics, mixed_requests, send
-from invariants import check
-from kafkatest import Cluster
+from tests.bench.connection_flood import SCRAPES, silent_connections, statuses
+from tests.support.flow_process import Flow, Topics, mixed_requests, send
+from tests.support.invariants import check
+from tests.support.kafka import Cluster
 
 COUNT = 3_000
 

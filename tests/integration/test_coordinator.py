@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
-from flow_process import Flow, Topics, mixed_requests, run_until_decided, send
-from kafkatest import Broker, Cluster, RemoteBroker
-from kafkatest.link import Asked
 
 from dataflow.config.settings import Settings
 from dataflow.kafka import lane_offsets
 from dataflow.kafka.lane_offsets import committed_offsets
+from tests.support.flow_process import Flow, Topics, mixed_requests, run_until_decided, send
+from tests.support.kafka import Broker, Cluster, RemoteBroker
+from tests.support.kafka.link import Asked
 
 OFFSET_FETCH = 9
 NOT_COORDINATOR = (16).to_bytes(2, "big")

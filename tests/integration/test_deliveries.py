@@ -7,9 +7,10 @@ from random import Random
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
-from flow_process import Flow, Topics, read_all, request, run_until_decided, send
-from invariants import check
-from kafkatest import Cluster
+
+from tests.support.flow_process import Flow, Topics, read_all, request, run_until_decided, send
+from tests.support.invariants import check
+from tests.support.kafka import Cluster
 
 COUNT = 30
 LARGE = {"note": Random(1).randbytes(10_000).hex()}

@@ -17,12 +17,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import published
 import pytest
-from bench import prepare
 from confluent_kafka import Consumer, TopicPartition
-from flow_process import (
-    ROOT,
+
+from tests import ROOT, published
+from tests.bench import prepare
+from tests.support.flow_process import (
     Topics,
     end_badly,
     mixed_requests,
@@ -31,8 +31,8 @@ from flow_process import (
     run_until_decided,
     send,
 )
-from kafkatest import Cluster
-from kafkatest.cluster import java_command
+from tests.support.kafka import Cluster
+from tests.support.kafka.cluster import java_command
 
 READERS = ROOT / "docs" / "readers"
 TYPESCRIPT = READERS / "typescript"

@@ -6,10 +6,11 @@ import uuid
 from pathlib import Path
 
 import pytest
-from flow_process import Flow, Topics, mixed_requests, send
-from invariants import check
-from kafkatest import Cluster
-from kafkatest.ports import free
+
+from tests.support.flow_process import Flow, Topics, mixed_requests, send
+from tests.support.invariants import check
+from tests.support.kafka import Cluster
+from tests.support.kafka.ports import free
 
 
 @pytest.fixture

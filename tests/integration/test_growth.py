@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 from confluent_kafka.admin import NewPartitions
-from flow_process import Flow, Topics, mixed_requests, send
-from invariants import check
-from kafkatest import Cluster
-from kafkatest.ports import free
+
+from tests.support.flow_process import Flow, Topics, mixed_requests, send
+from tests.support.invariants import check
+from tests.support.kafka import Cluster
+from tests.support.kafka.ports import free
 
 COUNT = 600
 WATCHFUL = {"TUNE": "dataflow.kafka.watcher:_WATCH_EVERY_S=0.5"}

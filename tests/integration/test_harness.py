@@ -21,9 +21,10 @@ from confluent_kafka import (
     TopicPartition,
 )
 from confluent_kafka.admin import AdminClient
-from kafkatest import Broker, Cluster, SecureBroker, ToolError, ports
 
-TESTS = Path(__file__).parents[1]
+from tests import ROOT
+from tests.support.kafka import Broker, Cluster, SecureBroker, ToolError, ports
+
 GROUP_TOOL = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
 
 
@@ -189,7 +190,7 @@ def test_sasl_ssl_is_refused_by_a_client_that_used_another_host_name(
 def test_the_broker_dies_with_its_parent(tmp_path: Path, signum: signal.Signals) -> None:
     # Started by a thread that ends at once: that alone must not take the broker along.
     program = (
-        "import threading, time; from kafkatest import Broker\n"
+        "import threading, time; from tests.support.kafka import Broker\n"
         "def start(): print(Broker.start().pid, flush=True)\n"
         "thread = threading.Thread(target=start); thread.start(); thread.join()\n"
         "time.sleep(60)"
@@ -198,7 +199,7 @@ def test_the_broker_dies_with_its_parent(tmp_path: Path, signum: signal.Signals)
         [sys.executable, "-c", program],
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(TESTS), "TMPDIR": str(tmp_path)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)},
     ) as parent:
         assert parent.stdout is not None
         broker = int(parent.stdout.readline())
@@ -224,13 +225,13 @@ def run_without_java(
     (tmp_path / "test_it.py").write_text(f"import pytest\n{test}")
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = kafka")
     kept = {k: v for k, v in os.environ.items() if k not in {"CI", "KAFKA_TEST_BROKERS"}}
-    command = [sys.executable, "-m", "pytest", "-p", "conftest", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-p", "no:cacheprovider"]
     return subprocess.run(
         [*command, "--numprocesses", workers, "test_it.py"],
         cwd=tmp_path,
         env={
             **kept,
-            "PYTHONPATH": f"{TESTS}:{TESTS.parent}",
+            "PYTHONPATH": str(ROOT),
             "PATH": "",
             "JAVA_HOME": "/nowhere",
             **env,
@@ -251,8 +252,12 @@ def test_no_port_is_given_out_twice_in_a_row() -> None:
 def test_no_port_is_given_to_two_processes(tmp_path: Path) -> None:
     """The place of their temporary files makes no difference."""
     mine = set(ports.free(1)) | set(ports._mine)
-    command = [sys.executable, "-c", "from kafkatest import ports; print(*ports.free(50))"]
-    environ = os.environ | {"PYTHONPATH": str(TESTS), "TMPDIR": str(tmp_path)}
+    command = [
+        sys.executable,
+        "-c",
+        "from tests.support.kafka import ports; print(*ports.free(50))",
+    ]
+    environ = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environ)
     theirs = set(map(int, done.stdout.split()))
     assert len(theirs) == 50

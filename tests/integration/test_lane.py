@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 from confluent_kafka import KafkaException
-from flow_process import Topics
-from kafkatest import Cluster
 
 from dataflow.config.settings import Settings
 from dataflow.core.items import OutputBatch
@@ -19,6 +17,8 @@ from dataflow.kafka.lane_transaction import Lane
 from dataflow.observability.metrics import Metrics
 from dataflow.observability.status import Status
 from dataflow.service.shutdown import Lifecycle
+from tests.support.flow_process import Topics
+from tests.support.kafka import Cluster
 
 
 def make_lane(kafka: Cluster, topics: Topics) -> Lane:

@@ -15,18 +15,6 @@ import numpy as np
 import pytest
 from confluent_kafka import Message, Producer, TopicPartition
 from confluent_kafka.admin import NewPartitions
-from flow_process import (
-    NO_RECOVERY,
-    Flow,
-    Topics,
-    mixed_requests,
-    read_all,
-    request,
-    run_until_decided,
-    send,
-)
-from invariants import check
-from kafkatest import Cluster
 
 from dataflow.config.settings import Settings
 from dataflow.core.lane_log import entries_in, entries_of, lane_in
@@ -37,6 +25,18 @@ from dataflow.kafka.lane_log_trimmer import Trimmer
 from dataflow.kafka.lane_offsets import Offset
 from dataflow.kafka.preflight import inspect
 from schemas.requests import key_of
+from tests.support.flow_process import (
+    NO_RECOVERY,
+    Flow,
+    Topics,
+    mixed_requests,
+    read_all,
+    request,
+    run_until_decided,
+    send,
+)
+from tests.support.invariants import check
+from tests.support.kafka import Cluster
 
 GROUP_TOOL = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
 CONFIG_TOOL = "kafka.admin.ConfigCommand"

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
-from flow_process import (
-    ROOT,
+
+from tests import ROOT
+from tests.support.flow_process import (
     Flow,
     Topics,
     mixed_requests,
@@ -20,8 +21,8 @@ from flow_process import (
     run_until_decided,
     send,
 )
-from invariants import event_of, find, place_of
-from kafkatest import Cluster
+from tests.support.invariants import event_of, find, place_of
+from tests.support.kafka import Cluster
 
 MIGRATION = (ROOT / "docs" / "migration.md").read_text()
 GROUP_TOOL = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"

@@ -6,7 +6,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from flow_process import (
+
+from dataflow.core.lanes import lane_of_key
+from schemas.requests import key_of
+from tests.support.flow_process import (
     Flow,
     Topics,
     has_open_transaction,
@@ -15,11 +18,8 @@ from flow_process import (
     run_until_decided,
     send,
 )
-from invariants import check
-from kafkatest import Broker, Cluster
-
-from dataflow.core.lanes import lane_of_key
-from schemas.requests import key_of
+from tests.support.invariants import check
+from tests.support.kafka import Broker, Cluster
 
 COUNT = 600
 WATCHFUL = {"TUNE": "dataflow.kafka.watcher:_WATCH_EVERY_S=0.5"}

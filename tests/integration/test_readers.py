@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from bench import prepare
 from confluent_kafka import Producer
-from flow_process import (
+
+from dataflow.config.variables import KAFKA
+from tests.bench import prepare
+from tests.support.flow_process import (
     Topics,
     end_badly,
     mixed_requests,
@@ -26,9 +28,7 @@ from flow_process import (
     run_until_decided,
     send,
 )
-from kafkatest import Broker, Cluster
-
-from dataflow.config.variables import KAFKA
+from tests.support.kafka import Broker, Cluster
 
 READERS = Path(__file__).parent / "readers"
 END = "the end"

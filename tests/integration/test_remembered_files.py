@@ -13,12 +13,20 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from flow_process import Flow, Topics, mixed_requests, read_all, request, run_until_decided, send
-from invariants import check
-from kafkatest import Cluster
 
 from dataflow.dedupe.manifest import FILE_NAME, Manifest, write_manifest
 from dataflow.dedupe.run import PAGE
+from tests.support.flow_process import (
+    Flow,
+    Topics,
+    mixed_requests,
+    read_all,
+    request,
+    run_until_decided,
+    send,
+)
+from tests.support.invariants import check
+from tests.support.kafka import Cluster
 
 COUNT = 600
 SMALL = {

@@ -22,7 +22,11 @@ import pytest
 from bytewax.recovery import init_db_dir
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
-from flow_process import (
+
+from dataflow.config.settings import Settings
+from dataflow.errors import StartRefusedError
+from dataflow.kafka.preflight import inspect
+from tests.support.flow_process import (
     NO_RECOVERY,
     Flow,
     Topics,
@@ -32,13 +36,9 @@ from flow_process import (
     run_until_decided,
     send,
 )
-from invariants import check
-from kafkatest import Cluster, SecureBroker
-from kafkatest.ports import free
-
-from dataflow.config.settings import Settings
-from dataflow.errors import StartRefusedError
-from dataflow.kafka.preflight import inspect
+from tests.support.invariants import check
+from tests.support.kafka import Cluster, SecureBroker
+from tests.support.kafka.ports import free
 
 GROUP_TOOL = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
 TOOLS = {

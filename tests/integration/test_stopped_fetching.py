@@ -8,9 +8,17 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Producer
-from flow_process import Flow, Topics, mixed_requests, request, run_until_decided, send
-from invariants import check
-from kafkatest import Broker, Cluster
+
+from tests.support.flow_process import (
+    Flow,
+    Topics,
+    mixed_requests,
+    request,
+    run_until_decided,
+    send,
+)
+from tests.support.invariants import check
+from tests.support.kafka import Broker, Cluster
 
 COUNT = 600
 STALLED_S = 5.0

@@ -10,10 +10,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from flow_process import Flow, Topics, mixed_requests, read_all, request, run_until_decided, send
-from invariants import check
-from kafkatest import Cluster
-from kafkatest.ports import free
+
+from tests.support.flow_process import (
+    Flow,
+    Topics,
+    mixed_requests,
+    read_all,
+    request,
+    run_until_decided,
+    send,
+)
+from tests.support.invariants import check
+from tests.support.kafka import Cluster
+from tests.support.kafka.ports import free
 
 GROUP_TOOL = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
 COUNT = 600

@@ -12,10 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 from confluent_kafka import Producer, TopicPartition
-from flow_process import ROOT, Flow, Topics, mixed_requests, read_all, run_until_decided, send
-from kafkatest import Cluster
 
 from dataflow.core.lane_log import entries_in
+from tests import ROOT
+from tests.support.flow_process import (
+    Flow,
+    Topics,
+    mixed_requests,
+    read_all,
+    run_until_decided,
+    send,
+)
+from tests.support.kafka import Cluster
 
 COUNT = 2_000
 

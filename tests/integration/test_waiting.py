@@ -7,10 +7,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from flow_process import Flow, Topics, mixed_requests, request, run_until_decided, send
-from invariants import check
-from kafkatest import Broker, Cluster
-from kafkatest.ports import free
+
+from tests.support.flow_process import (
+    Flow,
+    Topics,
+    mixed_requests,
+    request,
+    run_until_decided,
+    send,
+)
+from tests.support.invariants import check
+from tests.support.kafka import Broker, Cluster
+from tests.support.kafka.ports import free
 
 COUNT = 600
 SOON = {

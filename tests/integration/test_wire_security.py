@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
-from flow_process import Flow, Topics, mixed_requests, send
-from kafkatest import SecureBroker
+
+from tests.support.flow_process import Flow, Topics, mixed_requests, send
+from tests.support.kafka import SecureBroker
 
 COUNT = 300
 

@@ -5,11 +5,11 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from browser import Browser, Page, found
-from shown import Process
 
 from dataflow.core.commit_counts import CommitCounts
 from dataflow.web.server import Sidecar
+from tests.page.browser import Browser, Page, found
+from tests.page.shown import Process
 
 pytestmark = pytest.mark.skipif(
     found() is None and os.environ.get("CI") != "true",

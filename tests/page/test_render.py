@@ -5,13 +5,13 @@ import re
 import time
 
 import pytest
-from shown import Process
 
 from dataflow.core.commit_counts import CommitCounts
 from dataflow.web.status_page.chart import chart
 from dataflow.web.status_page.formatting import age, count, percent, rate
 from dataflow.web.status_page.render import POLICY, render
 from schemas.outcomes import ErrorCode
+from tests.page.shown import Process
 
 
 @pytest.fixture

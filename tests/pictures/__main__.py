@@ -9,13 +9,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from browser import Browser
-from kafkatest import SecureBroker
-from watched import watched
+from tests import ROOT
+from tests.dashboard.watched import watched
+from tests.page.browser import Browser
+from tests.pictures.plot import document
+from tests.support.kafka import SecureBroker
 
-from pictures.plot import document
-
-IMAGES = Path(__file__).parents[2] / "docs" / "images"
+IMAGES = ROOT / "docs" / "images"
 WIDTH, TOP = 1400, 880
 """Of the dashboard; as high as the rows that one looks at first."""
 

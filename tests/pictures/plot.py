@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from model import DASHBOARD, filled_in
-from watched import JOB, Prometheus
+from tests.dashboard.model import DASHBOARD, filled_in
+from tests.dashboard.watched import JOB, Prometheus
 
 Series = list[tuple[float, float]]
 COLOURS = ("#7eb26d", "#eab839", "#6ed0e0", "#ef843c", "#e24d42", "#5195ce", "#ba43a9", "#a17fdb")

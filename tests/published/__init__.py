@@ -6,7 +6,7 @@ not for us.
 
 `last/` has the schemas of the last published version. A release copies `schemas/json/` there.
 
-python -m published                  # (make contract) writes schemas/json/ and docs/events.md again
+python -m tests.published            # (make contract) writes schemas/json/ and docs/events.md again
 """
 
 import functools
@@ -20,8 +20,8 @@ from jsonschema import Draft7Validator, Draft202012Validator
 
 from schemas import contract
 from schemas.contract import Schema
+from tests import ROOT
 
-ROOT = Path(__file__).parents[2]
 FILES = ROOT / "schemas" / "json"
 LAST = Path(__file__).with_name("last")
 LONGEST_INT = 18

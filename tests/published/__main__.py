@@ -1,7 +1,7 @@
-"""python -m published: write the schema files and the generated parts of docs/events.md again."""
+"""Write the schema files and the generated parts of docs/events.md again."""
 
-from published import FILES, document
 from schemas import contract
+from tests.published import FILES, document
 
 for name, content in contract.files().items():
     (FILES / name).write_bytes(content)

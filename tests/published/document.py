@@ -5,9 +5,10 @@ from collections.abc import Iterator
 
 import msgspec
 
-from published import ROOT, examples
 from schemas import contract
 from schemas.contract import NOT_IN_THE_SCHEMA, Message, Schema
+from tests import ROOT
+from tests.published import examples
 
 DOCUMENT = ROOT / "docs" / "events.md"
 READERS = ROOT / "docs" / "readers"

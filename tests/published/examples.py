@@ -8,12 +8,12 @@ from unittest.mock import patch
 import msgspec
 import numpy as np
 from bytewax.testing import TestingSink, TestingSource, run_main
-from required import REQUIRED
 
 from dataflow.config.settings import Settings
 from dataflow.core.items import ControlMessage, OutputBatch, RecordBatch, Signal
 from dataflow.flow import flow
 from dataflow.runtime import Runtime
+from tests.support.required import REQUIRED
 
 DECIDED_AT = 1_769_851_800.123
 PARTITION, FIRST_OFFSET = 3, 42

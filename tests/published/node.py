@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench import prepare
+
+from tests.bench import prepare
 
 PROGRAMS = Path(__file__).with_name("javascript")
 

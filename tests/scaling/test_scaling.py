@@ -5,11 +5,9 @@ import subprocess
 import sys
 
 import pytest
-from explore import examples
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
-from required import REQUIRED
 
 from dataflow.config.settings import Settings
 from dataflow.core.lanes import MAX_LANES
@@ -19,6 +17,8 @@ from dataflow.scaling.command import lines
 from dataflow.scaling.costs import Costs
 from dataflow.scaling.plan import BUSY, MOST_LANES, Wish, plan
 from dataflow.scaling.simulate import Setup, simulate, utilisation
+from tests.explore import examples
+from tests.support.required import REQUIRED
 
 
 def wish(rate: float = 1_000, **changes: float) -> Wish:

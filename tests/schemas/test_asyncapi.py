@@ -3,15 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-import published
 import pytest
 import yaml
-from published import node
 
 from dataflow import __version__
 from dataflow.config.variables import KAFKA
+from tests import ROOT, published
+from tests.published import node
 
-DOCUMENT = published.ROOT / "schemas" / "asyncapi.yaml"
+DOCUMENT = ROOT / "schemas" / "asyncapi.yaml"
 INFORMATION = 2
 """Severity of a diagnostic that is neither an error nor a warning."""
 TOPICS = {

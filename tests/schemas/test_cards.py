@@ -5,12 +5,12 @@ import uuid
 from hashlib import md5, sha256
 
 import pytest
-from card_numbers import ISSUED, card_numbers, no_digits, with_check_digit
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from schemas import cards
 from schemas.cards import masked, masked_bytes
+from tests.support.card_numbers import ISSUED, card_numbers, no_digits, with_check_digit
 
 VISA = "4111111111111111"
 STARS = "*" * 16

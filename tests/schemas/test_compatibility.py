@@ -7,11 +7,11 @@ migrate. The rules for readers and senders are in docs/events.md.
 import copy
 from typing import Any
 
-import published
 import pytest
-from published.compatibility import breaks
 
 from schemas.outcomes import ErrorCode, EventType
+from tests import published
+from tests.published.compatibility import breaks
 
 
 def changed(name: str, *path: str | int, **keywords: object) -> list[str]:

@@ -4,11 +4,9 @@ Kafka compares `max.message.bytes` with a batch, which has a frame of its own ar
 """
 
 import msgspec
-import published
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from json_requests import any_values, texts, written
 
 from schemas import events
 from schemas.events import (
@@ -24,6 +22,8 @@ from schemas.outcomes import ErrorCode, EventType
 from schemas.parsing import parse
 from schemas.replies import Declined
 from schemas.requests import PaymentRequest
+from tests import published
+from tests.schemas.json_requests import any_values, texts, written
 
 FRAME_BYTES = 100
 """A record batch of one record: 61 bytes, and up to 30 around key and value."""

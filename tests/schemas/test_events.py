@@ -7,18 +7,18 @@ import base64
 import json
 import uuid
 
-import published
 import pytest
-from card_numbers import card_numbers
 from hypothesis import example, given
 from hypothesis import strategies as st
-from json_requests import MAX_BYTES, accepted, refused, written
 
 from schemas import events
 from schemas.events import Error, FailedEvent, ProcessedEvent, Records, encode, instant
 from schemas.outcomes import ErrorCode
 from schemas.replies import Declined
 from schemas.requests import PaymentRequest
+from tests import published
+from tests.schemas.json_requests import MAX_BYTES, accepted, refused, written
+from tests.support.card_numbers import card_numbers
 
 RECORDS = Records("payments.payment-requested", 3)
 AT = instant(1767225600.1239)

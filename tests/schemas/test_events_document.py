@@ -3,10 +3,11 @@
 import re
 
 import pytest
-from published import ROOT, document, examples
 
 from schemas import contract
 from schemas.outcomes import DECLINE_CODES, ErrorCode, EventType
+from tests import ROOT
+from tests.published import document, examples
 
 TEXT = document.DOCUMENT.read_text()
 

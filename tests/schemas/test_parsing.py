@@ -4,12 +4,12 @@ import json
 
 import msgspec
 import pytest
-from json_requests import FIELDS, MAX_BYTES, accepted, in_order, refused, written
 from msgspec import UNSET
 
 from schemas.outcomes import ErrorCode
 from schemas.parsing import MAX_DEPTH, parse
 from schemas.requests import Rejected
+from tests.schemas.json_requests import FIELDS, MAX_BYTES, accepted, in_order, refused, written
 
 NOT_AN_AMOUNT = "amount: must be a JSON number, or a string with one, of at most 40 digits"
 CONFLUENT = "the record is not JSON: it looks like Confluent's wire format, schema id"

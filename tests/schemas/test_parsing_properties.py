@@ -5,11 +5,17 @@ from decimal import Decimal
 
 from hypothesis import given
 from hypothesis import strategies as st
-from json_requests import MAX_BYTES, any_values, json_values, nearly_requests, valid_requests
 
 from schemas.outcomes import ErrorCode
 from schemas.parsing import _examine, parse
 from schemas.requests import PaymentRequest, Rejected
+from tests.schemas.json_requests import (
+    MAX_BYTES,
+    any_values,
+    json_values,
+    nearly_requests,
+    valid_requests,
+)
 
 
 @given(st.none() | st.binary(), st.integers(0, 100))

@@ -7,11 +7,20 @@ from decimal import Decimal, localcontext
 from typing import Any
 
 import msgspec
-import published
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from json_requests import (
+from jsonschema import Draft7Validator, Draft202012Validator
+from msgspec import UNSET, Struct, UnsetType
+
+from schemas import contract, money
+from schemas.contract import NOT_IN_THE_SCHEMA, Field, Message
+from schemas.events import ProcessedEvent
+from schemas.parsing import MAX_DEPTH, parse
+from schemas.requests import PaymentRequest
+from tests import published
+from tests.published import node
+from tests.schemas.json_requests import (
     FIELDS,
     MAX_BYTES,
     any_values,
@@ -20,15 +29,6 @@ from json_requests import (
     valid_requests,
     written,
 )
-from jsonschema import Draft7Validator, Draft202012Validator
-from msgspec import UNSET, Struct, UnsetType
-from published import node
-
-from schemas import contract, money
-from schemas.contract import NOT_IN_THE_SCHEMA, Field, Message
-from schemas.events import ProcessedEvent
-from schemas.parsing import MAX_DEPTH, parse
-from schemas.requests import PaymentRequest
 
 SCHEMA = published.current()[published.REQUESTED]
 DIALECTS = [Draft202012Validator, Draft7Validator]

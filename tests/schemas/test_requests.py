@@ -5,10 +5,18 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from json_requests import accepted, amounts, currencies, spellings, texts, valid_requests, written
 
 from schemas import money
 from schemas.requests import IDENTITY_BYTES, KEY_BYTES, PaymentRequest, key_of
+from tests.schemas.json_requests import (
+    accepted,
+    amounts,
+    currencies,
+    spellings,
+    texts,
+    valid_requests,
+    written,
+)
 
 
 def key(request: PaymentRequest) -> bytes:

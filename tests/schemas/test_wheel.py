@@ -6,23 +6,23 @@ import sys
 from pathlib import Path
 from zipfile import ZipFile
 
-import published
+from tests import ROOT, published
 
 
 def test_a_wheel_has_the_schema_files_and_the_command(tmp_path: Path) -> None:
     copy = tmp_path / "source"
     for name in ("dataflow", "schemas"):
-        shutil.copytree(published.ROOT / name, copy / name)
+        shutil.copytree(ROOT / name, copy / name)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(published.ROOT / name, copy)
+        shutil.copy(ROOT / name, copy)
     # The backend that pyproject.toml names, called as pip does it.
     build = f"from setuptools.build_meta import build_wheel; build_wheel({str(tmp_path)!r})"
     subprocess.run([sys.executable, "-c", build], cwd=copy, capture_output=True, check=True)
     (wheel,) = tmp_path.glob("*.whl")
     with ZipFile(wheel) as archive:
         shipped = {name: archive.read(name) for name in archive.namelist()}
-    schemas = published.ROOT / "schemas"
+    schemas = ROOT / "schemas"
     for file in (*published.FILES.iterdir(), schemas / "asyncapi.yaml"):
-        assert shipped[str(file.relative_to(published.ROOT))] == file.read_bytes()
+        assert shipped[str(file.relative_to(ROOT))] == file.read_bytes()
     [entry_points] = [name for name in shipped if name.endswith("/entry_points.txt")]
     assert b"payments = dataflow.cli:main" in shipped[entry_points]

@@ -13,14 +13,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from flow_process import ROOT, Flow, Topics
-from kafkatest import Broker, DiskBroker
-
 from dataflow.config import values
-from soak import plot, samples
-from soak.flatness import LEAST, Verdict, judge
-from soak.samples import ALLOWED, LABELS, Sample, Sampler
-from soak.traffic import PARTITIONS, Traffic
+from tests import ROOT
+from tests.soak import plot, samples
+from tests.soak.flatness import LEAST, Verdict, judge
+from tests.soak.samples import ALLOWED, LABELS, Sample, Sampler
+from tests.soak.traffic import PARTITIONS, Traffic
+from tests.support.flow_process import Flow, Topics
+from tests.support.kafka import Broker, DiskBroker
 
 _SAMPLES = 360
 """At most: more often than once a second nothing much happens."""

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import matplotlib as mpl
 
-from soak.flatness import Verdict
-from soak.samples import LABELS, Sample, series
+from tests.soak.flatness import Verdict
+from tests.soak.samples import LABELS, Sample, series
 
 mpl.use("Agg")  # without a display
 from matplotlib import pyplot as plt

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from flow_process import Flow
-
-from soak.flatness import Allowance
-from soak.traffic import Traffic
+from tests.soak.flatness import Allowance
+from tests.soak.traffic import Traffic
+from tests.support.flow_process import Flow
 
 _NOTHING = float("nan")
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from soak.flatness import Allowance, judge
+from tests.soak.flatness import Allowance, judge
 
 ALLOWANCE = Allowance(0.05, 0)
 TIMES_S = [float(n) for n in range(1800)]

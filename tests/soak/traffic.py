@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable
 
 from confluent_kafka import Consumer, KafkaError, Message, Producer
-from flow_process import Topics, request
-from kafkatest import Cluster
+
+from tests.support.flow_process import Topics, request
+from tests.support.kafka import Cluster
 
 PARTITIONS = 3
 Place = tuple[int, int]

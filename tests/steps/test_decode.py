@@ -5,7 +5,12 @@ import pickle
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from step_samples import (
+
+from dataflow.core.items import ControlMessage, LaneBatch, Signal
+from dataflow.core.lanes import lane_name, lane_of_key
+from dataflow.steps.decode import Decode
+from schemas.requests import PaymentRequest, key_of
+from tests.steps.step_samples import (
     GARBAGE,
     MAX_BYTES,
     READ_AT,
@@ -17,11 +22,6 @@ from step_samples import (
     parsed,
     payment,
 )
-
-from dataflow.core.items import ControlMessage, LaneBatch, Signal
-from dataflow.core.lanes import lane_name, lane_of_key
-from dataflow.steps.decode import Decode
-from schemas.requests import PaymentRequest, key_of
 
 payment_ids = st.sampled_from([f"pay_{n}" for n in range(20)])
 records = (

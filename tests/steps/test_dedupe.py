@@ -6,7 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from step_samples import (
+
+from dataflow.core.items import ControlMessage, DedupedBatch, LaneBatch, Remembered, Signal
+from dataflow.core.lane_log import ENTRY, Entries, entries_in, entries_of
+from dataflow.core.lanes import split_identities
+from dataflow.core.origins import origin, origins
+from dataflow.dedupe.remembered import RememberedIds
+from dataflow.dedupe.tiered import TieredIndex
+from dataflow.errors import StartRefusedError
+from dataflow.steps.dedupe import Dedupe, Log, NoLog
+from tests.steps.step_samples import (
     CONFLICT,
     DUPLICATE,
     FIRST,
@@ -18,15 +27,6 @@ from step_samples import (
     parsed,
     payment,
 )
-
-from dataflow.core.items import ControlMessage, DedupedBatch, LaneBatch, Remembered, Signal
-from dataflow.core.lane_log import ENTRY, Entries, entries_in, entries_of
-from dataflow.core.lanes import split_identities
-from dataflow.core.origins import origin, origins
-from dataflow.dedupe.remembered import RememberedIds
-from dataflow.dedupe.tiered import TieredIndex
-from dataflow.errors import StartRefusedError
-from dataflow.steps.dedupe import Dedupe, Log, NoLog
 
 HOUR = 3_600
 WINDOW = 16 * HOUR

@@ -5,7 +5,6 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from step_samples import CONFLICT, DUPLICATE, FIRST, READ_AT, judged, rejected, request
 
 from dataflow.core.decision import GatewayDecision, Repeated
 from dataflow.core.items import ControlMessage, DedupedBatch, OutcomeBatch, Remembered, Signal
@@ -15,6 +14,7 @@ from dataflow.steps.process import Process
 from schemas.outcomes import ErrorCode, EventType
 from schemas.replies import Approved, Declined
 from schemas.requests import PaymentRequest
+from tests.steps.step_samples import CONFLICT, DUPLICATE, FIRST, READ_AT, judged, rejected, request
 
 
 class Gateway:

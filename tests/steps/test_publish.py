@@ -10,9 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 import numpy as np
-import published as contract
 import pytest
-from step_samples import MAX_BYTES, READ_AT, rejected, request
 from structlog.testing import capture_logs
 
 from dataflow.core.commit_counts import CommitCounts
@@ -25,6 +23,8 @@ from schemas.outcomes import ErrorCode, EventType
 from schemas.parsing import parse
 from schemas.replies import Approved, Declined
 from schemas.requests import PaymentRequest, Rejected
+from tests import published as contract
+from tests.steps.step_samples import MAX_BYTES, READ_AT, rejected, request
 
 INPUT = "payments.payment-requested"
 PROCESSED = Processed("processed", MAX_BYTES)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from required import REQUIRED
 
 from dataflow.config.settings import Settings
 from dataflow.core.lane_log import Headers, entries_in, entries_of, headers
@@ -23,6 +22,7 @@ from schemas.outcomes import ErrorCode, EventType
 from schemas.parsing import parse
 from schemas.replies import Declined
 from schemas.requests import PaymentRequest, Rejected, key_of
+from tests.support.required import REQUIRED
 
 REQUESTED, PROCESSED, FAILED, AUDIT = "requested", "processed", "failed", "audit"
 LANE_LOG = "lane-log"

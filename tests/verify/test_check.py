@@ -5,7 +5,12 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from fake_cluster import (
+
+from dataflow.core.lane_log import headers
+from dataflow.verify.findings import EXAMPLES, FindingKind, RecordPlace
+from dataflow.verify.reader import LanePosition
+from schemas.parsing import parse
+from tests.verify.fake_cluster import (
     AUDIT,
     FAILED,
     HOUR_MS,
@@ -23,11 +28,6 @@ from fake_cluster import (
     payment,
     tells_of,
 )
-
-from dataflow.core.lane_log import headers
-from dataflow.verify.findings import EXAMPLES, FindingKind, RecordPlace
-from dataflow.verify.reader import LanePosition
-from schemas.parsing import parse
 
 SECOND_MS = 1000
 

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from fake_cluster import AUDIT, ENVIRON, PROCESSED, START_MS, FakeCluster, payment
 
 from dataflow.errors import ConsumeError, StartRefusedError
 from dataflow.kafka import preflight
 from dataflow.verify import command
 from dataflow.verify.progress import Progress
 from dataflow.verify.reader import Chunk
+from tests.verify.fake_cluster import AUDIT, ENVIRON, PROCESSED, START_MS, FakeCluster, payment
 
 
 class Followed(FakeCluster):

@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_cluster import (
+from hypothesis import given, note
+from hypothesis import strategies as st
+
+from dataflow.verify.checker import Report
+from dataflow.verify.findings import FindingKind
+from tests.support.invariants import find
+from tests.verify.fake_cluster import (
     AUDIT,
     FAILED,
     PROCESSED,
@@ -19,12 +25,6 @@ from fake_cluster import (
     check,
     payment,
 )
-from hypothesis import given, note
-from hypothesis import strategies as st
-from invariants import find
-
-from dataflow.verify.checker import Report
-from dataflow.verify.findings import FindingKind
 
 values = st.one_of(
     st.builds(

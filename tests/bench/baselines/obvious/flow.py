@@ -10,7 +10,7 @@ from bytewax.connectors.kafka import operators as kop
 from bytewax.dataflow import Dataflow
 from msgspec import DecodeError, json
 
-from bench.baselines import rules
+from tests.bench.baselines import rules
 
 BROKERS = os.environ["BENCH_BROKERS"].split(",")
 REQUESTED = os.environ["BENCH_REQUESTED"]

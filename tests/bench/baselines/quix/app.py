@@ -4,8 +4,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from bench.baselines import rules
 from quixstreams import Application, State, message_context
+
+from tests.bench.baselines import rules
 
 app = Application(
     broker_address=os.environ["BENCH_BROKERS"],

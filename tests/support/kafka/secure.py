@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from kafkatest import certificates, ports
-from kafkatest.broker import Broker, Listener
+from tests.support.kafka import certificates, ports
+from tests.support.kafka.broker import Broker, Listener
 
 MECHANISM = "SCRAM-SHA-512"
 USER = "payments"

@@ -1,4 +1,4 @@
-"""A real Apache Kafka for the tests, and for trying things by hand (`python -m kafkatest`).
+"""A real Apache Kafka for the tests, and for trying things by hand (`make kafka`).
 
 `Broker.start()` runs one broker in a JVM of its own and never leaves it behind; `SecureBroker`
 adds a SASL_SSL listener, `RemoteBroker` one over a `Link` that a test may cut; a `Trio` is three
@@ -6,12 +6,12 @@ brokers. Their data is in memory where there is room, but that of a `DiskBroker`
 all share with a broker that others run.
 """
 
-from kafkatest.broker import Broker, BrokerError, DiskBroker
-from kafkatest.cluster import Cluster, ToolError
-from kafkatest.link import Link
-from kafkatest.remote import RemoteBroker
-from kafkatest.secure import SecureBroker
-from kafkatest.trio import Trio
+from tests.support.kafka.broker import Broker, BrokerError, DiskBroker
+from tests.support.kafka.cluster import Cluster, ToolError
+from tests.support.kafka.link import Link
+from tests.support.kafka.remote import RemoteBroker
+from tests.support.kafka.secure import SecureBroker
+from tests.support.kafka.trio import Trio
 
 __all__ = [
     "Broker",

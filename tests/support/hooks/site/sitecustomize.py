@@ -22,7 +22,7 @@ if clock_ahead := os.environ.get("CLOCK_AHEAD"):
 
 wanted = [os.environ.get(name, "") for name in ("CRASH_AT", "BREAK", "TUNE", "STOP_FETCHING")]
 if any(wanted) or clock_ahead:
-    import crash_hooks
+    from tests.support.hooks import crash_hooks
 
     crash_hooks.install(*wanted)
     if clock_ahead:

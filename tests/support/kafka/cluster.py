@@ -7,7 +7,7 @@ from pathlib import Path
 
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from kafkatest import distribution
+from tests.support.kafka import distribution
 
 LOG4J = Path(__file__).with_name("log4j2.properties")
 # Short-lived JVMs on two cores: the optimizing compiler and a parallel collector only cost here.

@@ -11,8 +11,10 @@ import time
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+from tests import ROOT
+
 POM = Path(__file__).with_name("pom.xml")
-STORE = Path(__file__).parents[2] / ".kafka"
+STORE = ROOT / ".kafka"
 MIN_JAVA = 17
 FETCH_TIMEOUT_S = 600.0
 

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
-from kafkatest import ports
-from kafkatest.broker import Broker, new_cluster_id
-from kafkatest.cluster import Cluster
+from tests.support.kafka import ports
+from tests.support.kafka.broker import Broker, new_cluster_id
+from tests.support.kafka.cluster import Cluster
 
 COPIES = {
     "default.replication.factor": "3",

@@ -11,10 +11,10 @@ from random import Random
 from typing import Any
 
 from confluent_kafka import TopicPartition
-from crash_points import POINTS, Point
-from mutations import DISPENSABLE, MUTATIONS
 
 from dataflow.kafka import source
+from tests.support.hooks.crash_points import POINTS, Point
+from tests.support.hooks.mutations import DISPENSABLE, MUTATIONS
 
 ARMED = os.environ.get("CRASH_ARMED")
 """Passes only count once this file exists, if it is given."""

@@ -8,11 +8,11 @@ from decimal import Decimal
 from typing import Any
 
 from confluent_kafka import Message
-from flow_process import Topics, read_all
-from kafkatest import Cluster
 
 from schemas.parsing import parse
 from schemas.requests import PaymentRequest
+from tests.support.flow_process import Topics, read_all
+from tests.support.kafka import Cluster
 
 Place = tuple[int, int]
 NOWHERE = (-1, -1)

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from kafkatest import ports
-from kafkatest.broker import Broker, Listener
-from kafkatest.cluster import Cluster
-from kafkatest.link import Link
+from tests.support.kafka import ports
+from tests.support.kafka.broker import Broker, Listener
+from tests.support.kafka.cluster import Cluster
+from tests.support.kafka.link import Link
 
 
 class RemoteBroker(Broker):

@@ -14,9 +14,9 @@ from typing import ClassVar, NamedTuple, Self
 
 from confluent_kafka import KafkaException
 
-from kafkatest import ports
-from kafkatest.cluster import Cluster, java_command, run_java
-from kafkatest.jvm import Jvm
+from tests.support.kafka import ports
+from tests.support.kafka.cluster import Cluster, java_command, run_java
+from tests.support.kafka.jvm import Jvm
 
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 15.0

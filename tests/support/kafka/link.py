@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import NamedTuple, Self
 
-from kafkatest import ports
+from tests.support.kafka import ports
 
 _CHUNK = 64 * 1024
 _QUEUE = 256

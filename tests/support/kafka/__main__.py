@@ -7,8 +7,8 @@ import signal
 import sys
 import time
 
-from kafkatest import distribution, ports
-from kafkatest.broker import BrokerError, DiskBroker
+from tests.support.kafka import distribution, ports
+from tests.support.kafka.broker import BrokerError, DiskBroker
 
 TOPICS = {
     "payments.payment-requested": 3,
@@ -53,7 +53,7 @@ def main() -> int:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m kafkatest", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.support.kafka", description=__doc__)
     parser.add_argument("--port", type=int, default=9092, help="default: %(default)s")
     parser.add_argument(
         "--topics",

@@ -18,11 +18,12 @@ from urllib.request import urlopen
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, Message, Producer, TopicPartition
 from confluent_kafka.admin import OffsetSpec
-from kafkatest import Cluster
-from kafkatest.ports import free
 
-ROOT = Path(__file__).parents[2]
-CRASH_HOOKS = Path(__file__).parent / "hooks"
+from tests import ROOT
+from tests.support.hooks import SITE
+from tests.support.kafka import Cluster
+from tests.support.kafka.ports import free
+
 FOREIGN = ("KAFKA_", "BYTEWAX_", "RUST_")
 """Variables of the tests' own user, which the flow does not get."""
 NO_RECOVERY = {"BYTEWAX_RECOVERY_DIRECTORY": "", "BYTEWAX_SNAPSHOT_INTERVAL": "-1"}
@@ -115,7 +116,7 @@ class Flow:
             "COMMIT_INTERVAL": commit_interval,
             "BYTEWAX_SNAPSHOT_INTERVAL": "0",
             "BYTEWAX_RECOVERY_BACKUP_INTERVAL": "0",
-            "PYTHONPATH": f"{CRASH_HOOKS}{os.pathsep}{ROOT}",
+            "PYTHONPATH": f"{SITE}{os.pathsep}{ROOT}",
             **(environ or {}),
         }
         self.environ = {name: value for name, value in self.environ.items() if value}

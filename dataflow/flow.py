@@ -31,18 +31,17 @@ def flow(
         runtime: The process's settings, gateway and metrics; by default from the environment.
     """
     run = runtime or startup.current()
-    kafka, lanes, limit = run.settings.kafka, run.settings.lanes, run.max_request_bytes
+    settings, status, metrics = run.context.settings, run.context.status, run.context.metrics
+    kafka, lanes, limit = settings.kafka, settings.lanes, run.max_request_bytes
     requested = kafka.topic_requested
 
     df = Dataflow("payments")
     records = op.input("source", df, source or run.source())
-    decoded = op.flat_map("decode", records, Decode(lanes, limit, run.metrics.consumed))
-    window_ms, partitions = run.settings.dedupe_window_ms, run.cluster.partitions
-    index = Dedupe.builder(
-        run.status.record_remembered, run.log, run.open_ids, window_ms, partitions
-    )
+    decoded = op.flat_map("decode", records, Decode(lanes, limit, metrics.consumed))
+    window_ms, partitions = settings.dedupe_window_ms, run.context.cluster.partitions
+    index = Dedupe.builder(status.record_remembered, run.log, run.open_ids, window_ms, partitions)
     judged = op.stateful_batch("dedupe", decoded, index)
-    charge = Process(requested, run.charge, run.gateway_batch, run.metrics.decided)
+    charge = Process(requested, run.charge, run.gateway_batch, metrics.decided)
     decided = op.flat_map_batch("process", judged, charge)
 
     processed = op.filter_map("processed", decided, Processed(kafka.topic_processed, limit))

@@ -8,12 +8,10 @@ from dataflow import __version__
 from dataflow.config.settings import Settings
 from dataflow.core.epochs import Epochs
 from dataflow.core.items import OutputBatch, SourceItem
-from dataflow.core.watermarks import ReadUpTo
 from dataflow.dedupe.remembered import RememberedIds
 from dataflow.dedupe.tiered import TieredIndex
 from dataflow.gateways import registry
 from dataflow.gateways.runner import GatewayRunner
-from dataflow.kafka import preflight, watcher
 from dataflow.kafka.lane_log import LaneLog
 from dataflow.kafka.lane_log_trimmer import Trimmer
 from dataflow.kafka.lane_offsets import LaneOffsets
@@ -21,9 +19,11 @@ from dataflow.kafka.partition_offsets import Ends
 from dataflow.kafka.retry import OutageRetry
 from dataflow.kafka.sink import KafkaSink
 from dataflow.kafka.source import ASK_MOST_S, KafkaSource
+from dataflow.kafka.watcher import Watcher
 from dataflow.observability.engine_metrics import EngineMetrics
 from dataflow.observability.metrics import Metrics
-from dataflow.observability.status import Status
+from dataflow.observability.status import About, LivenessLimits, Status
+from dataflow.process_context import Cluster, ProcessContext
 from dataflow.service.command_line import Launch
 from dataflow.service.shutdown import Lifecycle
 from dataflow.steps.dedupe import Log, NoLog
@@ -47,28 +47,32 @@ class Runtime:
     """The parts of one process, put together but not started.
 
     Attributes:
-        settings: The configuration.
+        context: What the parts share; without a cluster before the process is started.
         max_request_bytes: The largest request whose outcome fits the output topics.
         gateway_batch: How many requests the gateway gets at once.
-        cluster: What was found of it at the start.
         log: What the lanes have claimed; nothing before the process is started.
         ids: What the lanes of this process remember.
     """
 
     def __init__(self, settings: Settings, running: Launch | None = None) -> None:
         kafka = settings.kafka
-        self.settings = settings
         self.max_request_bytes = kafka.message_max_bytes - EVENT_OVERHEAD_BYTES
         # Each of them then has the whole deadline for itself.
         self.gateway_batch = settings.gateway.concurrency
-        self.status = _status(settings, running)
-        self.metrics = Metrics(
-            self.status,
-            input_topic=kafka.topic_requested,
-            output_topics=kafka.topics_published,
-            log_topic=kafka.topic_lane_log,
+        status = _status(settings, running)
+        shared = running is not None and running.processes * running.workers > 1
+        self.context = ProcessContext(
+            settings=settings,
+            status=status,
+            metrics=Metrics(
+                status,
+                input_topic=kafka.topic_requested,
+                output_topics=kafka.topics_published,
+                log_topic=kafka.topic_lane_log,
+            ),
+            lifecycle=Lifecycle(status),
+            epochs=Epochs(settings.commit_interval_s, shared),
         )
-        self.lifecycle = Lifecycle(self.status)
         gateway = registry.create(settings.gateway)
         self.gateway = GatewayRunner(
             lambda: gateway,
@@ -76,24 +80,19 @@ class Runtime:
             concurrency=settings.gateway.concurrency,
             on_wait=_log_wait,
         )
-        shared = running is not None and running.processes * running.workers > 1
-        self._epochs = Epochs(settings.commit_interval_s, shared)
-        self.cluster = preflight.Cluster("", [])
         self.log: Log = NoLog()
         self.ids = RememberedIds(settings.dedupe_window_ms, settings.dedupe_memory_bytes)
-        self.status.id_files_fail = lambda: self.ids.figures.are_failing
+        status.id_files_fail = lambda: self.ids.figures.are_failing
         self._ids_dir = running.recovery_dir / _IDS if running and running.recovery_dir else None
         self._log_ends = Ends(kafka.topic_lane_log)
-        self._offsets = LaneOffsets(kafka, settings.lanes, self.cluster)
-        self._read_up_to: dict[int, ReadUpTo] = {}
+        self._offsets = LaneOffsets(kafka, settings.lanes, self.context.cluster)
         self.engine_metrics: EngineMetrics | None = None
 
-    def connect(self, found: preflight.Cluster, retry: OutageRetry) -> None:
+    def connect(self, found: Cluster, retry: OutageRetry) -> None:
         """Take in what was found of the cluster."""
-        settings = self.settings
-        self.cluster = found
+        self.context = self.context.with_cluster(found)
+        settings = self.context.settings
         self._offsets = LaneOffsets(settings.kafka, settings.lanes, found, retry)
-        self._read_up_to = {each: ReadUpTo(settings.dedupe_window_ms) for each in found.partitions}
         self.ids = RememberedIds(
             settings.dedupe_window_ms,
             settings.dedupe_memory_bytes,
@@ -102,61 +101,33 @@ class Runtime:
             found.log_id,
             settings.lanes,
         )
-        self.log = LaneLog(
-            settings.kafka,
-            settings.lanes,
-            found,
-            self._offsets,
-            self._log_ends,
-            self.status,
-            retry,
-            retry.sit_out,
-        )
+        self.log = LaneLog(self.context, self._offsets, self._log_ends, retry, retry.sit_out)
 
     def watch(self, *, trims: bool) -> None:
         """Start to look at the cluster; one process of all also trims the lanes' log."""
-        kafka = self.settings.kafka
-        watcher.Watcher(
-            kafka, self._read_up_to, self._log_ends, self.status, self.lifecycle
-        ).start()
+        Watcher(self.context, self._log_ends).start()
         if trims:
-            window_s = self.settings.dedupe_window_ms / 1000
-            Trimmer(kafka, self.settings.lanes, self.cluster, window_s).start()
+            settings, cluster = self.context.settings, self.context.cluster
+            window_s = settings.dedupe_window_ms / 1000
+            Trimmer(settings.kafka, settings.lanes, cluster, window_s).start()
 
     def source(self) -> Source[SourceItem]:
         """Return the request topic."""
-        return KafkaSource(
-            self.settings,
-            self.cluster,
-            self.status,
-            self.lifecycle,
-            self._offsets,
-            self._read_up_to,
-            self._epochs,
-            self._close_engine_metrics,
-        )
+        return KafkaSource(self.context, self._offsets, self._close_engine_metrics)
 
     def sink(self) -> Sink[tuple[str, OutputBatch]]:
         """Return the sink: the three output topics, and the lanes' log."""
-        settings = self.settings
-        return KafkaSink(
-            settings.kafka,
-            settings.lanes,
-            self.status,
-            self.metrics,
-            self.lifecycle,
-            self.cluster,
-            self._close,
-        )
+        return KafkaSink(self.context, self._close)
 
     def open_ids(self, lane: int) -> TieredIndex:
         """Open the index of a lane; if its files cannot be written, all of them are checked."""
-        with self.status.waiting("files of remembered ids"):
+        with self.context.status.waiting("files of remembered ids"):
             return self.ids.open(lane)
 
     def charge(self, requests: list[PaymentRequest]) -> list[Definite]:
         """Have the gateway charge a batch; blocks until every request has its final reply."""
-        with self.status.waiting("payment gateway", self.settings.gateway.deadline_s + _GRACE_S):
+        deadline_s = self.context.settings.gateway.deadline_s
+        with self.context.status.waiting("payment gateway", deadline_s + _GRACE_S):
             return self.gateway.charge(requests)
 
     def _close_engine_metrics(self) -> None:
@@ -173,16 +144,14 @@ class Runtime:
 
 def _status(settings: Settings, running: Launch | None) -> Status:
     running = running or Launch.read([], {})
-    return Status(
-        version=__version__,
-        liveness_timeout_s=settings.liveness_timeout_s,
+    about = About(__version__, settings.gateway.name, settings.app_env, running.recovery_dir)
+    limits = LivenessLimits(
+        timeout_s=settings.liveness_timeout_s,
         startup_grace_s=_STARTUP_GRACE_S + running.store_bytes / _LOAD_BYTES_PER_S,
-        recovery_dir=running.recovery_dir,
-        gateway=settings.gateway.name,
-        environment=settings.app_env,
         processes=running.processes,
         peers_wait_s=_longest_wait_s(settings),
     )
+    return Status(about, limits)
 
 
 def _longest_wait_s(settings: Settings) -> float:

@@ -18,6 +18,7 @@ from dataflow.observability.engine_metrics import EngineMetrics, prepare_engine_
 from dataflow.observability.id_metrics import IdMetrics
 from dataflow.observability.redaction import register_secrets
 from dataflow.observability.store_metrics import StoreMetrics
+from dataflow.process_context import Cluster, ProcessContext
 from dataflow.recovery import store
 from dataflow.runtime import Runtime
 from dataflow.service import command_line, fail_fast, loopback, malloc
@@ -65,46 +66,47 @@ def _start(running: Launch) -> Runtime:
         )
     _refuse_misfits(settings, running)
     runtime = Runtime(settings, running)
-    runtime.lifecycle.handle_signals()
+    context = runtime.context
+    context.lifecycle.handle_signals()
     # The descriptor is never closed: the lock is held until the process ends.
     store.prepare_recovery(running)
     if running.recovery_dir is not None:
         # The engine wants to write a file; here it leaves no trace elsewhere.
         os.environ.setdefault("BYTEWAX_DATAFLOW_API_CACHE_PATH", str(running.recovery_dir))
     api_port = prepare_engine_api(os.environ)
-    runtime.metrics.registry.register(CertificateMetrics(settings.kafka))
-    runtime.metrics.registry.register(IdMetrics(lambda: runtime.ids.figures))
+    context.metrics.registry.register(CertificateMetrics(settings.kafka))
+    context.metrics.registry.register(IdMetrics(lambda: runtime.ids.figures))
     if running.recovery_dir is not None:
-        runtime.metrics.registry.register(StoreMetrics(running.recovery_dir))
+        context.metrics.registry.register(StoreMetrics(running.recovery_dir))
     sidecar = Sidecar.start(
-        runtime.status, runtime.metrics, settings.port, settings.metrics_port, settings.host
+        context.status, context.metrics, settings.port, settings.metrics_port, settings.host
     )
     _log.info("sidecar listens", port=sidecar.port, metrics_port=sidecar.metrics_port)
-    retry = OutageRetry(runtime.status, runtime.lifecycle)
-    runtime.connect(_find_cluster(runtime, retry), retry)
-    _refuse_idle_processes(runtime.cluster, settings, running)
+    retry = OutageRetry(context.status, context.lifecycle)
+    runtime.connect(_find_cluster(context, retry), retry)
+    _refuse_idle_processes(runtime.context.cluster, settings, running)
     if api_port is not None:
         runtime.engine_metrics = EngineMetrics(api_port)
-        runtime.metrics.registry.register(runtime.engine_metrics)
+        context.metrics.registry.register(runtime.engine_metrics)
         loopback.confine_when_it_listens(api_port)
     runtime.watch(trims=running.process_id == 0)
     fail_fast.end_process_on_fault(lambda: store.full_disk(running))
-    command_line.restart_when_asked(runtime.lifecycle)
+    command_line.restart_when_asked(context.lifecycle)
     if running.processes > 1:
-        runtime.status.await_peers()
+        context.status.await_peers()
     return runtime
 
 
-def _find_cluster(runtime: Runtime, retry: OutageRetry) -> preflight.Cluster:
+def _find_cluster(context: ProcessContext, retry: OutageRetry) -> Cluster:
     """Look at the cluster; for as long as no broker answers, wait for one."""
 
     def sit_out(reason: str) -> None:
-        runtime.status.broker_down(reason)
+        context.status.broker_down(reason)
         retry.sit_out(reason)
 
-    found = preflight.inspect(runtime.settings.kafka, sit_out)
+    found = preflight.inspect(context.settings.kafka, sit_out)
     retry.answered()
-    runtime.status.broker_up()
+    context.status.broker_up()
     return found
 
 
@@ -140,7 +142,7 @@ def _refuse_misfits(settings: Settings, running: Launch) -> None:
         raise SettingsError(problems)
 
 
-def _refuse_idle_processes(found: preflight.Cluster, settings: Settings, running: Launch) -> None:
+def _refuse_idle_processes(found: Cluster, settings: Settings, running: Launch) -> None:
     """Refuse processes without an input partition: they would never see a request to stop."""
     partitions = len(found.partitions)
     if (running.processes - 1) * running.workers >= partitions:

@@ -13,7 +13,7 @@ import pytest
 from starlette.applications import Starlette
 
 from dataflow.observability.metrics import Metrics
-from dataflow.observability.status import Status
+from dataflow.observability.status import About, LivenessLimits, Status
 from dataflow.web import connections, server
 from dataflow.web.connections import SERVED, most_accepted
 from dataflow.web.server import Sidecar
@@ -25,7 +25,7 @@ WHOLE = HALF + b"\r\n"
 
 @pytest.fixture
 def sidecar() -> Iterator[Sidecar]:
-    status = Status(version="1.2.3", liveness_timeout_s=3600)
+    status = Status(About("1.2.3"), LivenessLimits(3600))
     metrics = Metrics(status, input_topic="in", output_topics=["out"], log_topic="lane-log")
     made = Sidecar.start(status, metrics, 0, 0, host=LOOPBACK)
     yield made

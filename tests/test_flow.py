@@ -585,7 +585,7 @@ class TestRecovery:
         """
         topics, recovery = requests(), store(tmp_path / "store")
         for each in (crash_after, 2, 3, None):
-            window_ms = runtime.settings.dedupe_window_ms
+            window_ms = runtime.context.settings.dedupe_window_ms
             runtime.ids = RememberedIds(window_ms, 0, tmp_path / "ids", "kafka", "log", LANES)
             run_until(each, topics, recovery, runtime, workers)
             runtime.ids.close()

@@ -7,7 +7,7 @@ from dataflow.config.settings import Settings
 from dataflow.errors import ConsumeError, Fault, StartRefusedError
 from dataflow.kafka import lane_offsets, retry
 from dataflow.kafka.lane_offsets import LaneOffsets
-from dataflow.kafka.preflight import Cluster
+from dataflow.process_context import Cluster
 from tests.support.required import REQUIRED
 
 

@@ -19,6 +19,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("dedupe",),
     ("observability",),
     ("service",),
+    # what the parts of a process share
+    ("process_context",),
     # side by side: none of them imports another
     ("gateways", "steps", "kafka", "recovery", "web"),
     # what puts them together

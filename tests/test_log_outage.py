@@ -12,8 +12,9 @@ from dataflow.kafka import retry
 from dataflow.kafka.lane_log import LaneLog
 from dataflow.kafka.lane_offsets import LaneOffsets
 from dataflow.kafka.partition_offsets import Ends
-from dataflow.kafka.preflight import Cluster
-from dataflow.observability.status import Status
+from dataflow.observability.status import About, LivenessLimits, Status
+from dataflow.process_context import Cluster
+from dataflow.runtime import Runtime
 from tests.support.required import REQUIRED
 
 END_OFFSET = 3
@@ -59,17 +60,17 @@ class Consumer:
 
 @pytest.fixture
 def status() -> Status:
-    return Status(version="1", liveness_timeout_s=30)
+    return Status(About("1"), LivenessLimits(30))
 
 
 def read(consumer: Consumer, status: Status) -> list[str]:
     """Read all of it; return why it was waited for."""
     reasons: list[str] = []
-    kafka = Settings.from_env(REQUIRED).kafka
-    found = Cluster("", [0])
-    offsets = LaneOffsets(kafka, 1, found)
-    ends = Ends(kafka.topic_lane_log)
-    log = LaneLog(kafka, 1, found, offsets, ends, status, sit_out=reasons.append)
+    runtime = Runtime(Settings.from_env(REQUIRED | {"LANES": "1"}))
+    context = runtime.context.with_cluster(Cluster("", [0]))._replace(status=status)
+    kafka = context.settings.kafka
+    offsets = LaneOffsets(kafka, 1, context.cluster)
+    log = LaneLog(context, offsets, Ends(kafka.topic_lane_log), sit_out=reasons.append)
     read = log._read_to({0: END_OFFSET}, {0: 0}, consumer)  # type: ignore[arg-type]
     assert [message for messages, _ in read for message in messages] == []
     return reasons

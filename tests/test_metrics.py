@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from dataflow.core.commit_counts import CommitCounts
 from dataflow.observability.histogram import BatchHistogram
 from dataflow.observability.metrics import Metrics
-from dataflow.observability.status import Status
+from dataflow.observability.status import About, LivenessLimits, Status
 from schemas.money import EXPONENTS
 from schemas.outcomes import ErrorCode
 
@@ -26,10 +26,8 @@ REQUESTED, PROCESSED, FAILED, AUDIT = "requested", "processed", "failed", "audit
 @pytest.fixture
 def status() -> Status:
     return Status(
-        version="1.2.3",
-        liveness_timeout_s=60,
-        gateway="http",
-        environment="staging",
+        About("1.2.3", "http", "staging"),
+        LivenessLimits(60),
         wall=lambda: 1_700_000_000.0,
     )
 

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from dataflow.kafka import retry
 from dataflow.kafka.retry import OutageRetry, retry_briefly
-from dataflow.observability.status import Status
+from dataflow.observability.status import About, LivenessLimits, Status
 from dataflow.service.shutdown import Lifecycle
 
 
@@ -81,7 +81,7 @@ class Ended(BaseException):
 class TestOutageRetry:
     @pytest.fixture
     def status(self) -> Status:
-        return Status(version="1", liveness_timeout_s=30)
+        return Status(About("1"), LivenessLimits(30))
 
     @pytest.fixture
     def lifecycle(self, status: Status) -> Lifecycle:

@@ -13,8 +13,7 @@ from dataflow.kafka import preflight
 from dataflow.kafka.partition_offsets import Ends
 from dataflow.kafka.preflight import _hint, inspect
 from dataflow.kafka.watcher import Watcher
-from dataflow.observability.status import Status
-from dataflow.service.shutdown import Lifecycle
+from dataflow.runtime import Runtime
 from tests.support.required import REQUIRED
 
 
@@ -115,7 +114,7 @@ def test_a_watcher_that_meets_what_nobody_expected_goes_on_looking(
             raise EnoughError
 
     monkeypatch.setattr(Watcher, "look", look)
-    status = Status(version="1", liveness_timeout_s=30)
-    watcher = Watcher(at("127.0.0.1:1"), {}, Ends("lane-log"), status, Lifecycle(status), wait)
+    context = Runtime(Settings.from_env(REQUIRED | {"KAFKA_BROKERS": "127.0.0.1:1"})).context
+    watcher = Watcher(context, Ends("lane-log"), wait)
     with pytest.raises(EnoughError):
         watcher.run()

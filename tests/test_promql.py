@@ -18,7 +18,7 @@ import pytest
 
 from dataflow.core.commit_counts import CommitCounts
 from dataflow.observability.metrics import Metrics
-from dataflow.observability.status import Status
+from dataflow.observability.status import About, LivenessLimits, Status
 from dataflow.web.server import Sidecar
 from schemas.outcomes import ErrorCode
 from tests.dashboard.watched import JOB, Prometheus
@@ -48,7 +48,7 @@ TOPICS = ("requested", "processed", "failed", "audit")
 
 @pytest.fixture
 def metrics() -> Metrics:
-    status = Status(version="1.2.3", liveness_timeout_s=60)
+    status = Status(About("1.2.3"), LivenessLimits(60))
     status.assign([0], lanes=1)
     status.partition_at(0, 0, 1000)
     status.record_commit(0.01)

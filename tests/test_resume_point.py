@@ -10,8 +10,8 @@ from dataflow.kafka import resume_point
 from dataflow.kafka.lane_names import Metadata
 from dataflow.kafka.lane_offsets import Offset
 from dataflow.kafka.partition_offsets import LATEST
-from dataflow.kafka.preflight import Cluster
 from dataflow.kafka.resume_point import ResumePoints
+from dataflow.process_context import Cluster
 from tests.support.required import REQUIRED
 
 

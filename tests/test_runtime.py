@@ -10,7 +10,7 @@ from dataflow.core.hot_ids import HotIds
 from dataflow.dedupe.remembered import LEAST_LANE_BYTES, RememberedIds
 from dataflow.dedupe.tiered import Figures
 from dataflow.errors import SettingsError, StartRefusedError
-from dataflow.kafka.preflight import Cluster
+from dataflow.process_context import Cluster
 from dataflow.runtime import Runtime, _longest_wait_s, _status
 from dataflow.service.command_line import Launch
 from dataflow.startup import _refuse_idle_processes, _refuse_misfits
@@ -80,7 +80,7 @@ def test_a_process_lives_while_it_checks_its_files(monkeypatch: pytest.MonkeyPat
     reasons: list[str] = []
 
     def slow(_lane: int) -> None:
-        reasons.extend(runtime.status.health()[1]["waiting_for"])
+        reasons.extend(runtime.context.status.health()[1]["waiting_for"])
 
     monkeypatch.setattr(runtime.ids, "open", slow)
     runtime.open_ids(0)
@@ -89,10 +89,10 @@ def test_a_process_lives_while_it_checks_its_files(monkeypatch: pytest.MonkeyPat
 
 def test_files_that_cannot_be_written_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     runtime = Runtime(settings())
-    assert not runtime.status.health()[1]["recovery"]["id_files_failing"]
+    assert not runtime.context.status.health()[1]["recovery"]["id_files_failing"]
     failing = Figures.of([])._replace(failing_since=1.0)
     monkeypatch.setattr(RememberedIds, "figures", failing)
-    assert runtime.status.health()[1]["recovery"]["id_files_failing"]
+    assert runtime.context.status.health()[1]["recovery"]["id_files_failing"]
 
 
 def test_old_snapshots_are_not_kept() -> None:

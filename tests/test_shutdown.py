@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from dataflow.observability.status import Status
+from dataflow.observability.status import About, LivenessLimits, Status
 from dataflow.service.shutdown import Lifecycle
 
 
@@ -14,7 +14,7 @@ class Ended(BaseException):
 
 @pytest.fixture
 def status() -> Status:
-    return Status(version="1", liveness_timeout_s=30)
+    return Status(About("1"), LivenessLimits(30))
 
 
 @pytest.fixture

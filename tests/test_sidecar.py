@@ -23,7 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from dataflow.core.commit_counts import CommitCounts
 from dataflow.errors import StartRefusedError
 from dataflow.observability.metrics import Metrics
-from dataflow.observability.status import Status
+from dataflow.observability.status import About, LivenessLimits, Status
 from dataflow.web.server import Sidecar
 
 LOOPBACK = "127.0.0.1"
@@ -82,7 +82,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def status(clock: Clock) -> Status:
-    return Status(version="1.2.3", liveness_timeout_s=60, monotonic=clock)
+    return Status(About("1.2.3"), LivenessLimits(60), monotonic=clock)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from dataflow.core.silence import STALLED_S, SUSPECT_S, Stall
-from dataflow.observability.status import Status
+from dataflow.observability.status import About, LivenessLimits, Status
 
 LIVENESS_TIMEOUT_S = 60.0
 STARTUP_GRACE_S = 120.0
@@ -37,12 +37,8 @@ def clock() -> Clock:
 @pytest.fixture
 def status(clock: Clock) -> Status:
     return Status(
-        version="1.2.3",
-        liveness_timeout_s=LIVENESS_TIMEOUT_S,
-        startup_grace_s=STARTUP_GRACE_S,
-        recovery_dir=Path("/var/lib/payments/recovery"),
-        gateway="simulated",
-        environment="staging",
+        About("1.2.3", "simulated", "staging", Path("/var/lib/payments/recovery")),
+        LivenessLimits(LIVENESS_TIMEOUT_S, STARTUP_GRACE_S),
         monotonic=clock.monotonic,
         wall=clock.wall,
     )
@@ -424,7 +420,7 @@ class TestHealth:
         )
 
     def test_a_process_that_has_set_nothing_yet_is_starting(self, clock: Clock) -> None:
-        bare = Status(version="1", liveness_timeout_s=60, monotonic=clock.monotonic)
+        bare = Status(About("1"), LivenessLimits(60), monotonic=clock.monotonic)
         good, body = bare.health()
         assert not good
         assert body["status"] == "starting"
@@ -440,7 +436,7 @@ class TestHealth:
     def test_files_that_cannot_be_written_are_shown_and_no_reason_to_be_unready(
         self, clock: Clock
     ) -> None:
-        status = Status(version="1", liveness_timeout_s=60, monotonic=clock.monotonic)
+        status = Status(About("1"), LivenessLimits(60), monotonic=clock.monotonic)
         before = status.ready(), status.live()
         status.id_files_fail = lambda: True
         assert status.health()[1]["recovery"]["id_files_failing"]
@@ -463,7 +459,7 @@ class TestHealth:
 
     def test_a_wall_clock_set_back_gives_no_negative_age(self) -> None:
         wall = iter([1000.0, 900.0])
-        status = Status(version="1", liveness_timeout_s=60, wall=lambda: next(wall))
+        status = Status(About("1"), LivenessLimits(60), wall=lambda: next(wall))
         status.record_commit(0.1)
         assert status.health()[1]["last_commit_age_seconds"] == 0.0
 
@@ -554,10 +550,8 @@ class TestPeers:
     @pytest.fixture
     def member(self, clock: Clock) -> Status:
         return Status(
-            version="1",
-            liveness_timeout_s=LIVENESS_TIMEOUT_S,
-            processes=3,
-            peers_wait_s=self.PEERS_WAIT_S,
+            About("1"),
+            LivenessLimits(LIVENESS_TIMEOUT_S, processes=3, peers_wait_s=self.PEERS_WAIT_S),
             monotonic=clock.monotonic,
             wall=clock.wall,
         )
@@ -622,10 +616,8 @@ class TestPeers:
 
     def test_alone_there_is_nobody_to_wait_for(self, clock: Clock) -> None:
         alone = Status(
-            version="1",
-            liveness_timeout_s=LIVENESS_TIMEOUT_S,
-            processes=1,
-            peers_wait_s=self.PEERS_WAIT_S,
+            About("1"),
+            LivenessLimits(LIVENESS_TIMEOUT_S, processes=1, peers_wait_s=self.PEERS_WAIT_S),
             monotonic=clock.monotonic,
         )
         alone.epoch_closed()

@@ -27,7 +27,6 @@ import structlog
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from dataflow.config.settings import KafkaSettings
 from dataflow.core.lane_log import ENTRY, ForeignRecordError, entries_in, is_of_a_lane, lane_in
 from dataflow.core.lanes import lane_name, lanes_of
 from dataflow.dedupe.tiered import TieredIndex
@@ -36,10 +35,9 @@ from dataflow.kafka import client_config
 from dataflow.kafka.lane_names import lane_group
 from dataflow.kafka.lane_offsets import LaneOffsets, Offset
 from dataflow.kafka.partition_offsets import EARLIEST, LATEST, Ends, offsets_at
-from dataflow.kafka.preflight import Cluster
 from dataflow.kafka.retry import PASSING, Deadline, Retry, retry_briefly
 from dataflow.observability.restore_progress import Restoring
-from dataflow.observability.status import Status
+from dataflow.process_context import ProcessContext
 
 _log = structlog.get_logger()
 _RECORDS_AT_ONCE = 1_000
@@ -56,24 +54,21 @@ class LaneLog:
 
     def __init__(
         self,
-        kafka: KafkaSettings,
-        lanes: int,
-        cluster: Cluster,
+        context: ProcessContext,
         offsets: LaneOffsets,
         ends: Ends,
-        status: Status,
         retry: Retry = retry_briefly,
         sit_out: Callable[[str], None] = lambda _reason: None,
     ) -> None:
         self._retry = retry
         self._sit_out = sit_out
-        self._kafka = kafka
-        self._topic = kafka.topic_lane_log
-        self._lanes = lanes
-        self._cluster = cluster
+        self._kafka = context.settings.kafka
+        self._topic = self._kafka.topic_lane_log
+        self._lanes = context.settings.lanes
+        self._cluster = context.cluster
         self._offsets = offsets
         self._ends = ends
-        self._status = status
+        self._status = context.status
         self._lock = threading.Lock()
         self._indexes: dict[int, TieredIndex] = {}
         self._committed: Committed = {}

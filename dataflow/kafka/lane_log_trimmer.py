@@ -15,7 +15,7 @@ from dataflow.kafka.lane_log import trimmed_s
 from dataflow.kafka.lane_names import lane_group
 from dataflow.kafka.lane_offsets import Offset, committed_offsets
 from dataflow.kafka.partition_offsets import EARLIEST, LATEST, offsets_at
-from dataflow.kafka.preflight import Cluster
+from dataflow.process_context import Cluster
 
 _log = structlog.get_logger()
 _TIMEOUT_S = 30.0

@@ -12,8 +12,8 @@ from dataflow.errors import ConsumeError, Fault, StartRefusedError
 from dataflow.kafka import client_config
 from dataflow.kafka.lane_names import Metadata, lane_group, transactional_id
 from dataflow.kafka.partition_offsets import wait_until_stable
-from dataflow.kafka.preflight import Cluster
 from dataflow.kafka.retry import Retry, retry_briefly
+from dataflow.process_context import Cluster
 
 _TIMEOUT_S = 30.0
 _STABLE_WITHIN_S = 10.0

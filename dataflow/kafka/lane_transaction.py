@@ -37,12 +37,9 @@ from dataflow.errors import CommitError, Fault, FencedError
 from dataflow.kafka import client_config
 from dataflow.kafka.commit_pool import CommitPool
 from dataflow.kafka.lane_names import Metadata, lane_group, transactional_id
-from dataflow.kafka.preflight import Cluster
 from dataflow.kafka.retry import OutageRetry
-from dataflow.observability.metrics import Metrics
-from dataflow.observability.status import Status
+from dataflow.process_context import ProcessContext
 from dataflow.service.fail_fast import fail_fast
-from dataflow.service.shutdown import Lifecycle
 
 _FENCED = {
     KafkaError._FENCED,  # noqa: SLF001  (the client's own code for it; it has no public name)
@@ -64,19 +61,14 @@ class Lane(StatefulSinkPartition[OutputBatch, bytes]):
 
     def __init__(
         self,
-        kafka: KafkaSettings,
+        context: ProcessContext,
         lane: int,
-        lanes: int,
-        *,
-        status: Status,
-        metrics: Metrics,
         commits: CommitPool,
-        cluster: Cluster,
-        lifecycle: Lifecycle,
         on_close: Callable[[], None],
     ) -> None:
-        self._lifecycle = lifecycle
-        self._outage_retry = OutageRetry(status, lifecycle)
+        kafka, cluster, lanes = context.settings.kafka, context.cluster, context.settings.lanes
+        self._lifecycle = context.lifecycle
+        self._outage_retry = OutageRetry(context.status, context.lifecycle)
         self._on_close = on_close
         self._commits = commits
         self._lane = lane
@@ -93,8 +85,8 @@ class Lane(StatefulSinkPartition[OutputBatch, bytes]):
         )
         self._remembered = Remembered(0, 0)
         self._timeout_s = kafka.transaction_timeout_ms / 1000
-        self._status = status
-        self._metrics = metrics
+        self._status = context.status
+        self._metrics = context.metrics
         self._failure: tuple[KafkaError, Message] | None = None
         self._group = _group_metadata(kafka, lane_group(kafka.group_id, lane))
         producer_config = client_config.producer(kafka, transactional_id(kafka.group_id, lane))

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
 
 import structlog
 from confluent_kafka import (
@@ -16,6 +15,7 @@ from dataflow.config.settings import KafkaSettings
 from dataflow.errors import StartRefusedError
 from dataflow.kafka import client_config
 from dataflow.kafka.retry import passes, retry_briefly
+from dataflow.process_context import Cluster
 
 _log = structlog.get_logger()
 
@@ -34,19 +34,6 @@ long as the flow lags behind, which no limit of Kafka's can follow."""
 
 SitOut = Callable[[str], None]
 """A callback with the reason why the flow waits for Kafka, about once a second."""
-
-
-class Cluster(NamedTuple):
-    """The facts about the cluster at the start."""
-
-    cluster_id: str
-    partitions: list[int]
-    """Partitions of the request topic, ascending."""
-    topic_id: str | None = None
-    """Of the request topic: it has another one if it is deleted and created again."""
-    log_id: str | None = None
-    """Of the topic of the lanes' log, likewise."""
-    log_partitions: int = 1
 
 
 def inspect(kafka: KafkaSettings, sit_out: SitOut | None = None) -> Cluster:

@@ -40,8 +40,8 @@ from dataflow.kafka import client_config
 from dataflow.kafka.lane_names import Metadata, lane_group
 from dataflow.kafka.lane_offsets import Committed, Offset, committed_offsets
 from dataflow.kafka.partition_offsets import EARLIEST, LATEST, offsets_at, partitions_of
-from dataflow.kafka.preflight import Cluster
 from dataflow.kafka.retry import Retry, retry_briefly
+from dataflow.process_context import Cluster
 
 _log = structlog.get_logger()
 _TIMEOUT_S = 10.0

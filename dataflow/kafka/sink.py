@@ -4,16 +4,12 @@ from collections.abc import Callable
 
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
-from dataflow.config.settings import KafkaSettings
 from dataflow.core.items import OutputBatch
 from dataflow.core.lanes import MAX_LANES, lane_name
 from dataflow.kafka.commit_pool import CommitPool
 from dataflow.kafka.lane_transaction import Lane
-from dataflow.kafka.preflight import Cluster
-from dataflow.observability.metrics import Metrics
-from dataflow.observability.status import Status
+from dataflow.process_context import ProcessContext
 from dataflow.service.fail_fast import fail_fast
-from dataflow.service.shutdown import Lifecycle
 
 
 class KafkaSink(FixedPartitionedSink[OutputBatch, bytes]):
@@ -21,23 +17,13 @@ class KafkaSink(FixedPartitionedSink[OutputBatch, bytes]):
 
     def __init__(
         self,
-        kafka: KafkaSettings,
-        lanes: int,
-        status: Status,
-        metrics: Metrics,
-        lifecycle: Lifecycle,
-        cluster: Cluster,
+        context: ProcessContext,
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
-        self._cluster = cluster
+        self._context = context
         self._built = 0
         self._on_close = on_close
         self._commits = CommitPool()
-        self._kafka = kafka
-        self._lanes = lanes
-        self._status = status
-        self._metrics = metrics
-        self._lifecycle = lifecycle
 
     def list_parts(self) -> list[str]:
         """Return the names of all possible lanes."""
@@ -55,21 +41,11 @@ class KafkaSink(FixedPartitionedSink[OutputBatch, bytes]):
         resume_state: bytes | None,  # noqa: ARG002
     ) -> "Lane | UnusedLane":
         """Open a lane, which fences its previous owner."""
-        if int(for_part) >= self._lanes:
+        if int(for_part) >= self._context.settings.lanes:
             return UnusedLane(self._on_close)
         self._built += 1
-        self._status.assign((), lanes=self._built)
-        return Lane(
-            self._kafka,
-            int(for_part),
-            self._lanes,
-            status=self._status,
-            metrics=self._metrics,
-            commits=self._commits,
-            cluster=self._cluster,
-            lifecycle=self._lifecycle,
-            on_close=self._on_close,
-        )
+        self._context.status.assign((), lanes=self._built)
+        return Lane(self._context, int(for_part), self._commits, self._on_close)
 
 
 class UnusedLane(StatefulSinkPartition[OutputBatch, bytes]):

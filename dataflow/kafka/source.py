@@ -13,7 +13,7 @@ Offsets are always those of the *next* record.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import Enum, auto
 
@@ -23,25 +23,20 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from numpy.typing import NDArray
 
-from dataflow.config.settings import Settings
 from dataflow.core.batch_size import EPOCH_MOST, BatchSizer
 from dataflow.core.epoch_close import EpochCloseEstimator
-from dataflow.core.epochs import Epochs
 from dataflow.core.items import ControlMessage, RecordBatch, Signal, SourceItem
 from dataflow.core.state import SourceState, pack, unpack
 from dataflow.core.timestamps import oldest_plausible_ms
-from dataflow.core.watermarks import ReadUpTo
 from dataflow.errors import ConsumeError, FetchStalledError
 from dataflow.kafka import client_config
 from dataflow.kafka.lane_names import Metadata
 from dataflow.kafka.lane_offsets import Committed, LaneOffsets
-from dataflow.kafka.preflight import Cluster
 from dataflow.kafka.resume_point import ResumePoint, ResumePoints
 from dataflow.kafka.retry import PASSING, OutageRetry
-from dataflow.observability.status import Status
+from dataflow.process_context import ProcessContext
 from dataflow.service import malloc
 from dataflow.service.fail_fast import fail_fast
-from dataflow.service.shutdown import Lifecycle
 
 _log = structlog.get_logger()
 
@@ -71,24 +66,18 @@ class KafkaSource(FixedPartitionedSource[SourceItem, bytes]):
 
     def __init__(
         self,
-        settings: Settings,
-        cluster: Cluster,
-        status: Status,
-        lifecycle: Lifecycle,
+        context: ProcessContext,
         offsets: LaneOffsets,
-        read_up_to: Mapping[int, ReadUpTo],
-        epochs: Epochs,
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
-        self._read_up_to = read_up_to
-        self._epochs = epochs
-        self._settings = settings
-        self._cluster = cluster
-        self._status = status
-        self._lifecycle = lifecycle
+        self._context = context
+        self._cluster = context.cluster
+        self._status = context.status
+        self._lifecycle = context.lifecycle
         self._on_close = on_close
         self._offsets = offsets
-        self._positions = ResumePoints(settings, cluster, OutageRetry(status, lifecycle))
+        outage_retry = OutageRetry(context.status, context.lifecycle)
+        self._positions = ResumePoints(context.settings, context.cluster, outage_retry)
 
     @fail_fast
     def list_parts(self) -> list[str]:
@@ -107,35 +96,22 @@ class KafkaSource(FixedPartitionedSource[SourceItem, bytes]):
         partition = int(for_part)
         self._status.assign([partition], lanes=0)
         state = None if resume_state is None else unpack(resume_state, SourceState)
-        topic = self._settings.kafka.topic_requested
+        kafka = self._context.settings.kafka
         consumer = Consumer(
-            client_config.consumer(
-                self._settings.kafka, f"source-{for_part}", len(self._cluster.partitions)
-            )
+            client_config.consumer(kafka, f"source-{for_part}", len(self._cluster.partitions))
             | {"error_cb": self._on_error}
         )
         start = self._positions.find(partition, state)
-        consumer.assign([TopicPartition(topic, partition, start.offset)])
+        consumer.assign([TopicPartition(kafka.topic_requested, partition, start.offset)])
         _log.info(
             "source partition resumes",
             partition=partition,
             offset=start.offset,
             snapshot=state is not None,
         )
-        read_up_to = self._read_up_to[partition]
-        read_up_to.ends_at(start.end_offset, start.looked_at_ms)
+        self._context.read_up_to[partition].ends_at(start.end_offset, start.looked_at_ms)
         return RequestPartition(
-            partition=partition,
-            consumer=consumer,
-            start=start,
-            read_up_to=read_up_to,
-            settings=self._settings,
-            cluster=self._cluster,
-            offsets=self._offsets,
-            status=self._status,
-            lifecycle=self._lifecycle,
-            on_close=self._on_close,
-            epochs=self._epochs,
+            self._context, partition, consumer, start, self._offsets, self._on_close
         )
 
     def _on_error(self, error: KafkaError) -> None:
@@ -148,27 +124,21 @@ class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
 
     def __init__(
         self,
-        *,
+        context: ProcessContext,
         partition: int,
         consumer: Consumer,
         start: ResumePoint,
-        read_up_to: ReadUpTo,
-        settings: Settings,
-        cluster: Cluster,
         offsets: LaneOffsets,
-        status: Status,
-        lifecycle: Lifecycle,
         on_close: Callable[[], None],
-        epochs: Epochs,
-        clock: Callable[[], float] = time.time,
     ) -> None:
-        self._epochs = epochs
-        self._epoch_close = EpochCloseEstimator() if epochs.shared else None
+        settings, cluster = context.settings, context.cluster
+        self._epochs = context.epochs
+        self._epoch_close = EpochCloseEstimator() if context.epochs.shared else None
         self._on_close = on_close
         self._consumer = consumer
         self._partition = partition
         self._start = start
-        self._read_up_to = read_up_to
+        self._read_up_to = context.read_up_to[partition]
         self._settings = settings
         self._topic = settings.kafka.topic_requested
         self._transaction_timeout_s = settings.kafka.transaction_timeout_ms / 1000
@@ -177,9 +147,8 @@ class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
         self._cluster = cluster
         self._metadata = str(Metadata(settings.lanes, cluster.topic_id))
         self._offsets = offsets
-        self._status = status
-        self._lifecycle = lifecycle
-        self._clock = clock
+        self._status = context.status
+        self._lifecycle = context.lifecycle
         self._next_offset = start.offset
         # After the last record: beyond it there were only markers, which no lane commits.
         self._records_end = start.offset if start.durable is None else start.durable
@@ -392,7 +361,7 @@ class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
         times_ms = _times_ms(messages)
         offsets = np.array([message.offset() for message in messages], np.int64)
         self._next_offset = self._records_end = int(offsets[-1]) + 1
-        waiting_since_s = oldest_plausible_ms(times_ms, int(self._clock() * 1000)) / 1000
+        waiting_since_s = oldest_plausible_ms(times_ms, int(time.time() * 1000)) / 1000
         self._status.in_flight(self._partition, self._next_offset, waiting_since_s)
         again = int(np.searchsorted(offsets, self._committed.highest))
         if again:
@@ -403,7 +372,7 @@ class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
             times_ms=times_ms,
             values=[message.value() for message in messages],
             next_offset=self._next_offset,
-            read_at=self._clock(),
+            read_at=time.time(),
             epoch=self._epoch,
             committed=self._committed.by_lane if again else {},
         )

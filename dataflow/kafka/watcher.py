@@ -2,19 +2,17 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import structlog
 from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from dataflow.config.settings import KafkaSettings
-from dataflow.core.watermarks import Clock, ReadUpTo
+from dataflow.core.watermarks import Clock
 from dataflow.kafka import client_config
 from dataflow.kafka.partition_offsets import LATEST, Ends
 from dataflow.kafka.retry import Outage
-from dataflow.observability.status import Status
-from dataflow.service.shutdown import Lifecycle
+from dataflow.process_context import ProcessContext
 
 _log = structlog.get_logger()
 _POLL_S = 0.1
@@ -28,20 +26,17 @@ class Watcher(threading.Thread):
 
     def __init__(
         self,
-        kafka: KafkaSettings,
-        read_up_to: Mapping[int, ReadUpTo],
+        context: ProcessContext,
         log_ends: Ends,
-        status: Status,
-        lifecycle: Lifecycle,
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
         super().__init__(name="kafka-watcher", daemon=True)
-        self._kafka = kafka
+        self._kafka = kafka = context.settings.kafka
         self._topic = kafka.topic_requested
-        self._read_up_to = read_up_to
+        self._read_up_to = context.read_up_to
         self._log_ends = log_ends
-        self._status = status
-        self._lifecycle = lifecycle
+        self._status = context.status
+        self._lifecycle = context.lifecycle
         self._wait = wait
         self._admin = AdminClient(client_config.client(kafka, "watcher") | {"log_level": 0})
         self._outage = Outage("Kafka is unreachable")

@@ -334,9 +334,9 @@ def _state(status: Status, input_topic: str) -> Iterator[Metric]:
         "payments_build",
         "Versions of this process, its payment gateway and its environment.",
         value={
-            "version": status.version,
-            "gateway": status.gateway,
-            "environment": status.environment,
+            "version": status.about.version,
+            "gateway": status.about.gateway,
+            "environment": status.about.environment,
             "bytewax": version("bytewax"),
             "python": platform.python_version(),
         },

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dataflow.core.silence import Silence, Stall
 from dataflow.observability.restore_progress import Restores, Restoring
@@ -84,46 +84,52 @@ class _Partition:
         return max(0, self.high_watermark - durable)
 
 
+class About(NamedTuple):
+    """The facts about a process that `/health` and `payments_build_info` show."""
+
+    version: str
+    gateway: str = ""
+    """The payment gateway in use, by name."""
+    environment: str = ""
+    """`APP_ENV`."""
+    recovery_dir: Path | None = None
+
+
+class LivenessLimits(NamedTuple):
+    """The limits of the time in which a process closes no epoch."""
+
+    timeout_s: float
+    """The time the flow may make no progress."""
+    startup_grace_s: float = 120.0
+    """The same, until the first epoch has closed."""
+    processes: int = 1
+    """In the cluster."""
+    peers_wait_s: float = 0.0
+    """The longest declared wait of any other process: none closes its epoch before all do."""
+
+
 class Status:
     """The state of one process, safe to use from any thread.
 
     Attributes:
-        version: Of this program, as shown in `/health` and `payments_build_info`.
-        gateway: The payment gateway in use, by name, as shown there.
-        environment: `APP_ENV`, as shown there.
+        about: What is shown of the process.
         on_commit: Called with the duration in seconds of each committed transaction.
         id_files_fail: Returns whether files of remembered ids cannot be written.
-
-    Args:
-        liveness_timeout_s: How long the flow may make no progress.
-        startup_grace_s: The same, until the first epoch has closed.
-        processes: In the cluster.
-        peers_wait_s: The longest declared wait of any other process: none closes its epoch before
-            all do.
     """
 
     def __init__(
         self,
+        about: About,
+        limits: LivenessLimits,
         *,
-        version: str,
-        liveness_timeout_s: float,
-        startup_grace_s: float = 120.0,
-        recovery_dir: Path | None = None,
-        gateway: str = "",
-        environment: str = "",
-        processes: int = 1,
-        peers_wait_s: float = 0.0,
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self.version = version
-        self.gateway = gateway
-        self.environment = environment
+        self.about = about
         self.on_commit: list[Callable[[float], None]] = []
         self.id_files_fail: Callable[[], bool] = lambda: False
-        self._timeout_s = liveness_timeout_s
-        self._grace_s = max(startup_grace_s, liveness_timeout_s)
-        self._recovery_dir = recovery_dir
+        self._timeout_s = limits.timeout_s
+        self._grace_s = max(limits.startup_grace_s, limits.timeout_s)
         self._monotonic = monotonic
         self._wall = wall
         self._lock = threading.Lock()
@@ -144,8 +150,8 @@ class Status:
         self._broker_reason = ""
         self._waits: dict[object, tuple[str, float]] = {}
         self._draining = False
-        self._peers_wait_s = peers_wait_s if processes > 1 else 0.0
-        self._restores = Restores(processes, monotonic, self._on_restored)
+        self._peers_wait_s = limits.peers_wait_s if limits.processes > 1 else 0.0
+        self._restores = Restores(limits.processes, monotonic, self._on_restored)
         self._restored_at: float | None = None
         self._awaits_peers = False
 
@@ -419,15 +425,16 @@ class Status:
             live, live_reason = self._live()
             ready, ready_reason = self._ready()
             restored = self._restores.so_far
+            recovery_dir = self.about.recovery_dir
             body = {
                 "status": self._word(live=live, ready=ready),
                 "reason": ready_reason if live else live_reason,
                 "live": live,
                 "ready": ready,
                 "draining": self._draining,
-                "version": self.version,
-                "gateway": self.gateway,
-                "environment": self.environment,
+                "version": self.about.version,
+                "gateway": self.about.gateway,
+                "environment": self.about.environment,
                 "uptime_seconds": _age_s(self._started_at, now),
                 "kafka": {"reachable": self._broker, "reason": self._broker_reason},
                 "partitions": {
@@ -446,9 +453,9 @@ class Status:
                 "epoch_age_seconds": _age_s(self._epoch_at, now),
                 "waiting_for": sorted({what for what, _ in self._waits.values()}),
                 "recovery": {
-                    "configured": self._recovery_dir is not None,
+                    "configured": recovery_dir is not None,
                     # The name only: the path is nobody's business outside this machine.
-                    "directory": self._recovery_dir.name if self._recovery_dir else None,
+                    "directory": recovery_dir.name if recovery_dir else None,
                     "id_files_failing": self.id_files_fail(),
                 },
             }

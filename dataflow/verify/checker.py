@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from msgspec import Struct
@@ -11,7 +12,7 @@ from dataflow.config.settings import Settings
 from dataflow.verify import extract, positions, retention, rows
 from dataflow.verify.accounts import Account, CurrencySums
 from dataflow.verify.findings import FindingKind, Findings, RecordPlace
-from dataflow.verify.payment_rules import Payments
+from dataflow.verify.payment_rules import Payments, Times
 from dataflow.verify.reader import Bounds, Chunk, Reader, Snapshot
 from dataflow.verify.record_rules import Limits, RecordCounts, Records, Topics
 from dataflow.verify.rows import Rows
@@ -27,6 +28,16 @@ OnChunk = Callable[[str, Chunk], None]
 """A callback with each chunk that was read, and its topic."""
 Progress = Callable[[str, int, int], None]
 """A callback with what is being done, how much of it is done, and how much there is."""
+
+
+class Watched(NamedTuple):
+    """The callbacks of a check."""
+
+    progress: Progress = lambda _what, _done, _total: None
+    seen: OnChunk = lambda _topic, _chunk: None
+
+
+UNWATCHED = Watched()
 
 
 class Report(Struct, frozen=True):
@@ -52,8 +63,7 @@ class Check:
         reader: Reads its cluster.
         scratch: A directory for large files, for this check alone.
         running: The flow is running: what it has not got to yet is not held against it.
-        seen: Called with everything that is read.
-        progress: Called with the progress.
+        watched: Called with everything that is read, and with the progress.
         part_records: Records in one file.
 
     Attributes:
@@ -67,8 +77,7 @@ class Check:
         scratch: Path,
         *,
         running: bool = False,
-        seen: OnChunk = lambda _topic, _chunk: None,
-        progress: Progress = lambda _what, _done, _total: None,
+        watched: Watched = UNWATCHED,
         part_records: int = PART_RECORDS,
     ) -> None:
         kafka = settings.kafka
@@ -83,8 +92,7 @@ class Check:
         self._reader = reader
         self._scratch = scratch
         self._running = running
-        self._seen = seen
-        self._progress = progress
+        self._watched = watched
         self._part_records = part_records
         self._findings = Findings()
         self._notes: list[str] = []
@@ -112,22 +120,24 @@ class Check:
         judge = Records(self._topics, limits, self._findings, accounts, totals)
         sightings = self._spill("sightings", rows.SIGHTING)
         for part in range(self._parts):
-            self._progress("records", part, 2 * self._parts)
+            self._watched.progress("records", part, 2 * self._parts)
             found = judge.judge(requests.load(part), outcomes.load(part), audits.load(part))
             sightings.append(found, found["key_low"])
             for table in (requests, outcomes, audits):
                 table.drop(part)
         payments = Payments(
-            window_ms=self._settings.dedupe_window_ms,
-            decides_within_ms=self._decides_within_ms,
-            claimed_from_ms=self._claimed_from_ms(after),
+            times=Times(
+                window_ms=self._settings.dedupe_window_ms,
+                decides_within_ms=self._decides_within_ms,
+                claimed_from_ms=self._claimed_from_ms(after),
+            ),
             running=self._running,
             records=judge,
             findings=self._findings,
             totals=totals,
         )
         for part in range(self._parts):
-            self._progress("payments", self._parts + part, 2 * self._parts)
+            self._watched.progress("payments", self._parts + part, 2 * self._parts)
             payments.judge(sightings.load(part), claims.load(part))
             sightings.drop(part)
             claims.drop(part)
@@ -176,9 +186,9 @@ class Check:
     def _chunks(self, topic: str, bounds: Mapping[str, Mapping[int, Bounds]]) -> Iterator[Chunk]:
         total = sum(each.high - each.low for of in bounds.values() for each in of.values())
         for chunk in self._reader.read(topic, bounds[topic]):
-            self._seen(topic, chunk)
+            self._watched.seen(topic, chunk)
             self._done += len(chunk.offsets)
-            self._progress(topic, self._done, total)
+            self._watched.progress(topic, self._done, total)
             yield chunk
 
     # ---- what can be judged ----

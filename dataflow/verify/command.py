@@ -17,7 +17,7 @@ from dataflow.errors import Fault, SettingsError
 from dataflow.kafka import preflight
 from dataflow.observability import logs
 from dataflow.verify import report
-from dataflow.verify.checker import Check, Report
+from dataflow.verify.checker import Check, Report, Watched
 from dataflow.verify.kafka_reader import KafkaReader
 from dataflow.verify.progress import Progress
 from dataflow.verify.readings import Reading, compare
@@ -109,7 +109,8 @@ def _check(
     progress: Progress,
 ) -> Report:
     if not args.follow:
-        return Check(settings, reader, scratch, running=args.running, progress=progress).run()
+        watched = Watched(progress)
+        return Check(settings, reader, scratch, running=args.running, watched=watched).run()
     first, second = (Reading(_made(scratch / name)) for name in ("first", "second"))
     following = Following(args.until_idle)
     with _ended_by_signals(following):
@@ -123,8 +124,7 @@ def _check(
         reader,
         _made(scratch / "check"),
         running=args.running,
-        seen=second.add,
-        progress=progress,
+        watched=Watched(progress, second.add),
     )
     found = check.run()
     found.notes.append(

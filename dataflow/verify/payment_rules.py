@@ -5,7 +5,7 @@ outcome is right only where the id had been forgotten by then, which is a matter
 And the lanes' log has a claim for each outcome, and no other ones.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +19,23 @@ _PARTITION_SHIFT = np.uint64(48)
 _CLAIM = ["key_high", "key_low", "origin", "print"]
 
 
+class Times(NamedTuple):
+    """The times of the flow by which repeats and claims are judged."""
+
+    window_ms: int
+    """An id is remembered so long."""
+    decides_within_ms: int
+    """So long after it was read, at most, a request is decided: an id is dated by when it was
+    read."""
+    claimed_from_ms: int
+    """The claims of what was decided earlier may have been trimmed."""
+
+
 class Payments:
     """The rules of the second pass.
 
     Args:
-        window_ms: How long an id is remembered.
-        decides_within_ms: So long after it was read, at most, a request is decided: an id is dated
-            by when it was read.
-        claimed_from_ms: The claims of what was decided earlier may have been trimmed.
+        times: What of the flow's times the rules need.
         running: The log may have claims that the outputs were read too early for.
         records: Has places, and what retention has left.
         findings: Gets what is wrong.
@@ -36,17 +45,13 @@ class Payments:
     def __init__(
         self,
         *,
-        window_ms: int,
-        decides_within_ms: int,
-        claimed_from_ms: int,
+        times: Times,
         running: bool,
         records: Records,
         findings: Findings,
         totals: RecordCounts,
     ) -> None:
-        self._window_ms = window_ms
-        self._decides_within_ms = decides_within_ms
-        self._claimed_from_ms = claimed_from_ms
+        self._times = times
         self._running = running
         self._records = records
         self._findings = findings
@@ -86,7 +91,7 @@ class Payments:
         claimed = np.zeros(len(firsts), np.bool_)
         claimed[at[made]] = True
         missed = ~claimed & firsts["required"]
-        missed &= firsts["decided_ms"] > self._claimed_from_ms + self._decides_within_ms
+        missed &= firsts["decided_ms"] > self._times.claimed_from_ms + self._times.decides_within_ms
         text = "has an outcome, but the lanes' log has no claim of it"
         places = self._records.request_places(firsts["origin"][missed])
         self._findings.add_all(FindingKind.UNCLAIMED, text, *places)
@@ -176,10 +181,10 @@ class Payments:
             earlier = np.concatenate([answered[before], claims[:n]])
             # They were seen when they were read, however early they are stamped.
             read_ms = np.where(
-                earlier["decided_ms"] < 0, 0, earlier["decided_ms"] - self._decides_within_ms
+                earlier["decided_ms"] < 0, 0, earlier["decided_ms"] - self._times.decides_within_ms
             )
             seen_ms = int(np.maximum(earlier["time_ms"], read_ms).max())
-            forgotten_ms = seen_ms + self._window_ms
+            forgotten_ms = seen_ms + self._times.window_ms
             if claim["required"] and int(claim["high_ms"]) <= forgotten_ms:
                 _, places = self._records.request_places(claims["origin"][n : n + 1])
                 text = "has another outcome for its paymentId, within DEDUPE_WINDOW"

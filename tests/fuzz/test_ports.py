@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataflow.observability.metrics import Metrics
-from dataflow.observability.status import Status
+from dataflow.observability.status import About, LivenessLimits, Status
 from dataflow.web.server import Sidecar
 from tests.explore import examples
 
@@ -68,7 +68,7 @@ raw = st.one_of(
 
 @pytest.fixture(scope="module")
 def sidecar() -> Iterator[Sidecar]:
-    status = Status(version="1.2.3", liveness_timeout_s=3600)
+    status = Status(About("1.2.3"), LivenessLimits(3600))
     metrics = Metrics(status, input_topic="in", output_topics=["out"], log_topic="lane-log")
     made = Sidecar.start(status, metrics, 0, 0, host=LOOPBACK)
     yield made

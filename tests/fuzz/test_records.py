@@ -24,13 +24,12 @@ from dataflow.core.epochs import Epochs
 from dataflow.core.items import OutputBatch, SourceItem
 from dataflow.core.lane_log import Headers
 from dataflow.core.lane_log import headers as log_headers
-from dataflow.core.watermarks import ReadUpTo
 from dataflow.flow import flow
 from dataflow.kafka.lane_offsets import Committed, LaneOffsets
-from dataflow.kafka.preflight import Cluster
 from dataflow.kafka.resume_point import ResumePoint
 from dataflow.kafka.source import RequestPartition
-from dataflow.observability.status import Status
+from dataflow.observability.status import About, LivenessLimits, Status
+from dataflow.process_context import Cluster
 from dataflow.runtime import Runtime
 from dataflow.service.shutdown import Lifecycle
 from dataflow.verify.checker import Check, Report
@@ -247,9 +246,11 @@ class NothingCommitted:
 
 class MemorySource(FixedPartitionedSource[SourceItem, bytes]):
     def __init__(self, kafka: Kafka, runtime: Runtime) -> None:
-        self._kafka, self._runtime = kafka, runtime
-        self._status = Status(version="0", liveness_timeout_s=60)
-        self._lifecycle = Lifecycle(self._status)
+        self._kafka = kafka
+        status = Status(About("0"), LivenessLimits(60))
+        self._context = runtime.context.with_cluster(
+            Cluster("memory", list(range(PARTITIONS)))
+        )._replace(status=status, lifecycle=Lifecycle(status), epochs=Epochs(0.1))
         self._unread = set(range(PARTITIONS))
 
     def list_parts(self) -> list[str]:
@@ -259,20 +260,14 @@ class MemorySource(FixedPartitionedSource[SourceItem, bytes]):
         self, _step_id: str, for_part: str, _resume_state: bytes | None
     ) -> StatefulSourcePartition[SourceItem, bytes]:
         number = int(for_part)
-        consumer = FakeConsumer(self._kafka, number, self._unread, self._lifecycle)
-        made = self._runtime.settings
+        consumer = FakeConsumer(self._kafka, number, self._unread, self._context.lifecycle)
         return RequestPartition(
-            partition=number,
-            consumer=cast("Consumer", consumer),
+            self._context,
+            number,
+            cast("Consumer", consumer),
             start=ResumePoint(offset=0, began_at=0, end_offset=0, looked_at_ms=0),
-            read_up_to=ReadUpTo(made.dedupe_window_ms),
-            settings=made,
-            cluster=Cluster("memory", list(range(PARTITIONS))),
             offsets=cast("LaneOffsets", NothingCommitted()),
-            status=self._status,
-            lifecycle=self._lifecycle,
             on_close=lambda: None,
-            epochs=Epochs(0.1),
         )
 
 
@@ -285,14 +280,14 @@ def runtime() -> Iterator[Runtime]:
 
 def run(sent: list[Any], runtime: Runtime) -> tuple[Kafka, Report]:
     """Have the flow decide what was sent, and the checker judge it."""
-    kafka = Kafka(sent, runtime.settings)
+    kafka = Kafka(sent, runtime.context.settings)
     sink: list[tuple[str, OutputBatch]] = []
     graph = flow(MemorySource(kafka, runtime), TestingSink(sink), runtime)
     run_main(graph, epoch_interval=timedelta(0))  # type: ignore[no-untyped-call]
     for lane, outgoing in sink:
         kafka.commit(lane, outgoing)
     with tempfile.TemporaryDirectory() as scratch:
-        return kafka, Check(runtime.settings, kafka, Path(scratch)).run()
+        return kafka, Check(runtime.context.settings, kafka, Path(scratch)).run()
 
 
 @examples(40)
@@ -300,7 +295,7 @@ def run(sent: list[Any], runtime: Runtime) -> tuple[Kafka, Report]:
 def test_any_record_is_decided_once(sent: list[Any], runtime: Runtime) -> None:
     kafka, report = run(sent, runtime)
     assert report.findings.examples == []
-    made = runtime.settings.kafka
+    made = runtime.context.settings.kafka
     topics = {
         published.PROCESSED: made.topic_processed,
         published.FAILED: made.topic_failed,

@@ -8,15 +8,13 @@ import numpy as np
 import pytest
 from confluent_kafka import KafkaException
 
+from dataflow import process_context
 from dataflow.config.settings import Settings
 from dataflow.core.items import OutputBatch
 from dataflow.errors import CommitError, FencedError
-from dataflow.kafka import preflight
 from dataflow.kafka.commit_pool import CommitPool
 from dataflow.kafka.lane_transaction import Lane
-from dataflow.observability.metrics import Metrics
-from dataflow.observability.status import Status
-from dataflow.service.shutdown import Lifecycle
+from dataflow.runtime import Runtime
 from tests.support.flow_process import Topics
 from tests.support.kafka import Cluster
 
@@ -28,27 +26,12 @@ def make_lane(kafka: Cluster, topics: Topics) -> Lane:
             "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
             "GATEWAY": "simulated",
             "KAFKA_TRANSACTION_TIMEOUT": "10s",
+            "LANES": "1",
             **topics.environ(),
         }
     )
-    status = Status(version="0", liveness_timeout_s=30, recovery_dir=None)
-    metrics = Metrics(
-        status,
-        input_topic=topics.requested,
-        output_topics=topics.outputs,
-        log_topic=topics.lane_log,
-    )
-    lane = Lane(
-        settings.kafka,
-        lane=0,
-        lanes=1,
-        status=status,
-        metrics=metrics,
-        commits=CommitPool(),
-        cluster=preflight.Cluster("", [0]),
-        lifecycle=Lifecycle(status),
-        on_close=lambda: None,
-    )
+    context = Runtime(settings).context.with_cluster(process_context.Cluster("", [0]))
+    lane = Lane(context, 0, CommitPool(), on_close=lambda: None)
     lane._finish_opening()
     return lane
 

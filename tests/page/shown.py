@@ -3,7 +3,7 @@
 from dataflow.core.commit_counts import CommitCounts
 from dataflow.observability.metrics import Metrics
 from dataflow.observability.recent import Recent
-from dataflow.observability.status import Status
+from dataflow.observability.status import About, LivenessLimits, Status
 from schemas.outcomes import ErrorCode
 
 
@@ -11,7 +11,7 @@ class Process:
     """The process that the page shows, and a clock for its recent past."""
 
     def __init__(self) -> None:
-        self.status = Status(version="1.2.3", liveness_timeout_s=60)
+        self.status = Status(About("1.2.3"), LivenessLimits(60))
         self.metrics = Metrics(
             self.status,
             input_topic="requested",

@@ -64,7 +64,7 @@ def test_a_gateway_that_charges_nobody_is_a_banner(
     process: Process, gateway: str, *, shown: bool
 ) -> None:
     process.flows()
-    process.status.gateway = gateway
+    process.status.about = process.status.about._replace(gateway=gateway)
     banner = "Simulated gateway: payments are approved, and nobody is charged."
     assert (banner in words(process)) is shown
 

@@ -61,7 +61,7 @@ def events() -> dict[str, dict[str, bytes]]:
         ]
         graph = flow(TestingSource([*start, batch]), TestingSink(sink), runtime)
         run_main(graph, epoch_interval=timedelta(0))  # type: ignore[no-untyped-call]
-    kafka = runtime.settings.kafka
+    kafka = runtime.context.settings.kafka
     names = {kafka.topic_processed: "outcome", kafka.topic_failed: "outcome"}
     found: dict[str, dict[str, bytes]] = {name: {} for name in RECORDS}
     for _, outgoing in sink:

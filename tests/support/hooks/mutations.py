@@ -74,10 +74,11 @@ def _offsets_outside_the_transaction() -> None:
     """Commit the lane's offsets before its records, as an ordinary consumer would."""
     build, commit = lane_transaction.Lane.__init__, lane_transaction.Lane._commit
 
-    def remembering(self: Any, kafka: Any, lane: int, lanes: int, **rest: Any) -> None:
+    def remembering(self: Any, context: Any, lane: int, *rest: Any) -> None:
+        kafka = context.settings.kafka
         group = lane_group(kafka.group_id, lane)
         self.ordinary = Consumer(client_config.client(kafka, "broken") | {"group.id": group})
-        build(self, kafka, lane, lanes, **rest)
+        build(self, context, lane, *rest)
 
     def too_early(self: Any, deadline_s: float) -> None:
         positions = [TopicPartition(self._topic, p, o) for p, o in self._positions.items()]
@@ -234,12 +235,13 @@ def _log_read_before_fencing() -> None:
     build, offsets_at = lane_log.LaneLog.__init__, partition_offsets.offsets_at
     early: dict[int, int] = {}
 
-    def too_early(self: Any, kafka: Any, lanes: int, found: Any, *rest: Any) -> None:
+    def too_early(self: Any, context: Any, *rest: Any) -> None:
+        kafka = context.settings.kafka
         admin = AdminClient(client_config.client(kafka, "too-early"))
-        partitions = range(found.log_partitions)
+        partitions = range(context.cluster.log_partitions)
         early.update(offsets_at(admin, kafka.topic_lane_log, partitions, partition_offsets.LATEST))
         time.sleep(1.5)
-        build(self, kafka, lanes, found, *rest)
+        build(self, context, *rest)
 
     def as_it_was(admin: Any, topic: str, partitions: Any, spec: Any, *level: Any) -> Any:
         if spec is partition_offsets.LATEST and not level:

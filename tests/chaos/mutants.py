@@ -67,7 +67,9 @@ KILLERS: Mapping[str, str] = {
     "lost-partition-for-a-new-one": (
         f"{_REFUSALS}test_offsets_that_only_one_partition_has_lost[of one lane]"
     ),
-    "no-first-beats": (f"{_LOG}test_a_store_from_before_lanes_were_added_repeats_nothing[without]"),
+    "no-first-refreshes": (
+        f"{_LOG}test_a_store_from_before_lanes_were_added_repeats_nothing[without]"
+    ),
     "clock-believed": f"{_LOG}test_a_clock_that_jumps_ahead_forgets_nothing",
     "clock-unconfirmed": (
         f"{_LOG}test_a_start_with_a_clock_that_is_far_ahead_forgets_nothing_and_says_so"
@@ -122,7 +124,7 @@ SLOW = {
     "another-service-unseen",
     "offsets-of-others-for-our-own",
     "lost-partition-for-a-new-one",
-    "no-first-beats",
+    "no-first-refreshes",
     "clock-unconfirmed",
     "silence-without-a-witness",
 }

@@ -43,7 +43,7 @@ CONFIG_TOOL = "kafka.admin.ConfigCommand"
 COUNT = 600
 LANES = 4
 APPROVE_ALL = {"SIMULATED_DECLINE_RATE": "0"}
-BEATS = "dataflow.kafka.source:_REFRESH_OFFSETS_EVERY_S=-1"
+BEATS = "dataflow.core.offset_refresh:_EVERY_S=-1"
 """Each batch gets the position."""
 
 

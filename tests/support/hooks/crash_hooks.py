@@ -12,7 +12,7 @@ from typing import Any
 
 from confluent_kafka import TopicPartition
 
-from dataflow.kafka import source
+from dataflow.kafka import partition_reader, source
 from tests.support.hooks.crash_points import POINTS, Point
 from tests.support.hooks.mutations import DISPENSABLE, MUTATIONS
 
@@ -56,16 +56,17 @@ def wake_by_the_engine(ahead: Path) -> None:
 
 def _stop_fetching_at(signal_file: Path) -> None:
     """Pause each consumer of the source for good: the client itself then fetches no more."""
-    consume = source.RequestPartition._consume
+    consume = partition_reader.PartitionReader._consume
 
-    def pausing(self: Any, at_most: int, timeout_s: float) -> Any:
+    def pausing(self: Any, at_most: int) -> Any:
         paused = signal_file.with_name(f"{signal_file.name}.{self._partition}")
         if signal_file.exists() and not paused.exists():
             self._consumer.pause([TopicPartition(self._topic, self._partition)])
             paused.touch()
-        return consume(self, at_most, timeout_s)
+        return consume(self, at_most)
 
-    setattr(source.RequestPartition, "_consume", pausing)  # noqa: B010  (to mypy, a method)
+    # To mypy, a method.
+    setattr(partition_reader.PartitionReader, "_consume", pausing)  # noqa: B010
 
 
 class _Passes:

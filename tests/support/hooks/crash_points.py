@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 from dataflow.core.items import OutcomeBatch
 from dataflow.dedupe import lane_files
-from dataflow.kafka import commit_pool, lane_log, lane_transaction, source
+from dataflow.kafka import commit_pool, group_offset, lane_log, lane_transaction, source
 from dataflow.service.shutdown import Lifecycle
 from dataflow.steps import process
 
@@ -46,8 +46,7 @@ def _records_again(_args: tuple[Any, ...], result: Any) -> bool:
 
 
 def _epoch_is_durable(args: tuple[Any, ...], _result: Any) -> bool:
-    partition = args[0]
-    return partition._durable is not None and partition._phase is source.Phase.LIVE
+    return args[0]._durable is not None
 
 
 POINTS: dict[str, Point] = {
@@ -74,7 +73,7 @@ POINTS: dict[str, Point] = {
     # all lanes of a worker committed, the snapshots not stored
     "all-committed": Point(commit_pool.CommitPool, "wait_for", "after", _all_of_the_worker),
     # the snapshots stored, the group's offset not committed
-    "durable": Point(source.RequestPartition, "_commit_group_offset", "before", _epoch_is_durable),
+    "durable": Point(group_offset.GroupOffset, "commit", "before", _epoch_is_durable),
     # the lane's log is written, the outcomes perhaps not all
     "logged": Point(lane_transaction.Lane, "_write_log", "after", _in_transaction),
     # the lanes are about to be asked how far they have committed
@@ -88,7 +87,7 @@ POINTS: dict[str, Point] = {
     # it is in the manifest, and what it replaces still there
     "file-listed": Point(lane_files.LaneFiles, "_list", "after"),
     # when records that lanes have committed are on their way again
-    "replay": Point(source.RequestPartition, "_fetched", "after", _records_again),
+    "replay": Point(source.RequestPartition, "_batch", "after", _records_again),
     # asked to stop, the last epoch not closed
     "draining": Point(Lifecycle, "announce", "after"),
 }

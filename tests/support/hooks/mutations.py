@@ -17,7 +17,7 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from msgspec import Raw, structs
 
-from dataflow.core import silence
+from dataflow.core import offset_refresh, silence
 from dataflow.core.watermarks import Clock
 from dataflow.dedupe import lane_files, manifest, run
 from dataflow.dedupe.tiered import TieredIndex
@@ -26,10 +26,12 @@ from dataflow.gateways import runner
 from dataflow.kafka import (
     client_config,
     commit_pool,
+    group_offset,
     lane_log,
     lane_offsets,
     lane_transaction,
     partition_offsets,
+    partition_reader,
     resume_point,
     source,
 )
@@ -344,23 +346,24 @@ def _lost_partition_for_a_new_one() -> None:
 
 
 @_mutation
-def _no_first_beats() -> None:
+def _no_first_refreshes() -> None:
     """Commit a lane's offset of a partition only once it had a record of it."""
-    _patch(source, "_FIRST_BEATS", 0)
+    _patch(offset_refresh, "_FIRST", 0)
 
 
 @_mutation
 def _group_offset_too_early() -> None:
     """Commit to the group what is read, not what is durable."""
-    fetched = source.RequestPartition._fetched
+    read = partition_reader.PartitionReader.read
 
-    def and_committed(self: Any, *args: Any) -> Any:
-        out = fetched(self, *args)
-        position = TopicPartition(self._topic, self._partition, self._next_offset)
-        self._consumer.commit(offsets=[position], asynchronous=False)
-        return out
+    def and_commit(self: Any, at_most: int) -> Any:
+        records = read(self, at_most)
+        if records is not None:
+            position = TopicPartition(self._topic, self._partition, self.next_offset)
+            self._consumer.commit(offsets=[position], asynchronous=False)
+        return records
 
-    _patch(source.RequestPartition, "_fetched", and_committed)
+    _patch(partition_reader.PartitionReader, "read", and_commit)
 
 
 @_mutation
@@ -446,7 +449,7 @@ def _clock_unconfirmed() -> None:
             log(self, value, time_ms)
 
     def at_once(self: Any) -> bool:
-        self._is_clock_right = True
+        self._refresh.is_clock_confirmed = True
         return come_further(self)
 
     _patch(lane_transaction.Lane, "_log", entries_only)
@@ -544,9 +547,9 @@ def _money_as_a_float() -> None:
 def _no_group_offsets() -> None:
     """Never commit a position for the group."""
 
-    def only_report(self: Any) -> None:
+    def only_report(self: Any, **_: Any) -> None:
         offset, self._durable = self._durable, None
         if offset is not None:
             self._status.committed_at(self._partition, offset)
 
-    _patch(source.RequestPartition, "_commit_group_offset", only_report)
+    _patch(group_offset.GroupOffset, "_commit", only_report)

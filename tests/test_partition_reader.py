@@ -1,0 +1,216 @@
+"""The reading of one partition, with a client that gives what a test wants.
+
+How the real one behaves is shown elsewhere: `integration/test_stopped_fetching.py`,
+`integration/test_outages.py`.
+"""
+
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+
+from dataflow.config.settings import Settings
+from dataflow.errors import ConsumeError
+from dataflow.kafka.group_offset import GroupOffset
+from dataflow.kafka.lane_names import Metadata
+from dataflow.kafka.partition_reader import PartitionReader
+from dataflow.kafka.resume_point import ResumePoint
+from dataflow.process_context import Cluster, ProcessContext
+from dataflow.runtime import Runtime
+from tests.support.required import REQUIRED
+
+PARTITION = 3
+START = 100
+
+
+class Record:
+    """A message, with a value or with an error."""
+
+    def __init__(self, offset: int, time_ms: int = 5, error: int | None = None) -> None:
+        self._offset, self._time_ms = offset, time_ms
+        self._error = None if error is None else KafkaError(error)
+
+    def offset(self) -> int:
+        return self._offset
+
+    def timestamp(self) -> tuple[int, int]:
+        return 1, self._time_ms
+
+    def value(self) -> bytes:
+        return b"%d" % self._offset
+
+    def error(self) -> KafkaError | None:
+        return self._error
+
+
+class Client:
+    """A consumer that gives the batches of a list."""
+
+    def __init__(self, *batches: list[Record]) -> None:
+        self.batches = list(batches)
+        self.at = -1001  # as the real one before it has read anything
+        self.high = 1000
+        self.fails = False
+        self.commits: list[tuple[int, str, bool]] = []
+
+    def consume(self, _at_most: int, _timeout_s: float) -> list[Record]:
+        return self.batches.pop(0) if self.batches else []
+
+    def position(self, wanted: list[TopicPartition]) -> list[TopicPartition]:
+        return [TopicPartition(each.topic, each.partition, self.at) for each in wanted]
+
+    def get_watermark_offsets(self, _where: TopicPartition, *, cached: bool) -> tuple[int, int]:
+        assert cached, "this is called for each batch"
+        if self.fails:
+            raise KafkaException(KafkaError(KafkaError._STATE))
+        return 0, self.high
+
+    def commit(self, *, offsets: list[TopicPartition], asynchronous: bool = True) -> None:
+        if self.fails:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+        (where,) = offsets
+        assert where.partition == PARTITION
+        self.commits.append((where.offset, where.metadata or "", asynchronous))
+
+
+@pytest.fixture
+def context() -> ProcessContext:
+    made = Runtime(Settings.from_env(REQUIRED | {"LANES": "7"})).context
+    return made.with_cluster(Cluster("c", list(range(4)), topic_id="T"))
+
+
+def reader(context: ProcessContext, client: Client, durable: int | None = None) -> PartitionReader:
+    start = ResumePoint(START, began_at=0, end_offset=0, looked_at_ms=0, durable=durable)
+    return PartitionReader(context, PARTITION, client, start)  # type: ignore[arg-type]
+
+
+def shown(context: ProcessContext) -> dict[str, Any]:
+    """Return what `/health` has of the partition."""
+    body: dict[str, Any] = context.status.health()[1]["partitions"][str(PARTITION)]
+    return body
+
+
+def test_records_are_aligned_and_the_position_is_past_them(context: ProcessContext) -> None:
+    reading = reader(context, Client([Record(103, 7), Record(107, -1)]), durable=90)
+    assert (reading.next_offset, reading.records_end) == (START, 90)
+    records = reading.read(10)
+    assert records is not None
+    assert records.offsets.tolist() == [103, 107]
+    assert records.values == [b"103", b"107"]
+    assert records.times_ms[0] == 7
+    assert records.times_ms[1] > 1_700_000_000_000, "a record without a timestamp is from now"
+    assert (reading.next_offset, reading.records_end) == (108, 108)
+
+
+def test_nothing_moves_no_position(context: ProcessContext) -> None:
+    reading = reader(context, Client())
+    assert reading.read(10) is None
+    assert reading.next_offset == START
+
+
+def test_an_error_that_passes_costs_no_record(context: ProcessContext) -> None:
+    passing = Record(0, error=KafkaError.NOT_LEADER_FOR_PARTITION)
+    reading = reader(context, Client([Record(100), passing, Record(101)], [passing], [Record(102)]))
+    records = reading.read(10)
+    assert records is not None
+    assert records.values == [b"100", b"101"]
+    assert reading.read(10) is None
+    records = reading.read(10)
+    assert records is not None
+    assert records.values == [b"102"]
+
+
+def test_the_records_before_an_error_are_read_first(context: ProcessContext) -> None:
+    """They are decided and committed; it is not lost, though the client reports it once."""
+    failed = Record(0, error=KafkaError._BAD_MSG)
+    reading = reader(context, Client([Record(100), failed]))
+    records = reading.read(10)
+    assert records is not None
+    assert records.values == [b"100"]
+    for _ in range(2):
+        with pytest.raises(ConsumeError, match=r"payments.payment-requested\[3\] at 101: "):
+            reading.read(10)
+
+
+def test_an_error_alone_is_raised_at_once(context: ProcessContext) -> None:
+    reading = reader(context, Client([Record(0, error=KafkaError.OFFSET_OUT_OF_RANGE)]))
+    with pytest.raises(ConsumeError, match="at 100: the offset has expired or never existed"):
+        reading.read(10)
+
+
+def test_an_epoch_settles_the_markers_behind_the_last_record_if_all_is_read(
+    context: ProcessContext,
+) -> None:
+    client = Client([Record(100)])
+    reading = reader(context, client)
+    reading.read(10)
+    client.at, client.high = 105, 105
+    assert reading.settled_position(with_markers=False) == 101, "the epoch has records"
+    assert reading.settled_position(with_markers=True) == 105
+    client.high = 106
+    assert reading.settled_position(with_markers=True) == 101, "there is something left to read"
+    client.high = -1001
+    assert reading.settled_position(with_markers=True) == 101, "the end is not known"
+
+
+def test_an_end_that_cannot_be_looked_up_holds_up_no_epoch(context: ProcessContext) -> None:
+    client = Client()
+    client.fails = True
+    assert reader(context, client).settled_position(with_markers=True) == START
+
+
+def test_probes_see_where_the_partition_stands(context: ProcessContext) -> None:
+    reading = reader(context, Client())
+    assert reading.report_position() == 1000
+    assert shown(context)["position"] == START
+    assert shown(context)["lag"] == 1000 - START
+
+
+class TestGroupOffset:
+    @pytest.fixture
+    def client(self) -> Client:
+        return Client()
+
+    @pytest.fixture
+    def group(self, context: ProcessContext, client: Client) -> GroupOffset:
+        return GroupOffset(context, PARTITION, client)  # type: ignore[arg-type]
+
+    def test_a_position_is_committed_once_its_epoch_is_durable(
+        self, group: GroupOffset, client: Client, context: ProcessContext
+    ) -> None:
+        group.commit()
+        assert client.commits == []
+        group.epoch_closed(5)
+        group.commit()
+        group.commit()
+        assert client.commits == [(5, str(Metadata(7, "T")), True)]
+        assert shown(context)["committed"] == 5
+
+    def test_an_offset_is_not_committed_twice_unless_it_is_renewed(
+        self, group: GroupOffset, client: Client
+    ) -> None:
+        """A quiet partition costs Kafka nothing, but it must not forget the offset either."""
+        for position in (5, 5, 6, 6):
+            group.epoch_closed(position)
+            group.commit()
+        assert [offset for offset, *_ in client.commits] == [5, 6]
+        group.renew()
+        group.epoch_closed(6)
+        group.commit()
+        assert [offset for offset, *_ in client.commits] == [5, 6, 6]
+
+    def test_a_commit_that_fails_is_made_up_for_by_the_next_epoch(
+        self, group: GroupOffset, client: Client
+    ) -> None:
+        client.fails = True
+        group.epoch_closed(5)
+        group.commit()
+        client.fails = False
+        group.epoch_closed(5)
+        group.commit()
+        assert [offset for offset, *_ in client.commits] == [5]
+
+    def test_the_last_commit_is_waited_for(self, group: GroupOffset, client: Client) -> None:
+        group.epoch_closed(5)
+        group.commit_last()
+        assert [asynchronous for *_, asynchronous in client.commits] == [False]

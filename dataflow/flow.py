@@ -10,17 +10,17 @@ from bytewax.inputs import Source
 from bytewax.outputs import Sink
 
 from dataflow import startup
-from dataflow.core.items import OutputBatch, SourceItem
+from dataflow.core.items import SinkItem, SourceItem
 from dataflow.runtime import Runtime
 from dataflow.steps.decode import Decode
 from dataflow.steps.dedupe import Dedupe
 from dataflow.steps.process import Process
-from dataflow.steps.publish import Audit, Failed, Processed
+from dataflow.steps.publish import Audit, Failed, Processed, Progress
 
 
 def flow(
     source: Source[SourceItem] | None = None,
-    sink: Sink[tuple[str, OutputBatch]] | None = None,
+    sink: Sink[tuple[str, SinkItem]] | None = None,
     runtime: Runtime | None = None,
 ) -> Dataflow:
     """Decide each payment request once, and publish what happened.
@@ -47,6 +47,7 @@ def flow(
     processed = op.filter_map("processed", decided, Processed(kafka.topic_processed, limit))
     failed = op.filter_map("failed", decided, Failed(kafka.topic_failed, limit))
     audit = op.filter_map("audit", decided, Audit(kafka.topic_audit, limit))
-    outgoing = op.merge("outgoing", processed, failed, audit)
+    progress = op.map("progress", decided, Progress())
+    outgoing = op.merge("outgoing", processed, failed, audit, progress)
     op.output("sink", outgoing, sink or run.sink())
     return df

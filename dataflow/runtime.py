@@ -7,7 +7,7 @@ from bytewax.outputs import Sink
 from dataflow import __version__
 from dataflow.config.settings import Settings
 from dataflow.core.epochs import Epochs
-from dataflow.core.items import OutputBatch, SourceItem
+from dataflow.core.items import SinkItem, SourceItem
 from dataflow.dedupe.remembered import RememberedIds
 from dataflow.dedupe.tiered import TieredIndex
 from dataflow.gateways import registry
@@ -115,7 +115,7 @@ class Runtime:
         """Return the request topic."""
         return KafkaSource(self.context, self._offsets, self._close_engine_metrics)
 
-    def sink(self) -> Sink[tuple[str, OutputBatch]]:
+    def sink(self) -> Sink[tuple[str, SinkItem]]:
         """Return the sink: the three output topics, and the lanes' log."""
         return KafkaSink(self.context, self._close)
 

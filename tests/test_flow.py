@@ -32,7 +32,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataflow.config.settings import Settings
-from dataflow.core.items import ControlMessage, OutputBatch, RecordBatch, Signal, SourceItem
+from dataflow.core.items import (
+    ControlMessage,
+    LaneProgress,
+    OutputBatch,
+    RecordBatch,
+    Signal,
+    SinkItem,
+    SourceItem,
+)
 from dataflow.core.lane_log import entries_in
 from dataflow.core.lanes import lane_name
 from dataflow.core.origins import place
@@ -134,7 +142,9 @@ class Topics:
 
     # ---- as the output topics ----
 
-    def publish(self, outgoing: OutputBatch) -> None:
+    def publish(self, outgoing: SinkItem) -> None:
+        if isinstance(outgoing, LaneProgress):
+            return
         for key, value in zip(outgoing.keys, outgoing.values, strict=True):
             event = json.loads(value, parse_float=Decimal, parse_int=Decimal)
             assert key == (event["paymentId"] or "").encode() or key is event["paymentId"]
@@ -166,7 +176,7 @@ class TestOutcomes:
         def run(*partitions: list[bytes | None]) -> Topics:
             topics = Topics(*partitions)
             source = [*START, *(batch(n, 0, values) for n, values in enumerate(partitions))]
-            sink: list[tuple[str, OutputBatch]] = []
+            sink: list[tuple[str, SinkItem]] = []
             graph = flow(TestingSource(source), TestingSink(sink), runtime)
             execute(graph, workers=request.param)
             for _, outgoing in sink:
@@ -227,14 +237,15 @@ class TestOutcomes:
         assert topics.events[PROCESSED][0]["amount"] == 7
 
     def test_signals_reach_every_lane_and_write_nothing(self, runtime: Runtime) -> None:
-        sink: list[tuple[str, OutputBatch]] = []
+        sink: list[tuple[str, SinkItem]] = []
         control: list[SourceItem] = [ControlMessage(signal, 0, 7) for signal in Signal]
         execute(flow(TestingSource(control), TestingSink(sink), runtime))
         for lane in range(LANES):
             mine = [outgoing for name, outgoing in sink if name == lane_name(lane)]
-            assert [each.control and each.control.signal for each in mine] == list(Signal)
-            assert {each.control and each.control.lane for each in mine} == {lane}
-            assert not any(outgoing.values for outgoing in mine)
+            progress = [outgoing for outgoing in mine if isinstance(outgoing, LaneProgress)]
+            assert progress == mine, "there is no record"
+            assert [each.control and each.control.signal for each in progress] == list(Signal)
+            assert {each.control and each.control.lane for each in progress} == {lane}
 
 
 # ---- a gateway whose words are unfit for an event ----
@@ -279,12 +290,13 @@ def test_no_words_of_a_gateway_stop_the_flow_or_lose_its_decision(
 ) -> None:
     values: list[bytes | None] = [payment(name) for name in (*APPROVALS, *DECLINES)]
     topics = Topics(values, values)
-    sink: list[tuple[str, OutputBatch]] = []
+    sink: list[tuple[str, SinkItem]] = []
     source = [*START, *(batch(n, 0, values) for n in range(2))]
     with closing(GatewayRunner(Hostile, deadline_s=20)) as runtime.gateway:
         execute(flow(TestingSource(source), TestingSink(sink), runtime), workers)
     for _, outgoing in sink:
-        assert all(len(value) < EVENT_OVERHEAD_BYTES for value in outgoing.values)
+        if isinstance(outgoing, OutputBatch):
+            assert all(len(value) < EVENT_OVERHEAD_BYTES for value in outgoing.values)
         topics.publish(outgoing)
     assert Counter(topics.types(0) + topics.types(1)) == {
         "processed": len(APPROVALS),
@@ -376,7 +388,7 @@ class Partition(StatefulSourcePartition[SourceItem, int]):
         }
 
 
-class MemorySink(FixedPartitionedSink[OutputBatch, None]):
+class MemorySink(FixedPartitionedSink[SinkItem, None]):
     """Lanes that commit at the end of an epoch; after so many commits, the process ends."""
 
     def __init__(self, topics: Topics, crash_after: int | None) -> None:
@@ -398,13 +410,17 @@ class MemorySink(FixedPartitionedSink[OutputBatch, None]):
         return Lane(self, int(for_part))
 
 
-class Lane(StatefulSinkPartition[OutputBatch, None]):
+class Lane(StatefulSinkPartition[SinkItem, None]):
     def __init__(self, sink: MemorySink, lane: int) -> None:
         self.sink, self.lane = sink, lane
-        self.open: list[OutputBatch] = []
+        self.open: list[SinkItem] = []
 
-    def write_batch(self, values: list[OutputBatch]) -> None:
-        self.open += [outgoing for outgoing in values if outgoing.values or outgoing.positions]
+    def write_batch(self, values: list[SinkItem]) -> None:
+        self.open += [
+            outgoing
+            for outgoing in values
+            if isinstance(outgoing, OutputBatch) or outgoing.position is not None
+        ]
 
     def snapshot(self) -> None:
         if not self.open:
@@ -412,8 +428,10 @@ class Lane(StatefulSinkPartition[OutputBatch, None]):
         self.sink.crash_if_due()
         for outgoing in self.open:
             self.sink.topics.publish(outgoing)
-            self.sink.topics.positions[self.lane] |= outgoing.positions
-            self.sink.topics.logs[self.lane].append(outgoing.entries)
+            if isinstance(outgoing, LaneProgress) and outgoing.position is not None:
+                partition, offset = outgoing.position
+                self.sink.topics.positions[self.lane][partition] = offset
+                self.sink.topics.logs[self.lane].append(outgoing.entries)
         self.open = []
         self.sink.commits += 1
         self.sink.crash_if_due()
@@ -436,7 +454,7 @@ def run_until(
     """Run to the end of the input, or to a crash; return whether it came to the end."""
     runtime.log = topics
     source: Source[SourceItem] = MemorySource(topics)
-    sink: Sink[tuple[str, OutputBatch]] = MemorySink(topics, crash_after)
+    sink: Sink[tuple[str, SinkItem]] = MemorySink(topics, crash_after)
     try:
         execute(flow(source, sink, runtime), workers, recovery)
     except BytewaxRuntimeError as error:
@@ -693,6 +711,6 @@ class TestGraph:
             f"payments.{name}"
             for name in (
                 *("source", "decode", "dedupe", "process"),
-                *("processed", "failed", "audit", "outgoing", "sink"),
+                *("processed", "failed", "audit", "progress", "outgoing", "sink"),
             )
         ]

@@ -39,7 +39,7 @@ def exposed(tmp_path: Path) -> dict[str, set[str]]:
     """Return the same, of a process that has everything to expose."""
     status = Status(About("1.2.3"), LivenessLimits(60))
     status.partition_at(0, 1, 2)
-    status.record_commit(0.01, 0)
+    status.record_commit(0)
     status.epoch_closed()
     metrics = Metrics(
         status, input_topic="requested", output_topics=["processed", "audit"], log_topic="log"

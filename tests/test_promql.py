@@ -51,7 +51,7 @@ def metrics() -> Metrics:
     status = Status(About("1.2.3"), LivenessLimits(60))
     status.assign([0], lanes=1)
     status.partition_at(0, 0, 1000)
-    status.record_commit(0.01)
+    status.record_commit(0)
     return Metrics(status, input_topic="requested", output_topics=TOPICS[1:], log_topic="lane-log")
 
 
@@ -69,7 +69,8 @@ def paying(metrics: Metrics) -> Iterator[None]:
                     processed=4,
                     failed={ErrorCode.DECLINED: 1},
                     produced={"processed": 4, "failed": 1, "audit": 5},
-                )
+                ),
+                0.01,
             )
 
     thread = threading.Thread(target=pay)

@@ -211,7 +211,7 @@ class TestMetrics:
     OPENMETRICS = "application/openmetrics-text"
 
     def test_plain_text_is_the_default(self, sidecar: Sidecar, metrics: Metrics) -> None:
-        metrics.committed(CommitCounts(processed=3))
+        metrics.committed(CommitCounts(processed=3), 0.01)
         reply = ask(sidecar.metrics_port, "/metrics")
         assert reply.status == 200
         assert reply.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
@@ -248,7 +248,7 @@ class TestMetrics:
         self, sidecar: Sidecar, metrics: Metrics
     ) -> None:
         for n in range(1, 30):
-            metrics.committed(CommitCounts(processed=1))
+            metrics.committed(CommitCounts(processed=1), 0.01)
             body = ask(sidecar.metrics_port, "/metrics").body.decode()
             assert f"payments_processed_total {n}.0\n" in body
 

@@ -357,7 +357,7 @@ class TestLanes:
         status.assign([], lanes=3)
         status.lane_open(2)
         status.lane_open(0)
-        status.record_commit(0.01, 2)
+        status.record_commit(2)
         committed_at = clock.wall()
         clock.passes(9)
         assert status.lanes() == (3, {0: None, 2: committed_at})
@@ -384,7 +384,7 @@ class TestHealth:
         status.committed_at(0, 4)
         status.epoch_closed()
         clock.passes(1)
-        status.record_commit(0.02)
+        status.record_commit(0)
         status.record_remembered(0, 70)
         status.record_remembered(1, 30)
         clock.passes(1.5)
@@ -460,7 +460,7 @@ class TestHealth:
     def test_a_wall_clock_set_back_gives_no_negative_age(self) -> None:
         wall = iter([1000.0, 900.0])
         status = Status(About("1"), LivenessLimits(60), wall=lambda: next(wall))
-        status.record_commit(0.1)
+        status.record_commit(0)
         assert status.health()[1]["last_commit_age_seconds"] == 0.0
 
 

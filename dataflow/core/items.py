@@ -169,25 +169,28 @@ class OutcomeBatch:
 
 @dataclass(slots=True)
 class OutputBatch:
-    """Records of one output topic that a lane writes in one transaction with the rest of an epoch.
-
-    The audit topic, which has a record for every input record, also carries the lane's position
-    and the entries of its log.
-    """
+    """Records of one output topic, which a lane writes in the transaction of an epoch."""
 
     topic: str
     keys: list[bytes | None] = field(default_factory=list)
     values: list[bytes] = field(default_factory=list)
-    positions: dict[int, int] = field(default_factory=dict)
-    """Next offset of each input partition once this is committed."""
+
+
+@dataclass(slots=True)
+class LaneProgress:
+    """The rest of what a lane commits in that transaction; or a signal, with or without that."""
+
+    position: tuple[int, int] | None = None
+    """An input partition, and its next offset once this is committed; without one, there is nothing
+    to commit."""
     counts: CommitCounts = field(default_factory=CommitCounts)
     times_ms: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     """Timestamps of the input records, for the latency until they are visible."""
-    control: ControlMessage | None = None
     entries: bytes = b""
     """The entries for the lane's log."""
     remembered: Remembered | None = None
     """The ids that the lane remembers once this is committed."""
+    control: ControlMessage | None = None
 
 
 SourceItem = RecordBatch | ControlMessage
@@ -196,3 +199,7 @@ SourceItem = RecordBatch | ControlMessage
 
 LaneItem = tuple[str, LaneBatch | ControlMessage]
 """By lane, what `dedupe` takes."""
+
+
+SinkItem = OutputBatch | LaneProgress
+"""An item that a lane of the sink takes."""

@@ -29,7 +29,14 @@ from numpy.typing import NDArray
 
 from dataflow.config.settings import KafkaSettings
 from dataflow.core.commit_counts import CommitCounts
-from dataflow.core.items import ControlMessage, OutputBatch, Remembered, Signal
+from dataflow.core.items import (
+    ControlMessage,
+    LaneProgress,
+    OutputBatch,
+    Remembered,
+    Signal,
+    SinkItem,
+)
 from dataflow.core.lane_log import ENTRY, entries_in, headers, pieces
 from dataflow.core.lanes import lane_name
 from dataflow.core.timestamps import plausible
@@ -56,7 +63,7 @@ _RECORD_OVERHEAD_BYTES = 1024
 """Headers and framing, which count towards the broker's limit."""
 
 
-class Lane(StatefulSinkPartition[OutputBatch, bytes]):
+class Lane(StatefulSinkPartition[SinkItem, bytes]):
     """One lane: the only writer of everything that concerns its paymentIds."""
 
     def __init__(
@@ -120,27 +127,40 @@ class Lane(StatefulSinkPartition[OutputBatch, bytes]):
         self._times_ms: list[NDArray[np.int64]] = []
 
     @fail_fast
-    def write_batch(self, values: list[OutputBatch]) -> None:
-        """Hand records to the producer, inside the epoch's transaction."""
-        for batch in values:
-            if batch.control:
-                self._obey(batch.control)
-            if not self._open and (batch.values or batch.positions):
-                self._finish_opening()
-                self._producer.begin_transaction()
-                self._open = True
-                self._commits.expect(self)
-            for key, value in zip(batch.keys, batch.values, strict=True):
-                self._produce(batch.topic, key, value)
-            for partition, position in batch.positions.items():
-                self._positions[partition] = max(position, self._positions.get(partition, 0))
-            self._entries.append(batch.entries)
-            self._remembered = batch.remembered or self._remembered
-            self._counts.add(batch.counts)
-            produced = self._counts.produced
-            produced[batch.topic] = produced.get(batch.topic, 0) + len(batch.values)
-            self._times_ms.append(batch.times_ms)
+    def write_batch(self, values: list[SinkItem]) -> None:
+        """Take what the epoch's transaction is to commit; records go to the producer at once."""
+        for item in values:
+            if isinstance(item, OutputBatch):
+                self._write(item)
+            else:
+                self._advance(item)
         self._serve(self._producer.poll, 0)
+
+    def _write(self, batch: OutputBatch) -> None:
+        self._begin_transaction()
+        for key, value in zip(batch.keys, batch.values, strict=True):
+            self._produce(batch.topic, key, value)
+        produced = self._counts.produced
+        produced[batch.topic] = produced.get(batch.topic, 0) + len(batch.values)
+
+    def _advance(self, progress: LaneProgress) -> None:
+        if progress.control:
+            self._obey(progress.control)
+        if progress.position:
+            self._begin_transaction()
+            partition, offset = progress.position
+            self._positions[partition] = max(offset, self._positions.get(partition, 0))
+        self._entries.append(progress.entries)
+        self._remembered = progress.remembered or self._remembered
+        self._counts.add(progress.counts)
+        self._times_ms.append(progress.times_ms)
+
+    def _begin_transaction(self) -> None:
+        if not self._open:
+            self._finish_opening()
+            self._producer.begin_transaction()
+            self._open = True
+            self._commits.expect(self)
 
     def _obey(self, control: ControlMessage) -> None:
         if control.signal is Signal.REFRESH_OFFSETS:
@@ -158,8 +178,8 @@ class Lane(StatefulSinkPartition[OutputBatch, bytes]):
         if self._open:
             with self._status.waiting("Kafka commit", self._timeout_s):
                 duration_s = self._wait_for_commit()
-            self._status.record_commit(duration_s, self._lane)
-            self._metrics.committed(self._counts)
+            self._status.record_commit(self._lane)
+            self._metrics.committed(self._counts, duration_s)
             self._observe_latency()
             self._clear()
             if not self._without_beat:

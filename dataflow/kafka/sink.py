@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
-from dataflow.core.items import OutputBatch
+from dataflow.core.items import SinkItem
 from dataflow.core.lanes import MAX_LANES, lane_name
 from dataflow.kafka.commit_pool import CommitPool
 from dataflow.kafka.lane_transaction import Lane
@@ -12,7 +12,7 @@ from dataflow.process_context import ProcessContext
 from dataflow.service.fail_fast import fail_fast
 
 
-class KafkaSink(FixedPartitionedSink[OutputBatch, bytes]):
+class KafkaSink(FixedPartitionedSink[SinkItem, bytes]):
     """The lanes, as the engine sees them."""
 
     def __init__(
@@ -48,13 +48,13 @@ class KafkaSink(FixedPartitionedSink[OutputBatch, bytes]):
         return Lane(self._context, int(for_part), self._commits, self._on_close)
 
 
-class UnusedLane(StatefulSinkPartition[OutputBatch, bytes]):
+class UnusedLane(StatefulSinkPartition[SinkItem, bytes]):
     """A lane there was when `LANES` was larger; the source has fenced it."""
 
     def __init__(self, on_close: Callable[[], None]) -> None:
         self._on_close = on_close
 
-    def write_batch(self, values: list[OutputBatch]) -> None:
+    def write_batch(self, values: list[SinkItem]) -> None:
         """Ignore the call: nothing is ever routed here."""
         raise RuntimeError(f"{len(values)} batches for a lane that does not exist")
 

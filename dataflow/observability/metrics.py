@@ -86,7 +86,6 @@ class Metrics(Collector):
             "Time that one lane's transaction takes: flush, offsets and commit.",
             _COMMIT_BUCKETS_S,
         )
-        status.on_commit.append(self._commit.observe)
         self.registry = CollectorRegistry(auto_describe=True)
         for collector in (self, self._decide, self._visible, self._commit):
             self.registry.register(collector)
@@ -107,8 +106,10 @@ class Metrics(Collector):
 
     # ---- written per transaction ----
 
-    def committed(self, counts: CommitCounts) -> None:
-        """Count a lane's committed transaction. Call it only then: an abort did nothing.
+    def committed(self, counts: CommitCounts, duration_s: float) -> None:
+        """Count a lane's committed transaction, and what it took.
+
+        Call it only then: an abort did nothing.
 
         Raises:
             KeyError: `counts` names a topic that is not one of ours; nothing is counted.
@@ -119,6 +120,7 @@ class Metrics(Collector):
         with self._lock:
             self._total.add(counts)
             self.recent.add(counts)
+        self._commit.observe(duration_s)
 
     def visible(self, seconds: float, count: int) -> None:
         """Count `count` outcomes committed `seconds` after their input records' timestamp."""

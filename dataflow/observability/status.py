@@ -113,7 +113,6 @@ class Status:
 
     Attributes:
         about: What is shown of the process.
-        on_commit: Called with the duration in seconds of each committed transaction.
         id_files_fail: Returns whether files of remembered ids cannot be written.
     """
 
@@ -126,7 +125,6 @@ class Status:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.about = about
-        self.on_commit: list[Callable[[float], None]] = []
         self.id_files_fail: Callable[[], bool] = lambda: False
         self._timeout_s = limits.timeout_s
         self._grace_s = max(limits.startup_grace_s, limits.timeout_s)
@@ -253,14 +251,10 @@ class Status:
             self._epoch_at = self._progress_at = now
             self._epoch_ended_at = self._wall()
 
-    def record_commit(self, duration_s: float, lane: int | None = None) -> None:
-        """Note that a lane's transaction was committed, which took `duration_s` seconds."""
+    def record_commit(self, lane: int) -> None:
+        """Note that a lane's transaction was committed."""
         with self._lock:
-            self._last_commit_at = self._wall()
-            if lane is not None:
-                self._lane_commits[lane] = self._last_commit_at
-        for observe in self.on_commit:
-            observe(duration_s)
+            self._last_commit_at = self._lane_commits[lane] = self._wall()
 
     def broker_up(self) -> None:
         """Note that Kafka answers. Cheap when it already did; call it on any success.

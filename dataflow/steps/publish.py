@@ -1,4 +1,7 @@
-"""processed, failed, audit: the three branches, from outcomes to the records of one topic each."""
+"""processed, failed, audit, progress: the branches, from outcomes to what a lane commits of them.
+
+Three have the records of one topic each; the fourth one has all that is no record.
+"""
 
 import time
 from abc import ABC, abstractmethod
@@ -10,7 +13,7 @@ from msgspec import Raw
 
 from dataflow.core.commit_counts import CommitCounts
 from dataflow.core.decision import GatewayDecision, Outcome, Repeated
-from dataflow.core.items import ControlMessage, OutcomeBatch, OutputBatch, Signal
+from dataflow.core.items import ControlMessage, LaneProgress, OutcomeBatch, OutputBatch, Signal
 from dataflow.core.origins import place
 from dataflow.service.fail_fast import fail_fast
 from schemas import events
@@ -26,7 +29,7 @@ Event = ProcessedEvent | FailedEvent | AuditEvent
 
 
 class Branch(ABC):
-    """One of the three branches; the subclass defines which event it makes of an outcome.
+    """A branch with the events of one topic; the subclass defines which event an outcome has.
 
     Args:
         topic: Where the branch writes.
@@ -44,18 +47,12 @@ class Branch(ABC):
         """Return the lane's records for this branch's topic; None when there are none."""
         lane, content = item
         if isinstance(content, ControlMessage):
-            outgoing = self.signal(content)
-        else:
-            outgoing = OutputBatch(self.topic)
-            self.publish(content, outgoing)
-        return (lane, outgoing) if outgoing.values or outgoing.control else None
+            return None
+        outgoing = self._publish(content)
+        return (lane, outgoing) if outgoing.values else None
 
-    def signal(self, control: ControlMessage) -> OutputBatch:  # noqa: ARG002  (only one branch passes them on)
-        """Return what becomes of a signal: nothing, in most branches."""
-        return OutputBatch(self.topic)
-
-    def publish(self, batch: OutcomeBatch, out: OutputBatch) -> None:
-        """Put the events of a batch into `out`."""
+    def _publish(self, batch: OutcomeBatch) -> OutputBatch:
+        out = OutputBatch(self.topic)
         at = events.instant(batch.decided_at)
         each = zip(batch.event_ids, batch.sources, batch.outcomes, strict=True)
         for event_id, source, outcome in each:
@@ -64,6 +61,7 @@ class Branch(ABC):
                 payment_id = event.payment_id
                 out.keys.append(None if payment_id is None else payment_id.encode())
                 out.values.append(events.encode(event))
+        return out
 
     @abstractmethod
     def event(self, event_id: str, source: Source, outcome: Outcome, at: str) -> Event | None:
@@ -94,31 +92,7 @@ class Failed(Branch):
 
 
 class Audit(Branch):
-    """One event for every record; and the lane's position and log, and the signals to the lanes."""
-
-    _logged_at_s = -_LOG_EVERY_S
-
-    def signal(self, control: ControlMessage) -> OutputBatch:
-        """Pass it on; a refresh of the offsets carries the position."""
-        positions = (
-            {control.partition: control.next_offset}
-            if control.signal is Signal.REFRESH_OFFSETS
-            else {}
-        )
-        return OutputBatch(
-            self.topic, positions=positions, control=control, remembered=control.remembered
-        )
-
-    def publish(self, batch: OutcomeBatch, out: OutputBatch) -> None:
-        """Put the events of a batch into `out`, and what is counted once they are committed."""
-        super().publish(batch, out)
-        out.positions[batch.partition] = batch.next_offset
-        out.times_ms = batch.times_ms
-        out.entries = batch.entries
-        out.remembered = batch.remembered
-        count(out.counts, batch.outcomes)
-        if out.counts.conflicts:
-            self._log_conflicts(batch)
+    """One event for every record."""
 
     def event(self, event_id: str, source: Source, outcome: Outcome, at: str) -> AuditEvent:
         """Return the event of any record."""
@@ -151,6 +125,30 @@ class Audit(Branch):
             error=events.error_of(reason),
         )
 
+
+class Progress:
+    """The branch with what is no event: how far the lane has come, its log, counts and signals."""
+
+    def __init__(self) -> None:
+        self._logged_at_s = -_LOG_EVERY_S
+
+    @fail_fast
+    def __call__(self, item: tuple[str, OutcomeBatch | ControlMessage]) -> tuple[str, LaneProgress]:
+        """Return what the lane commits of a batch beside its records, or what a signal is to it."""
+        lane, content = item
+        if isinstance(content, ControlMessage):
+            return lane, _signalled(content)
+        progress = LaneProgress(
+            position=(content.partition, content.next_offset),
+            times_ms=content.times_ms,
+            entries=content.entries,
+            remembered=content.remembered,
+        )
+        count(progress.counts, content.outcomes)
+        if progress.counts.conflicts:
+            self._log_conflicts(content)
+        return lane, progress
+
     def _log_conflicts(self, batch: OutcomeBatch) -> None:
         """Log one line a second, however many there are: when they come, they come in floods."""
         now_s = time.monotonic()
@@ -167,6 +165,13 @@ class Audit(Branch):
                     first_seen_at=place(outcome.first_origin),
                 )
                 return
+
+
+def _signalled(control: ControlMessage) -> LaneProgress:
+    """Return what becomes of a signal; a refresh of the offsets carries the position."""
+    is_refresh = control.signal is Signal.REFRESH_OFFSETS
+    position = (control.partition, control.next_offset) if is_refresh else None
+    return LaneProgress(position, remembered=control.remembered, control=control)
 
 
 def _failure(outcome: Outcome) -> tuple[Declined | Rejected, str | None]:

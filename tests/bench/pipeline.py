@@ -20,7 +20,7 @@ from dataflow.gateways.simulated import ImmediateGateway
 from dataflow.steps.decode import Decode
 from dataflow.steps.dedupe import Dedupe, NoLog
 from dataflow.steps.process import Process
-from dataflow.steps.publish import Audit, Failed, Processed
+from dataflow.steps.publish import Audit, Failed, Processed, Progress
 from schemas.replies import Definite
 from schemas.requests import PaymentRequest
 from tests.bench.load import requests
@@ -56,6 +56,7 @@ class Pipeline:
         self._process = Process("requested", self._charge, 256, lambda _seconds, _records: None)
         topics = (Processed, "processed"), (Failed, "failed"), (Audit, "audit")
         self._branches = [kind(topic, _MAX_BYTES) for kind, topic in topics]
+        self._progress = Progress()
 
     def _charge(self, batch: list[PaymentRequest]) -> list[Definite]:
         return asyncio.run(charge_until_final(self._gateway, batch, deadline_s=30.0))
@@ -70,6 +71,7 @@ class Pipeline:
             for branch in self._branches:
                 outgoing = branch(decided)
                 published += len(outgoing[1].values) if outgoing else 0
+            self._progress(decided)
         return published
 
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from dataflow.config.settings import Settings
 from dataflow.core.epochs import Epochs
-from dataflow.core.items import OutputBatch, SourceItem
+from dataflow.core.items import OutputBatch, SinkItem, SourceItem
 from dataflow.core.lane_log import Headers
 from dataflow.core.lane_log import headers as log_headers
 from dataflow.flow import flow
@@ -161,12 +161,15 @@ class Kafka:
         log = self.input[partition]
         return (log[-1].offset() or 0) + 1 if log else 0
 
-    def commit(self, lane: str, outgoing: OutputBatch) -> None:
-        log = self.outputs[outgoing.topic]
-        log += zip(outgoing.keys, outgoing.values, strict=True)
+    def commit(self, lane: str, outgoing: SinkItem) -> None:
+        if isinstance(outgoing, OutputBatch):
+            log = self.outputs[outgoing.topic]
+            log += zip(outgoing.keys, outgoing.values, strict=True)
+            return
         if outgoing.entries:
             self.log.append((log_headers(int(lane), LANES), outgoing.entries))
-        for partition, offset in outgoing.positions.items():
+        if outgoing.position:
+            partition, offset = outgoing.position
             positions = self.lanes.setdefault(int(lane), {})
             before = positions[partition].offset if partition in positions else 0
             positions[partition] = LanePosition(max(offset, before), LANES)
@@ -281,7 +284,7 @@ def runtime() -> Iterator[Runtime]:
 def run(sent: list[Any], runtime: Runtime) -> tuple[Kafka, Report]:
     """Have the flow decide what was sent, and the checker judge it."""
     kafka = Kafka(sent, runtime.context.settings)
-    sink: list[tuple[str, OutputBatch]] = []
+    sink: list[tuple[str, SinkItem]] = []
     graph = flow(MemorySource(kafka, runtime), TestingSink(sink), runtime)
     run_main(graph, epoch_interval=timedelta(0))  # type: ignore[no-untyped-call]
     for lane, outgoing in sink:
@@ -316,7 +319,7 @@ def test_the_test_would_notice(runtime: Runtime, monkeypatch: pytest.MonkeyPatch
     """One event too few, and the checker reports it."""
     publish = Kafka.commit
 
-    def lose(self: Kafka, lane: str, outgoing: OutputBatch) -> None:
+    def lose(self: Kafka, lane: str, outgoing: SinkItem) -> None:
         publish(self, lane, outgoing)
         self.outputs[self.kafka.topic_audit][:1] = []
 

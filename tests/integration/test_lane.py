@@ -10,7 +10,7 @@ from confluent_kafka import KafkaException
 
 from dataflow import process_context
 from dataflow.config.settings import Settings
-from dataflow.core.items import OutputBatch
+from dataflow.core.items import LaneProgress, OutputBatch
 from dataflow.errors import CommitError, FencedError
 from dataflow.kafka.commit_pool import CommitPool
 from dataflow.kafka.lane_transaction import Lane
@@ -62,7 +62,7 @@ def test_a_commit_that_does_not_come_back_is_given_up(
     lane = make_lane(kafka, topics)
     lane._timeout_s = 0.2
     client = NeverBack(lane)
-    lane.write_batch([OutputBatch(topics.outputs[2], keys=[b"a"], values=[b"1"], positions={0: 1})])
+    lane.write_batch([OutputBatch(topics.outputs[2], [b"a"], [b"1"]), LaneProgress((0, 1))])
     try:
         with pytest.raises(CommitError, match=r"the Kafka client did not end its commit within"):
             lane.snapshot()
@@ -76,7 +76,7 @@ def test_a_fenced_lane_says_so_whichever_call_notices(kafka: Cluster) -> None:
     topics = Topics.fresh(kafka)
     audit = topics.outputs[2]
     older = make_lane(kafka, topics)
-    older.write_batch([OutputBatch(audit, keys=[b"a"], values=[b"1"], positions={0: 1})])
+    older.write_batch([OutputBatch(audit, [b"a"], [b"1"]), LaneProgress((0, 1))])
     older._producer.flush(10)
     make_lane(kafka, topics)
     with pytest.raises(KafkaException):
@@ -94,7 +94,7 @@ def test_timestamps_that_cannot_be_true_are_counted_and_in_no_latency(kafka: Clu
     times_ms = np.array([0, 16_725_225_600_000, now_ms - 1000, now_ms - 500], np.int64)
     keys: list[bytes | None] = [b"a"] * len(times_ms)
     values = [b"1"] * len(times_ms)
-    lane.write_batch([OutputBatch(audit, keys, values, positions={0: 4}, times_ms=times_ms)])
+    lane.write_batch([OutputBatch(audit, keys, values), LaneProgress((0, 4), times_ms=times_ms)])
     lane.snapshot()
     registry = lane._metrics.registry
     assert registry.get_sample_value("payments_implausible_timestamps_total") == 2

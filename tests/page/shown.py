@@ -23,7 +23,7 @@ class Process:
 
     def commits(self, counts: CommitCounts) -> None:
         """Commit it, and let the second pass."""
-        self.metrics.committed(counts)
+        self.metrics.committed(counts, 0.01)
         self.now += 1
 
     def flows(self, partitions: int = 3, lanes: int = 4) -> None:
@@ -39,7 +39,7 @@ class Process:
             self.status.partition_live(partition)
         for lane in range(lanes):
             self.status.lane_open(lane)
-            self.status.record_commit(0.01, lane)
+            self.status.record_commit(lane)
             self.status.record_remembered(lane, 1000)
         self.status.epoch_closed()
         for second in range(300):

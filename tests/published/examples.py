@@ -10,7 +10,7 @@ import numpy as np
 from bytewax.testing import TestingSink, TestingSource, run_main
 
 from dataflow.config.settings import Settings
-from dataflow.core.items import ControlMessage, OutputBatch, RecordBatch, Signal
+from dataflow.core.items import ControlMessage, OutputBatch, RecordBatch, Signal, SinkItem
 from dataflow.flow import flow
 from dataflow.runtime import Runtime
 from tests.support.required import REQUIRED
@@ -52,7 +52,7 @@ def events() -> dict[str, dict[str, bytes]]:
         read_at=DECIDED_AT,
     )
     runtime = Runtime(Settings.from_env(REQUIRED | {"SIMULATED_DECLINE_RATE": "0"}))
-    sink: list[tuple[str, OutputBatch]] = []
+    sink: list[tuple[str, SinkItem]] = []
     clock = SimpleNamespace(time=lambda: DECIDED_AT)
     with closing(runtime.gateway), patch("dataflow.steps.process.time", clock):
         start = [
@@ -64,7 +64,8 @@ def events() -> dict[str, dict[str, bytes]]:
     kafka = runtime.context.settings.kafka
     names = {kafka.topic_processed: "outcome", kafka.topic_failed: "outcome"}
     found: dict[str, dict[str, bytes]] = {name: {} for name in RECORDS}
-    for _, outgoing in sink:
+    batches = [outgoing for _, outgoing in sink if isinstance(outgoing, OutputBatch)]
+    for outgoing in batches:
         for value in outgoing.values:
             offset = msgspec.json.decode(value)["source"]["offset"]
             record = [*RECORDS][offset - FIRST_OFFSET]

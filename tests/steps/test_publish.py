@@ -15,9 +15,16 @@ from structlog.testing import capture_logs
 
 from dataflow.core.commit_counts import CommitCounts
 from dataflow.core.decision import GatewayDecision, Outcome, Repeated
-from dataflow.core.items import ControlMessage, OutcomeBatch, OutputBatch, Remembered, Signal
+from dataflow.core.items import (
+    ControlMessage,
+    LaneProgress,
+    OutcomeBatch,
+    OutputBatch,
+    Remembered,
+    Signal,
+)
 from dataflow.core.origins import origin
-from dataflow.steps.publish import Audit, Branch, Failed, Processed
+from dataflow.steps.publish import Audit, Branch, Failed, Processed, Progress
 from schemas.events import Records
 from schemas.outcomes import ErrorCode, EventType
 from schemas.parsing import parse
@@ -69,6 +76,12 @@ def published(branch: Branch, content: OutcomeBatch | ControlMessage) -> OutputB
     for value in outgoing.values:
         contract.assert_valid(contract.OF_TOPIC[branch.topic], value)
     return outgoing
+
+
+def progressed(content: OutcomeBatch | ControlMessage) -> LaneProgress:
+    lane, progress = Progress()(("005", content))
+    assert lane == "005"
+    return progress
 
 
 def priced(amount: str, currency: str) -> PaymentRequest:
@@ -204,11 +217,11 @@ class TestTopics:
 
 
 class TestWhatIsCounted:
-    """Once for each record: on the audit topic, which has them all."""
+    """Once for each record."""
 
     def test_outcomes_are_counted_by_kind_and_failures_by_code(self) -> None:
         batch = decided(*ALL, APPROVED, DECLINED)
-        assert published(AUDIT, batch).counts == CommitCounts(
+        assert progressed(batch).counts == CommitCounts(
             processed=2,
             failed={ErrorCode.CARD_EXPIRED: 2, ErrorCode.INVALID: 1, ErrorCode.MALFORMED: 1},
             duplicates=1,
@@ -223,60 +236,46 @@ class TestWhatIsCounted:
         approved = [GatewayDecision(priced(*amount), Approved("ch_1")) for amount in amounts]
         refused = GatewayDecision(priced("7.5", "KWD"), DECLINED.reply)
         repeated = Repeated(priced("5", "EUR"), EventType.DUPLICATE, origin(7, 40))
-        counts = published(AUDIT, decided(*approved, refused, repeated, INVALID)).counts
+        counts = progressed(decided(*approved, refused, repeated, INVALID)).counts
         assert counts.approved_amounts == {
             "USD": Decimal("1000000000000.29"),
             "JPY": Decimal(1000),
         }
         assert counts.declined_amounts == {"KWD": Decimal("7.5")}
 
-    def test_it_has_the_position_and_the_times(self) -> None:
-        outgoing = published(AUDIT, decided(APPROVED, GARBAGE, partition=3, first_offset=42))
-        assert outgoing.positions == {3: 44}
-        assert outgoing.times_ms.tolist() == [420, 430]
 
-    @pytest.mark.parametrize("branch", [PROCESSED, FAILED])
-    def test_the_other_branches_have_neither(self, branch: Branch) -> None:
-        outgoing = published(branch, decided(*ALL))
-        assert (outgoing.positions, outgoing.counts) == ({}, CommitCounts())
-        assert outgoing.times_ms.tolist() == []
+class TestProgress:
+    """One item for each batch and for each signal, with all that is no event."""
 
+    def test_a_batch_moves_the_position_and_has_the_times(self) -> None:
+        progress = progressed(decided(APPROVED, GARBAGE, partition=3, first_offset=42))
+        assert progress.position == (3, 44)
+        assert progress.times_ms.tolist() == [420, 430]
+        assert progress.control is None
 
-class TestSignals:
+    def test_a_batch_carries_the_entries_of_the_lane_log(self) -> None:
+        progress = progressed(decided(APPROVED))
+        assert (progress.entries, progress.remembered) == (b"entries", Remembered(7, 5))
+
     @pytest.mark.parametrize("signal", Signal)
-    def test_they_reach_a_lane_once(self, signal: Signal) -> None:
+    def test_a_signal_reaches_a_lane_once(self, signal: Signal) -> None:
         control = ControlMessage(signal, 3, 7)
-        assert PROCESSED(("005", control)) is None
-        assert FAILED(("005", control)) is None
-        outgoing = published(AUDIT, control)
-        assert outgoing.control is control
-        assert outgoing.values == []
+        for branch in (PROCESSED, FAILED, AUDIT):
+            assert branch(("005", control)) is None
+        progress = progressed(control)
+        assert progress.control is control
+        assert (progress.counts, progress.entries) == (CommitCounts(), b"")
 
-    def test_a_beat_carries_the_position(self) -> None:
-        assert published(AUDIT, ControlMessage(Signal.REFRESH_OFFSETS, 3, 7)).positions == {3: 7}
+    def test_a_refresh_of_the_offsets_carries_the_position(self) -> None:
+        control = ControlMessage(Signal.REFRESH_OFFSETS, 3, 7, lane=5, remembered=Remembered(9, 6))
+        progress = progressed(control)
+        assert (progress.position, progress.remembered) == ((3, 7), Remembered(9, 6))
 
     @pytest.mark.parametrize(
         "signal", [signal for signal in Signal if signal is not Signal.REFRESH_OFFSETS]
     )
-    def test_the_others_open_no_transaction(self, signal: Signal) -> None:
-        assert published(AUDIT, ControlMessage(signal, 3, 7)).positions == {}
-
-
-class TestLog:
-    """The lane log's entries go with the audit events, as they are of every record."""
-
-    def test_the_audit_branch_carries_it(self) -> None:
-        outgoing = published(AUDIT, decided(APPROVED))
-        assert (outgoing.entries, outgoing.remembered) == (b"entries", Remembered(7, 5))
-
-    @pytest.mark.parametrize("branch", [PROCESSED, FAILED])
-    def test_no_other_branch_does(self, branch: Branch) -> None:
-        outgoing = published(branch, decided(APPROVED, DECLINED))
-        assert (outgoing.entries, outgoing.remembered) == (b"", None)
-
-    def test_a_beat_carries_what_is_remembered_now(self) -> None:
-        control = ControlMessage(Signal.REFRESH_OFFSETS, 3, 7, lane=5, remembered=Remembered(9, 6))
-        assert published(AUDIT, control).remembered == Remembered(9, 6)
+    def test_the_other_signals_open_no_transaction(self, signal: Signal) -> None:
+        assert progressed(ControlMessage(signal, 3, 7)).position is None
 
 
 class TestConflictsInTheLog:
@@ -286,11 +285,11 @@ class TestConflictsInTheLog:
         self, monkeypatch: pytest.MonkeyPatch, batches: list[tuple[float, OutcomeBatch]]
     ) -> list[MutableMapping[str, Any]]:
         """Publish each batch at its second; return the lines."""
-        audit = Audit("audit", MAX_BYTES)
+        progress = Progress()
         with capture_logs() as lines:
             for now_s, batch in batches:
                 monkeypatch.setattr(time, "monotonic", lambda now_s=now_s: now_s)
-                published(audit, batch)
+                progress(("005", batch))
         return lines
 
     def test_a_conflict_is_a_line_that_names_both_records(

@@ -29,7 +29,7 @@ def _some_decided(_args: tuple[Any, ...], result: Any) -> bool:
 
 def _in_transaction(args: tuple[Any, ...], _result: Any) -> bool:
     """Return whether it has records in it: not one that only commits a position again."""
-    return bool(args[0]._open and any(map(len, args[0]._times_ms)))
+    return bool(args[0]._open and args[0]._counts.produced)
 
 
 def _is_commit(args: tuple[Any, ...], result: Any) -> bool:

@@ -21,8 +21,9 @@ from dataflow.kafka.sink import KafkaSink
 from dataflow.kafka.source import ASK_MOST_S, KafkaSource
 from dataflow.kafka.watcher import Watcher
 from dataflow.observability.engine_metrics import EngineMetrics
+from dataflow.observability.liveness import LivenessLimits
 from dataflow.observability.metrics import Metrics
-from dataflow.observability.status import About, LivenessLimits, Status
+from dataflow.observability.status import About, Status
 from dataflow.process_context import Cluster, ProcessContext
 from dataflow.service.command_line import Launch
 from dataflow.service.shutdown import Lifecycle

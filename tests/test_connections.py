@@ -12,8 +12,9 @@ from threading import Thread
 import pytest
 from starlette.applications import Starlette
 
+from dataflow.observability.liveness import LivenessLimits
 from dataflow.observability.metrics import Metrics
-from dataflow.observability.status import About, LivenessLimits, Status
+from dataflow.observability.status import About, Status
 from dataflow.web import connections, server
 from dataflow.web.connections import SERVED, most_accepted
 from dataflow.web.server import Sidecar

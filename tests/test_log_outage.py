@@ -12,7 +12,8 @@ from dataflow.kafka import retry
 from dataflow.kafka.lane_log import LaneLog
 from dataflow.kafka.lane_offsets import LaneOffsets
 from dataflow.kafka.partition_offsets import Ends
-from dataflow.observability.status import About, LivenessLimits, Status
+from dataflow.observability.liveness import LivenessLimits
+from dataflow.observability.status import About, Status
 from dataflow.process_context import Cluster
 from dataflow.runtime import Runtime
 from tests.support.required import REQUIRED

@@ -15,8 +15,9 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from dataflow.core.commit_counts import CommitCounts
 from dataflow.observability.histogram import BatchHistogram
+from dataflow.observability.liveness import LivenessLimits
 from dataflow.observability.metrics import Metrics
-from dataflow.observability.status import About, LivenessLimits, Status
+from dataflow.observability.status import About, Status
 from schemas.money import EXPONENTS
 from schemas.outcomes import ErrorCode
 
@@ -160,9 +161,9 @@ def test_durations_are_taken_a_batch_at_a_time(metrics: Metrics) -> None:
 def test_what_the_status_knows_is_shown_as_it_is_now(metrics: Metrics, status: Status) -> None:
     status.assign([0, 7], lanes=2)
     status.lane_open(1)
-    status.in_flight(7, 25, 1_700_000_000.0 - 60)
-    status.partition_at(7, 25, 25)
-    status.committed_at(7, 20)
+    status.partitions.in_flight(7, 25, 1_700_000_000.0 - 60)
+    status.partitions.at(7, 25, 25)
+    status.partitions.committed_at(7, 20)
     status.epoch_closed()
     status.record_commit(1)
     status.record_remembered(0, 40)
@@ -188,7 +189,7 @@ def test_what_the_status_knows_is_shown_as_it_is_now(metrics: Metrics, status: S
     assert samples(metrics)["payments_kafka_reachable"] == 0
     status.broker_up()
     for partition in (0, 7):
-        status.partition_live(partition)
+        status.partitions.live(partition)
     status.lane_open(0)
     assert samples(metrics)["payments_ready"] == 1
 
@@ -208,7 +209,7 @@ def test_the_build_and_the_process_are_described(metrics: Metrics) -> None:
 def test_openmetrics_is_written_strictly(metrics: Metrics, status: Status) -> None:
     """The strict parser reads it back; it refuses bad bucket bounds, suffixes and duplicates."""
     metrics.decided(0.5, 3)
-    status.partition_at(0, 1, 2)
+    status.partitions.at(0, 1, 2)
     status.record_commit(1)
     text = generate_openmetrics(metrics.registry).decode()  # type: ignore[no-untyped-call]
     families = parse_openmetrics(text)  # type: ignore[no-untyped-call]

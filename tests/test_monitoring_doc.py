@@ -14,8 +14,9 @@ from dataflow.dedupe.tiered import Figures
 from dataflow.observability.certificates import CertificateMetrics
 from dataflow.observability.engine_metrics import EngineMetrics
 from dataflow.observability.id_metrics import IdMetrics
+from dataflow.observability.liveness import LivenessLimits
 from dataflow.observability.metrics import Metrics
-from dataflow.observability.status import About, LivenessLimits, Status
+from dataflow.observability.status import About, Status
 from dataflow.observability.store_metrics import StoreMetrics
 from tests import ROOT
 from tests.support.required import REQUIRED
@@ -38,7 +39,7 @@ def documented() -> dict[str, set[str]]:
 def exposed(tmp_path: Path) -> dict[str, set[str]]:
     """Return the same, of a process that has everything to expose."""
     status = Status(About("1.2.3"), LivenessLimits(60))
-    status.partition_at(0, 1, 2)
+    status.partitions.at(0, 1, 2)
     status.record_commit(0)
     status.epoch_closed()
     metrics = Metrics(

@@ -9,7 +9,8 @@ from structlog.testing import capture_logs
 
 from dataflow.kafka import retry
 from dataflow.kafka.retry import OutageRetry, retry_briefly
-from dataflow.observability.status import About, LivenessLimits, Status
+from dataflow.observability.liveness import LivenessLimits
+from dataflow.observability.status import About, Status
 from dataflow.service.shutdown import Lifecycle
 
 

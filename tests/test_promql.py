@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 
 from dataflow.core.commit_counts import CommitCounts
+from dataflow.observability.liveness import LivenessLimits
 from dataflow.observability.metrics import Metrics
-from dataflow.observability.status import About, LivenessLimits, Status
+from dataflow.observability.status import About, Status
 from dataflow.web.server import Sidecar
 from schemas.outcomes import ErrorCode
 from tests.dashboard.watched import JOB, Prometheus
@@ -50,7 +51,7 @@ TOPICS = ("requested", "processed", "failed", "audit")
 def metrics() -> Metrics:
     status = Status(About("1.2.3"), LivenessLimits(60))
     status.assign([0], lanes=1)
-    status.partition_at(0, 0, 1000)
+    status.partitions.at(0, 0, 1000)
     status.record_commit(0)
     return Metrics(status, input_topic="requested", output_topics=TOPICS[1:], log_topic="lane-log")
 

@@ -139,7 +139,7 @@ def test_a_process_may_wait_for_others_as_long_as_one_may_wait_by_the_settings()
 
 def test_the_first_epoch_may_take_longer_with_a_large_store(tmp_path: Path) -> None:
     def grace_s(running: Launch) -> float:
-        return _status(settings(), running)._grace_s
+        return _status(settings(), running)._liveness._grace_s
 
     running = structs.replace(launch(), recovery_dir=tmp_path)
     assert grace_s(running) == 120

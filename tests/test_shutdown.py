@@ -4,7 +4,8 @@ import signal
 
 import pytest
 
-from dataflow.observability.status import About, LivenessLimits, Status
+from dataflow.observability.liveness import LivenessLimits
+from dataflow.observability.status import About, Status
 from dataflow.service.shutdown import Lifecycle
 
 

@@ -22,8 +22,9 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from dataflow.core.commit_counts import CommitCounts
 from dataflow.errors import StartRefusedError
+from dataflow.observability.liveness import LivenessLimits
 from dataflow.observability.metrics import Metrics
-from dataflow.observability.status import About, LivenessLimits, Status
+from dataflow.observability.status import About, Status
 from dataflow.web.server import Sidecar
 
 LOOPBACK = "127.0.0.1"
@@ -111,7 +112,7 @@ class TestProbes:
         assert codes() == {"/live": 200, "/ready": 503, "/health": 503}, "starting"
         status.assign([0], lanes=1)
         status.lane_open(0)
-        status.partition_live(0)
+        status.partitions.live(0)
         assert codes() == {"/live": 200, "/ready": 200, "/health": 200}, "running"
         status.broker_down("all brokers are down")
         clock.now += 3600

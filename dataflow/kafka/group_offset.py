@@ -49,7 +49,7 @@ class GroupOffset:
         offset, self._durable = self._durable, None
         if offset is None:
             return
-        self._status.committed_at(self._partition, offset)
+        self._status.partitions.committed_at(self._partition, offset)
         if offset == self._committed:
             return
         position = TopicPartition(self._topic, self._partition, offset, self._metadata)

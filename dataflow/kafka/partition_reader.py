@@ -80,7 +80,7 @@ class PartitionReader:
         return good if good or self._failed is None else self._consume(at_most)
 
     def _expect_fetching(self) -> None:
-        if stall := self._status.nothing_came(self._partition, self.position()):
+        if stall := self._status.partitions.nothing_came(self._partition, self.position()):
             raise FetchStalledError(
                 f"{self._topic}[{self._partition}]: for {stall.seconds:.0f} s the Kafka client has"
                 f" delivered nothing from {stall.position} on, though records up to the last stable"
@@ -104,7 +104,7 @@ class PartitionReader:
         """Report to the probes where the partition stands; return its end, as far as is known."""
         where = TopicPartition(self._topic, self._partition)
         high: int = self._consumer.get_watermark_offsets(where, cached=True)[1]
-        self._status.partition_at(self._partition, self.next_offset, high)
+        self._status.partitions.at(self._partition, self.next_offset, high)
         return high
 
     def settled_position(self, *, with_markers: bool) -> int:

@@ -170,7 +170,7 @@ class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
         if self._phases.epoch_closed():
             self._pace.phase_began()
             if self._phases.phase is Phase.LIVE:
-                self._status.partition_live(self._partition)
+                self._status.partitions.live(self._partition)
         elif self._phases.phase is Phase.LIVE and not self._first_epoch_closed:
             # The indexes are built, and what they were built from is let go.
             self._first_epoch_closed = True
@@ -282,7 +282,7 @@ class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
     def _batch(self, records: Records) -> RecordBatch:
         offset, read_at = self._reader.next_offset, time.time()
         waiting_since_s = oldest_plausible_ms(records.times_ms, int(read_at * 1000)) / 1000
-        self._status.in_flight(self._partition, offset, waiting_since_s)
+        self._status.partitions.in_flight(self._partition, offset, waiting_since_s)
         again = int(np.searchsorted(records.offsets, self._committed.highest))
         if again:
             self._status.replayed(again)

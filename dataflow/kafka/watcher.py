@@ -64,9 +64,9 @@ class Watcher(threading.Thread):
         self._status.broker_up()
         self._outage.is_over()
         self._report_ends(list(topic.partitions))
-        if positions := self._status.to_be_witnessed():
+        if positions := self._status.partitions.to_be_witnessed():
             for partition in self._with_records(positions):
-                self._status.witnessed(partition, positions[partition])
+                self._status.partitions.witnessed(partition, positions[partition])
         try:
             self._log_ends.look(self._admin)
         except KafkaException as error:
@@ -86,7 +86,7 @@ class Watcher(threading.Thread):
         ends = self._latest(partitions, IsolationLevel.READ_UNCOMMITTED)
         stable = self._latest(partitions, IsolationLevel.READ_COMMITTED)
         for partition in ends.keys() & stable.keys():
-            self._status.partition_ends_at(partition, ends[partition], stable[partition])
+            self._status.partitions.ends_at(partition, ends[partition], stable[partition])
             if partition in self._read_up_to:
                 self._read_up_to[partition].ends_at(ends[partition], now_ms)
 

@@ -266,7 +266,7 @@ def _state(status: Status, input_topic: str) -> Iterator[Metric]:
         "Input records whose outcome is not committed yet; absent until it is known.",
         labels=["topic", "partition"],
     )
-    for partition, records in status.lags().items():
+    for partition, records in status.partitions.lags().items():
         lag.add_metric([input_topic, str(partition)], records)
     yield lag
     lag_seconds = GaugeMetricFamily(
@@ -275,7 +275,7 @@ def _state(status: Status, input_topic: str) -> Iterator[Metric]:
         "been waiting; 0 if there is none, absent until it is known.",
         labels=["topic", "partition"],
     )
-    for partition, seconds in status.lag_seconds().items():
+    for partition, seconds in status.partitions.lag_seconds().items():
         lag_seconds.add_metric([input_topic, str(partition)], seconds)
     yield lag_seconds
     last_commit = GaugeMetricFamily(

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dataflow.observability.liveness import LivenessLimits
 from dataflow.observability.metrics import Metrics
-from dataflow.observability.status import About, LivenessLimits, Status
+from dataflow.observability.status import About, Status
 from dataflow.web.server import Sidecar
 from tests.explore import examples
 

@@ -28,7 +28,8 @@ from dataflow.flow import flow
 from dataflow.kafka.lane_offsets import Committed, LaneOffsets
 from dataflow.kafka.resume_point import ResumePoint
 from dataflow.kafka.source import RequestPartition
-from dataflow.observability.status import About, LivenessLimits, Status
+from dataflow.observability.liveness import LivenessLimits
+from dataflow.observability.status import About, Status
 from dataflow.process_context import Cluster
 from dataflow.runtime import Runtime
 from dataflow.service.shutdown import Lifecycle

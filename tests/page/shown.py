@@ -1,9 +1,10 @@
 """A process with a past, for the status page to show."""
 
 from dataflow.core.commit_counts import CommitCounts
+from dataflow.observability.liveness import LivenessLimits
 from dataflow.observability.metrics import Metrics
 from dataflow.observability.recent import Recent
-from dataflow.observability.status import About, LivenessLimits, Status
+from dataflow.observability.status import About, Status
 from schemas.outcomes import ErrorCode
 
 
@@ -32,11 +33,12 @@ class Process:
         self.status.assign(range(partitions), lanes)
         for partition in range(partitions):
             lag = 40 if partition % 3 == 1 else 0
-            self.status.partition_at(partition, 5000 + partition + lag, 5000 + partition + lag)
-            self.status.committed_at(partition, 5000 + partition)
+            self.status.partitions.at(partition, 5000 + partition + lag, 5000 + partition + lag)
+            self.status.partitions.committed_at(partition, 5000 + partition)
             if lag:
-                self.status.in_flight(partition, 5000 + partition + lag, self.status._wall() - 7)
-            self.status.partition_live(partition)
+                since = self.status._wall() - 7
+                self.status.partitions.in_flight(partition, 5000 + partition + lag, since)
+            self.status.partitions.live(partition)
         for lane in range(lanes):
             self.status.lane_open(lane)
             self.status.record_commit(lane)

@@ -184,7 +184,7 @@ def test_every_text_can_be_read(
     if state == "bad":
         process.status.broker_down("all brokers are down")
     elif state == "good":
-        process.status.partition_live(7)
+        process.status.partitions.live(7)
     page.look(scheme=scheme)
     page.open(url)
     assert page.run("document.querySelector('main').className") == state

@@ -86,12 +86,12 @@ def test_what_is_the_matter_is_at_the_top(process: Process) -> None:
 def test_a_client_that_delivers_nothing_is_at_the_top(process: Process) -> None:
     process.flows()
     seconds = iter(range(10_000))
-    process.status._monotonic = lambda: next(seconds)
+    process.status.partitions._monotonic = lambda: next(seconds)
     while process.status.ready()[0]:
-        process.status.partition_ends_at(1, 9000, 9000)
-        process.status.nothing_came(1, 5041)
-        for partition, position in process.status.to_be_witnessed().items():
-            process.status.witnessed(partition, position)
+        process.status.partitions.ends_at(1, 9000, 9000)
+        process.status.partitions.nothing_came(1, 5041)
+        for partition, position in process.status.partitions.to_be_witnessed().items():
+            process.status.partitions.witnessed(partition, position)
     assert words(process).startswith(
         "Not receiving records partitions whose client delivers nothing, for "
     )
@@ -99,7 +99,7 @@ def test_a_client_that_delivers_nothing_is_at_the_top(process: Process) -> None:
 
 def test_a_process_that_is_stuck_says_since_when(process: Process) -> None:
     process.flows()
-    process.status._progress_at -= 75
+    process.status._liveness._progress_at -= 75
     assert words(process).startswith("Stuck no epoch closed for 75 s (limit 60 s) This process")
 
 

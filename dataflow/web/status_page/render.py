@@ -107,7 +107,7 @@ def _banner(health: dict[str, Any]) -> str:
 def _tiles(status: Status, metrics: Metrics, health: dict[str, Any]) -> str:
     minute = metrics.recent.total(_MINUTE_S)
     minutes = metrics.recent.total(_MINUTES_S)
-    lags, ages = status.lags(), status.lag_seconds()
+    lags, ages = status.partitions.lags(), status.partitions.lag_seconds()
     oldest_s = max(ages.values(), default=None)
     charged = minutes.processed + sum(minutes.failed.values())
     committed_s = health["last_commit_age_seconds"]
@@ -171,7 +171,7 @@ def _failures(metrics: Metrics) -> str:
 
 
 def _partitions(status: Status, health: dict[str, Any]) -> str:
-    waiting_s = status.lag_seconds()
+    waiting_s = status.partitions.lag_seconds()
     rows = [
         [
             number,

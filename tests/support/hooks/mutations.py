@@ -36,7 +36,7 @@ from dataflow.kafka import (
     source,
 )
 from dataflow.kafka.lane_names import lane_group
-from dataflow.observability import status
+from dataflow.observability import partition_progress
 from dataflow.steps import decode, dedupe, publish
 from schemas import events
 from schemas.outcomes import EventType
@@ -477,7 +477,7 @@ def _end_as_the_client_saw_it() -> None:
     def believing(self: Any, high_watermark: int) -> None:
         self.high_watermark = high_watermark
 
-    _patch(status._Partition, "client_saw_end", believing)
+    _patch(partition_progress.Partition, "client_saw_end", believing)
 
 
 @_mutation
@@ -550,6 +550,6 @@ def _no_group_offsets() -> None:
     def only_report(self: Any, **_: Any) -> None:
         offset, self._durable = self._durable, None
         if offset is not None:
-            self._status.committed_at(self._partition, offset)
+            self._status.partitions.committed_at(self._partition, offset)
 
     _patch(group_offset.GroupOffset, "_commit", only_report)

@@ -37,3 +37,17 @@ def test_the_campaign_runs_even_if_a_test_fails(
     )
     assert done.stdout.split()[:2] == ["tests", "campaign"]
     assert (done.returncode == 0) == green
+
+
+def test_what_the_environment_forbids_does_not_slow_the_tests_down(tmp_path: Path) -> None:
+    """Without files of bytecode, each of the many starts of the flow compiles all of it."""
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "[$PYTHONDONTWRITEBYTECODE]"\n')
+    python.chmod(0o755)
+    (tmp_path / ".complete").touch()
+    command = ["make", "test", f"VENV={tmp_path}", f"RUN={python}", "ARGS="]
+    environ = {"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environ, capture_output=True, text=True, check=True
+    )
+    assert set(done.stdout.split()) == {"[]"}

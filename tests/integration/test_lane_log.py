@@ -43,6 +43,8 @@ CONFIG_TOOL = "kafka.admin.ConfigCommand"
 COUNT = 600
 LANES = 4
 APPROVE_ALL = {"SIMULATED_DECLINE_RATE": "0"}
+FEW_LANES = {"LANES": "2"}
+"""For tests that run the commands of a refusal, which start a JVM for every lane."""
 BEATS = "dataflow.core.offset_refresh:_EVERY_S=-1"
 """Each batch gets the position."""
 
@@ -419,7 +421,7 @@ def test_a_log_that_was_lost_is_refused_and_what_to_do_without_it(
     topics: Topics,
     tmp_path: Path,
 ) -> None:
-    environ = {} if recovery else NO_RECOVERY
+    environ = FEW_LANES if recovery else FEW_LANES | NO_RECOVERY
     count = send(kafka, topics, mixed_requests(COUNT, seed=1))
     run_until_decided(kafka, topics, tmp_path, count, environ)
     said = lose(kafka, topics)
@@ -452,17 +454,17 @@ def test_what_to_do_without_a_lost_log_loses_no_record_of_a_new_partition(
 ) -> None:
     """The tool puts an offset at the end of a partition that has none."""
     count = send(kafka, topics, mixed_requests(COUNT, seed=1))
-    run_until_decided(kafka, topics, tmp_path, count)
+    run_until_decided(kafka, topics, tmp_path, count, FEW_LANES)
     admin = kafka.admin()
     for grown in admin.create_partitions([NewPartitions(topics.requested, 4)]).values():
         grown.result(30)
     count += send(kafka, topics, mixed_requests(COUNT, seed=2), partitions=4)
     recreated(kafka, topics)
-    with Flow(kafka, topics, tmp_path) as flow:
+    with Flow(kafka, topics, tmp_path, environ=FEW_LANES) as flow:
         refusal = flow.refusal()
     for args in loop_in(refusal, kafka):
         kafka.tool(GROUP_TOOL, *args)
-    run_until_decided(kafka, topics, tmp_path, count)
+    run_until_decided(kafka, topics, tmp_path, count, FEW_LANES)
     assert check(kafka, topics).problems == []
 
 
@@ -518,12 +520,12 @@ def test_a_record_of_a_lane_that_cannot_be_read_is_refused_and_what_to_do(
     version: bytes, value: bytes, said: str, kafka: Cluster, topics: Topics, tmp_path: Path
 ) -> None:
     count = send(kafka, topics, mixed_requests(COUNT, seed=1))
-    run_until_decided(kafka, topics, tmp_path, count)
+    run_until_decided(kafka, topics, tmp_path, count, FEW_LANES)
     producer = Producer({"bootstrap.servers": kafka.bootstrap})
-    headers: dict[str, str | bytes | None] = {"version": version, "lane": b"1", "lanes": b"4"}
+    headers: dict[str, str | bytes | None] = {"version": version, "lane": b"1", "lanes": b"2"}
     producer.produce(topics.lane_log, value, partition=1, headers=headers)
     assert producer.flush(10) == 0
-    with Flow(kafka, topics, tmp_path) as flow:
+    with Flow(kafka, topics, tmp_path, environ=FEW_LANES) as flow:
         refusal = flow.refusal()
     assert re.match(rf"{topics.lane_log}\[1\] at \d+: {said}", refusal), refusal
 
@@ -540,7 +542,7 @@ def test_a_record_of_a_lane_that_cannot_be_read_is_refused_and_what_to_do(
     for args in loop_in(refusal, kafka):
         kafka.tool(GROUP_TOOL, *args)
     count += send(kafka, topics, mixed_requests(COUNT, seed=2))
-    run_until_decided(kafka, topics, tmp_path, count)
+    run_until_decided(kafka, topics, tmp_path, count, FEW_LANES)
     assert check(kafka, topics).problems == []
 
 

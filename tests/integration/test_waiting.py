@@ -210,7 +210,7 @@ def test_what_one_process_waits_for_the_other_may_too(
     kafka: Cluster, topics: Topics, tmp_path: Path
 ) -> None:
     """A slow gateway: no process closes the epoch before the payment is charged."""
-    slow = {"SIMULATED_LATENCY": "8s", "LIVENESS_TIMEOUT": "2s"}
+    slow = {"SIMULATED_LATENCY": "5s", "LIVENESS_TIMEOUT": "2s"}
     with members(kafka, topics, tmp_path, [0, 1], 2, **slow) as flows:
         for flow in flows:
             flow.wait_until_ready()

@@ -17,7 +17,7 @@ import pytest
 from dataflow.config.variables import VARIABLES
 from dataflow.fake_provider.process import FakeProvider
 from tests.explore import load_profile
-from tests.support.kafka import Broker, Cluster, SecureBroker, distribution
+from tests.support.kafka import Broker, Cluster, SecureBroker, archive, distribution
 from tests.support.kafka.broker import memory
 
 BROKERS = "KAFKA_TEST_BROKERS"
@@ -177,6 +177,7 @@ def _lacking() -> str | None:
     if reason is None:
         try:
             distribution.jars()
+            archive.make(wait=False)
         except distribution.FetchError as error:
             reason = str(error)
     return reason

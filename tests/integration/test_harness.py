@@ -23,7 +23,8 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient
 
 from tests import ROOT
-from tests.support.kafka import Broker, Cluster, SecureBroker, ToolError, ports
+from tests.support.kafka import Broker, Cluster, SecureBroker, ToolError, archive, ports
+from tests.support.kafka.cluster import java_command
 
 GROUP_TOOL = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
 
@@ -186,6 +187,20 @@ def test_sasl_ssl_is_refused_by_a_client_that_used_another_host_name(
 
 
 @pytest.mark.kafka
+@pytest.mark.kafka
+def test_a_jvm_takes_kafkas_classes_from_the_archive() -> None:
+    archive.make(wait=True)
+    show = java_command(
+        "kafka.tools.StorageTool", ["random-uuid"], "/dev/null", ["-Xlog:class+load"]
+    )
+    shown = subprocess.run(show, capture_output=True, text=True, check=True).stdout
+    ours = [line for line in shown.splitlines() if "kafka" in line.partition(" source: ")[0]]
+    assert [line for line in ours if "shared objects file (top)" in line]
+    # It was trained by a broker, and has few of the classes of the tools.
+    loaded = [line for line in ours if ".jar" in line]
+    assert len(loaded) < len(ours) / 2, loaded
+
+
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
 def test_the_broker_dies_with_its_parent(tmp_path: Path, signum: signal.Signals) -> None:
     # Started by a thread that ends at once: that alone must not take the broker along.

@@ -98,14 +98,16 @@ def java_command(
     main_class: str, args: Sequence[str], log: str, options: Sequence[str]
 ) -> list[str]:
     """Return the command that runs a class of Kafka's and logs to the file `log`."""
+    jars, archive = distribution.jars(), distribution.archive()
     return [
         distribution.java(),
         *JAVA_OPTIONS,
+        *([f"-XX:SharedArchiveFile={archive}"] if archive.exists() else []),
         *options,
         f"-Dlog4j2.configurationFile={LOG4J}",
         f"-Dkafkatest.log={log}",
         "-cp",
-        f"{distribution.jars()}/*",
+        f"{jars}/*",
         main_class,
         *args,
     ]

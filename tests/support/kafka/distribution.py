@@ -14,7 +14,8 @@ from xml.etree import ElementTree as ET
 from tests import ROOT
 
 POM = Path(__file__).with_name("pom.xml")
-STORE = ROOT / ".kafka"
+STORE = (ROOT / ".kafka").resolve()
+"""Without links: the archive fits jars of the same paths only."""
 MIN_JAVA = 17
 FETCH_TIMEOUT_S = 600.0
 
@@ -70,6 +71,13 @@ def jars() -> Path:
             if not _present():
                 _fetch()
     return _directory()
+
+
+def archive() -> Path:
+    """Return where `archive` keeps the classes of these jars for this Java."""
+    launcher = Path(java()).resolve()
+    made_by = hashlib.sha256(f"{launcher} {launcher.stat().st_mtime_ns}".encode()).hexdigest()
+    return _directory() / f"classes-{made_by[:12]}.jsa"
 
 
 def _directory() -> Path:

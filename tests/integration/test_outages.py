@@ -85,7 +85,8 @@ def test_kafka_comes_back(
 
     A commit that was under way can be lost on the client for good.
     """
-    environ = {**WATCHFUL, "KAFKA_TRANSACTION_TIMEOUT": "10s"}
+    # Longer than the watcher may take to find that the broker is silent, which is up to 10 s.
+    environ = {**WATCHFUL, "KAFKA_TRANSACTION_TIMEOUT": "20s"}
     with Flow(kafka_control, topics, tmp_path, environ=environ) as flow:
         flow.wait_until_ready()
         send(kafka_control, topics, mixed_requests(5_000, seed=1))

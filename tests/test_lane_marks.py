@@ -2,7 +2,7 @@
 
 import pytest
 
-from dataflow.kafka.lane_log import (
+from dataflow.kafka.lane_marks import (
     Committed,
     least_before,
     least_ids,

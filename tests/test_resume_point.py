@@ -6,7 +6,7 @@ import pytest
 
 from dataflow.config.settings import Settings
 from dataflow.errors import StartRefusedError
-from dataflow.kafka import resume_point
+from dataflow.kafka import start_facts
 from dataflow.kafka.lane_names import Metadata
 from dataflow.kafka.lane_offsets import Offset
 from dataflow.kafka.partition_offsets import LATEST
@@ -27,9 +27,9 @@ def test_a_run_that_still_commits_does_not_look_like_a_recreated_topic(
     def committed_offsets(*_: Any, **__: Any) -> dict[int, Offset]:
         return {0: Offset(next(now), Metadata(lanes=4))}
 
-    monkeypatch.setattr(resume_point, "offsets_at", offsets_at)
-    monkeypatch.setattr(resume_point, "committed_offsets", committed_offsets)
-    monkeypatch.setattr(resume_point, "_members", lambda *_: [])
+    monkeypatch.setattr(start_facts, "offsets_at", offsets_at)
+    monkeypatch.setattr(start_facts, "committed_offsets", committed_offsets)
+    monkeypatch.setattr(start_facts, "_members", lambda *_: [])
     found = ResumePoints(Settings.from_env(REQUIRED), Cluster("", [0])).find(0, None)
     assert found.offset < found.end_offset
 
@@ -48,9 +48,9 @@ def lost(monkeypatch: pytest.MonkeyPatch, by_lane: dict[int, dict[int, Offset]])
         _, is_lane, lane = group.partition(".lane-")
         return by_lane.get(int(lane), {}) if is_lane else {0: Offset(7, Metadata(LANES))}
 
-    monkeypatch.setattr(resume_point, "offsets_at", lambda *_: {0: 9, 1: 9})
-    monkeypatch.setattr(resume_point, "committed_offsets", committed_offsets)
-    monkeypatch.setattr(resume_point, "_members", lambda *_: [])
+    monkeypatch.setattr(start_facts, "offsets_at", lambda *_: {0: 9, 1: 9})
+    monkeypatch.setattr(start_facts, "committed_offsets", committed_offsets)
+    monkeypatch.setattr(start_facts, "_members", lambda *_: [])
     settings = Settings.from_env(REQUIRED | {"LANES": str(LANES)})
     positions = ResumePoints(settings, Cluster("", [0, 1]))
     try:
@@ -120,9 +120,9 @@ def test_a_reader_in_our_group_keeps_no_partition_that_is_added_from_starting(
     def committed_offsets(_: Any, group: str, *_more: Any, **__: Any) -> dict[int, Offset]:
         return {} if ".lane-" in group else plain
 
-    monkeypatch.setattr(resume_point, "offsets_at", lambda *_: {0: 9, 1: 9, 2: 9})
-    monkeypatch.setattr(resume_point, "committed_offsets", committed_offsets)
-    monkeypatch.setattr(resume_point, "_members", lambda *_: ["console at /10.0.0.7"])
+    monkeypatch.setattr(start_facts, "offsets_at", lambda *_: {0: 9, 1: 9, 2: 9})
+    monkeypatch.setattr(start_facts, "committed_offsets", committed_offsets)
+    monkeypatch.setattr(start_facts, "_members", lambda *_: ["console at /10.0.0.7"])
     positions = ResumePoints(Settings.from_env(REQUIRED), Cluster("", [0, 1, 2]))
     if not refused:
         assert positions.find(1, None).offset == 9

@@ -22,19 +22,19 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-import numpy as np
 import structlog
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from dataflow.core.lane_log import ENTRY, ForeignRecordError, entries_in, is_of_a_lane, lane_in
-from dataflow.core.lanes import lane_name, lanes_of
+from dataflow.core.lanes import lane_name
+from dataflow.dedupe.read_entries import ReadEntries
 from dataflow.dedupe.tiered import TieredIndex
 from dataflow.errors import ConsumeError, StartRefusedError
-from dataflow.kafka import client_config
+from dataflow.kafka import client_config, lane_marks
 from dataflow.kafka.lane_names import lane_group
-from dataflow.kafka.lane_offsets import LaneOffsets, Offset
-from dataflow.kafka.partition_offsets import EARLIEST, LATEST, Ends, offsets_at
+from dataflow.kafka.lane_offsets import LaneOffsets
+from dataflow.kafka.partition_offsets import EARLIEST, LATEST, Ends, offsets_at, unread
 from dataflow.kafka.retry import PASSING, Deadline, Retry, retry_briefly
 from dataflow.observability.restore_progress import Restoring
 from dataflow.process_context import ProcessContext
@@ -44,9 +44,6 @@ _RECORDS_AT_ONCE = 1_000
 _POLL_S = 0.1
 _PIECE_BYTES = 16 * 1024 * 1024
 """The indexes get so much at once: few and large pieces are quick to take in."""
-
-Committed = Mapping[int, Mapping[int, Offset]]
-"""By lane and input partition."""
 
 
 class LaneLog:
@@ -71,7 +68,7 @@ class LaneLog:
         self._status = context.status
         self._lock = threading.Lock()
         self._indexes: dict[int, TieredIndex] = {}
-        self._committed: Committed = {}
+        self._committed: lane_marks.Committed = {}
         self._read_to_ends: Mapping[int, int] | None = None
 
     def expect(self, lane: int, index: TieredIndex) -> None:
@@ -100,9 +97,9 @@ class LaneLog:
         return self._ends.offsets
 
     def _refuse_too_few(self, lane: int) -> None:
-        index, least = self._indexes[lane], least_ids(self._committed, lane, self._lanes)
+        index, least = self._indexes[lane], lane_marks.least_ids(self._committed, lane, self._lanes)
         # An index whose files were ahead of that has forgotten more since.
-        if index.since_s <= since_s(self._committed, lane) and index.most < least:
+        if index.since_s <= lane_marks.since_s(self._committed, lane) and index.most < least:
             raise StartRefusedError(
                 f"topic {self._topic}: it has {index.most} ids of lane {lane}, which had at least"
                 f" {least} when it committed last: records were deleted from it. {self._remedy()}"
@@ -112,9 +109,12 @@ class LaneLog:
         self._committed = self._offsets.all()
         self._refuse_another_log()
         for lane, index in self._indexes.items():
-            index.forget_before(since_s(self._committed, lane))
-        ids = {lane: least_ids(self._committed, lane, self._lanes) for lane in self._committed}
-        before = least_before(self._committed, self._lanes)
+            index.forget_before(lane_marks.since_s(self._committed, lane))
+        ids = {
+            lane: lane_marks.least_ids(self._committed, lane, self._lanes)
+            for lane in self._committed
+        }
+        before = lane_marks.least_before(self._committed, self._lanes)
         expected = max(sum(ids.values()), before)
         if before:
             # Only who reads all of the log sees whether it has what other lanes remembered; and a
@@ -123,7 +123,7 @@ class LaneLog:
                 if index.position:
                     index.start_over("the number of lanes was changed: all of the log is read")
         ours = sum(ids.get(lane, 0) for lane in self._indexes)
-        left = left_to_read(expected, ours, sum(map(len, self._indexes.values())))
+        left = lane_marks.left_to_read(expected, ours, sum(map(len, self._indexes.values())))
         with self._status.restoring(left) as restoring:
             found, is_whole, ends = self._read_from_files_on(restoring, left)
         if is_whole and found < max(before, any(ids.values())):
@@ -134,7 +134,7 @@ class LaneLog:
         return ends
 
     def _refuse_another_log(self) -> None:
-        theirs = {metadata.log_id for _, metadata in _all(self._committed)} - {None}
+        theirs = lane_marks.log_ids(self._committed)
         if self._cluster.log_id and theirs - {self._cluster.log_id}:
             raise StartRefusedError(
                 f"topic {self._topic}: it was deleted and created again since the lanes committed"
@@ -190,7 +190,7 @@ class LaneLog:
         # Nobody writes: it is how far a `read_committed` reader gets, too.
         ends = self._retry(lambda: offsets_at(admin, self._topic, partitions, LATEST))
         begins = self._begins(starts, ends)
-        found, size, parts = 0, 0, _Parts(self._indexes, self._lanes)
+        found, size, parts = 0, 0, ReadEntries(self._indexes, self._lanes)
         for messages, position in self._batches(begins, ends):
             for message in messages:
                 entries = self._take(message, parts)
@@ -218,7 +218,7 @@ class LaneLog:
         lowest = {p: min(each.get(p, 0) for each in positions) for p in starts}
         return {p: max(start, lowest[p]) for p, start in starts.items()}
 
-    def _take(self, message: Message, parts: "_Parts") -> int:
+    def _take(self, message: Message, parts: ReadEntries) -> int:
         """Add a record to the parts of its lane; return how many entries it has."""
         value = message.value() or b""
         try:
@@ -250,7 +250,7 @@ class LaneLog:
         deadline = Deadline(self._kafka.transaction_timeout_ms / 1000)
         while left:
             messages = list(self._good(consumer.consume(_RECORDS_AT_ONCE, _POLL_S)))
-            before, left = left, _left(consumer, self._topic, left, ends)
+            before, left = left, unread(consumer, self._topic, left, ends)
             yield messages, {**ends, **left}
             offsets = sum(ends[partition] - offset for partition, offset in left.items())
             is_away = self._status.kafka_reachable is False
@@ -289,107 +289,3 @@ class LaneLog:
                 offset=message.offset(),
             )
         self._status.passed_over()
-
-
-class _Parts:
-    """The entries that were read for each lane, and are not in its index yet."""
-
-    def __init__(self, indexes: Mapping[int, TieredIndex], lanes: int) -> None:
-        self._indexes = indexes
-        self._lanes = lanes
-        self._values: dict[int | None, list[bytes]] = {}
-
-    def add(self, lane: int | None, value: bytes) -> None:
-        """Add entries of a lane; None if there was another number of lanes."""
-        if lane is None or lane in self._indexes:
-            self._values.setdefault(lane, []).append(value)
-
-    def hand_over(self, position: Mapping[int, int]) -> None:
-        """Give the indexes what there is; all below the position of the log is then in them."""
-        others = entries_in(b"".join(self._values.pop(None, [])))
-        # Entries from when there was another number of lanes: each to the lane of its id now.
-        lane_of = lanes_of(np.ascontiguousarray(others["key"]), self._lanes)
-        for lane, index in self._indexes.items():
-            index.restore(entries_in(b"".join(self._values.pop(lane, []))))
-            index.restore(others.take((lane_of == lane).nonzero()[0]))
-            index.committed(position, wait=True)
-
-
-def _left(
-    consumer: Consumer, topic: str, left: Mapping[int, int], ends: Mapping[int, int]
-) -> dict[int, int]:
-    """Return how far the partitions are read that are not read to their end."""
-    at = {each.partition: each.offset for each in consumer.position(_places(topic, left))}
-    # A consumer that has not begun has no position.
-    reached = {partition: max(before, at[partition]) for partition, before in left.items()}
-    return {partition: offset for partition, offset in reached.items() if offset < ends[partition]}
-
-
-def _places(topic: str, partitions: Iterable[int]) -> list[TopicPartition]:
-    return [TopicPartition(topic, partition) for partition in partitions]
-
-
-# ---- what is committed with the lanes' offsets ----
-
-
-def since_s(committed: Committed, lane: int) -> int:
-    """Return since when the ids seen in this lane are remembered; for a new lane, in the others.
-
-    The partitions' watermark is the same for all lanes, so any lane may go by any other's.
-    """
-    ours = committed.get(lane) or {}
-    marks = ours.values() if ours else _all(committed)
-    return max((metadata.since_s for _, metadata in marks), default=0)
-
-
-def trimmed_s(committed: Committed, lanes: int) -> int:
-    """Return since when nothing seen is trimmed: all of so many lanes forgot what is older."""
-    if not all(committed.get(lane) for lane in range(lanes)):
-        return 0
-    return min(since_s(committed, lane) for lane in range(lanes))
-
-
-def least_ids(committed: Committed, lane: int, lanes: int) -> int:
-    """Return how many ids of a lane, at least, the log must have.
-
-    An offset of a partition that has been quiet since may be older than what was trimmed. It has
-    no weight; nor has one from when there was another number of lanes.
-    """
-    since = since_s(committed, lane)
-    counts = {metadata.lanes for _, metadata in _all(committed) if metadata.lanes}
-    if since < max((trimmed_s(committed, each) for each in counts), default=0):
-        return 0
-    return max(
-        (
-            metadata.ids
-            for _, metadata in committed.get(lane, {}).values()
-            if metadata.lanes == lanes and metadata.since_s == since
-        ),
-        default=0,
-    )
-
-
-def least_before(committed: Committed, lanes: int) -> int:
-    """Return how many ids the log must have, at least, if it had another number of lanes."""
-    before = {metadata.lanes for _, metadata in _all(committed) if metadata.lanes} - {lanes}
-    return max(
-        (sum(least_ids(committed, lane, count) for lane in range(count)) for count in before),
-        default=0,
-    )
-
-
-def left_to_read(expected: int, ours: int, in_files: int) -> int:
-    """Return about how many of the log's ids are to be read, to show how far that is.
-
-    The log is read for all lanes, while there are files of those of this process only.
-
-    Args:
-        expected: Ids of all lanes.
-        ours: Those of the lanes of this process; 0 if there was another number of lanes.
-        in_files: How many of them the files have.
-    """
-    return expected * max(0, ours - in_files) // ours if ours else expected
-
-
-def _all(committed: Committed) -> list[Offset]:
-    return [each for offsets in committed.values() for each in offsets.values()]

@@ -11,7 +11,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from dataflow.config.settings import KafkaSettings
 from dataflow.kafka import client_config
-from dataflow.kafka.lane_log import trimmed_s
+from dataflow.kafka.lane_marks import trimmed_s
 from dataflow.kafka.lane_names import lane_group
 from dataflow.kafka.lane_offsets import Offset, committed_offsets
 from dataflow.kafka.partition_offsets import EARLIEST, LATEST, offsets_at

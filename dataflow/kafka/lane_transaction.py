@@ -14,6 +14,9 @@ A crash before 5 leaves nothing; a crash after it leaves a lane that is ahead of
 the restart it drops what it has committed, and its log has what it has claimed. Any error that is
 not plainly retriable ends the process: what became of an uncertain commit is seen at the restart
 from the committed offsets.
+
+Long because what the failure of a call to the producer means depends on where it is in the order
+above.
 """
 
 import time

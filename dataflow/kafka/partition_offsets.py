@@ -1,9 +1,9 @@
 """The offsets at which partitions begin and end, and up to which a `read_committed` reader gets."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from dataflow.config.settings import KafkaSettings
@@ -92,3 +92,18 @@ def wait_until_stable(
         if not behind or time.monotonic() > deadline_s:
             return behind
         time.sleep(_LOOK_EVERY_S)
+
+
+def unread(
+    consumer: Consumer, topic: str, left: Mapping[int, int], ends: Mapping[int, int]
+) -> dict[int, int]:
+    """Return how far the partitions are read that are not read to their end."""
+    at = {each.partition: each.offset for each in consumer.position(places(topic, left))}
+    # A consumer that has not begun has no position.
+    reached = {partition: max(before, at[partition]) for partition, before in left.items()}
+    return {partition: offset for partition, offset in reached.items() if offset < ends[partition]}
+
+
+def places(topic: str, partitions: Iterable[int]) -> list[TopicPartition]:
+    """Return partitions as the client names them."""
+    return [TopicPartition(topic, partition) for partition in partitions]

@@ -24,34 +24,22 @@ Where it refuses by 2, 3 or 6, an explicit `KAFKA_START` decides. It never overr
 """
 
 import threading
-import time
 from collections.abc import Iterator
-from functools import cached_property
 
 import structlog
-from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka import KafkaException
 from msgspec import Struct
 
 from dataflow.config.settings import KafkaSettings, Settings
 from dataflow.core.state import SourceState
 from dataflow.errors import ConsumeError, StartRefusedError
-from dataflow.kafka import client_config
 from dataflow.kafka.lane_names import Metadata, lane_group
-from dataflow.kafka.lane_offsets import Committed, Offset, committed_offsets
-from dataflow.kafka.partition_offsets import EARLIEST, LATEST, offsets_at, partitions_of
+from dataflow.kafka.lane_offsets import Committed, Offset
 from dataflow.kafka.retry import Retry, retry_briefly
+from dataflow.kafka.start_facts import StartFacts
 from dataflow.process_context import Cluster
 
 _log = structlog.get_logger()
-_TIMEOUT_S = 10.0
-_NO_MEMBERS = {
-    KafkaError.GROUP_ID_NOT_FOUND,
-    # Of a Kafka too old or too small to answer: then it is left to the operator.
-    KafkaError.UNSUPPORTED_VERSION,
-    KafkaError._UNSUPPORTED_FEATURE,  # noqa: SLF001  (local codes have no public names)
-}
-"""The errors that may answer a question for a group's members, if it has none that we could see."""
 
 
 class ResumePoint(Struct, frozen=True):
@@ -99,14 +87,12 @@ class ResumePoints:
     """The search for the starts of all partitions of a process; safe to use by several workers."""
 
     def __init__(self, settings: Settings, cluster: Cluster, retry: Retry = retry_briefly) -> None:
-        self._retry = retry
         self._kafka = settings.kafka
-        self._lanes = settings.lanes
         self._chosen = settings.start
         self._cluster = cluster
         self._topic = self._kafka.topic_requested
         self._lock = threading.Lock()
-        self._admin = AdminClient(client_config.client(self._kafka, "positions"))
+        self._facts = StartFacts(settings, cluster, retry)
 
     def find(self, partition: int, state: SourceState | None) -> ResumePoint:
         """Return where to start, with or without a snapshot.
@@ -127,12 +113,12 @@ class ResumePoints:
                 ) from error
 
     def _find(self, partition: int, state: SourceState | None) -> ResumePoint:
-        if state is None and not self._is_added(partition) and self._members:
+        if state is None and not self._is_added(partition) and self._facts.members:
             raise StartRefusedError(self._in_use())
         # In this order: a run that is not fenced yet may still commit what was sent meanwhile.
         kept = list(self._kept(partition, state))
-        looked_at_ms, ends = self._ends
-        low, high = self._low[partition], ends[partition]
+        looked_at_ms, ends = self._facts.ends
+        low, high = self._facts.low[partition], ends[partition]
         problems, believed = [], []
         for position in kept:
             problem = self._problem(position, low, high)
@@ -153,7 +139,7 @@ class ResumePoints:
                 lanes=latest.metadata.lanes,
                 durable=believed[0].durable,
             )
-        if not problems and (self._has_run_before or not self._has_published):
+        if not problems and (self._facts.has_run_before or not self._facts.has_published):
             offset = low
         else:
             offset = self._explicit(partition, problems, low, high)
@@ -170,8 +156,8 @@ class ResumePoints:
                 state.start_offset,
                 state.next_offset,
             )
-        if partition in self._group_offsets:
-            offset, metadata = self._group_offsets[partition]
+        if partition in self._facts.group_offsets:
+            offset, metadata = self._facts.group_offsets[partition]
             what = f"the committed offset of group {self._kafka.group_id}"
             yield _Position(what, offset, metadata, began_at=offset)
 
@@ -194,9 +180,9 @@ class ResumePoints:
 
     def _is_added(self, partition: int) -> bool:
         """Return whether all other partitions have an offset of ours, as in a running flow."""
-        others = self._group_offsets.values()
+        others = self._facts.group_offsets.values()
         return (
-            partition not in self._group_offsets
+            partition not in self._facts.group_offsets
             and len(others) > 0
             and all(metadata.lanes is not None for _, metadata in others)
         )
@@ -205,13 +191,13 @@ class ResumePoints:
         """Return why a partition without a position is not a new one, if so."""
         marks = [
             metadata
-            for offsets in self._by_lane.values()
+            for offsets in self._facts.by_lane.values()
             for _, metadata in offsets.values()
             if metadata.partitions > partition
         ]
         # The offsets of lanes that are no longer used may expire.
         lanes = min((metadata.lanes or 0 for metadata in marks), default=0)
-        missing = [lane for lane in range(lanes) if partition not in self._by_lane[lane]]
+        missing = [lane for lane in range(lanes) if partition not in self._facts.by_lane[lane]]
         if not missing:
             return None
         group = self._kafka.group_id
@@ -229,7 +215,7 @@ class ResumePoints:
         """
         group = self._kafka.group_id
         return (
-            f"KAFKA_GROUP_ID: group {group} has members ({', '.join(self._members)}): another"
+            f"KAFKA_GROUP_ID: group {group} has members ({', '.join(self._facts.members)}): another"
             " service reads the requests, and both would charge every payment. Stop it, wait"
             " until its members are gone (up to a minute if it was killed), and start again:\n"
             f"  kafka-consumer-groups.sh --describe --group {group} --state"
@@ -241,7 +227,7 @@ class ResumePoints:
 
         Our own commits hold how many lanes there are, and are never ahead of a snapshot's records.
         """
-        offset, metadata = self._group_offsets.get(partition, Offset(0, Metadata()))
+        offset, metadata = self._facts.group_offsets.get(partition, Offset(0, Metadata()))
         if offset <= position.offset or metadata.lanes is not None:
             return
         group, topic = self._kafka.group_id, self._topic
@@ -283,76 +269,6 @@ class ResumePoints:
             "start offset taken from KAFKA_START", partition=partition, offset=offset, why=why
         )
         return offset
-
-    # ---- what Kafka answers, asked once ----
-
-    @cached_property
-    def _low(self) -> dict[int, int]:
-        return self._requested(EARLIEST)
-
-    @cached_property
-    def _ends(self) -> tuple[int, dict[int, int]]:
-        """The time of the look-up, in milliseconds since 1970, and the ends of the partitions."""
-        return int(time.time() * 1000), self._requested(LATEST)
-
-    def _requested(self, spec: OffsetSpec) -> dict[int, int]:
-        partitions = self._cluster.partitions
-        return self._retry(lambda: offsets_at(self._admin, self._topic, partitions, spec))
-
-    @cached_property
-    def _members(self) -> list[str]:
-        """The members of the group. We never are one: our partitions are assigned."""
-        return self._retry(lambda: _members(self._admin, self._kafka.group_id))
-
-    @cached_property
-    def _group_offsets(self) -> dict[int, Offset]:
-        """The group's offsets; partitions without one are left out."""
-        return self._group(self._kafka.group_id)
-
-    @cached_property
-    def _has_run_before(self) -> bool:
-        """True if this flow has ever had a position in this topic, even if it is of a lane only."""
-        return any(map(self._is_ours, self._group_offsets.values())) or any(self._by_lane.values())
-
-    @cached_property
-    def _by_lane(self) -> dict[int, dict[int, Offset]]:
-        """The lanes' offsets in this topic, also of lanes there were before."""
-        found: dict[int, dict[int, Offset]] = {}
-        lanes = self._lanes
-        while len(found) < lanes:
-            offsets = self._group(lane_group(self._kafka.group_id, len(found)))
-            ours = {partition: each for partition, each in offsets.items() if self._is_ours(each)}
-            found[len(found)] = ours
-            lanes = max(lanes, *(each.metadata.lanes or 0 for each in ours.values()), 0)
-        return found
-
-    def _is_ours(self, found: Offset) -> bool:
-        return found.metadata.is_of(self._cluster.topic_id)
-
-    def _group(self, group: str) -> dict[int, Offset]:
-        partitions = self._cluster.partitions
-        return self._retry(lambda: committed_offsets(self._kafka, group, partitions, stable=False))
-
-    @cached_property
-    def _has_published(self) -> bool:
-        """True if there is anything in a topic that the lanes write to."""
-        return any(map(self._has_records, self._kafka.topics_written))
-
-    def _has_records(self, topic: str) -> bool:
-        partitions = self._retry(lambda: partitions_of(self._admin, topic))
-        ends = self._retry(lambda: offsets_at(self._admin, topic, partitions, LATEST))
-        return any(ends.values())
-
-
-def _members(admin: AdminClient, group_id: str) -> list[str]:
-    asked = admin.describe_consumer_groups([group_id], request_timeout=_TIMEOUT_S)
-    try:
-        group = asked[group_id].result()
-    except KafkaException as error:
-        if error.args[0].code() in _NO_MEMBERS:
-            return []
-        raise
-    return [f"{member.client_id} at {member.host}" for member in group.members]
 
 
 def _refuse_foreign(state: SourceState, kafka: KafkaSettings, cluster: Cluster) -> None:

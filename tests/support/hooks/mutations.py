@@ -28,12 +28,14 @@ from dataflow.kafka import (
     commit_pool,
     group_offset,
     lane_log,
+    lane_marks,
     lane_offsets,
     lane_transaction,
     partition_offsets,
     partition_reader,
     resume_point,
     source,
+    start_facts,
 )
 from dataflow.kafka.lane_names import lane_group
 from dataflow.observability import partition_progress
@@ -317,7 +319,7 @@ def _damage_unseen() -> None:
 @_mutation
 def _lost_log_ignored() -> None:
     """Take a log that has lost ids for all there is."""
-    _patch(lane_log, "least_ids", lambda *_: 0)
+    _patch(lane_marks, "least_ids", lambda *_: 0)
     _patch(lane_log.LaneLog, "_refuse_another_log", lambda _: None)
 
 
@@ -330,7 +332,7 @@ def _no_check_of_the_snapshot() -> None:
 @_mutation
 def _another_service_unseen() -> None:
     """Skip the check whether another service is a member of the group."""
-    _patch(resume_point, "_members", lambda *_: [])
+    _patch(start_facts, "_members", lambda *_: [])
 
 
 @_mutation

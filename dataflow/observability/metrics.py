@@ -1,5 +1,7 @@
 """Every metric of the process: its name, help text and labels, in the order they are exposed.
 
+Those of the status, which are read at each scrape, are in `status_metrics`.
+
 Rules of this file:
 - Labels are bounded by configuration, by an enum or by ISO 4217, never by what a message contains,
   and every counter series exists at 0 from the start, so that `rate()` sees the first increase.
@@ -8,17 +10,13 @@ Rules of this file:
 - Counters restart at 0 with the process, as Prometheus expects.
 """
 
-import platform
 import threading
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
-from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 from prometheus_client.metrics_core import (
     CounterMetricFamily,
-    GaugeMetricFamily,
-    InfoMetricFamily,
     Metric,
 )
 from prometheus_client.registry import Collector
@@ -27,6 +25,7 @@ from dataflow.core.commit_counts import CommitCounts
 from dataflow.observability.histogram import BatchHistogram
 from dataflow.observability.recent import Recent
 from dataflow.observability.status import Status
+from dataflow.observability.status_metrics import status_metrics
 from schemas.money import EXPONENTS
 from schemas.outcomes import ErrorCode
 
@@ -172,7 +171,7 @@ class Metrics(Collector):
             "payment_visible_duration_seconds leaves them out.",
             value=implausible,
         )
-        yield from _state(self._status, self._input_topic)
+        yield from status_metrics(self._status, self._input_topic)
 
 
 def _payments(total: CommitCounts, *, audited: int) -> Iterator[Metric]:
@@ -258,88 +257,3 @@ def _messages(
         messages.add_metric([topic, "success"], count)
         messages.add_metric([topic, "error"], undelivered[topic])
     return messages
-
-
-def _state(status: Status, input_topic: str) -> Iterator[Metric]:
-    lag = GaugeMetricFamily(
-        "kafka_consumer_lag",
-        "Input records whose outcome is not committed yet; absent until it is known.",
-        labels=["topic", "partition"],
-    )
-    for partition, records in status.partitions.lags().items():
-        lag.add_metric([input_topic, str(partition)], records)
-    yield lag
-    lag_seconds = GaugeMetricFamily(
-        "kafka_consumer_lag_seconds",
-        "Age of the oldest input record whose outcome is not committed yet, or how long it has "
-        "been waiting; 0 if there is none, absent until it is known.",
-        labels=["topic", "partition"],
-    )
-    for partition, seconds in status.partitions.lag_seconds().items():
-        lag_seconds.add_metric([input_topic, str(partition)], seconds)
-    yield lag_seconds
-    last_commit = GaugeMetricFamily(
-        "kafka_last_commit_timestamp_seconds",
-        "Unix time of the last committed transaction; absent before the first.",
-    )
-    if status.last_commit_at is not None:
-        last_commit.add_metric([], status.last_commit_at)
-    yield last_commit
-    last_epoch = GaugeMetricFamily(
-        "payments_last_epoch_timestamp_seconds",
-        "Unix time when the last epoch was closed; absent before the first.",
-    )
-    if status.last_epoch_at is not None:
-        last_epoch.add_metric([], status.last_epoch_at)
-    yield last_epoch
-    lanes_expected, lanes_open = status.lanes()
-    yield GaugeMetricFamily("payments_lanes", "Lanes of this process.", value=lanes_expected)
-    yield GaugeMetricFamily(
-        "payments_lanes_open",
-        "Lanes of this process whose producer is initialised; fewer than payments_lanes at start.",
-        value=len(lanes_open),
-    )
-    yield GaugeMetricFamily(
-        "payments_remembered_ids",
-        "paymentIds that are remembered, in memory and in files, to recognise repeats.",
-        value=status.remembered_ids,
-    )
-    restored, to_restore = status.restored_ids
-    yield GaugeMetricFamily(
-        "payments_restored_ids", "paymentIds that this start has restored so far.", value=restored
-    )
-    yield GaugeMetricFamily(
-        "payments_restore_ids",
-        "paymentIds that this start has to restore, as far as is known.",
-        value=to_restore,
-    )
-    yield CounterMetricFamily(
-        "payments_replayed_records_total",
-        "Input records read again after a restart, to complete what was left open.",
-        value=status.replayed_records,
-    )
-    yield GaugeMetricFamily(
-        "payments_lane_log_foreign_records",
-        "Records that this start has passed over in the lanes' log: no lane has written them.",
-        value=status.foreign_log_records,
-    )
-    yield GaugeMetricFamily(
-        "payments_ready", "1 if /ready answers 200.", value=int(status.ready()[0])
-    )
-    yield GaugeMetricFamily(
-        "payments_kafka_reachable",
-        "1 if a broker answered the last request; 0 until one has.",
-        value=int(status.kafka_reachable is True),
-    )
-    yield GaugeMetricFamily("payments_live", "1 if /live answers 200.", value=int(status.live()[0]))
-    yield InfoMetricFamily(
-        "payments_build",
-        "Versions of this process, its payment gateway and its environment.",
-        value={
-            "version": status.about.version,
-            "gateway": status.about.gateway,
-            "environment": status.about.environment,
-            "bytewax": version("bytewax"),
-            "python": platform.python_version(),
-        },
-    )

@@ -5,7 +5,6 @@ answer, and whether they answer at all, the flow goes on as before.
 """
 
 import asyncio
-import errno
 import gzip
 import logging
 import socket
@@ -28,6 +27,7 @@ from dataflow.errors import StartRefusedError
 from dataflow.observability.metrics import Metrics
 from dataflow.observability.status import Status
 from dataflow.web.connections import SERVED, Connection
+from dataflow.web.listeners import BACKLOG, listen
 from dataflow.web.status_page.render import POLICY, render
 
 _log = logging.getLogger(__name__)
@@ -42,9 +42,6 @@ _HEADERS = [
 ]
 _POLICY = "default-src 'none'; frame-ancestors 'none'"
 """Of every answer but the status page, which has its own: a browser would apply both."""
-_BACKLOG = 256
-_NO_IPV6 = frozenset({errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.EADDRNOTAVAIL})
-"""The errors of a machine that has none: not compiled in, switched off at boot, or switched off."""
 _REQUEST_HEAD_MAX_BYTES = 16 * 1024
 _Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -204,9 +201,9 @@ class Sidecar:
         Raises:
             StartRefusedError: A port is taken or not ours to use. Neither is then left open.
         """
-        probes = _listen(host, port, "PORT")
+        probes = listen(host, port, "PORT")
         try:
-            scrapes = _listen(host, metrics_port, "METRICS_PORT")
+            scrapes = listen(host, metrics_port, "METRICS_PORT")
         except StartRefusedError:
             probes.close()
             raise
@@ -250,57 +247,10 @@ def _server(app: Starlette) -> Server:
             proxy_headers=False,
             server_header=False,
             headers=_HEADERS,
-            backlog=_BACKLOG,
+            backlog=BACKLOG,
             limit_concurrency=SERVED,
             timeout_keep_alive=15,
             timeout_graceful_shutdown=2,
             h11_max_incomplete_event_size=_REQUEST_HEAD_MAX_BYTES,
         )
-    )
-
-
-def _listen(host: str | None, port: int, variable: str) -> socket.socket:
-    if host is None:
-        try:
-            return _listener("::", port)
-        except (OSError, OverflowError) as error:
-            if not isinstance(error, OSError) or error.errno not in _NO_IPV6:
-                raise StartRefusedError(_problem(error, "::", port, variable)) from error
-        host = "0.0.0.0"  # noqa: S104  (probes and scrapes come from outside the container)
-    try:
-        return _listener(host, port)
-    except (OSError, OverflowError) as error:
-        raise StartRefusedError(_problem(error, host, port, variable)) from error
-
-
-def _listener(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    if host == "::":
-        # IPv4 as well, whatever the machine's default is.
-        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-    # A restart must not wait for the last run's connections to time out.
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        # Now, not in the thread: of two processes that bind, only one may listen.
-        listener.listen(_BACKLOG)
-    except (OSError, OverflowError):
-        listener.close()
-        raise
-    return listener
-
-
-def _problem(error: OSError | OverflowError, host: str, port: int, variable: str) -> str:
-    code = error.errno if isinstance(error, OSError) else None
-    if code == errno.EADDRINUSE:
-        return (
-            f"{variable}: port {port} is already in use (by another process, or by our other "
-            f"port); stop its owner, or set {variable} to a free port"
-        )
-    if code == errno.EACCES:
-        return f"{variable}: port {port} needs privileges; set {variable} to 1024 or above"
-    return (
-        f"{variable}: cannot listen on {host} port {port} ({error}); "
-        f"set {variable} or HOST to another"
     )

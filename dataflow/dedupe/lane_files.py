@@ -14,6 +14,8 @@
    so that no damage is met later, again and again, by one start after the other.
 5. Names are never used twice, so a process that has lost the lane cannot write into the files of
    the next one. It may delete some: that costs the next start time, and is no danger.
+
+Long because whatever lists, writes or deletes a file is in here: the rules above order all of it.
 """
 
 import errno
@@ -42,7 +44,9 @@ from dataflow.dedupe.manifest import (
     write_manifest,
 )
 from dataflow.dedupe.merging import merged
-from dataflow.dedupe.run import DamagedRunError, Run, RunFacts, RunWriter
+from dataflow.dedupe.run import Run
+from dataflow.dedupe.run_format import DamagedRunError, RunFacts
+from dataflow.dedupe.run_writer import RunWriter
 from dataflow.dedupe.writing import TEMPORARY, NewFile, remove
 
 _log = structlog.get_logger()

@@ -11,7 +11,7 @@ from zlib import crc32
 
 import msgspec
 
-from dataflow.dedupe import run
+from dataflow.dedupe import run_format
 from dataflow.dedupe.writing import write_whole
 
 FILE_NAME = "manifest"
@@ -56,7 +56,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """The content of the file."""
 
-    format: int = run.FORMAT
+    format: int = run_format.FORMAT
     owner: Owner
     summary: Summary
     position: Position
@@ -90,8 +90,8 @@ def read_manifest(directory: Path, owner: Owner) -> Manifest | None:
         raise UnusableManifestError("is damaged")
     try:
         version = msgspec.json.decode(body, type=_Version).format
-        if version != run.FORMAT:
-            raise UnusableManifestError(f"has format {version}, not {run.FORMAT}")
+        if version != run_format.FORMAT:
+            raise UnusableManifestError(f"has format {version}, not {run_format.FORMAT}")
         manifest = msgspec.json.decode(body, type=Manifest)
     except msgspec.DecodeError as error:
         raise UnusableManifestError(f"has other fields: {error}") from error

@@ -1,16 +1,4 @@
-"""A run: an immutable file of sorted entries, with a filter that spares most searches.
-
-    page 0      the header: sizes, dates, checksums
-    filter      a Bloom filter of 12 bits an id (`dataflow.core.bloom`), filled up to a page
-    blocks      pages of 113 entries, sorted by the second word of the key, then the first
-    index       the first key of each block
-
-All numbers are little-endian. A block is one page of 4096 bytes: five columns of 113 numbers
-(second words, first words, fingerprints, origins, dates in seconds), its number, the id of the run,
-and a CRC-32 of all that. So a search touches one page; a page that belongs somewhere else, or to
-an older file, is as wrong as a damaged one. 38 bytes an id.
-
-What is believed:
+"""A run that is open for lookups (the format: `run_format`), and what is believed of its file.
 
 1. When a run is opened, its size, header, filter and index are read and checked: 1.6 bytes an id. A
    wrong bit of the filter would hide an id, so no filter is used that was not checked as a whole.
@@ -28,10 +16,9 @@ ends the process by SIGBUS, and the next start throws the file away, since its s
 
 import mmap
 import os
-import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -40,165 +27,20 @@ from numpy.typing import NDArray
 from dataflow.core import bloom
 from dataflow.core.hot_ids import Found
 from dataflow.core.lane_log import ENTRY, Entries
-from dataflow.core.lanes import KeyArray, U64Array
-from dataflow.dedupe.writing import NewFile
-
-FORMAT = 1
-PAGE = 4096
-ROWS = 113
-"""Entries of a block."""
-_CHECKED = PAGE - 4
-BLOCK = np.dtype(
-    {
-        "names": [
-            *("word_1", "word_0", "fingerprint", "origin", "date_s"),
-            *("number", "run_id", "check"),
-        ],
-        "formats": [*[("<u8", ROWS)] * 4, ("<u4", ROWS), "<u4", "<u8", "<u4"],
-        "offsets": [0, ROWS * 8, ROWS * 16, ROWS * 24, ROWS * 32, ROWS * 36, 4072, _CHECKED],
-        "itemsize": PAGE,
-    }
+from dataflow.core.lanes import KeyArray
+from dataflow.dedupe.run_format import (
+    BLOCK,
+    CHECKED,
+    PAGE,
+    PIECE,
+    ROWS,
+    DamagedRunError,
+    layout_of,
+    read_facts,
 )
-_HEADER = struct.Struct("<8sIIQQQQIIII")
-_MAGIC = b"PAYMTRUN"
-_PIECE = 256
-"""Blocks that are read or written at once: a megabyte."""
+
 _SEARCHED = 1024
 """Blocks that are compared at once: a megabyte of words."""
-
-
-class DamagedRunError(Exception):
-    """A file is not what was written; `str` names the error."""
-
-
-class RunFacts(NamedTuple):
-    """The content of a run's header."""
-
-    run_id: int
-    rows: int
-    filter_words: int
-    size_bytes: int
-    oldest_s: int
-    newest_s: int
-    filter_check: int
-    index_check: int
-
-    def header(self) -> bytes:
-        """Return the header's bytes."""
-        return _HEADER.pack(_MAGIC, FORMAT, ROWS, *self)
-
-    @property
-    def check(self) -> int:
-        """A checksum of the header, and so, through its checksums, of all but the blocks."""
-        return crc32(self.header())
-
-
-class _Layout(NamedTuple):
-    """The offsets at which the parts of a run begin."""
-
-    filter_at: int
-    blocks_at: int
-    index_at: int
-    end: int
-
-
-def _layout(filter_words: int, blocks: int) -> _Layout:
-    blocks_at = PAGE + -(-filter_words * 8 // PAGE) * PAGE
-    index_at = blocks_at + blocks * PAGE
-    return _Layout(PAGE, blocks_at, index_at, index_at + blocks * 16)
-
-
-class RunWriter:
-    """A writer of a run, from sorted entries that come piece by piece.
-
-    Args:
-        path: The file's name.
-        most_rows: At most so many entries come; the filter is made for so many.
-        run_id: Any number that no other run has.
-
-    Raises:
-        OSError: from here and from each method, if the disk is full or failing.
-    """
-
-    def __init__(self, path: Path, most_rows: int, run_id: int) -> None:
-        self._run_id = run_id
-        self._words = bloom.words_for(most_rows)
-        self._most = _layout(self._words, -(-most_rows // ROWS))
-        self._filter = bloom.FilterWriter(self._words)
-        self._filter_at = self._most.filter_at
-        self._filter_check = 0
-        self._left = np.empty(0, ENTRY)
-        self._firsts: list[KeyArray] = []
-        self._blocks = self._rows = 0
-        self._oldest_s, self._newest_s = 2**32 - 1, 0
-        self._file = NewFile(path, self._most.end)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.__exit__(None, None, None)
-
-    def append(self, entries: Entries) -> None:
-        """Write entries, in ascending order over all calls, no two of one key."""
-        for start in range(0, len(entries), _PIECE * ROWS):
-            piece = entries[start : start + _PIECE * ROWS]
-            self._write_filter(self._filter.add(np.ascontiguousarray(piece["key"])))
-            self._oldest_s = min(self._oldest_s, int(piece["date_s"].min()))
-            self._newest_s = max(self._newest_s, int(piece["date_s"].max()))
-            self._rows += len(piece)
-            piece = np.concatenate([self._left, piece])
-            whole = len(piece) // ROWS * ROWS
-            self._write_blocks(piece[:whole])
-            self._left = piece[whole:]
-
-    def publish(self) -> RunFacts | None:
-        """Complete the file; None, and no file, if there was no entry."""
-        if not self._rows:
-            return None
-        self._write_blocks(self._left)
-        self._write_filter(self._filter.rest())
-        index = np.concatenate(self._firsts).tobytes()
-        layout = _layout(self._words, self._blocks)
-        self._file.write(index, layout.index_at)
-        facts = RunFacts(
-            run_id=self._run_id,
-            rows=self._rows,
-            filter_words=self._words,
-            size_bytes=layout.end,
-            oldest_s=self._oldest_s,
-            newest_s=self._newest_s,
-            filter_check=self._filter_check,
-            index_check=crc32(index),
-        )
-        self._file.write(facts.header(), 0)
-        self._file.publish(layout.end)
-        return facts
-
-    def _write_filter(self, words: U64Array) -> None:
-        data = words.astype("<u8", copy=False).tobytes()
-        self._filter_check = crc32(data, self._filter_check)
-        self._file.write(data, self._filter_at)
-        self._filter_at += len(data)
-
-    def _write_blocks(self, entries: Entries) -> None:
-        count = -(-len(entries) // ROWS)
-        if not count:
-            return
-        filled = np.zeros(count * ROWS, ENTRY)
-        filled[: len(entries)] = entries
-        rows = filled.reshape(count, ROWS)
-        blocks = np.zeros(count, BLOCK)
-        blocks["word_1"], blocks["word_0"] = rows["key"][:, :, 1], rows["key"][:, :, 0]
-        for name in ("fingerprint", "origin", "date_s"):
-            blocks[name] = rows[name]
-        blocks["number"] = np.arange(self._blocks, self._blocks + count)
-        blocks["run_id"] = self._run_id
-        pages = blocks.view(np.uint8).reshape(count, PAGE)
-        blocks["check"] = [crc32(page) for page in pages[:, :_CHECKED]]
-        self._file.write(blocks.tobytes(), self._most.blocks_at + self._blocks * PAGE)
-        self._firsts.append(np.ascontiguousarray(rows["key"][:, 0]))
-        self._blocks += count
 
 
 class Run:
@@ -223,9 +65,9 @@ class Run:
         self.path = path
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            self.facts = facts = _read_facts(file, check)
+            self.facts = facts = read_facts(file, check)
             self._count = -(-facts.rows // ROWS)
-            self._layout = layout = _layout(facts.filter_words, self._count)
+            self._layout = layout = layout_of(facts.filter_words, self._count)
             if os.fstat(file).st_size != facts.size_bytes or layout.end != facts.size_bytes:
                 raise DamagedRunError("its size is wrong")
             _check(file, layout.filter_at, facts.filter_words * 8, facts.filter_check, "filter")
@@ -266,8 +108,8 @@ class Run:
         """
         file = self._open()
         try:
-            for start in range(0, self._count, _PIECE):
-                count = min(_PIECE, self._count - start)
+            for start in range(0, self._count, PIECE):
+                count = min(PIECE, self._count - start)
                 blocks = self._read(file, start, count)
                 rows = np.empty((count, ROWS), ENTRY)
                 rows["key"][:, :, 1], rows["key"][:, :, 0] = blocks["word_1"], blocks["word_0"]
@@ -357,7 +199,7 @@ class Run:
                 raise DamagedRunError("it was cut")
             blocks = np.frombuffer(data, BLOCK)
         pages = blocks.view(np.uint8).reshape(count, PAGE)
-        checks = [crc32(page) for page in pages[:, :_CHECKED]]
+        checks = [crc32(page) for page in pages[:, :CHECKED]]
         right = (blocks["check"] == checks) & (blocks["run_id"] == self.facts.run_id)
         right &= blocks["number"] == np.arange(start, start + count)
         if not right.all():
@@ -365,20 +207,10 @@ class Run:
         return blocks
 
 
-def _read_facts(file: int, check: int) -> RunFacts:
-    header = os.pread(file, _HEADER.size, 0)
-    if len(header) != _HEADER.size or crc32(header) != check:
-        raise DamagedRunError("its header is not that of the run in the manifest")
-    magic, layout, rows, *facts = _HEADER.unpack(header)
-    if (magic, layout, rows) != (_MAGIC, FORMAT, ROWS):
-        raise DamagedRunError("it has another format")
-    return RunFacts(*facts)
-
-
 def _check(file: int, offset: int, size: int, check: int, what: str) -> None:
     found = 0
-    for start in range(0, size, _PIECE * PAGE):
-        found = crc32(os.pread(file, min(_PIECE * PAGE, size - start), offset + start), found)
+    for start in range(0, size, PIECE * PAGE):
+        found = crc32(os.pread(file, min(PIECE * PAGE, size - start), offset + start), found)
     if found != check:
         raise DamagedRunError(f"its {what} is not as it was written")
 

@@ -11,6 +11,9 @@
 5. If the disk is full or failing, the open generation grows on in memory, and writing is tried
    again. Nothing is dropped from memory that is not durable.
 6. A damaged file is thrown away, and the process ends: the next start reads the log instead.
+
+Long because a tier is never seen alone: each method moves ids between memory and files, and the
+rules above hold for both together.
 """
 
 import math
@@ -33,7 +36,7 @@ from dataflow.core.verdicts import Batch, Distinct, Known, judge
 from dataflow.dedupe.background import Background, Stopped
 from dataflow.dedupe.lane_files import LaneFiles, ListedRun
 from dataflow.dedupe.manifest import Position, Summary
-from dataflow.dedupe.run import DamagedRunError
+from dataflow.dedupe.run_format import DamagedRunError
 from dataflow.errors import DamagedFileError
 
 _log = structlog.get_logger()

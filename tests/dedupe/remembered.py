@@ -13,7 +13,9 @@ from dataflow.core.lane_log import Entries, entries_of
 from dataflow.core.verdicts import Batch, Judgement, Verdict
 from dataflow.dedupe.background import Background
 from dataflow.dedupe.manifest import Owner
-from dataflow.dedupe.run import Run, RunFacts, RunWriter
+from dataflow.dedupe.run import Run
+from dataflow.dedupe.run_format import RunFacts
+from dataflow.dedupe.run_writer import RunWriter
 from dataflow.dedupe.tiered import Seen
 
 OWNER = Owner(cluster="kafka-1", topic="topic-1", lane=3, lanes=16)

@@ -22,7 +22,7 @@ from dataflow.core.lane_log import Entries, sorted_newest
 from dataflow.dedupe.background import Stopped
 from dataflow.dedupe.lane_files import LaneFiles, remove_unused
 from dataflow.dedupe.manifest import FILE_NAME, Summary
-from dataflow.dedupe.run import PAGE, DamagedRunError
+from dataflow.dedupe.run_format import PAGE, DamagedRunError
 from tests.dedupe.remembered import OWNER, hot, random_entries
 
 ROWS = 600

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataflow.core.lane_log import Entries, sorted_newest
-from dataflow.dedupe import run as run_module
+from dataflow.dedupe import run, run_writer
 from dataflow.dedupe.merging import merged
-from dataflow.dedupe.run import PAGE, DamagedRunError, Run
+from dataflow.dedupe.run import Run
+from dataflow.dedupe.run_format import PAGE, DamagedRunError
 from tests.dedupe.remembered import Entry, Key, listed, random_entries, rows, write_run
 
 words = st.sampled_from([0, 1, 2, 2**63, 2**64 - 1])
@@ -37,8 +38,8 @@ def merge(runs: list[Run], horizon_s: int = 0) -> Entries:
 def test_the_newest_entry_of_each_key_is_kept(
     tmp_path_factory: pytest.TempPathFactory, given: list[dict[Key, int]], horizon_s: int
 ) -> None:
-    each = [rows(Entry(key, date + 1, date, date) for key, date in run.items()) for run in given]
-    newest = {key: max(run.get(key, -1) for run in given) for run in given for key in run}
+    each = [rows(Entry(key, date + 1, date, date) for key, date in each.items()) for each in given]
+    newest = {key: max(of.get(key, -1) for of in given) for one in given for key in one}
     kept = {key: date for key, date in newest.items() if date >= horizon_s}
     expected = [Entry(key, date + 1, date, date) for key, date in kept.items()]
     expected.sort(key=lambda entry: entry.key[::-1])
@@ -50,7 +51,8 @@ def test_large_runs_are_merged_piece_by_piece(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Some hundred ids share a word: a piece cannot end among those."""
-    monkeypatch.setattr(run_module, "_PIECE", 2)
+    for module in (run, run_writer):
+        monkeypatch.setattr(module, "PIECE", 2)
     each = [random_entries(5_000, seed, 100 + seed, shared=400) for seed in (1, 2, 3)]
     again = each[0][::2].copy()
     again["date_s"] = 900

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from dataflow.core import bloom
 from dataflow.core.lane_log import Entries, sorted_newest
 from dataflow.core.lanes import KeyArray, U64Array
-from dataflow.dedupe.run import PAGE, ROWS, DamagedRunError, Run, RunWriter
+from dataflow.dedupe.run import Run
+from dataflow.dedupe.run_format import PAGE, ROWS, DamagedRunError
+from dataflow.dedupe.run_writer import RunWriter
 from tests.dedupe.remembered import Entry, Key, listed, look_up, random_entries, rows, write_run
 
 words = st.sampled_from([0, 1, 2, 2**63, 2**64 - 1])

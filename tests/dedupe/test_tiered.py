@@ -15,7 +15,7 @@ from dataflow.core.lane_log import Entries
 from dataflow.core.verdicts import Verdict
 from dataflow.dedupe.background import Background, Stopped
 from dataflow.dedupe.lane_files import LaneFiles
-from dataflow.dedupe.run import PAGE
+from dataflow.dedupe.run_format import PAGE
 from dataflow.dedupe.tiered import Seen, TieredIndex
 from dataflow.errors import DamagedFileError
 from tests.dedupe.remembered import OWNER, Inline, answers, random_entries

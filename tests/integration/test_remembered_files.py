@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from dataflow.dedupe.manifest import FILE_NAME, Manifest, write_manifest
-from dataflow.dedupe.run import PAGE
+from dataflow.dedupe.run_format import PAGE
 from tests.support.flow_process import (
     Flow,
     Topics,

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dataflow.verify.extract import CURRENCIES
+from dataflow.verify.content import CURRENCIES
 from dataflow.verify.rows import Rows
 from schemas import money
 

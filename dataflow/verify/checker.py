@@ -9,7 +9,7 @@ import numpy as np
 from msgspec import Struct
 
 from dataflow.config.settings import Settings
-from dataflow.verify import extract, positions, retention, rows
+from dataflow.verify import content, extract, positions, retention, rows
 from dataflow.verify.accounts import Account, CurrencySums
 from dataflow.verify.findings import FindingKind, Findings, RecordPlace
 from dataflow.verify.payment_rules import Payments, Times
@@ -236,7 +236,7 @@ class Check:
                 low = bounds[topic][partition].low
                 value, there = self._reader.record(topic, partition, low)
                 # Where nothing is left, nothing is known.
-                at_ms = extract.decided_ms(value) if there else np.iinfo(np.int64).max // 2
+                at_ms = content.decided_ms(value) if there else np.iinfo(np.int64).max // 2
                 latest = max(latest or 0, at_ms)
         return latest
 

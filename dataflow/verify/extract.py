@@ -1,44 +1,37 @@
 """From records to rows; what is wrong with an event by itself is found here."""
 
 from collections.abc import Iterable
-from datetime import datetime
-from decimal import Decimal
-from functools import lru_cache
-from hashlib import blake2b
 from typing import Any
 from zlib import crc32
 
 import msgspec
 import numpy as np
-from msgspec import UNSET, Raw, Struct, UnsetType
 
 from dataflow.core.lane_log import ForeignRecordError, entries_in, is_of_a_lane, lane_in
 from dataflow.core.lanes import split_identities
 from dataflow.core.origins import origin
 from dataflow.verify import rows
+from dataflow.verify.content import (
+    Event,
+    amount_of_event,
+    amount_of_request,
+    decode,
+    event_content,
+    hashes,
+    milliseconds,
+    reply_of,
+    request_content,
+)
 from dataflow.verify.findings import FindingKind, Findings, RecordPlace
 from dataflow.verify.reader import Chunk
 from dataflow.verify.rows import Rows
-from schemas import events, money
 from schemas.events import Records, Source
-from schemas.outcomes import ErrorCode, EventType
+from schemas.outcomes import EventType
 from schemas.parsing import parse
 from schemas.requests import PRINT_BYTES, PaymentRequest, Rejected, key_of
 
-CURRENCIES = sorted(money.EXPONENTS)
-"""A row has the index of its currency in here."""
-
-_CURRENCY = {code: n for n, code in enumerate(CURRENCIES)}
-_NO_MONEY = (0, 0)
 _OFFSETS = 1 << 48
 _PARTITIONS = 1 << 16
-_OF_THE_RECORD = {
-    ErrorCode.TOMBSTONE.value,
-    ErrorCode.TOO_LARGE.value,
-    ErrorCode.MALFORMED.value,
-    ErrorCode.INVALID.value,
-}
-"""Errors that follow from the record alone; all others are the gateway's word."""
 _VERDICTS = {
     EventType.PROCESSED.value: rows.PROCESSED,
     EventType.FAILED.value: rows.FAILED,
@@ -46,39 +39,6 @@ _VERDICTS = {
     EventType.CONFLICT.value: rows.CONFLICT,
 }
 _REPEATS = {rows.DUPLICATE, rows.CONFLICT}
-
-
-class _Error(Struct, rename="camel", frozen=True, gc=False):
-    code: str
-    message: str
-    retryable: bool
-    provider_code: str | None = None
-
-
-class _Event(Struct, rename="camel", frozen=True, gc=False, kw_only=True):
-    """An event of any of the three topics, as a reader of these topics sees it."""
-
-    event_id: str
-    event_type: str
-    payment_id: str | None
-    source: Source
-    user_id: str | None = None
-    amount: Raw | UnsetType = UNSET
-    currency: str | None = None
-    payment_method: str | None = None
-    metadata: Raw | UnsetType = UNSET
-    gateway_reference: str | None = None
-    error: _Error | None = None
-    original: str | None = None
-    original_truncated: bool = False
-    first_source: Source | None = None
-    processed_at: str | None = None
-    failed_at: str | None = None
-    occurred_at: str | None = None
-
-
-_decode = msgspec.json.Decoder(_Event).decode
-_pack = msgspec.msgpack.Encoder().encode
 
 
 class Requests:
@@ -102,8 +62,8 @@ class Requests:
         identities = map(_identity, parsed, chunk.values)
         keys, found["print"] = split_identities(b"".join(identities))
         found["key_high"], found["key_low"] = keys[:, 0], keys[:, 1]
-        found["content"] = _hashes(map(self._content, parsed))
-        amounts = [_requested(each) for each in parsed]
+        found["content"] = hashes(request_content(each, self._max_bytes) for each in parsed)
+        amounts = [amount_of_request(each) for each in parsed]
         found["minor"], found["currency"] = zip(*amounts, strict=True)
         found["origin"] = np.array(chunk.offsets, np.uint64) + np.uint64(origin(chunk.partition, 0))
         found["time_ms"] = chunk.times_ms
@@ -112,36 +72,6 @@ class Requests:
         found["high_ms"] = np.maximum(high_ms, before_ms)
         self._high_ms[chunk.partition] = int(found["high_ms"][-1])
         return found
-
-    def _content(self, parsed: PaymentRequest | Rejected) -> bytes:
-        """Return the content that the record implies for its outcome's fields."""
-        if isinstance(parsed, PaymentRequest):
-            return _pack(
-                (
-                    parsed.payment_id,
-                    parsed.user_id,
-                    parsed.digits,
-                    parsed.currency,
-                    parsed.payment_method,
-                    _raw(parsed.metadata),
-                )
-            )
-        # Of the event, only what is not a matter of wording and of the moment.
-        event = events.rejected("", Source("", 0, 0), parsed, "", self._max_bytes)
-        return _pack(
-            (
-                event.payment_id,
-                _text(event.user_id),
-                _raw(event.amount),
-                _text(event.currency),
-                _text(event.payment_method),
-                _raw(event.metadata),
-                event.error.code.value,
-                event.error.retryable,
-                _text(event.original),
-                event.original_truncated is True,
-            )
-        )
 
 
 class Events:
@@ -159,12 +89,12 @@ class Events:
         self._findings = findings
         self._records: dict[int, Records] = {}
 
-    def _events(self, chunk: Chunk) -> Iterable[tuple[int, _Event, int]]:
+    def _events(self, chunk: Chunk) -> Iterable[tuple[int, Event, int]]:
         """Yield the events about a record: their offset, and that record's origin."""
         for offset, key, value in zip(chunk.offsets, chunk.keys, chunk.values, strict=True):
             place = RecordPlace(self.topic, chunk.partition, offset)
             try:
-                event = _decode(value or b"")
+                event = decode(value or b"")
             except msgspec.DecodeError:
                 self._findings.add(FindingKind.PHANTOM, "is no event of this flow", place)
                 continue
@@ -183,7 +113,7 @@ class Events:
             return None
         return origin(source.partition, source.offset)
 
-    def _look_at(self, event: _Event, key: bytes | None, place: RecordPlace) -> None:
+    def _look_at(self, event: Event, key: bytes | None, place: RecordPlace) -> None:
         source = event.source
         records = self._records.get(source.partition)
         if records is None:
@@ -221,17 +151,17 @@ class Outcomes(Events):
             if _VERDICTS.get(event.event_type) != self._verdict:
                 text = f"is not of this topic, but {event.event_type[:40]}"
                 self._findings.add(FindingKind.CONTENT, text, place)
-            decided_ms = _milliseconds(at)
+            decided_ms = milliseconds(at)
             if decided_ms < 0:
                 self._findings.add(FindingKind.CONTENT, "does not say when it was decided", place)
-            minor, currency = _published(event)
-            contents.append(_event_content(event))
-            replies.append(_reply(event))
+            minor, currency = amount_of_event(event)
+            contents.append(event_content(event))
+            replies.append(reply_of(event))
             found.append(
                 (source, self._code, 0, 0, decided_ms, minor, currency, chunk.partition, offset)
             )
         table = np.array(found, rows.OUTCOME)
-        table["content"], table["reply"] = _hashes(contents), _hashes(replies)
+        table["content"], table["reply"] = hashes(contents), hashes(replies)
         return table
 
 
@@ -246,7 +176,7 @@ class Audits(Events):
             place = RecordPlace(self.topic, chunk.partition, offset)
             verdict = _VERDICTS.get(event.event_type, rows.NONE)
             first = event.first_source and self._origin(event.first_source)
-            decided_ms = _milliseconds(event.occurred_at)
+            decided_ms = milliseconds(event.occurred_at)
             if verdict == rows.NONE:
                 self._findings.add(FindingKind.CONTENT, "has an eventType that is none", place)
             elif (verdict in _REPEATS) != (event.first_source is not None):
@@ -259,7 +189,7 @@ class Audits(Events):
                 self._findings.add(FindingKind.CONTENT, "does not say when it was decided", place)
             named = event.payment_id is not None
             key_low = int.from_bytes(key_of(event.payment_id)[8:], "little") if named else 0  # type: ignore[arg-type]
-            replies.append(_reply(event))
+            replies.append(reply_of(event))
             # One that names nobody names itself, which is wrong as well, and found later.
             found.append(
                 (
@@ -274,7 +204,7 @@ class Audits(Events):
                 )
             )
         table = np.array(found, rows.AUDIT)
-        table["reply"] = _hashes(replies)
+        table["reply"] = hashes(replies)
         return table
 
 
@@ -337,75 +267,3 @@ def _identity(parsed: PaymentRequest | Rejected, value: bytes | None) -> bytes:
     if parsed.payment_id is not None:
         return key_of(parsed.payment_id) + bytes(PRINT_BYTES)
     return crc32(value or b"").to_bytes(8, "little") + bytes(8 + PRINT_BYTES)
-
-
-def _event_content(event: _Event) -> bytes:
-    common = (
-        event.payment_id,
-        event.user_id,
-        _raw(event.amount),
-        event.currency,
-        event.payment_method,
-        _raw(event.metadata),
-    )
-    error = event.error
-    if error is None or error.code not in _OF_THE_RECORD:
-        return _pack(common)
-    details = (error.code, error.retryable, event.original, event.original_truncated)
-    return _pack((*common, *details))
-
-
-def _reply(event: _Event) -> bytes:
-    error = event.error
-    words = error and (error.code, error.message, error.retryable, error.provider_code)
-    return _pack((event.gateway_reference, words))
-
-
-def _requested(parsed: PaymentRequest | Rejected) -> tuple[int, int]:
-    if isinstance(parsed, PaymentRequest):
-        return parsed.minor_units, _CURRENCY[parsed.currency]
-    return _NO_MONEY
-
-
-def _published(event: _Event) -> tuple[int, int]:
-    """Return the amount in minor units; none where the event has no valid amount."""
-    currency, raw = event.currency, _raw(event.amount)
-    if currency is None or raw is None or currency not in _CURRENCY:
-        return _NO_MONEY
-    digits = money.digits_of(raw)
-    if digits is None or digits != raw or money.broken_rule(digits, currency):
-        return _NO_MONEY
-    minor = Decimal(digits.decode()).scaleb(money.EXPONENTS[currency])
-    return int(minor), _CURRENCY[currency]
-
-
-def _hashes(contents: Iterable[bytes]) -> Any:
-    joined = b"".join([blake2b(each, digest_size=8).digest() for each in contents])
-    return np.frombuffer(joined, "<u8")
-
-
-def _raw(text: Raw | UnsetType) -> bytes | None:
-    return None if text is UNSET else bytes(text)
-
-
-def _text(text: str | UnsetType) -> str | None:
-    return None if text is UNSET else text
-
-
-@lru_cache(maxsize=1024)
-def _milliseconds(instant: str | None) -> int:
-    """Return milliseconds since 1970; -1 for what is no instant."""
-    try:
-        moment = datetime.fromisoformat(instant or "")
-        return round(moment.timestamp() * 1000) if moment.tzinfo else -1
-    except (ValueError, OverflowError):
-        return -1
-
-
-def decided_ms(value: bytes | None) -> int:
-    """Return when an event was decided, in milliseconds since 1970; 0 for what is no event."""
-    try:
-        event = _decode(value or b"")
-    except msgspec.DecodeError:
-        return 0
-    return max(0, _milliseconds(event.processed_at or event.failed_at or event.occurred_at))

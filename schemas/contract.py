@@ -10,6 +10,8 @@
 4. The schema of the request never refuses what the service accepts, in any validator. So it has no
    `multipleOf: 0.01`: most validators divide binary floats, and would refuse 19.99.
    `NOT_IN_THE_SCHEMA` lists what the service refuses beyond the schema.
+
+Long because a schema is data, and all of them share its parts.
 """
 
 from collections.abc import Mapping, Sequence

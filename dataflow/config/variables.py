@@ -2,6 +2,8 @@
 
 A secret can also be given as a file, by the name with `_FILE` appended, as container platforms
 mount them. An empty variable counts as unset.
+
+Long because it is one table: a variable is added, found and compared in one place.
 """
 
 from collections.abc import Mapping

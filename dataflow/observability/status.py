@@ -4,6 +4,8 @@ Rules of this file:
 - Writers call once per batch or per epoch, never per record; each call is one short lock.
 - An offset is always that of the *next* record: "everything below it is read", or "durable".
 - Nothing here decides anything about payments; losing all of it loses no outcome.
+
+Long because it is the list of what all parts of a process report, and of what is read of them.
 """
 
 import threading

@@ -14,10 +14,12 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint kafka bench monitoring contract lock tools clean soak chaos mutants explore pictures bench-quick
 
-# What the tests of the manifests need beside Python, built by Go from its module proxy.
+# What the tests need beside Python, by Go from its module proxy: two linters of manifests, and
+# Stripe's description of its API, which is a file in the module of its mock server.
 TOOLS := $(CURDIR)/.tools
 KUSTOMIZE := v5.8.2
 KUBE_SCORE := v1.20.0
+STRIPE_MOCK := v0.203.0
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -86,13 +88,19 @@ lock: $(VENV)/.complete ## Resolve the dependencies again
 			--no-emit-trusted-host $${extra:+--extra $$extra} \
 			--output-file requirements$${extra:+-$$extra}.txt pyproject.toml; done
 
-tools: $(TOOLS)/kustomize-$(KUSTOMIZE) $(TOOLS)/kube-score-$(KUBE_SCORE) ## Build kustomize and kube-score, with Go
+tools: $(TOOLS)/kustomize-$(KUSTOMIZE) $(TOOLS)/kube-score-$(KUBE_SCORE) $(TOOLS)/stripe-$(STRIPE_MOCK).json ## Fetch what the tests need by Go
 
 $(TOOLS)/kustomize-$(KUSTOMIZE):
 	@GOBIN=$(TOOLS) go install sigs.k8s.io/kustomize/kustomize/v5@$(KUSTOMIZE) && touch $@
 
 $(TOOLS)/kube-score-$(KUBE_SCORE):
 	@GOBIN=$(TOOLS) go install github.com/zegl/kube-score/cmd/kube-score@$(KUBE_SCORE) && touch $@
+
+$(TOOLS)/stripe-$(STRIPE_MOCK).json:
+	@mkdir -p $(TOOLS)
+	@module=$$(go mod download -json github.com/stripe/stripe-mock@$(STRIPE_MOCK) \
+		| sed -n 's/.*"Dir": "\(.*\)".*/\1/p') && \
+		install -m 644 "$$module/embedded/openapi/spec3.json" $@
 
 clean: ## Remove everything that was made
 	rm -rf $(VENV) .kafka .tools .bench soak-report chaos-report

@@ -135,6 +135,46 @@ def test_a_long_value_is_quoted_in_part_and_on_one_line() -> None:
     assert len(problem) < 250
 
 
+@pytest.mark.parametrize(
+    ("gateway", "variable"), [("http", "HTTP_GATEWAY_URL"), ("stripe", "STRIPE_API_KEY")]
+)
+def test_a_gateway_needs_its_own_settings(gateway: str, variable: str) -> None:
+    [problem] = problems(GATEWAY=gateway)
+    assert problem.startswith(f"{variable}: required when GATEWAY is {gateway}; example: ")
+
+
+def test_a_call_must_be_shorter_than_all_attempts_together() -> None:
+    http = {"GATEWAY": "http", "HTTP_GATEWAY_URL": "https://a", "GATEWAY_DEADLINE": "30s"}
+    [problem] = problems(**http, GATEWAY_TIMEOUT="30s")
+    assert problem.startswith("GATEWAY_TIMEOUT: expected less than GATEWAY_DEADLINE, got '30s'")
+    assert settings(**http, GATEWAY_TIMEOUT="29s").gateway.timeout_s == 29
+    assert settings(GATEWAY_TIMEOUT="30s", GATEWAY_DEADLINE="1s"), "the simulated one has no calls"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "provider.example.com",
+        "ftp://a",
+        "https://",
+        "https://a:0",
+        "https://a/?x=1",
+        "http://u:p@a",
+    ],
+)
+def test_a_base_address_is_a_scheme_and_a_host(url: str) -> None:
+    [problem] = problems(GATEWAY="http", HTTP_GATEWAY_URL=url)
+    assert problem.startswith("HTTP_GATEWAY_URL: expected http:// or https://, a host")
+
+
+def test_the_credentials_of_a_gateway_are_secrets(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("sk_live_hunter2\n")
+    chosen = settings(STRIPE_API_KEY_FILE=str(file), HTTP_GATEWAY_CREDENTIALS="hunter3")
+    assert "hunter" not in repr(chosen) + str(chosen.masked())
+    assert {"sk_live_hunter2", "hunter3"} <= {each.reveal() for each in chosen.secrets()}
+
+
 def test_an_unknown_gateway_is_answered_with_the_known_ones() -> None:
     names = ", ".join(gateway_names.NAMES)
     expected = f"one of {names}, or package.module:Class"
@@ -292,7 +332,13 @@ SECRETS = [variable.name for variable in VARIABLES if variable.secret]
 
 
 def test_these_are_the_secrets() -> None:
-    assert SECRETS == ["KAFKA_SASL_USERNAME", "KAFKA_SASL_PASSWORD", "KAFKA_SSL_KEY_PASSWORD"]
+    assert SECRETS == [
+        "KAFKA_SASL_USERNAME",
+        "KAFKA_SASL_PASSWORD",
+        "KAFKA_SSL_KEY_PASSWORD",
+        "HTTP_GATEWAY_CREDENTIALS",
+        "STRIPE_API_KEY",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,10 @@ import re
 SIMULATED = "simulated"
 """The one that approves payments and charges nobody: wherever it is in use, that is shown."""
 
-NAMES = (SIMULATED,)
+HTTP = "http"
+STRIPE = "stripe"
+
+NAMES = (SIMULATED, HTTP, STRIPE)
 """The names of our own gateways. `GATEWAY` also accepts `package.module:Class`."""
 
 _FOREIGN = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)

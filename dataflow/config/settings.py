@@ -10,9 +10,10 @@ from typing import Any, Self
 
 from msgspec import Struct, convert
 
+from dataflow.config import gateway_names
 from dataflow.config.secret import Secret
 from dataflow.config.spelling import suspects
-from dataflow.config.variables import VARIABLES
+from dataflow.config.variables import VARIABLES, Variable
 from dataflow.errors import SettingsError
 
 
@@ -62,10 +63,21 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
     """Charges in flight at once, in each process."""
     deadline_s: float
     """For one batch of charges, retries included."""
+    timeout_s: float
+    """For one call of a provider."""
     simulated_decline_rate: float
     """From 0 to 1."""
     simulated_latency_s: float
     """For one charge."""
+    http_url: str | None
+    http_mapping: str | None
+    """The path of a file."""
+    http_credentials: Secret | None
+    http_ca: str | None
+    http_certificate: str | None
+    http_key: str | None
+    stripe_api_key: Secret | None
+    stripe_url: str
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -120,7 +132,12 @@ class Settings(Struct, frozen=True, kw_only=True):
 
         Without the user name: it is often an ordinary word, such as the name of the service.
         """
-        given = (self.kafka.sasl_password, self.kafka.ssl_key_password)
+        given = (
+            self.kafka.sasl_password,
+            self.kafka.ssl_key_password,
+            self.gateway.http_credentials,
+            self.gateway.stripe_api_key,
+        )
         return tuple(secret for secret in given if secret is not None)
 
 
@@ -146,10 +163,15 @@ def _conflicts(values: Mapping[str, Any]) -> Iterator[str]:
                     f"when KAFKA_SECURITY_PROTOCOL is {protocol}"
                 )
 
-    pair = ("kafka.ssl_certificate_location", "kafka.ssl_key_location")
-    for missing, given in (pair, pair[::-1]):
-        if values.get(missing, ...) is None and values.get(given) is not None:
-            yield named[missing].problem(f"required when {named[given].name} is set")
+    for pair in (
+        ("kafka.ssl_certificate_location", "kafka.ssl_key_location"),
+        ("gateway.http_certificate", "gateway.http_key"),
+    ):
+        for missing, given in (pair, pair[::-1]):
+            if values.get(missing, ...) is None and values.get(given) is not None:
+                yield named[missing].problem(f"required when {named[given].name} is set")
+
+    yield from _gateway_conflicts(values, named)
 
     topics = [field for field in named if field.startswith("kafka.topic_")]
     for group, noun in ((topics, "topic"), (["port", "metrics_port"], "port")):
@@ -159,6 +181,20 @@ def _conflicts(values: Mapping[str, Any]) -> Iterator[str]:
             if taken != named[field].name:
                 expects = f"a {noun} that no other setting uses"
                 yield named[field].wrong(str(values[field]), expects, f", the same as {taken}")
+
+
+def _gateway_conflicts(values: Mapping[str, Any], named: Mapping[str, Variable]) -> Iterator[str]:
+    for gateway, field in (
+        (gateway_names.HTTP, "gateway.http_url"),
+        (gateway_names.STRIPE, "gateway.stripe_api_key"),
+    ):
+        if values.get("gateway.name") == gateway and values.get(field, ...) is None:
+            yield named[field].problem(f"required when GATEWAY is {gateway}")
+    timeout_s, deadline_s = values.get("gateway.timeout_s"), values.get("gateway.deadline_s")
+    calls = values.get("gateway.name") in {gateway_names.HTTP, gateway_names.STRIPE}
+    if calls and timeout_s and deadline_s and timeout_s >= deadline_s:
+        timeout = named["gateway.timeout_s"]
+        yield timeout.wrong(timeout.kind.show(timeout_s), "less than GATEWAY_DEADLINE")
 
 
 def _nested(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -176,6 +176,19 @@ def brokers() -> ValueKind:
     return ValueKind("host:port[,host:port...] with IPv6 addresses in brackets", parse)
 
 
+def base_url() -> ValueKind:
+    """Return the kind of the beginning of addresses: scheme, host, maybe port and path."""
+    pattern = re.compile(rf"https?://{_HOST}(?::(?P<port>[0-9]{{1,5}}))?(?:/[A-Za-z0-9._~/-]*)?")
+
+    def parse(text: str) -> str:
+        match = pattern.fullmatch(text)
+        if match is None or (match["port"] and not 1 <= int(match["port"]) <= _MAX_PORT):
+            raise ValueError
+        return text.rstrip("/")
+
+    return ValueKind("http:// or https://, a host, and maybe a port and a path", parse)
+
+
 def address() -> ValueKind:
     """Return the kind of an IP address of either version; no name, which may stand for several."""
     return ValueKind(

@@ -304,6 +304,14 @@ GATEWAY = (
         default="30s",
     ),
     Variable(
+        "GATEWAY_TIMEOUT",
+        "gateway.timeout_s",
+        values.duration_s("100ms", "80s"),
+        "How long `http` and `stripe` wait for the answer to one call: 100ms to 80s. Less than "
+        "GATEWAY_DEADLINE.",
+        default="10s",
+    ),
+    Variable(
         "SIMULATED_DECLINE_RATE",
         "gateway.simulated_decline_rate",
         values.fraction(),
@@ -316,6 +324,67 @@ GATEWAY = (
         values.duration_s("0ms", "60s"),
         "How long the simulated gateway takes for a charge: 0ms to 60s.",
         default="0ms",
+    ),
+    Variable(
+        "HTTP_GATEWAY_URL",
+        "gateway.http_url",
+        values.base_url(),
+        "Base address of the provider behind `http`.",
+        example="https://provider.example.com",
+        required="with GATEWAY=http",
+    ),
+    Variable(
+        "HTTP_GATEWAY_MAPPING",
+        "gateway.http_mapping",
+        values.readable_file(),
+        "TOML file with the shape of its API; if unset, that of docs/gateway-api.yaml. Change it "
+        "after a clean stop.",
+        example="/etc/payments/provider.toml",
+    ),
+    Variable(
+        "HTTP_GATEWAY_CREDENTIALS",
+        "gateway.http_credentials",
+        values.secret(),
+        "Token, or `user:password`, to log in there with.",
+        example="change-me",
+        secret=True,
+    ),
+    Variable(
+        "HTTP_GATEWAY_CA",
+        "gateway.http_ca",
+        values.readable_file(),
+        "PEM file of the authorities to trust there; if unset, those of the system.",
+        example="/etc/payments/provider-ca.pem",
+    ),
+    Variable(
+        "HTTP_GATEWAY_CERTIFICATE",
+        "gateway.http_certificate",
+        values.readable_file(),
+        "PEM file of the client certificate, for mutual TLS; only together with its key.",
+        example="/etc/payments/client.pem",
+    ),
+    Variable(
+        "HTTP_GATEWAY_KEY",
+        "gateway.http_key",
+        values.readable_file(),
+        "PEM file of the client certificate's key.",
+        example="/etc/payments/client.key",
+    ),
+    Variable(
+        "STRIPE_API_KEY",
+        "gateway.stripe_api_key",
+        values.secret(),
+        "Secret or restricted key; it needs to write PaymentIntents, and nothing else.",
+        example="rk_test_change_me",
+        secret=True,
+        required="with GATEWAY=stripe",
+    ),
+    Variable(
+        "STRIPE_URL",
+        "gateway.stripe_url",
+        values.base_url(),
+        "Base address of Stripe; another one is for tests.",
+        default="https://api.stripe.com",
     ),
 )
 

@@ -133,7 +133,8 @@ class ContractApi:
         now_s = time.time()
         self._provider.book.settle(now_s)
         payments = self._provider.book.under_key(request.match_info["key"])
-        seen = [each for each in payments if each.created_s <= now_s]
+        ours = [each for each in payments if each.id.startswith(SHAPE.prefix)]
+        seen = [each for each in ours if each.created_s <= now_s]
         if not seen:
             return _response(_json(404, {"status": "not_found"}))
         return _response(SHAPE.answer(seen[0]))

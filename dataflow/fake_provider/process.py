@@ -74,6 +74,7 @@ class FakeProvider:
 
     def heal(self) -> None:
         """Do everything right again."""
+        self._control("DELETE", "/outage")
         self._control("PUT", "/settings", msgspec.to_builtins(Settings()))
 
     def outage(self, seconds: float, kind: str = "refuse") -> None:

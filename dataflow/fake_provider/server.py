@@ -4,6 +4,7 @@ GET  /book                all payments
 GET  /asked/{key}         how often a key was asked for
 PUT  /settings            any of `behaviour.Settings`; also for the next process
 POST /outage              {"seconds": 30, "kind": "refuse"}, or a fault of `behaviour.Fault`
+DELETE /outage            listens again, before the time is over
 """
 
 import asyncio
@@ -86,6 +87,7 @@ class Server:
                 web.get("/asked/{key}", self._asked),
                 web.put("/settings", self._settings),
                 web.post("/outage", self._outage),
+                web.delete("/outage", self._end_outage),
             ]
         )
         return app
@@ -121,6 +123,12 @@ class Server:
             transport.abort()
         self._connections.clear()
         self._reopening = asyncio.create_task(self._reopen(outage.seconds))
+        return web.Response(status=204)
+
+    async def _end_outage(self, _request: web.Request) -> web.Response:
+        if self._reopening is not None:
+            self._reopening.cancel()
+        await self._reopen(0)
         return web.Response(status=204)
 
     async def _reopen(self, seconds: float) -> None:

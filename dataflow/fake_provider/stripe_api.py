@@ -50,6 +50,7 @@ def _intent(payment: Payment) -> dict[str, Any]:
         "id": payment.id,
         "object": "payment_intent",
         "amount": payment.amount,
+        "cancellation_reason": "abandoned" if payment.status == CANCELED else None,
         "capture_method": "automatic",
         "confirmation_method": "automatic",
         "created": int(payment.created_s),

@@ -1,31 +1,26 @@
 """The payment gateways, by the name that `GATEWAY` selects them with.
 
 A gateway of another package is named by its class, as `package.module:Class`; it is called without
-arguments. A gateway of ours is one module with a class that fits `port.Gateway`, one name in
-`dataflow.config.gateway_names`, and one line in `_BUILDERS`. Both have a subclass of the contract
-in `tests/gateways/contract.py`.
+arguments. A gateway of ours is one module with a class that fits `port.Gateway` and a `build`, one
+name in `dataflow.config.gateway_names`, and one line in `_BUILDERS`. Both have a subclass of the
+contract in `tests/gateways/contract.py`.
 """
 
 import importlib
-from collections.abc import Callable
 
-from dataflow.config.gateway_names import SIMULATED
+from dataflow.config.gateway_names import HTTP, SIMULATED, STRIPE
 from dataflow.config.settings import GatewaySettings
 from dataflow.errors import SettingsError
 from dataflow.gateways.port import KEY_LENGTH, Gateway, Traits
 from dataflow.gateways.replies import quoted
-from dataflow.gateways.simulated import ImmediateGateway, SimulatedGateway
 
-
-def _simulated(settings: GatewaySettings) -> Gateway:
-    if settings.simulated_latency_s:
-        return SimulatedGateway(settings.simulated_decline_rate, settings.simulated_latency_s)
-    return ImmediateGateway(settings.simulated_decline_rate)
-
-
-_BUILDERS: dict[str, Callable[[GatewaySettings], Gateway]] = {
-    SIMULATED: _simulated,
+_BUILDERS = {
+    SIMULATED: "dataflow.gateways.simulated",
+    HTTP: "dataflow.gateways.http_settings",
+    STRIPE: "dataflow.gateways.stripe",
 }
+"""The module whose `build` makes a gateway of its settings. Only the one that is chosen is
+imported: an HTTP client costs every start time and memory."""
 
 
 def create(settings: GatewaySettings) -> Gateway:
@@ -34,8 +29,11 @@ def create(settings: GatewaySettings) -> Gateway:
     Raises:
         SettingsError: There is none, it does not fit the port, or its own settings are wrong.
     """
-    build = _BUILDERS.get(settings.name)
-    return build(settings) if build else _foreign(settings.name)
+    if settings.name not in _BUILDERS:
+        return _foreign(settings.name)
+    module = importlib.import_module(_BUILDERS[settings.name])
+    gateway: Gateway = module.build(settings)
+    return gateway
 
 
 def _foreign(name: str) -> Gateway:

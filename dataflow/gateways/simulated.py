@@ -21,6 +21,7 @@ import asyncio
 import re
 from collections.abc import Sequence
 
+from dataflow.config.settings import GatewaySettings
 from dataflow.gateways.port import Approved, Declined, Reply, Traits, Unknown
 from schemas.outcomes import ErrorCode
 from schemas.requests import PaymentRequest, key_of
@@ -119,3 +120,10 @@ class ImmediateGateway(SimulatedGateway):
     async def charge_batch(self, requests: Sequence[PaymentRequest]) -> list[Reply]:
         """Reply to each request, at once."""
         return self._replies(requests)
+
+
+def build(settings: GatewaySettings) -> SimulatedGateway:
+    """Build it; with a latency, it has no batches."""
+    if settings.simulated_latency_s:
+        return SimulatedGateway(settings.simulated_decline_rate, settings.simulated_latency_s)
+    return ImmediateGateway(settings.simulated_decline_rate)

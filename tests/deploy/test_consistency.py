@@ -54,6 +54,14 @@ NOT_SET = {
     "KAFKA_SSL_KEY_PASSWORD": "the same",
     "KAFKA_START": "for one start, when it is refused without",
     "GATEWAY": "only the user can choose who charges the payments",
+    "HTTP_GATEWAY_URL": "only with GATEWAY=http",
+    "HTTP_GATEWAY_MAPPING": "the same",
+    "HTTP_GATEWAY_CREDENTIALS": "the same; its _FILE would be",
+    "HTTP_GATEWAY_CA": "the same",
+    "HTTP_GATEWAY_CERTIFICATE": "the same",
+    "HTTP_GATEWAY_KEY": "the same",
+    "STRIPE_API_KEY": "only with GATEWAY=stripe; its _FILE would be",
+    "STRIPE_URL": "another address is for tests",
 }
 """Variables that the manifests do without, and why."""
 

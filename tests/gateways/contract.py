@@ -65,6 +65,13 @@ class GatewayContract:
         """Return a new gateway, to the same provider for all of one test."""
         raise NotImplementedError
 
+    LARGE = 10_000
+    """Payments of a large batch."""
+
+    def requests(self, number: int) -> list[PaymentRequest]:
+        """Return so many payments that the provider takes."""
+        return make_requests(number)
+
     def flaky_requests(self) -> list[PaymentRequest]:
         """Return requests of which some, but not all, are undecided when first asked."""
         raise NotImplementedError
@@ -96,7 +103,7 @@ class GatewayContract:
         assert self.play(lambda gateway: definite(gateway, [])) == []
 
     def test_each_request_has_a_reply_that_the_port_has(self) -> None:
-        replies = self.play(lambda gateway: charge(gateway, make_requests(50)))
+        replies = self.play(lambda gateway: charge(gateway, self.requests(50)))
         assert {type(reply) for reply in replies} <= {
             Approved,
             Declined,
@@ -109,7 +116,7 @@ class GatewayContract:
         assert self.play(lambda gateway: gateway.probe()) is None
 
     def test_a_batch_has_the_replies_of_single_charges(self) -> None:
-        requests = make_requests(50)
+        requests = self.requests(50)
 
         async def both(gateway: Gateway) -> tuple[list[Reply], list[Reply]]:
             if not isinstance(gateway, BatchGateway):
@@ -120,7 +127,7 @@ class GatewayContract:
         assert together == alone
 
     def test_the_lookup_has_the_reply_of_the_charge(self) -> None:
-        requests = make_requests(20)
+        requests = self.requests(20)
 
         async def charge_and_look_up(gateway: Gateway) -> list[tuple[Reply, Reply | None]]:
             if not gateway.traits.has_lookup:
@@ -135,14 +142,14 @@ class GatewayContract:
             assert found == was
 
     def test_what_is_published_fits_the_events(self) -> None:
-        for reply in self.play(lambda gateway: definite(gateway, make_requests(200))):
+        for reply in self.play(lambda gateway: definite(gateway, self.requests(200))):
             if isinstance(reply, Approved):
                 assert 1 <= len(reply.reference) <= 255
             else:
                 assert 1 <= len(reply.message) <= 500
 
     def test_replies_are_in_the_order_of_the_requests(self) -> None:
-        requests = make_requests(30)
+        requests = self.requests(30)
 
         async def together_then_alone(gateway: Gateway) -> tuple[list[Definite], list[Definite]]:
             together = await definite(gateway, requests)
@@ -154,7 +161,7 @@ class GatewayContract:
         assert len({reply.reference for reply in together if isinstance(reply, Approved)}) > 20
 
     def test_the_same_payment_has_the_same_reply_after_a_restart(self) -> None:
-        requests = make_requests(50)
+        requests = self.requests(50)
         before = self.play(lambda gateway: definite(gateway, requests))
         after = self.play(lambda gateway: definite(gateway, requests[::-1]))
         assert after == before[::-1]
@@ -174,13 +181,13 @@ class GatewayContract:
             assert before == after or not isinstance(before, Definite)
 
     def test_a_large_batch(self) -> None:
-        replies = self.play(lambda gateway: definite(gateway, make_requests(10_000)))
+        replies = self.play(lambda gateway: definite(gateway, self.requests(self.LARGE)))
         references = {reply.reference for reply in replies if isinstance(reply, Approved)}
         declined = sum(isinstance(reply, Declined) for reply in replies)
-        assert len(references) + declined == 10_000
+        assert len(references) + declined == self.LARGE
 
     def test_several_batches_at_once(self) -> None:
-        batches = [make_requests(40)[start : start + 20] for start in (0, 5, 10, 15, 20)]
+        batches = [self.requests(40)[start : start + 20] for start in (0, 5, 10, 15, 20)]
 
         async def at_once(gateway: Gateway) -> list[list[Definite]]:
             return await asyncio.gather(*(definite(gateway, batch) for batch in batches))

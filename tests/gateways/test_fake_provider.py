@@ -364,6 +364,12 @@ def test_an_outage_refuses_connections_and_ends_by_itself(provider: FakeProvider
     assert until(lambda: status_of_health(provider), 204)
 
 
+def test_an_outage_can_be_ended(provider: FakeProvider) -> None:
+    provider.outage(3600)
+    provider.heal()
+    assert status_of_health(provider) == 204
+
+
 def test_an_outage_of_another_kind(provider: FakeProvider) -> None:
     provider.outage(0.5, "unavailable")
     assert post(provider, new_id()).status == 503

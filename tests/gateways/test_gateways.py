@@ -1,6 +1,7 @@
 """The selection of a gateway by `GATEWAY`: one of ours, or the class of another package."""
 
 import asyncio
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,13 +12,19 @@ import pytest
 from dataflow.config import gateway_names
 from dataflow.config.settings import GatewaySettings, Settings
 from dataflow.errors import SettingsError
-from dataflow.gateways import registry
+from dataflow.gateways import mapping, registry
+from dataflow.gateways.http import HttpGateway
 from dataflow.gateways.port import Approved, BatchGateway, Gateway, idempotency_key
 from dataflow.gateways.simulated import SimulatedGateway
 from tests.gateways.sample_requests import make_requests
+from tests.support.kafka import certificates
 from tests.support.required import REQUIRED
 
-OURS = {gateway_names.SIMULATED: dict[str, str]()}
+OURS = {
+    gateway_names.SIMULATED: dict[str, str](),
+    gateway_names.HTTP: {"HTTP_GATEWAY_URL": "https://provider.example.com/api/"},
+    gateway_names.STRIPE: {"STRIPE_API_KEY": "sk_test_1"},
+}
 """The variables that each gateway needs."""
 
 
@@ -45,6 +52,66 @@ def test_the_simulated_gateway_is_built_as_configured() -> None:
     assert isinstance(gateway, SimulatedGateway)
     assert gateway.decline_rate == 0.5
     assert gateway.latency_s == 0.02
+
+
+def test_only_the_gateway_that_is_chosen_is_imported() -> None:
+    """An HTTP client would take up half of a start with the simulated one."""
+    code = (
+        "import sys; from dataflow.gateways import registry; "
+        "from dataflow.config.settings import Settings; "
+        f"registry.create(Settings.from_env({REQUIRED!r}).gateway); "
+        "assert 'dataflow.gateways.simulated' in sys.modules; assert 'aiohttp' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def http(**environ: str) -> dict[str, str]:
+    return {"GATEWAY": "http", **OURS["http"], **environ}
+
+
+def test_a_mapping_comes_from_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "provider.toml"
+    file.write_text(mapping.CONTRACT + "[key]\nlife_hours = 72\n")
+    gateway = registry.create(gateway_settings(**http(HTTP_GATEWAY_MAPPING=str(file))))
+    assert gateway.traits.key_life_s == 72 * 3600
+
+
+def test_a_wrong_mapping_stops_the_start_with_its_name(tmp_path: Path) -> None:
+    file = tmp_path / "provider.toml"
+    file.write_text(mapping.CONTRACT + "[key]\nlive_hours = 72\n")
+    text = problem(**http(HTTP_GATEWAY_MAPPING=str(file)))
+    assert text.startswith(f"HTTP_GATEWAY_MAPPING: {file}: ")
+    assert "unknown field `live_hours` - at `$.key`" in text
+
+
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [
+        (("HTTP_GATEWAY_CA",), "HTTP_GATEWAY_CA"),
+        (("HTTP_GATEWAY_CERTIFICATE", "HTTP_GATEWAY_KEY"), "HTTP_GATEWAY_CERTIFICATE"),
+    ],
+)
+def test_files_that_are_no_certificates_stop_the_start(
+    tmp_path: Path, variables: tuple[str, ...], named: str
+) -> None:
+    file = tmp_path / "file.pem"
+    file.write_text("no certificate")
+    text = problem(**http(**dict.fromkeys(variables, str(file))))
+    assert text.startswith(f"{named}: the PEM files cannot be used")
+
+
+def test_the_certificates_of_the_settings_are_used(tmp_path: Path) -> None:
+    files = certificates.write(tmp_path)
+    gateway = registry.create(
+        gateway_settings(
+            **http(
+                HTTP_GATEWAY_CA=str(files.ca),
+                HTTP_GATEWAY_CERTIFICATE=str(files.server),
+                HTTP_GATEWAY_KEY=str(files.server),
+            )
+        )
+    )
+    assert isinstance(gateway, HttpGateway)
 
 
 def test_only_a_gateway_that_never_waits_takes_batches() -> None:

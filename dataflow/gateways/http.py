@@ -1,0 +1,187 @@
+"""A provider that speaks HTTP and JSON: our own contract, or the shape that a mapping describes.
+
+What is sent is a function of the payment's content (see `mapping.HttpMapping.body_of`). What an
+answer states is decided by the mapping's rules, and by nothing else; what none of them fits is
+`Unknown`. A lookup never answers `NotExecuted`: it says nothing about the charge.
+"""
+
+import base64
+import ssl
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from dataflow.config.secret import Secret
+from dataflow.gateways import json_pointer
+from dataflow.gateways.http_client import HttpClient, Response, retry_after_s
+from dataflow.gateways.mapping import Call, HttpMapping, Rule, headers_of
+from dataflow.gateways.port import (
+    Approved,
+    Declined,
+    Definite,
+    Gateway,
+    Misconfigured,
+    NotExecuted,
+    Pending,
+    Reply,
+    Traits,
+    Unknown,
+)
+from schemas.outcomes import DECLINE_CODES, ErrorCode
+from schemas.requests import PaymentRequest
+
+_OK = range(200, 300)
+
+
+class HttpGateway(Gateway):
+    """A provider behind a mapping.
+
+    Args:
+        url: The base of the mapping's paths.
+        mapping: The provider's shape.
+        credentials: For the mapping's `auth`; with `basic`, user name and password with a colon.
+        timeout_s: For one call.
+        tls: The trusted authorities and the client certificate; by default those of the system.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        mapping: HttpMapping,
+        *,
+        credentials: Secret | None,
+        timeout_s: float,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._mapping = mapping
+        self._units = mapping.units()
+        key = mapping.key
+        self._traits = Traits(
+            key_life_s=None if key.life_hours is None else key.life_hours * 3600,
+            saves_errors=key.saves_errors,
+            has_lookup=mapping.lookup is not None,
+            decimals={currency: minor.decimals for currency, minor in self._units.items()},
+        )
+        headers = {"User-Agent": "payments-dataflow"} | _credentials(mapping, credentials)
+        self._client = HttpClient(url, timeout_s=timeout_s, headers=headers, tls=tls)
+
+    @property
+    def traits(self) -> Traits:
+        """The facts about the provider, as the mapping states them."""
+        return self._traits
+
+    async def charge(self, request: PaymentRequest, key: str) -> Reply:
+        """Send the charge."""
+        body = self._mapping.body_of(request, key, self._units)
+        if body is None:
+            return _not_taken(request)
+        headers = headers_of(self._mapping, key)
+        path = self._mapping.charge.path
+        response = await self._client.send("POST", path, headers=headers, body=body)
+        if not isinstance(response, Response):
+            return response
+        return self._reply("charge", response) or Unknown("no such payment, to a charge")
+
+    async def lookup(self, request: PaymentRequest, key: str) -> Reply | None:
+        """Find the charge by its key, or its paymentId."""
+        if self._mapping.body_of(request, key, self._units) is None:
+            return _not_taken(request)
+        assert self._mapping.lookup is not None
+        path = self._mapping.lookup.path
+        for place, value in (("{key}", key), ("{paymentId}", request.payment_id)):
+            path = path.replace(place, quote(value, safe=""))
+        response = await self._client.send("GET", path)
+        reply = self._reply("lookup", response) if isinstance(response, Response) else response
+        return Unknown(reply.reason) if isinstance(reply, NotExecuted) else reply
+
+    async def probe(self) -> Reply | None:
+        """Ask whether charges would work, if the mapping has a path for that."""
+        if self._mapping.probe is None:
+            return None
+        response = await self._client.send("GET", self._mapping.probe.path)
+        if not isinstance(response, Response):
+            return response
+        if response.status in _OK:
+            return None
+        reply = self._reply("charge", response)
+        return Unknown(f"HTTP {response.status}") if isinstance(reply, Definite) else reply
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+    def _reply(self, call: Call, response: Response) -> Reply | None:
+        """Return what the first rule that fits states; None if there is no charge."""
+        try:
+            document = msgspec.json.decode(response.body)
+        except msgspec.DecodeError:
+            document = json_pointer.MISSING
+        for number, rule in enumerate(self._mapping.rules, 1):
+            if rule.fits(call, response.status, document):
+                reason = f"HTTP {response.status}, by rule {number}"
+                return _by_rule(rule, response, document, reason)
+        return Unknown(f"HTTP {response.status}, for which there is no rule")
+
+
+def _by_rule(rule: Rule, response: Response, document: Any, reason: str) -> Reply | None:
+    match rule.reply:
+        case "approved":
+            return Approved(_at(document, rule.reference))
+        case "declined":
+            return _decline(rule, document)
+        case "pending":
+            return Pending(_at(document, rule.reference))
+        case "not_found":
+            return None
+    return _undecided(rule, response, reason)
+
+
+def _undecided(rule: Rule, response: Response, reason: str) -> Reply:
+    match rule.reply:
+        case "not_executed":
+            return NotExecuted(reason, retry_after_s(response))
+        case "misconfigured":
+            return Misconfigured(reason)
+    return Unknown(reason, saved=rule.saved)
+
+
+def _decline(rule: Rule, document: Any) -> Declined:
+    theirs = _at(document, rule.code)
+    code = rule.codes.get(theirs) if isinstance(theirs, str) else None
+    if code is None:
+        ours = isinstance(theirs, str) and theirs in DECLINE_CODES
+        code = ErrorCode(theirs) if ours else ErrorCode.DECLINED
+    retryable = rule.retryable
+    if isinstance(retryable, str):
+        retryable = _at(document, retryable) is True
+    return Declined(code, _at(document, rule.message), retryable, _provider_code(document, theirs))
+
+
+def _provider_code(document: Any, theirs: Any) -> Any:
+    """Return the provider's own code: the contract has a field for it, beside ours."""
+    own = json_pointer.find(document, "/providerCode")
+    return theirs if own is json_pointer.MISSING else own
+
+
+def _at(document: Any, pointer: str | None) -> Any:
+    """Return a value as it is: the runner makes replies fit to be published."""
+    found = json_pointer.MISSING if pointer is None else json_pointer.find(document, pointer)
+    return None if found is json_pointer.MISSING else found
+
+
+def _not_taken(request: PaymentRequest) -> Declined:
+    message = f"The provider takes no such amount in {request.currency}."
+    return Declined(ErrorCode.METHOD_NOT_SUPPORTED, message, retryable=False)
+
+
+def _credentials(mapping: HttpMapping, credentials: Secret | None) -> dict[str, str]:
+    if credentials is None or mapping.auth.scheme == "none":
+        return {}
+    text = credentials.reveal()
+    match mapping.auth.scheme:
+        case "bearer":
+            text = f"Bearer {text}"
+        case "basic":
+            text = "Basic " + base64.b64encode(text.encode()).decode()
+    return {mapping.auth.header: text}

@@ -1,0 +1,206 @@
+"""Stripe: one PaymentIntent for each payment, confirmed at once, without the payer.
+
+1. `paymentMethod` must be a `pm_…` and `userId` its `cus_…`: everything else is declined, not sent.
+   So no card number is ever sent, either.
+2. What is sent is a function of the payment's content. A second request under the same key is then
+   the same, to the byte, and gets the answer of the first.
+3. A payment that the payer would have to confirm is cancelled, so that nobody can confirm it later;
+   if it was confirmed in the meantime, it is approved.
+4. The lookup reads the customer's list, which is up to date; Stripe's search may lag for an hour.
+   A payment is found by `metadata[paymentId]`.
+
+A restricted key needs: PaymentIntents write (which includes read), and nothing else.
+"""
+
+import re
+from collections.abc import AsyncIterator
+from urllib.parse import quote, urlencode
+
+from dataflow.config.secret import Secret
+from dataflow.config.settings import GatewaySettings
+from dataflow.gateways import decimals
+from dataflow.gateways.http_client import HttpClient, Response
+from dataflow.gateways.port import (
+    Approved,
+    Declined,
+    Gateway,
+    Misconfigured,
+    NotExecuted,
+    Pending,
+    Reply,
+    Traits,
+    Unknown,
+)
+from dataflow.gateways.stripe_answers import (
+    ABANDONED,
+    Intent,
+    IntentList,
+    ToCancel,
+    of_cancel,
+    of_charge,
+    of_intent,
+    of_probe,
+    read,
+)
+from schemas.outcomes import ErrorCode
+from schemas.requests import PaymentRequest
+
+API_VERSION = "2026-08-26.dahlia"
+"""The form of requests and answers. It changes what is sent: only after a clean stop."""
+URL = "https://api.stripe.com"
+
+_INTENTS = "/v1/payment_intents"
+_KEY_LIFE_S = 24 * 3600.0
+_METHOD = re.compile("pm_[A-Za-z0-9_]{1,240}")
+_CUSTOMER = re.compile("cus_[A-Za-z0-9_]{1,240}")
+_PAGE = 100
+_MAX_PAGES = 20
+"""A lookup gives up after so many payments of one customer: not found would be a guess then."""
+_FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+
+
+class StripeGateway(Gateway):
+    """Stripe's API, version 1."""
+
+    traits = Traits(
+        key_life_s=_KEY_LIFE_S,
+        saves_errors=True,
+        has_lookup=True,
+        decimals={currency: minor.decimals for currency, minor in decimals.STRIPE.items()},
+    )
+
+    def __init__(self, api_key: Secret, *, timeout_s: float, url: str = URL) -> None:
+        headers = {
+            "Authorization": f"Bearer {api_key.reveal()}",
+            "Stripe-Version": API_VERSION,
+            "User-Agent": "payments-dataflow",
+        }
+        self._client = HttpClient(url, timeout_s=timeout_s, headers=headers)
+
+    async def charge(self, request: PaymentRequest, key: str) -> Reply:
+        """Create and confirm a PaymentIntent."""
+        form = form_of(request)
+        if isinstance(form, Declined):
+            return form
+        response = await self._post(_INTENTS, form, key)
+        if not isinstance(response, Response):
+            return response
+        return await self._without_payer(of_charge(response), key)
+
+    async def lookup(self, request: PaymentRequest, key: str) -> Reply | None:
+        """Find the payment on its customer's list."""
+        form = form_of(request)
+        if isinstance(form, Declined):
+            return form
+        found: list[Intent] = []
+        async for page in self._pages(request.user_id):
+            if not isinstance(page, IntentList):
+                return page
+            found += [
+                each for each in page.data if each.metadata.get("paymentId") == request.payment_id
+            ]
+        if not found:
+            return None
+        if any(
+            (str(each.amount), each.currency) != (form["amount"], form["currency"])
+            for each in found
+        ):
+            return Unknown("the provider has this paymentId with another amount", saved=True)
+        replies = [await self._without_payer(of_intent(each), key) for each in found]
+        return _the_one_that_counts(replies)
+
+    async def probe(self) -> Reply | None:
+        """Read one payment: the key may, and Stripe answers."""
+        response = await self._client.send("GET", f"{_INTENTS}?limit=1")
+        return of_probe(response) if isinstance(response, Response) else response
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+    async def _without_payer(self, reply: Reply | ToCancel, key: str) -> Reply:
+        """Cancel a payment that only its payer could complete."""
+        if not isinstance(reply, ToCancel):
+            return reply
+        path = f"{_INTENTS}/{quote(reply.id, safe='')}/cancel"
+        response = await self._post(path, {"cancellation_reason": ABANDONED}, f"{key}-cancel")
+        if isinstance(response, Response):
+            return of_cancel(response)
+        # The charge itself was executed, whatever is wrong with the cancellation.
+        return response if isinstance(response, Misconfigured) else Unknown(response.reason)
+
+    async def _pages(self, customer: str) -> AsyncIterator[IntentList | Unknown | Misconfigured]:
+        """Yield the customer's list, or what is the matter with it, which is then the end."""
+        after = ""
+        for _ in range(_MAX_PAGES):
+            query = {"customer": customer, "limit": str(_PAGE)} | (
+                {"starting_after": after} if after else {}
+            )
+            response = await self._client.send("GET", f"{_INTENTS}?{urlencode(query)}")
+            page = _page(response)
+            yield page
+            if not isinstance(page, IntentList) or not page.has_more or not page.data:
+                return
+            after = page.data[-1].id
+        yield Unknown(f"more than {_PAGE * _MAX_PAGES} payments of one customer to look through")
+
+    async def _post(
+        self, path: str, form: dict[str, str], key: str
+    ) -> Response | NotExecuted | Unknown | Misconfigured:
+        headers = {**_FORM, "Idempotency-Key": key}
+        return await self._client.send("POST", path, headers=headers, body=urlencode(form).encode())
+
+
+def build(settings: GatewaySettings) -> StripeGateway:
+    """Build it."""
+    assert settings.stripe_api_key is not None
+    return StripeGateway(
+        settings.stripe_api_key, timeout_s=settings.timeout_s, url=settings.stripe_url
+    )
+
+
+def form_of(request: PaymentRequest) -> dict[str, str] | Declined:
+    """Return what is sent for a payment, or why it is not sent."""
+    if not _METHOD.fullmatch(request.payment_method) or not _CUSTOMER.fullmatch(request.user_id):
+        return _not_sent("paymentMethod must be a pm_… of Stripe, and userId its cus_….")
+    amount = decimals.to_minor(request.amount, request.currency, decimals.STRIPE)
+    if amount is None:
+        return _not_sent(f"Stripe takes no such amount in {request.currency}.")
+    return {
+        "amount": str(amount),
+        "currency": request.currency.lower(),
+        "confirm": "true",
+        "off_session": "true",
+        "payment_method": request.payment_method,
+        "payment_method_types[]": "card",
+        "customer": request.user_id,
+        "metadata[paymentId]": request.payment_id,
+    }
+
+
+def _not_sent(message: str) -> Declined:
+    return Declined(ErrorCode.METHOD_NOT_SUPPORTED, message, retryable=False)
+
+
+def _page(
+    response: Response | NotExecuted | Unknown | Misconfigured,
+) -> IntentList | Unknown | Misconfigured:
+    """Return a page of the list; trouble with it is never `NotExecuted`: the charge may be."""
+    if isinstance(response, NotExecuted):
+        return Unknown(response.reason)
+    if not isinstance(response, Response):
+        return response
+    trouble = of_probe(response)
+    if isinstance(trouble, Misconfigured):
+        return trouble
+    page = None if trouble else read(response, IntentList)
+    return page or Unknown(f"HTTP {response.status} instead of a list of payments")
+
+
+def _the_one_that_counts(replies: list[Reply]) -> Reply:
+    """Return the reply of a paymentId that has several PaymentIntents: money moved, or may yet."""
+    for kind in (Approved, Pending, Unknown):
+        for reply in replies:
+            if isinstance(reply, kind):
+                return reply
+    return replies[0]

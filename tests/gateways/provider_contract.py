@@ -1,0 +1,53 @@
+"""The contract for gateways with a provider behind sockets: the fake one, which loses answers."""
+
+from itertools import count
+from time import time
+
+import pytest
+
+from dataflow.fake_provider.process import FakeProvider
+from dataflow.gateways.port import BatchGateway
+from schemas.requests import PaymentRequest
+from tests.gateways.contract import GatewayContract
+from tests.gateways.sample_requests import make_request
+
+_numbers = count(int(time() * 1000))
+
+
+def new_id() -> str:
+    """Return a paymentId that no other test uses: the provider's book outlives a test."""
+    return f"{next(_numbers)}"
+
+
+class ProviderContract(GatewayContract):
+    """The contract, and what a provider's book has after it."""
+
+    LARGE = 300
+    USER = "user_456"
+    METHOD = "credit_card"
+
+    @pytest.fixture(autouse=True)
+    def _given(self, provider: FakeProvider) -> None:
+        self.provider = provider
+        self.prefix = f"{new_id()}_"
+
+    def requests(self, number: int) -> list[PaymentRequest]:
+        """Return payments of this test; every fifth is declined."""
+        return [
+            make_request(
+                f"{self.prefix}{n}" + (":decline_insufficient_funds" if n % 5 == 4 else ""),
+                userId=self.USER,
+                paymentMethod=self.METHOD,
+            )
+            for n in range(number)
+        ]
+
+    def flaky_requests(self) -> list[PaymentRequest]:
+        requests = self.requests(20)
+        lost = [request.payment_id for request in requests[:10]]
+        faults = [{"fault": "reset_after", "payment_ids": lost, "times": 10}]
+        self.provider.change(faults=faults)
+        return requests
+
+    def test_it_has_no_batches(self) -> None:
+        assert not isinstance(self.build(), BatchGateway)

@@ -4,6 +4,7 @@ import time
 
 from tests.chaos.catalogue import FAULTS, Fault, Strike, fault
 from tests.chaos.scene import FILES, Scene
+from tests.support.hooks.tuning import COMMITS_AT_ONCE, tuned
 
 EXPECTED = "all processes end; the restart carries on"
 _LATEST_S = 3.0
@@ -18,7 +19,7 @@ def _first_open(scene: Scene) -> None:
 
 def _first_commit(scene: Scene) -> None:
     """Crash in the first epoch with records; one lane after the other, to be in their midst."""
-    one_by_one = {"TUNE": "dataflow.kafka.commit_pool:_COMMITS_AT_ONCE=1"}
+    one_by_one = tuned({COMMITS_AT_ONCE: 1})
     scene.crash(scene.rng.choice(["offsets-sent", "after-commit"]), 1, one_by_one)
 
 
@@ -71,7 +72,7 @@ def _in_replay(scene: Scene) -> None:
 
 def _in_files(point: str) -> Strike:
     def strike(scene: Scene) -> None:
-        scene.crash(point, scene.rng.randint(1, POINTS[point][1]), {"TUNE": FILES})
+        scene.crash(point, scene.rng.randint(1, POINTS[point][1]), tuned(FILES))
 
     return strike
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from tests.chaos.catalogue import Stage, fault
 from tests.chaos.scene import Scene
+from tests.support.hooks.tuning import tuned
 
 EXPECTED = "carries on; or ends by a fault, and the restart carries on"
 _ENVIRON = {"KAFKA_TRANSACTION_TIMEOUT": "10s"}
@@ -70,7 +71,7 @@ def _slow(scene: Scene) -> None:
     link.slow_down(scene.rng.uniform(0.02, 0.3), scene.rng.randint(50_000, 500_000))
     try:
         # To look at the cluster twice a second would be too often now.
-        with scene.run({"TUNE": ""}) as flow:
+        with scene.run(tuned({})) as flow:
             scene.at_work(flow)
             scene.wait_until_settled(flow)
             flow.stop()

@@ -20,6 +20,7 @@ from tests.chaos.follower import Follower, seen_in
 from tests.chaos.load import Load
 from tests.chaos.shapes import TIMEOUT_S, EndedError, Ensemble, Shape
 from tests.support.flow_process import FOREIGN, Topics, has_open_transaction, read_all
+from tests.support.hooks.tuning import GENERATION_SHARE, WATCH_EVERY_S, Constant, tuned
 from tests.support.invariants import Findings, event_of, find
 from tests.support.kafka import Broker, Cluster, RemoteBroker, Trio
 
@@ -27,10 +28,10 @@ PARTITIONS = 3
 LANES = 4
 _ONCE_MORE = 5
 """The number of restarts of a run that has ended by a fault: brokers take a while to come back."""
-_QUICK = "dataflow.kafka.watcher:_WATCH_EVERY_S=0.5"
+_QUICK = {WATCH_EVERY_S: 0.5}
 _WITH_FILES = 0.7
 """The share of runs that keep remembered ids in files, besides what a fault asks for."""
-FILES = "dataflow.dedupe.tiered:_GENERATION_SHARE=1e12"
+FILES = {GENERATION_SHARE: 1e12}
 """Every lane makes a file of remembered ids in every epoch."""
 
 _T = TypeVar("_T")
@@ -116,13 +117,13 @@ class Scene:
             self.topics,
             directory or self.directory,
             shape or self.shape,
-            {"LANES": str(self.lanes), "TUNE": self._tune(), **(environ or {})},
+            {"LANES": str(self.lanes), **tuned(self._tune()), **(environ or {})},
             prefix=prefix,
         )
         return self.last_run
 
-    def _tune(self) -> str:
-        return ",".join([_QUICK, FILES] if self.rng.random() < _WITH_FILES else [_QUICK])
+    def _tune(self) -> Mapping[Constant, float]:
+        return _QUICK | FILES if self.rng.random() < _WITH_FILES else _QUICK
 
     def crash(self, point: str, passes: int = 1, environ: Mapping[str, str] | None = None) -> None:
         """Run until it passes a named point for the n-th time, where it is killed."""

@@ -3,6 +3,7 @@
 from tests.chaos.catalogue import fault
 from tests.chaos.scene import Scene
 from tests.chaos.shapes import SHAPES
+from tests.support.hooks.tuning import COMMITS_AT_ONCE, tuned
 
 _LANES = (4, 6, 8)
 
@@ -34,7 +35,7 @@ def _other_lanes(scene: Scene) -> None:
     every=2,
 )
 def _other_lanes_too_early(scene: Scene) -> None:
-    one_by_one = {"TUNE": "dataflow.kafka.commit_pool:_COMMITS_AT_ONCE=1"}
+    one_by_one = tuned({COMMITS_AT_ONCE: 1})
     scene.crash("after-commit", 1, one_by_one)
     before = scene.lanes
     after = scene.rng.choice([each for each in _LANES if each != before])

@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from tests.chaos.catalogue import fault
 from tests.chaos.scene import FILES, Scene
 from tests.chaos.shapes import Ensemble, without_override
+from tests.support.hooks.tuning import tuned
 
 _STORE = "part-0.sqlite3"
 _DAMAGED = "is not a usable recovery partition"
@@ -57,7 +58,7 @@ def _old_copy(scene: Scene) -> None:
 def _damaged_ids(scene: Scene) -> None:
     """Damage files: a damaged block is met later, the process ends, and the next reads the log."""
     for _ in range(2):
-        scene.crash(scene.rng.choice(_POINTS), scene.rng.randint(5, 40), {"TUNE": FILES})
+        scene.crash(scene.rng.choice(_POINTS), scene.rng.randint(5, 40), tuned(FILES))
         paths = sorted((scene.recovery / "remembered-ids").rglob("*"))
         for path in [each for each in paths if each.is_file()]:
             _damage(path, scene.rng)

@@ -16,6 +16,7 @@ from confluent_kafka.admin import (
 
 from tests.deploy.manifests import applied, environment, one
 from tests.support.flow_process import Flow, Topics, mixed_requests, request, send
+from tests.support.hooks.tuning import TRIM_APART_S, TRIM_LEAST_S, WATCH_EVERY_S, tuned
 from tests.support.invariants import check
 from tests.support.kafka import SecureBroker
 
@@ -142,8 +143,7 @@ def test_the_rules_are_enough_and_none_is_unused(guarded: SecureBroker, tmp_path
     assert check(guarded, topics).problems == []
     trims_soon = {
         "DEDUPE_WINDOW": "1s",
-        "TUNE": "dataflow.kafka.watcher:_WATCH_EVERY_S=0.2,"
-        "dataflow.kafka.lane_log_trimmer:_TRIM_LEAST_S=0.2,dataflow.kafka.lane_log_trimmer:_APART_S=0",
+        **tuned({WATCH_EVERY_S: 0.2, TRIM_LEAST_S: 0.2, TRIM_APART_S: 0}),
     }
     with Flow(guarded, topics, tmp_path, environ=environ | trims_soon) as flow:
         flow.wait_until_ready()

@@ -7,12 +7,13 @@ import pytest
 from confluent_kafka.admin import NewPartitions
 
 from tests.support.flow_process import Flow, Topics, mixed_requests, send
+from tests.support.hooks.tuning import WATCH_EVERY_S, tuned
 from tests.support.invariants import check
 from tests.support.kafka import Cluster
 from tests.support.kafka.ports import free
 
 COUNT = 600
-WATCHFUL = {"TUNE": "dataflow.kafka.watcher:_WATCH_EVERY_S=0.5"}
+WATCHFUL = tuned({WATCH_EVERY_S: 0.5})
 
 
 @pytest.fixture

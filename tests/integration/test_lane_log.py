@@ -35,6 +35,14 @@ from tests.support.flow_process import (
     run_until_decided,
     send,
 )
+from tests.support.hooks.tuning import (
+    COMMITS_AT_ONCE,
+    REFRESH_OFFSETS_EVERY_S,
+    TRIM_APART_S,
+    TRIM_LEAST_S,
+    WATCH_EVERY_S,
+    tuned,
+)
 from tests.support.invariants import check
 from tests.support.kafka import Cluster
 
@@ -45,7 +53,7 @@ LANES = 4
 APPROVE_ALL = {"SIMULATED_DECLINE_RATE": "0"}
 FEW_LANES = {"LANES": "2"}
 """For tests that run the commands of a refusal, which start a JVM for every lane."""
-BEATS = "dataflow.core.offset_refresh:_EVERY_S=-1"
+BEATS = {REFRESH_OFFSETS_EVERY_S: -1}
 """Each batch gets the position."""
 
 
@@ -66,8 +74,8 @@ def settings(kafka: Cluster, topics: Topics) -> Settings:
 
 
 def crash(kafka: Cluster, topics: Topics, directory: Path, at: str, **environ: str) -> None:
-    one_by_one = "dataflow.kafka.commit_pool:_COMMITS_AT_ONCE=1"
-    environ = {"CRASH_AT": at, "TUNE": one_by_one, **environ}
+    one_by_one = {COMMITS_AT_ONCE: 1}
+    environ = {"CRASH_AT": at, **tuned(one_by_one), **environ}
     with Flow(kafka, topics, directory, environ=environ) as flow:
         assert flow.wait_for_exit() == -9
 
@@ -228,7 +236,7 @@ def test_a_beat_does_not_take_back_what_a_lane_is_ahead(
     """A beat is due while the lanes drop what they have committed already."""
     send(kafka, topics, mixed_requests(COUNT, seed=1))
     crash(kafka, topics, tmp_path, "after-commit:2")
-    crash(kafka, topics, tmp_path, "all-committed:1", TUNE=BEATS)
+    crash(kafka, topics, tmp_path, "all-committed:1", **tuned(BEATS))
     run_until_decided(kafka, topics, tmp_path, COUNT)
     assert check(kafka, topics).problems == []
 
@@ -554,7 +562,7 @@ def remembered(flow: Flow) -> int:
     return int(float(line.split()[1]))
 
 
-QUICK = "dataflow.kafka.watcher:_WATCH_EVERY_S=0.2"
+QUICK = {WATCH_EVERY_S: 0.2}
 
 
 def test_a_clock_that_jumps_ahead_forgets_nothing(
@@ -563,7 +571,7 @@ def test_a_clock_that_jumps_ahead_forgets_nothing(
     requests = [request(f"pay-{n}") for n in range(90)]
     ahead = tmp_path / "ahead"
     ahead.write_text("0")
-    environ = {**APPROVE_ALL, "TUNE": QUICK, "DEDUPE_WINDOW": "1h", "CLOCK_AHEAD": str(ahead)}
+    environ = {**APPROVE_ALL, **tuned(QUICK), "DEDUPE_WINDOW": "1h", "CLOCK_AHEAD": str(ahead)}
     with Flow(kafka, topics, tmp_path, environ=environ) as flow:
         flow.wait_until_ready()
         send(kafka, topics, iter(requests))
@@ -586,7 +594,7 @@ def test_a_start_with_a_clock_that_is_far_ahead_forgets_nothing_and_says_so(
 ) -> None:
     """Kafka does not take records of the future."""
     requests = [request(f"pay-{n}") for n in range(90)]
-    environ = {**APPROVE_ALL, "TUNE": QUICK, "DEDUPE_WINDOW": "1h"}
+    environ = {**APPROVE_ALL, **tuned(QUICK), "DEDUPE_WINDOW": "1h"}
     send(kafka, topics, iter(requests))
     run_until_decided(kafka, topics, tmp_path, 90, environ)
     ahead = tmp_path / "ahead"
@@ -613,7 +621,7 @@ def test_a_first_start_on_strange_timestamps_forgets_nothing(
         # Kafka takes no more than an hour.
         "in the future": int((time.time() + 3_000) * 1000),
     }[stamp]
-    environ = {**APPROVE_ALL, "DEDUPE_WINDOW": "7d", "TUNE": QUICK}
+    environ = {**APPROVE_ALL, "DEDUPE_WINDOW": "7d", **tuned(QUICK)}
     producer = Producer({"bootstrap.servers": kafka.bootstrap})
     with Flow(kafka, topics, tmp_path, environ=environ) as flow:
         for count in (1, 2):
@@ -631,7 +639,7 @@ def test_a_trickle_of_ancient_timestamps_does_not_stop_expiry(
     kafka: Cluster, topics: Topics, tmp_path: Path
 ) -> None:
     producer = Producer({"bootstrap.servers": kafka.bootstrap})
-    environ = {**APPROVE_ALL, "DEDUPE_WINDOW": "2s", "TUNE": QUICK}
+    environ = {**APPROVE_ALL, "DEDUPE_WINDOW": "2s", **tuned(QUICK)}
     with Flow(kafka, topics, tmp_path, environ=environ) as flow:
         flow.wait_until_ready()
         send(kafka, topics, iter(request(f"pay-{n}") for n in range(90)))
@@ -657,7 +665,7 @@ def test_after_a_crash_the_ids_of_every_partition_leave_the_window(
 ) -> None:
     """A resend long after it is a new payment, whichever partition it was on."""
     requests = [request(f"pay-{n}") for n in range(90)]
-    environ = {**APPROVE_ALL, "DEDUPE_WINDOW": "2s", "TUNE": QUICK}
+    environ = {**APPROVE_ALL, "DEDUPE_WINDOW": "2s", **tuned(QUICK)}
     send(kafka, topics, iter(requests))
     with Flow(kafka, topics, tmp_path, environ={**environ, "CRASH_AT": "all-committed:1"}) as flow:
         assert flow.wait_for_exit() == -9
@@ -674,7 +682,7 @@ def test_what_was_forgotten_stays_forgotten_after_a_restart(
     kafka: Cluster, topics: Topics, tmp_path: Path
 ) -> None:
     """Though it may still be in the log, and waits there for the next trim."""
-    environ = {**APPROVE_ALL, "DEDUPE_WINDOW": "2s", "TUNE": QUICK}
+    environ = {**APPROVE_ALL, "DEDUPE_WINDOW": "2s", **tuned(QUICK)}
     requests = [request(f"pay-{n}") for n in range(90)]
     with Flow(kafka, topics, tmp_path, environ=environ) as flow:
         flow.wait_until_ready()
@@ -698,10 +706,9 @@ def test_the_flow_trims_the_log_below_what_is_remembered(
     kafka: Cluster, topics: Topics, tmp_path: Path
 ) -> None:
     """Then as little is read at a start, and nothing that is remembered is missing."""
-    often = f"{QUICK},dataflow.kafka.lane_log_trimmer:_TRIM_LEAST_S=0.2"
     environ = {
         "DEDUPE_WINDOW": "2s",
-        "TUNE": f"{often},dataflow.kafka.lane_log_trimmer:_APART_S=0",
+        **tuned(QUICK | {TRIM_LEAST_S: 0.2, TRIM_APART_S: 0}),
     }
     with Flow(kafka, topics, tmp_path, environ=environ) as flow:
         flow.wait_until_ready()

@@ -18,11 +18,12 @@ from tests.support.flow_process import (
     run_until_decided,
     send,
 )
+from tests.support.hooks.tuning import WATCH_EVERY_S, tuned
 from tests.support.invariants import check
 from tests.support.kafka import Broker, Cluster
 
 COUNT = 600
-WATCHFUL = {"TUNE": "dataflow.kafka.watcher:_WATCH_EVERY_S=0.5"}
+WATCHFUL = tuned({WATCH_EVERY_S: 0.5})
 
 
 @pytest.fixture

@@ -25,13 +25,14 @@ from tests.support.flow_process import (
     run_until_decided,
     send,
 )
+from tests.support.hooks.tuning import GENERATION_SHARE, tuned
 from tests.support.invariants import check
 from tests.support.kafka import Cluster
 
 COUNT = 600
 SMALL = {
     "DEDUPE_MEMORY": "16MB",
-    "TUNE": "dataflow.dedupe.tiered:_GENERATION_SHARE=1000000000",
+    **tuned({GENERATION_SHARE: 1000000000}),
 }
 
 

@@ -36,6 +36,7 @@ from tests.support.flow_process import (
     run_until_decided,
     send,
 )
+from tests.support.hooks.tuning import COMMITS_AT_ONCE, tuned
 from tests.support.invariants import check
 from tests.support.kafka import Cluster, SecureBroker
 from tests.support.kafka.ports import free
@@ -79,8 +80,8 @@ def nowhere() -> Topics:
 
 
 def crash(kafka: Cluster, topics: Topics, directory: Path, at: str) -> None:
-    one_by_one = "dataflow.kafka.commit_pool:_COMMITS_AT_ONCE=1"
-    with Flow(kafka, topics, directory, environ={"CRASH_AT": at, "TUNE": one_by_one}) as flow:
+    one_by_one = {COMMITS_AT_ONCE: 1}
+    with Flow(kafka, topics, directory, environ={"CRASH_AT": at, **tuned(one_by_one)}) as flow:
         assert flow.wait_for_exit() == -9
 
 

@@ -17,6 +17,7 @@ from tests.support.flow_process import (
     run_until_decided,
     send,
 )
+from tests.support.hooks import tuning
 from tests.support.invariants import check
 from tests.support.kafka import Broker, Cluster
 
@@ -33,13 +34,13 @@ def topics(kafka: Cluster) -> Topics:
 def environ(directory: Path, stalled_s: float = STALLED_S, fresh_s: float = 20) -> dict[str, str]:
     """Make minutes seconds; clients stop fetching once `stop_fetching` wants it."""
     constants = {
-        "dataflow.kafka.watcher:_WATCH_EVERY_S": 0.5,
-        "dataflow.core.silence:STALLED_S": stalled_s,
-        "dataflow.core.silence:SUSPECT_S": 1,
-        "dataflow.core.silence:FRESH_S": fresh_s,
+        tuning.WATCH_EVERY_S: 0.5,
+        tuning.STALLED_S: stalled_s,
+        tuning.SUSPECT_S: 1,
+        tuning.FRESH_S: fresh_s,
     }
     return {
-        "TUNE": ",".join(f"{name}={value}" for name, value in constants.items()),
+        **tuning.tuned(constants),
         "STOP_FETCHING": str(directory / "stop"),
     }
 

@@ -16,15 +16,21 @@ from tests.support.flow_process import (
     run_until_decided,
     send,
 )
+from tests.support.hooks.tuning import (
+    COMMITS_AT_ONCE,
+    RETRY_AT_MOST_S,
+    START_TIMEOUT_S,
+    STARTUP_GRACE_S,
+    WATCH_EVERY_S,
+    tuned,
+)
 from tests.support.invariants import check
 from tests.support.kafka import Broker, Cluster
 from tests.support.kafka.ports import free
 
 COUNT = 600
 SOON = {
-    "TUNE": "dataflow.kafka.watcher:_WATCH_EVERY_S=0.5,"
-    "dataflow.kafka.preflight:_START_TIMEOUT_S=1,"
-    "dataflow.kafka.retry:_AT_MOST_S=1",
+    **tuned({WATCH_EVERY_S: 0.5, START_TIMEOUT_S: 1, RETRY_AT_MOST_S: 1}),
     "KAFKA_TRANSACTION_TIMEOUT": "10s",
 }
 """Whatever has a deadline in an outage misses it within `OUTAGE_S`."""
@@ -122,7 +128,7 @@ def test_an_outage_during_a_start_is_waited_out(
     send(kafka_control, topics, mixed_requests(COUNT, seed=1))
     run_until_decided(kafka_control, topics, tmp_path, COUNT)
     send(kafka_control, topics, mixed_requests(COUNT, seed=2))
-    crash = {"CRASH_AT": "after-commit:1", "TUNE": "dataflow.kafka.commit_pool:_COMMITS_AT_ONCE=1"}
+    crash = {"CRASH_AT": "after-commit:1", **tuned({COMMITS_AT_ONCE: 1})}
     with Flow(kafka_control, topics, tmp_path, environ=crash) as flow:
         assert flow.wait_for_exit() == -signal.SIGKILL
     environ = SOON | {"CRASH_AT": f"{at}:1", "CRASH_BY": "SIGSTOP"}
@@ -187,7 +193,7 @@ def test_a_signal_ends_processes_that_wait_for_another_to_start(
 def test_a_process_that_waits_for_another_to_start_is_alive(
     kafka: Cluster, topics: Topics, tmp_path: Path
 ) -> None:
-    environ = {"LIVENESS_TIMEOUT": "1s", "TUNE": "dataflow.runtime:_STARTUP_GRACE_S=1"}
+    environ = {"LIVENESS_TIMEOUT": "1s", **tuned({STARTUP_GRACE_S: 1})}
     with members(kafka, topics, tmp_path, [0], 2, **environ) as [flow]:
         flow.wait(
             lambda: "other processes of the cluster to start" in flow.get("/live")[1], 30, "waiting"

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.flow_process import Flow, Topics, mixed_requests, send
+from tests.support.hooks.tuning import START_TIMEOUT_S, tuned
 from tests.support.kafka import SecureBroker
 
 COUNT = 300
@@ -29,8 +30,8 @@ def login(secure_kafka: SecureBroker) -> dict[str, str]:
 
 def refusal(secure_kafka: SecureBroker, topics: Topics, directory: Path, **changed: str) -> str:
     """Return why the flow refuses such an environment; without a word of the password."""
-    tune = "dataflow.kafka.preflight:_START_TIMEOUT_S=2"
-    environ = {**login(secure_kafka), "TUNE": tune, **changed}
+    soon = {START_TIMEOUT_S: 2}
+    environ = {**login(secure_kafka), **tuned(soon), **changed}
     with Flow(secure_kafka, topics, directory, environ=environ) as flow:
         reason = flow.refusal(timeout_s=20)
     assert environ["KAFKA_SASL_PASSWORD"] not in flow.log

@@ -1,6 +1,5 @@
 """The parts that `sitecustomize` puts into the flow: a crash, a mutation, other constants."""
 
-import importlib
 import os
 import signal
 import threading
@@ -15,6 +14,8 @@ from confluent_kafka import TopicPartition
 from dataflow.kafka import partition_reader, source
 from tests.support.hooks.crash_points import POINTS, Point
 from tests.support.hooks.mutations import DISPENSABLE, MUTATIONS
+from tests.support.hooks.references import place_of
+from tests.support.hooks.tuning import tune
 
 ARMED = os.environ.get("CRASH_ARMED")
 """Passes only count once this file exists, if it is given."""
@@ -24,14 +25,9 @@ _LONGEST_S = 0.004
 """The longest time after its beginning at which a crash *during* a call comes."""
 
 
-def install(crash_at: str, broken: str, tune: str = "", stop_fetching: str = "") -> None:
+def install(crash_at: str, broken: str, tuning: str = "", stop_fetching: str = "") -> None:
     """Patch the flow's classes; the text after the colon is the pass at which to crash."""
-    for constant in filter(None, tune.split(",")):
-        where, _, value = constant.partition("=")
-        module, _, name = where.partition(":")
-        owner = importlib.import_module(module)
-        getattr(owner, name)  # it must be there, or nothing would be tuned
-        setattr(owner, name, float(value))
+    tune(tuning)
     if broken:
         {**MUTATIONS, **DISPENSABLE}[broken]()
     if stop_fetching:
@@ -47,26 +43,25 @@ def wake_by_the_engine(ahead: Path) -> None:
     """Set when to wake up in the time of the engine, whose clock is not set ahead."""
     next_awake = source.RequestPartition.next_awake
 
-    def by_its_clock(self: Any) -> datetime | None:
+    def by_its_clock(self: source.RequestPartition) -> datetime | None:
         at = next_awake(self)
         return at and at - timedelta(seconds=float(ahead.read_text() or 0))
 
-    setattr(source.RequestPartition, "next_awake", by_its_clock)  # noqa: B010  (as below)
+    place_of(lambda: source.RequestPartition.next_awake).replace(by_its_clock)
 
 
 def _stop_fetching_at(signal_file: Path) -> None:
     """Pause each consumer of the source for good: the client itself then fetches no more."""
     consume = partition_reader.PartitionReader._consume
 
-    def pausing(self: Any, at_most: int) -> Any:
+    def pausing(self: partition_reader.PartitionReader, at_most: int) -> Any:
         paused = signal_file.with_name(f"{signal_file.name}.{self._partition}")
         if signal_file.exists() and not paused.exists():
             self._consumer.pause([TopicPartition(self._topic, self._partition)])
             paused.touch()
         return consume(self, at_most)
 
-    # To mypy, a method.
-    setattr(partition_reader.PartitionReader, "_consume", pausing)  # noqa: B010
+    place_of(lambda: partition_reader.PartitionReader._consume).replace(pausing)
 
 
 class _Passes:
@@ -90,7 +85,8 @@ class _Passes:
 
 
 def _crash_beside(point: Point, passes: _Passes) -> None:
-    original = getattr(point.owner, point.name)
+    place = place_of(point.call)
+    original = place.value
 
     def crashing(*args: Any, **kwargs: Any) -> Any:
         if point.when == "before" and point.counts(args, None):
@@ -100,12 +96,13 @@ def _crash_beside(point: Point, passes: _Passes) -> None:
             passes.one()
         return result
 
-    setattr(point.owner, point.name, crashing)
+    place.replace(crashing)
 
 
 def _crash_during(point: Point, passes: _Passes) -> None:
     """Crash from another thread, while the call waits for Kafka; an ended call does not count."""
-    original = getattr(point.owner, point.name)
+    place = place_of(point.call)
+    original = place.value
     rng = Random(os.environ.get("CRASH_SEED"))
 
     def crashing(*args: Any, **kwargs: Any) -> Any:
@@ -125,7 +122,7 @@ def _crash_during(point: Point, passes: _Passes) -> None:
         finally:
             under_way.clear()
 
-    setattr(point.owner, point.name, crashing)
+    place.replace(crashing)
 
 
 def _end(name: str) -> None:

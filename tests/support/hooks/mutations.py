@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -18,8 +19,11 @@ from confluent_kafka.admin import AdminClient
 from msgspec import Raw, structs
 
 from dataflow.core import offset_refresh, silence
+from dataflow.core.lanes import lanes_of
+from dataflow.core.timestamps import plausible
 from dataflow.core.watermarks import Clock
 from dataflow.dedupe import lane_files, manifest, run
+from dataflow.dedupe.manifest import read_manifest
 from dataflow.dedupe.tiered import TieredIndex
 from dataflow.errors import CommitError, Fault, FencedError
 from dataflow.gateways import runner
@@ -37,12 +41,13 @@ from dataflow.kafka import (
     source,
     start_facts,
 )
-from dataflow.kafka.lane_names import lane_group
+from dataflow.kafka.lane_names import lane_group, transactional_id
 from dataflow.observability import partition_progress
 from dataflow.steps import decode, dedupe, publish
 from schemas import events
 from schemas.outcomes import EventType
 from schemas.requests import PaymentRequest
+from tests.support.hooks.references import Place, Reference, imported_place, place_of
 
 MUTATIONS: dict[str, Callable[[], None]] = {}
 """By name; the docstring has what is taken away."""
@@ -64,10 +69,14 @@ def _name(function: Callable[[], None]) -> str:
     return function.__name__.strip("_").replace("_", "-")
 
 
-def _patch(owner: Any, name: str, broken: Any) -> None:
-    """Put something broken in the place of what must be there, or this would break nothing."""
-    getattr(owner, name)
-    setattr(owner, name, broken)
+def _patch(reference: Reference, broken: object) -> None:
+    """Put something broken in the place of what the lambda refers to."""
+    place_of(reference).replace(broken)
+
+
+def _patch_import(module: ModuleType, function: Callable[..., object], broken: object) -> None:
+    """Put something broken in the place of a function where another module imports it."""
+    imported_place(module, function).replace(broken)
 
 
 # ---- the commit ----
@@ -77,21 +86,22 @@ def _patch(owner: Any, name: str, broken: Any) -> None:
 def _offsets_outside_the_transaction() -> None:
     """Commit the lane's offsets before its records, as an ordinary consumer would."""
     build, commit = lane_transaction.Lane.__init__, lane_transaction.Lane._commit
+    ordinary: dict[int, Consumer] = {}
 
-    def remembering(self: Any, context: Any, lane: int, *rest: Any) -> None:
+    def remembering(self: lane_transaction.Lane, context: Any, lane: int, *rest: Any) -> None:
         kafka = context.settings.kafka
         group = lane_group(kafka.group_id, lane)
-        self.ordinary = Consumer(client_config.client(kafka, "broken") | {"group.id": group})
+        ordinary[lane] = Consumer(client_config.client(kafka, "broken") | {"group.id": group})
         build(self, context, lane, *rest)
 
-    def too_early(self: Any, deadline_s: float) -> None:
+    def too_early(self: lane_transaction.Lane, deadline_s: float) -> None:
         positions = [TopicPartition(self._topic, p, o) for p, o in self._positions.items()]
-        self.ordinary.commit(offsets=positions, asynchronous=False)
+        ordinary[self._lane].commit(offsets=positions, asynchronous=False)
         self._positions = {}
         commit(self, deadline_s)
 
-    _patch(lane_transaction.Lane, "__init__", remembering)
-    _patch(lane_transaction.Lane, "_commit", too_early)
+    _patch(lambda: lane_transaction.Lane.__init__, remembering)
+    _patch(lambda: lane_transaction.Lane._commit, too_early)
 
 
 @_mutation
@@ -100,7 +110,9 @@ def _outcomes_outside_the_transaction() -> None:
     produce = lane_transaction.Lane._produce
     ordinary: dict[int, Producer] = {}
 
-    def at_once(self: Any, topic: str, key: bytes | None, value: bytes, **more: Any) -> None:
+    def at_once(
+        self: lane_transaction.Lane, topic: str, key: bytes | None, value: bytes, **more: Any
+    ) -> None:
         if topic.endswith(("audit", "lane-log")):
             produce(self, topic, key, value, **more)
             return
@@ -109,7 +121,7 @@ def _outcomes_outside_the_transaction() -> None:
         producer.produce(topic, value, key)
         producer.flush()
 
-    _patch(lane_transaction.Lane, "_produce", at_once)
+    _patch(lambda: lane_transaction.Lane._produce, at_once)
 
 
 @_mutation
@@ -118,7 +130,9 @@ def _claims_outside_the_transaction() -> None:
     produce = lane_transaction.Lane._produce
     ordinary: dict[int, Producer] = {}
 
-    def apart(self: Any, topic: str, key: bytes | None, value: bytes, **more: Any) -> None:
+    def apart(
+        self: lane_transaction.Lane, topic: str, key: bytes | None, value: bytes, **more: Any
+    ) -> None:
         if topic != self._log_topic:
             produce(self, topic, key, value, **more)
             return
@@ -127,34 +141,36 @@ def _claims_outside_the_transaction() -> None:
         producer.produce(topic, value, key, **more)
         producer.flush()
 
-    _patch(lane_transaction.Lane, "_produce", apart)
+    _patch(lambda: lane_transaction.Lane._produce, apart)
 
 
 @_mutation
 def _snapshot_before_commit() -> None:
     """Store the snapshots at once, and commit to Kafka when the next epoch begins."""
     write_batch = lane_transaction.Lane.write_batch
+    late: set[int] = set()
 
-    def too_early(self: Any) -> bytes:
-        self.late = self._open
+    def too_early(self: lane_transaction.Lane) -> bytes:
+        if self._open:
+            late.add(self._lane)
         return b""
 
-    def commit_first(self: Any, values: Any) -> None:
-        if getattr(self, "late", False):
-            self.late = False
+    def commit_first(self: lane_transaction.Lane, values: Any) -> None:
+        if self._lane in late:
+            late.remove(self._lane)
             self.commit()
             self._clear()
         write_batch(self, values)
 
-    _patch(commit_pool.CommitPool, "expect", lambda *_: None)
-    _patch(lane_transaction.Lane, "snapshot", too_early)
-    _patch(lane_transaction.Lane, "write_batch", commit_first)
+    _patch(lambda: commit_pool.CommitPool.expect, lambda *_: None)
+    _patch(lambda: lane_transaction.Lane.snapshot, too_early)
+    _patch(lambda: lane_transaction.Lane.write_batch, commit_first)
 
 
 @_mutation
 def _delivery_errors_ignored() -> None:
     """Ignore a record that Kafka refuses, as without a delivery callback."""
-    _patch(lane_transaction.Lane, "_check", lambda *_: None)
+    _patch(lambda: lane_transaction.Lane._check, lambda *_: None)
 
 
 @_mutation
@@ -162,14 +178,14 @@ def _abort_instead_of_die() -> None:
     """Abort a transaction that cannot be committed, and go on with the flow."""
     commit = lane_transaction.Lane._commit
 
-    def or_abort(self: Any, deadline_s: float) -> None:
+    def or_abort(self: lane_transaction.Lane, deadline_s: float) -> None:
         try:
             commit(self, deadline_s)
         except CommitError:
             self._failure = None
             self._producer.abort_transaction(30)
 
-    _patch(lane_transaction.Lane, "_commit", or_abort)
+    _patch(lambda: lane_transaction.Lane._commit, or_abort)
 
 
 @_mutation
@@ -180,12 +196,14 @@ def _fencing_ignored() -> None:
     class PassedOver(Exception):  # noqa: N818  (only ever seen here)
         pass
 
-    def no_fault(self: Any, what: str, error: KafkaException) -> Fault | PassedOver:
+    def no_fault(
+        self: lane_transaction.Lane, what: str, error: KafkaException
+    ) -> Fault | PassedOver:
         found = fault(self, what, error)
         return PassedOver() if isinstance(found, FencedError) else found
 
-    def passing(name: str) -> None:
-        original = getattr(lane_transaction.Lane, name)
+    def passing(place: Place) -> None:
+        original = place.value
 
         def call(self: Any, *args: Any) -> Any:
             try:
@@ -193,11 +211,12 @@ def _fencing_ignored() -> None:
             except PassedOver:
                 return None
 
-        _patch(lane_transaction.Lane, name, call)
+        place.replace(call)
 
-    _patch(lane_transaction.Lane, "_fault", no_fault)
-    for name in ("_commit", "_serve", "_produce"):
-        passing(name)
+    _patch(lambda: lane_transaction.Lane._fault, no_fault)
+    passing(place_of(lambda: lane_transaction.Lane._commit))
+    passing(place_of(lambda: lane_transaction.Lane._serve))
+    passing(place_of(lambda: lane_transaction.Lane._produce))
 
 
 @_mutation
@@ -208,8 +227,8 @@ def _no_fencing() -> None:
     def its_own(group: str, lane: int) -> str:
         return f"{group}-{run}-lane-{lane}"
 
-    _patch(lane_transaction, "transactional_id", its_own)
-    _patch(lane_offsets, "transactional_id", its_own)
+    _patch_import(lane_transaction, transactional_id, its_own)
+    _patch_import(lane_offsets, transactional_id, its_own)
 
 
 # ---- the restart ----
@@ -218,19 +237,19 @@ def _no_fencing() -> None:
 @_mutation
 def _leftovers_ignored() -> None:
     """Start a lane over a transaction of the previous run that Kafka has never ended."""
-    _patch(lane_offsets.LaneOffsets, "_expect_no_leftovers", lambda _: None)
+    _patch(lambda: lane_offsets.LaneOffsets._expect_no_leftovers, lambda _: None)
 
 
 @_mutation
 def _no_restore() -> None:
     """Skip the restore: what is remembered is not read back after a restart."""
-    _patch(lane_log.LaneLog, "restore", lambda *_: {})
+    _patch(lambda: lane_log.LaneLog.restore, lambda *_: {})
 
 
 @_mutation
 def _no_replay() -> None:
     """Keep records that a lane has committed when they are read again."""
-    _patch(decode.Decode, "_drop_committed", lambda *_: None)
+    _patch(lambda: decode.Decode._drop_committed, lambda *_: None)
 
 
 @_mutation
@@ -239,7 +258,7 @@ def _log_read_before_fencing() -> None:
     build, offsets_at = lane_log.LaneLog.__init__, partition_offsets.offsets_at
     early: dict[int, int] = {}
 
-    def too_early(self: Any, context: Any, *rest: Any) -> None:
+    def too_early(self: lane_log.LaneLog, context: Any, *rest: Any) -> None:
         kafka = context.settings.kafka
         admin = AdminClient(client_config.client(kafka, "too-early"))
         partitions = range(context.cluster.log_partitions)
@@ -254,13 +273,13 @@ def _log_read_before_fencing() -> None:
 
     take = lane_log.LaneLog._take
 
-    def below_those_ends(self: Any, message: Any, parts: Any) -> Any:
+    def below_those_ends(self: lane_log.LaneLog, message: Any, parts: Any) -> Any:
         is_below = message.offset() < early[message.partition()]
         return take(self, message, parts) if is_below else 0
 
-    _patch(lane_log.LaneLog, "__init__", too_early)
-    _patch(lane_log, "offsets_at", as_it_was)
-    _patch(lane_log.LaneLog, "_take", below_those_ends)
+    _patch(lambda: lane_log.LaneLog.__init__, too_early)
+    _patch_import(lane_log, offsets_at, as_it_was)
+    _patch(lambda: lane_log.LaneLog._take, below_those_ends)
 
 
 @_mutation
@@ -268,12 +287,12 @@ def _files_of_what_is_not_committed() -> None:
     """Write ids to files as soon as they are judged."""
     observe = TieredIndex.observe
 
-    def and_committed(self: Any, *batch: Any) -> Any:
+    def and_committed(self: TieredIndex, *batch: Any) -> Any:
         seen = observe(self, *batch)
         self.committed(self.position)
         return seen
 
-    _patch(TieredIndex, "observe", and_committed)
+    _patch(lambda: TieredIndex.observe, and_committed)
 
 
 @_mutation
@@ -286,71 +305,71 @@ def _foreign_files_believed() -> None:
             return None
         return msgspec.json.decode(path.read_bytes().partition(b"\n")[2], type=manifest.Manifest)
 
-    _patch(lane_files, "read_manifest", whoevers)
+    _patch_import(lane_files, read_manifest, whoevers)
 
 
 @_mutation
 def _files_beyond_the_log_believed() -> None:
     """Believe files of remembered ids that reach further than the log does."""
-    _patch(TieredIndex, "start_over", lambda *_: None)
+    _patch(lambda: TieredIndex.start_over, lambda *_: None)
 
 
 @_mutation
 def _files_of_the_next_process_stated() -> None:
     """State that files reach to where the log ends, even if another process has written there."""
 
-    def to_the_end(self: Any, index: Any) -> None:
+    def to_the_end(self: dedupe.Dedupe, index: Any) -> None:
         index.committed(self._log.ends())
 
-    _patch(dedupe.Dedupe, "_mark_committed", to_the_end)
+    _patch(lambda: dedupe.Dedupe._mark_committed, to_the_end)
 
 
 @_mutation
 def _damage_unseen() -> None:
     """Believe files of remembered ids as they are."""
 
-    def as_they_are(self: Any, _file: Any, start: int, count: int) -> Any:
+    def as_they_are(self: run.Run, _file: Any, start: int, count: int) -> Any:
         return self._blocks[start : start + count]
 
-    _patch(run, "_check", lambda *_: None)
-    _patch(run.Run, "_read", as_they_are)
+    _patch(lambda: run._check, lambda *_: None)
+    _patch(lambda: run.Run._read, as_they_are)
 
 
 @_mutation
 def _lost_log_ignored() -> None:
     """Take a log that has lost ids for all there is."""
-    _patch(lane_marks, "least_ids", lambda *_: 0)
-    _patch(lane_log.LaneLog, "_refuse_another_log", lambda _: None)
+    _patch(lambda: lane_marks.least_ids, lambda *_: 0)
+    _patch(lambda: lane_log.LaneLog._refuse_another_log, lambda _: None)
 
 
 @_mutation
 def _no_check_of_the_snapshot() -> None:
     """Believe a snapshot that is ahead of the committed offsets."""
-    _patch(resume_point.ResumePoint, "check", lambda *_: None)
+    _patch(lambda: resume_point.ResumePoint.check, lambda *_: None)
 
 
 @_mutation
 def _another_service_unseen() -> None:
     """Skip the check whether another service is a member of the group."""
-    _patch(start_facts, "_members", lambda *_: [])
+    _patch(lambda: start_facts._members, lambda *_: [])
 
 
 @_mutation
 def _offsets_of_others_for_our_own() -> None:
     """Take a position that another service has committed for one of the flow's."""
-    _patch(resume_point.ResumePoints, "_refuse_overtaken", lambda *_: None)
+    _patch(lambda: resume_point.ResumePoints._refuse_overtaken, lambda *_: None)
 
 
 @_mutation
 def _lost_partition_for_a_new_one() -> None:
     """Read a partition whose offsets are gone from its front, as one that was added."""
-    _patch(resume_point.ResumePoints, "_lost", lambda *_: None)
+    _patch(lambda: resume_point.ResumePoints._lost, lambda *_: None)
 
 
 @_mutation
 def _no_first_refreshes() -> None:
     """Commit a lane's offset of a partition only once it had a record of it."""
-    _patch(offset_refresh, "_FIRST", 0)
+    _patch(lambda: offset_refresh._FIRST, 0)
 
 
 @_mutation
@@ -358,20 +377,20 @@ def _group_offset_too_early() -> None:
     """Commit to the group what is read, not what is durable."""
     read = partition_reader.PartitionReader.read
 
-    def and_commit(self: Any, at_most: int) -> Any:
+    def and_commit(self: partition_reader.PartitionReader, at_most: int) -> Any:
         records = read(self, at_most)
         if records is not None:
             position = TopicPartition(self._topic, self._partition, self.next_offset)
             self._consumer.commit(offsets=[position], asynchronous=False)
         return records
 
-    _patch(partition_reader.PartitionReader, "read", and_commit)
+    _patch(lambda: partition_reader.PartitionReader.read, and_commit)
 
 
 @_mutation
 def _no_lock() -> None:
     """Let two executions use one recovery directory."""
-    _patch(fcntl, "flock", lambda *_: None)
+    _patch(lambda: fcntl.flock, lambda *_: None)
 
 
 # ---- the decision ----
@@ -380,20 +399,20 @@ def _no_lock() -> None:
 @_mutation
 def _lanes_by_partition() -> None:
     """Choose a record's lane by its input partition, not by its paymentId."""
-    split = decode.Decode._split
+    split, place = decode.Decode._split, imported_place(decode, lanes_of)
 
-    def by_partition(self: Any, batch: Any) -> Any:
+    def by_partition(self: decode.Decode, batch: Any) -> Any:
         lane = batch.partition % self._lanes
-        vars(decode)["lanes_of"] = lambda keys, _lanes: np.full(len(keys), lane)
+        place.replace(lambda keys, _lanes: np.full(len(keys), lane))
         return split(self, batch)
 
-    _patch(decode.Decode, "_split", by_partition)
+    _patch(lambda: decode.Decode._split, by_partition)
 
 
 @_mutation
 def _fingerprint_ignored() -> None:
     """Take anything under a known paymentId for a duplicate of it."""
-    _patch(PaymentRequest, "identity", _with_one_fingerprint(PaymentRequest.identity))
+    _patch(lambda: PaymentRequest.identity, _with_one_fingerprint(PaymentRequest.identity))
 
 
 def _with_one_fingerprint(identity: Callable[[PaymentRequest], bytes]) -> Callable[..., bytes]:
@@ -403,7 +422,7 @@ def _with_one_fingerprint(identity: Callable[[PaymentRequest], bytes]) -> Callab
 @_mutation
 def _window_never_forgotten() -> None:
     """Let nothing leave the window."""
-    _patch(TieredIndex, "expire", lambda *_: None)
+    _patch(lambda: TieredIndex.expire, lambda *_: None)
 
 
 @_mutation
@@ -412,11 +431,17 @@ def _window_forgotten_too_early() -> None:
     build = dedupe.Dedupe.__init__
 
     def halved(
-        self: Any, number: int, remembered: Any, log: Any, ids: Any, window_ms: int, *rest: Any
+        self: dedupe.Dedupe,
+        number: int,
+        remembered: Any,
+        log: Any,
+        ids: Any,
+        window_ms: int,
+        *rest: Any,
     ) -> None:
         build(self, number, remembered, log, ids, window_ms // 2, *rest)
 
-    _patch(dedupe.Dedupe, "__init__", halved)
+    _patch(lambda: dedupe.Dedupe.__init__, halved)
 
 
 @_mutation
@@ -424,7 +449,7 @@ def _date_by_the_record() -> None:
     """Date an id by its record's timestamp."""
     judge = dedupe.Dedupe._judge
 
-    def as_stamped(self: Any, batch: Any) -> Any:
+    def as_stamped(self: dedupe.Dedupe, batch: Any) -> Any:
         batch.read_at = int(batch.times_ms.min()) / 1000
         self._watermark_s, watermark_s = 0, self._watermark_s
         try:
@@ -432,13 +457,13 @@ def _date_by_the_record() -> None:
         finally:
             self._watermark_s = watermark_s
 
-    _patch(dedupe.Dedupe, "_judge", as_stamped)
+    _patch(lambda: dedupe.Dedupe._judge, as_stamped)
 
 
 @_mutation
 def _clock_believed() -> None:
     """Let the wall clock decide what is forgotten while a process runs."""
-    _patch(Clock, "now_s", lambda _self, wall_s, _monotonic_s: wall_s)
+    _patch(lambda: Clock.now_s, lambda _self, wall_s, _monotonic_s: wall_s)
 
 
 @_mutation
@@ -446,16 +471,16 @@ def _clock_unconfirmed() -> None:
     """Let the wall clock decide what is forgotten at a start."""
     log, come_further = lane_transaction.Lane._log, source.RequestPartition._has_come_further
 
-    def entries_only(self: Any, value: bytes, time_ms: int) -> None:
+    def entries_only(self: lane_transaction.Lane, value: bytes, time_ms: int) -> None:
         if value:
             log(self, value, time_ms)
 
-    def at_once(self: Any) -> bool:
+    def at_once(self: source.RequestPartition) -> bool:
         self._refresh.is_clock_confirmed = True
         return come_further(self)
 
-    _patch(lane_transaction.Lane, "_log", entries_only)
-    _patch(source.RequestPartition, "_has_come_further", at_once)
+    _patch(lambda: lane_transaction.Lane._log, entries_only)
+    _patch(lambda: source.RequestPartition._has_come_further, at_once)
 
 
 @_mutation
@@ -466,7 +491,7 @@ def _requests_of_aborted_transactions() -> None:
     def uncommitted(*args: Any) -> client_config.Config:
         return consumer(*args) | {"isolation.level": "read_uncommitted"}
 
-    _patch(client_config, "consumer", uncommitted)
+    _patch(lambda: client_config.consumer, uncommitted)
 
 
 # ---- what goes on unseen ----
@@ -476,10 +501,10 @@ def _requests_of_aborted_transactions() -> None:
 def _end_as_the_client_saw_it() -> None:
     """Overwrite the end of the source's partition with what its client saw last."""
 
-    def believing(self: Any, high_watermark: int) -> None:
+    def believing(self: partition_progress.Partition, high_watermark: int) -> None:
         self.high_watermark = high_watermark
 
-    _patch(partition_progress.Partition, "client_saw_end", believing)
+    _patch(lambda: partition_progress.Partition.client_saw_end, believing)
 
 
 @_mutation
@@ -489,21 +514,21 @@ def _silence_without_a_witness() -> None:
     def at_once(self: Any) -> None:
         self._witnessed = self._position
 
-    _patch(silence.Silence, "to_be_witnessed", property(at_once))
+    _patch(lambda: silence.Silence.to_be_witnessed, property(at_once))
 
 
 @_mutation
 def _gateway_left_open() -> None:
     """End the flow without closing the gateway."""
-    _patch(runner.GatewayRunner, "close", lambda _: None)
+    _patch(lambda: runner.GatewayRunner.close, lambda _: None)
 
 
 @_mutation
 def _impossible_timestamps_believed() -> None:
     """Believe impossible timestamps: a sender that writes 1970 pages the person on call."""
-    _patch(
+    _patch_import(
         lane_transaction,
-        "plausible",
+        plausible,
         lambda times_ms, _now_ms: np.full(len(times_ms), fill_value=True),
     )
 
@@ -516,18 +541,18 @@ def _audit_event_dropped() -> None:
     """Drop the audit event of a duplicate."""
     event = publish.Audit.event
 
-    def dropping(self: Any, event_id: str, source: Any, outcome: Any, at: str) -> Any:
+    def dropping(self: publish.Audit, event_id: str, source: Any, outcome: Any, at: str) -> Any:
         if getattr(outcome, "event_type", None) is EventType.DUPLICATE:
             return None
         return event(self, event_id, source, outcome, at)
 
-    _patch(publish.Audit, "event", dropping)
+    _patch(lambda: publish.Audit.event, dropping)
 
 
 @_mutation
 def _event_ids_at_random() -> None:
     """Give the same record another event id each time."""
-    _patch(events.Records, "event_id", lambda *_: str(uuid.uuid4()))
+    _patch(lambda: events.Records.event_id, lambda *_: str(uuid.uuid4()))
 
 
 @_mutation
@@ -539,7 +564,7 @@ def _money_as_a_float() -> None:
         event = processed(event_id, origin, request, *rest)
         return structs.replace(event, amount=Raw(repr(float(request.amount)).encode()))
 
-    _patch(events, "processed", rounded)
+    _patch(lambda: events.processed, rounded)
 
 
 # ---- what nothing may depend on ----
@@ -549,9 +574,9 @@ def _money_as_a_float() -> None:
 def _no_group_offsets() -> None:
     """Never commit a position for the group."""
 
-    def only_report(self: Any, **_: Any) -> None:
+    def only_report(self: group_offset.GroupOffset, **_: Any) -> None:
         offset, self._durable = self._durable, None
         if offset is not None:
             self._status.partitions.committed_at(self._partition, offset)
 
-    _patch(group_offset.GroupOffset, "_commit", only_report)
+    _patch(lambda: group_offset.GroupOffset._commit, only_report)

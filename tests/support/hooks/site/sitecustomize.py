@@ -4,8 +4,8 @@
 with `CRASH_BY`, it is another signal, or an `exception`. It writes a line to the file `CRASH_MARK`
 first, if there is one: proof that it was there.
 `BREAK=<name>` removes one guarantee, to prove that a test would notice.
-`TUNE=<module>:<name>=<number>` sets a constant, so that a test need not wait for long; several of
-them are separated by commas.
+`TUNE=<module>:<name>=<number>` sets a constant of `tuning.py`, so that a test need not wait for
+long; several of them are separated by commas.
 `STOP_FETCHING=<file>` makes the clients of all partitions fetch nothing any more once the file
 exists, without an error; each has then made `<file>.<partition>`.
 `CLOCK_AHEAD=<file>` sets the clock of the Python code so many seconds ahead as are in the file.

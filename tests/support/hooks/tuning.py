@@ -1,0 +1,53 @@
+"""The constants of the product that tests set, so that they need not wait for long."""
+
+from collections.abc import Mapping
+
+from dataflow import runtime
+from dataflow.core import offset_refresh, silence
+from dataflow.dedupe import tiered
+from dataflow.kafka import commit_pool, lane_log_trimmer, preflight, retry, watcher
+from tests.support.hooks.references import Reference, place_of
+
+_BY_NAME: dict[str, "Constant"] = {}
+
+
+class Constant:
+    """One of them; its name is `<module>:<name>`."""
+
+    def __init__(self, reference: Reference) -> None:
+        self._place = place_of(reference)
+        assert isinstance(self._place.value, int | float)
+        _BY_NAME[str(self)] = self
+
+    def __str__(self) -> str:
+        return f"{self._place.owner.__name__}:{self._place.name}"
+
+    def set(self, value: float) -> None:
+        """Set it, in this process."""
+        self._place.replace(type(self._place.value)(value))
+
+
+COMMITS_AT_ONCE = Constant(lambda: commit_pool._COMMITS_AT_ONCE)
+FRESH_S = Constant(lambda: silence.FRESH_S)
+GENERATION_SHARE = Constant(lambda: tiered._GENERATION_SHARE)
+STARTUP_GRACE_S = Constant(lambda: runtime._STARTUP_GRACE_S)
+REFRESH_OFFSETS_EVERY_S = Constant(lambda: offset_refresh._EVERY_S)
+RETRY_AT_MOST_S = Constant(lambda: retry._AT_MOST_S)
+STALLED_S = Constant(lambda: silence.STALLED_S)
+START_TIMEOUT_S = Constant(lambda: preflight._START_TIMEOUT_S)
+SUSPECT_S = Constant(lambda: silence.SUSPECT_S)
+TRIM_APART_S = Constant(lambda: lane_log_trimmer._APART_S)
+TRIM_LEAST_S = Constant(lambda: lane_log_trimmer._TRIM_LEAST_S)
+WATCH_EVERY_S = Constant(lambda: watcher._WATCH_EVERY_S)
+
+
+def tuned(constants: Mapping[Constant, float]) -> dict[str, str]:
+    """Return the variable that sets these constants in a flow."""
+    return {"TUNE": ",".join(f"{constant}={value}" for constant, value in constants.items())}
+
+
+def tune(variable: str) -> None:
+    """Set the constants that are in the variable."""
+    for each in filter(None, variable.split(",")):
+        name, _, value = each.partition("=")
+        _BY_NAME[name].set(float(value))

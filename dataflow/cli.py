@@ -35,6 +35,9 @@ COMMANDS = {
     "scale": Command(
         "dataflow.scaling.command", "calculate lanes, partitions and processes for a load"
     ),
+    "gateway-check": Command(
+        "dataflow.gateway_check.command", "check which guarantees a payment provider gives"
+    ),
     "healthcheck": Command(
         "dataflow.web.healthcheck", "ask the process of this machine whether it is alive"
     ),
@@ -84,7 +87,7 @@ def refusal(version: tuple[int, int]) -> str | None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    summaries = "\n".join(f"  {name:<12} {each.summary}" for name, each in COMMANDS.items())
+    summaries = "\n".join(f"  {name:<14} {each.summary}" for name, each in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="payments",
         usage="payments [-h] [--version] COMMAND ...",

@@ -29,7 +29,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("flow",),
     # the tools, of which the flow imports nothing; the demo starts a fake provider
     ("fake_provider",),
-    ("demo", "scaling", "verify"),
+    ("demo", "gateway_check", "scaling", "verify"),
     ("cli",),
     ("__main__",),
 )

@@ -63,7 +63,7 @@ class HttpGateway(Gateway):
             has_lookup=mapping.lookup is not None,
             decimals={currency: minor.decimals for currency, minor in self._units.items()},
         )
-        headers = {"User-Agent": "payments-dataflow"} | _credentials(mapping, credentials)
+        headers = {"User-Agent": "payments-dataflow"} | credential_headers(mapping, credentials)
         self._client = HttpClient(url, timeout_s=timeout_s, headers=headers, tls=tls)
 
     @property
@@ -175,7 +175,8 @@ def _not_taken(request: PaymentRequest) -> Declined:
     return Declined(ErrorCode.METHOD_NOT_SUPPORTED, message, retryable=False)
 
 
-def _credentials(mapping: HttpMapping, credentials: Secret | None) -> dict[str, str]:
+def credential_headers(mapping: HttpMapping, credentials: Secret | None) -> dict[str, str]:
+    """Return the header that logs in, if there is one."""
     if credentials is None or mapping.auth.scheme == "none":
         return {}
     text = credentials.reveal()

@@ -19,7 +19,7 @@ def build(settings: GatewaySettings) -> HttpGateway:
         _mapping(settings.http_mapping),
         credentials=settings.http_credentials,
         timeout_s=settings.timeout_s,
-        tls=_tls(settings),
+        tls=tls_context(settings.http_ca, settings.http_certificate, settings.http_key),
     )
 
 
@@ -32,15 +32,18 @@ def _mapping(path: str | None) -> HttpMapping:
         raise SettingsError([f"HTTP_GATEWAY_MAPPING: {path}: {quoted(err)}"]) from err
 
 
-def _tls(settings: GatewaySettings) -> ssl.SSLContext | None:
-    """Return the authorities and the client certificate; None for those of the system, and none."""
-    certificate = settings.http_certificate
-    if settings.http_ca is None and certificate is None:
+def tls_context(ca: str | None, certificate: str | None, key: str | None) -> ssl.SSLContext | None:
+    """Return the authorities and the client certificate; None for those of the system, and none.
+
+    Raises:
+        SettingsError: a file is wrong.
+    """
+    if ca is None and certificate is None:
         return None
     try:
-        context = ssl.create_default_context(cafile=settings.http_ca)
+        context = ssl.create_default_context(cafile=ca)
         if certificate is not None:
-            context.load_cert_chain(certificate, settings.http_key)
+            context.load_cert_chain(certificate, key)
     except OSError as err:  # an SSLError is one
         name = "HTTP_GATEWAY_CA" if certificate is None else "HTTP_GATEWAY_CERTIFICATE"
         problem = f"{name}: the PEM files cannot be used: {quoted(err)}"

@@ -8,6 +8,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,7 +27,7 @@ from dataflow.dedupe import lane_files, manifest, run
 from dataflow.dedupe.manifest import read_manifest
 from dataflow.dedupe.tiered import TieredIndex
 from dataflow.errors import CommitError, Fault, FencedError
-from dataflow.gateways import runner
+from dataflow.gateways import decimals, http_client, runner, stripe, stripe_answers
 from dataflow.kafka import (
     client_config,
     commit_pool,
@@ -44,8 +45,9 @@ from dataflow.kafka import (
 from dataflow.kafka.lane_names import lane_group, transactional_id
 from dataflow.observability import partition_progress
 from dataflow.steps import decode, dedupe, publish
-from schemas import events
-from schemas.outcomes import EventType
+from schemas import events, money
+from schemas.outcomes import ErrorCode, EventType
+from schemas.replies import Declined, NotExecuted, Unknown
 from schemas.requests import PaymentRequest
 from tests.support.hooks.references import Place, Reference, imported_place, place_of
 
@@ -521,6 +523,51 @@ def _silence_without_a_witness() -> None:
 def _gateway_left_open() -> None:
     """End the flow without closing the gateway."""
     _patch(lambda: runner.GatewayRunner.close, lambda _: None)
+
+
+@_mutation
+def _minor_units_of_iso() -> None:
+    """Send amounts in the minor units of ISO 4217, which no provider has throughout."""
+
+    def by_iso(amount: Any, currency: str, _units: Any) -> int:
+        return int(amount.scaleb(money.EXPONENTS[currency]))
+
+    _patch(lambda: decimals.to_minor, by_iso)
+
+
+@_mutation
+def _saved_error_as_a_decline() -> None:
+    """Take a 500 for a refusal, though the charge may have happened."""
+    of_charge = stripe_answers.of_charge
+
+    def declining(response: Any) -> Any:
+        if response.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+            return Declined(ErrorCode.DECLINED, "HTTP 500", retryable=True)
+        return of_charge(response)
+
+    _patch_import(stripe, of_charge, declining)
+
+
+@_mutation
+def _timeout_as_not_executed() -> None:
+    """Take a lost answer for a charge that did not happen."""
+    send = http_client.HttpClient.send
+
+    async def believing(self: Any, *arguments: Any, **more: Any) -> Any:
+        response = await send(self, *arguments, **more)
+        return NotExecuted(response.reason) if isinstance(response, Unknown) else response
+
+    _patch(lambda: http_client.HttpClient.send, believing)
+
+
+@_mutation
+def _payer_left_waiting() -> None:
+    """Decline a payment that its payer can still confirm."""
+
+    async def declining(_self: Any, reply: Any, _key: str) -> Any:
+        return stripe_answers.NOT_CONFIRMED if type(reply) is stripe_answers.ToCancel else reply
+
+    _patch(lambda: stripe.StripeGateway._without_payer, declining)
 
 
 @_mutation

@@ -93,7 +93,7 @@ KILLERS: Mapping[str, str] = {
     ),
     "requests-of-aborted-transactions": f"{_DELIVERY}test_a_request_that_was_taken_back",
     "end-as-the-client-saw-it": (
-        "tests/test_status.py"
+        "tests/observability/test_partition_progress.py"
         "::TestLag::test_a_client_that_repeats_itself_does_not_hide_what_kafka_says"
     ),
     "silence-without-a-witness": (

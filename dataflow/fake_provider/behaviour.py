@@ -40,6 +40,7 @@ _TOKENS = {
     "pm_card_chargeDeclinedIncorrectCvc": "decline_incorrect_cvc",
     "pm_card_chargeDeclinedProcessingError": "decline_processing_error",
     "pm_card_visa_chargeDeclinedVelocityLimitExceeded": "decline_card_velocity_exceeded",
+    "pm_card_chargeCustomerFail": "decline_generic_decline",
     "pm_card_authenticationRequired": "decline_authentication_required",
 }
 _WORD = re.compile(

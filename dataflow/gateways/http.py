@@ -58,7 +58,7 @@ class HttpGateway(Gateway):
         self._units = mapping.units()
         key = mapping.key
         self._traits = Traits(
-            key_life_s=None if key.life_hours is None else key.life_hours * 3600,
+            key_life_s=key.life_hours * 3600,
             saves_errors=key.saves_errors,
             has_lookup=mapping.lookup is not None,
             decimals={currency: minor.decimals for currency, minor in self._units.items()},
@@ -161,7 +161,9 @@ def _decline(rule: Rule, document: Any) -> Declined:
 def _provider_code(document: Any, theirs: Any) -> Any:
     """Return the provider's own code: the contract has a field for it, beside ours."""
     own = json_pointer.find(document, "/providerCode")
-    return theirs if own is json_pointer.MISSING else own
+    if own is not json_pointer.MISSING:
+        return own
+    return None if isinstance(theirs, str) and theirs in DECLINE_CODES else theirs
 
 
 def _at(document: Any, pointer: str | None) -> Any:

@@ -44,6 +44,9 @@ class HttpClient:
         timeout_s: For one call, from its begin to the last byte of its answer.
         headers: Sent with each call.
         tls: The trusted authorities and the client certificate; by default those of the system.
+
+    Raises:
+        ValueError: A header is none, for the credentials in it.
     """
 
     def __init__(
@@ -54,6 +57,8 @@ class HttpClient:
         headers: Mapping[str, str],
         tls: ssl.SSLContext | None = None,
     ) -> None:
+        if not all(value.isascii() and value.isprintable() for value in headers.values()):
+            raise ValueError("the credentials have characters that no HTTP header can have")
         self._base_url = base_url.rstrip("/")
         self._timeout_s = timeout_s
         self._headers = dict(headers)

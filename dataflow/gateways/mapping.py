@@ -7,6 +7,7 @@ The rules are tried in order; the first one that fits an answer decides, and wha
 `Unknown`. A rule fits if the call, the status, and all values of `when` do.
 """
 
+import re
 import tomllib
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -39,7 +40,7 @@ class KeyMapping(Struct, forbid_unknown_fields=True):
 
     header: str = "Idempotency-Key"
     format: Literal["plain", "quoted"] = "plain"
-    life_hours: float | None = 24.0
+    life_hours: float = 24.0
     """The time for which the provider keeps it."""
     saves_errors: bool = False
 
@@ -178,19 +179,8 @@ def read(text: str) -> HttpMapping:
 
 
 def _check(mapping: HttpMapping) -> None:
-    document: dict[str, Any] = {}
-    for pointer in mapping.charge.body:
-        json_pointer.put(document, pointer, "")
-    sent = {each for each in mapping.charge.body.values() if not isinstance(each, Constant)}
-    if lacking := {"amount", "currency", "paymentMethod"} - sent:
-        raise ValueError(f"charge.body sends no {', '.join(sorted(lacking))}")
-    if mapping.lookup and not any(each in mapping.lookup.path for each in _PLACES):
-        raise ValueError("lookup.path needs {key} or {paymentId}")
-    unknown = {*mapping.amount.decimals, *(mapping.amount.currencies or ())} - set(money.EXPONENTS)
-    if unknown:
-        raise ValueError(f"amount: no such currency: {', '.join(sorted(unknown))}")
-    if not all(0 <= each <= 4 for each in mapping.amount.decimals.values()):  # noqa: PLR2004
-        raise ValueError("amount.decimals: expected 0 to 4")
+    _check_requests(mapping)
+    _check_amounts(mapping.amount)
     for number, rule in enumerate(mapping.rules, 1):
         try:
             _check_rule(rule)
@@ -198,6 +188,33 @@ def _check(mapping: HttpMapping) -> None:
             raise ValueError(f"rule {number}: {error}") from None
     if not any(rule.reply == "approved" for rule in mapping.rules):
         raise ValueError("no rule has the reply approved")
+
+
+def _check_requests(mapping: HttpMapping) -> None:
+    document: dict[str, Any] = {}
+    for pointer in mapping.charge.body:
+        json_pointer.put(document, pointer, "")
+    sent = {each for each in mapping.charge.body.values() if not isinstance(each, Constant)}
+    if lacking := {"amount", "currency", "paymentMethod"} - sent:
+        raise ValueError(f"charge.body sends no {', '.join(sorted(lacking))}")
+    for name in (mapping.key.header, mapping.auth.header):
+        if not re.fullmatch("[A-Za-z0-9-]+", name):
+            raise ValueError(f"{name!r} is no name of an HTTP header")
+    for part in (mapping.charge, mapping.lookup, mapping.probe):
+        if part and not re.fullmatch("/[!-~]*", part.path):
+            raise ValueError(f"expected a path that begins with '/', got {part.path!r}")
+    if mapping.lookup and not any(each in mapping.lookup.path for each in _PLACES):
+        raise ValueError("lookup.path needs {key} or {paymentId}")
+    if mapping.key.life_hours <= 0:
+        raise ValueError("key.life_hours: expected more than 0")
+
+
+def _check_amounts(amount: AmountMapping) -> None:
+    unknown = {*amount.decimals, *(amount.currencies or ())} - set(money.EXPONENTS)
+    if unknown:
+        raise ValueError(f"amount: no such currency: {', '.join(sorted(unknown))}")
+    if not all(0 <= each <= 4 for each in amount.decimals.values()):  # noqa: PLR2004
+        raise ValueError("amount.decimals: expected 0 to 4")
 
 
 def _check_rule(rule: Rule) -> None:
@@ -267,13 +284,10 @@ reply = "not_found"
 status = [429, 503]
 reply = "not_executed"
 
+# 422: the key was used with other content, so by another system. Its payment is not ours, though
+# the lookup would find it.
 [[rules]]
-status = 422
-reply = "unknown"
-saved = true
-
-[[rules]]
-status = [400, 401, 403, 404]
+status = [400, 401, 403, 404, 422]
 reply = "misconfigured"
 """
 """The mapping of our own contract."""

@@ -32,7 +32,10 @@ def create(settings: GatewaySettings) -> Gateway:
     if settings.name not in _BUILDERS:
         return _foreign(settings.name)
     module = importlib.import_module(_BUILDERS[settings.name])
-    gateway: Gateway = module.build(settings)
+    try:
+        gateway: Gateway = module.build(settings)
+    except ValueError as err:
+        raise SettingsError([f"GATEWAY={settings.name}: {err}"]) from err
     return gateway
 
 

@@ -114,6 +114,23 @@ def test_the_certificates_of_the_settings_are_used(tmp_path: Path) -> None:
     assert isinstance(gateway, HttpGateway)
 
 
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"GATEWAY": "stripe", "STRIPE_API_KEY": "sk_live_a\nb"},
+        {
+            "GATEWAY": "http",
+            "HTTP_GATEWAY_URL": "https://a",
+            "HTTP_GATEWAY_CREDENTIALS": "sk_live_ä",
+        },
+    ],
+)
+def test_credentials_that_cannot_be_sent_stop_the_start_unseen(environ: dict[str, str]) -> None:
+    text = problem(**environ)
+    assert text.startswith(f"GATEWAY={environ['GATEWAY']}: the credentials have characters")
+    assert "sk_live" not in text
+
+
 def test_only_a_gateway_that_never_waits_takes_batches() -> None:
     assert isinstance(registry.create(gateway_settings()), BatchGateway)
     slow = registry.create(gateway_settings(SIMULATED_LATENCY="1ms"))

@@ -242,14 +242,13 @@ def test_a_wrong_address_is_misconfigured(provider: FakeProvider) -> None:
     assert {type(each) for each in play(gateway, both)} == {Misconfigured}
 
 
-def test_other_content_under_a_key_is_unknown_and_saved(provider: FakeProvider) -> None:
+def test_other_content_under_a_key_is_never_taken_for_ours(provider: FakeProvider) -> None:
     payment_id = new_id()
     charge_and_look_up(provider, payment_id)
     gateway = http(provider.url)
     other = make_request(payment_id, amount=1)
     reply = play(gateway, lambda: gateway.charge(other, idempotency_key(payment_id)))
-    assert isinstance(reply, Unknown)
-    assert reply.saved
+    assert isinstance(reply, Misconfigured), "a lookup would find the other payment"
 
 
 # ---- other shapes ----
@@ -422,6 +421,22 @@ def test_an_approval_without_a_reference_stays_an_approval() -> None:
     assert isinstance(reply, Approved)
 
 
+def test_our_own_code_is_not_the_providers() -> None:
+    body = {"status": "declined", "code": "card_expired", "message": "No.", "retryable": False}
+
+    async def handler(_request: web.Request) -> web.Response:
+        return web.json_response(body)
+
+    async def life() -> Reply:
+        async with served(handler) as url:
+            gateway = http(url)
+            reply = await gateway.charge(make_request(), "key")
+            await gateway.close()
+            return reply
+
+    assert asyncio.run(life()) == Declined(ErrorCode.CARD_EXPIRED, "No.", retryable=False)
+
+
 def test_a_redirect_is_not_followed() -> None:
     """It would send the charge, and the credentials, to another address."""
     reply, requests = answered(307, "", headers={"Location": "/elsewhere"})
@@ -538,6 +553,10 @@ def test_the_least_mapping_is_enough() -> None:
         ("[[rules]]", "[amount]\ndecimals = { ABC = 2 }\n[[rules]]", "no such currency: ABC"),
         ("[[rules]]", "[amount]\ndecimals = { USD = 9 }\n[[rules]]", "expected 0 to 4"),
         ("[charge]", "[charge", "Expected"),
+        ('"/x"', '"x"', "expected a path that begins with '/', got 'x'"),
+        ("[[rules]]", '[key]\nheader = "X Y"\n[[rules]]', "'X Y' is no name of an HTTP header"),
+        ("[[rules]]", '[auth]\nheader = "a:b"\n[[rules]]', "'a:b' is no name of an HTTP header"),
+        ("[[rules]]", "[key]\nlife_hours = 0\n[[rules]]", "expected more than 0"),
     ],
 )
 def test_a_wrong_mapping_is_refused(old: str, new: str, problem: str) -> None:

@@ -65,7 +65,7 @@ def test_an_authority_as_kafka_uses_it(tmp_path: Path) -> None:
     assert expiries(made.server.read_text()) == [pytest.approx(known.timestamp(), abs=60)]
 
 
-def test_of_authorities_the_last_counts_and_of_a_chain_the_first(
+def test_the_last_authority_counts_and_the_first_of_a_chain(
     tmp_path: Path, kafka: KafkaSettings
 ) -> None:
     both = tmp_path / "both.pem"
@@ -74,7 +74,7 @@ def test_of_authorities_the_last_counts_and_of_a_chain_the_first(
     assert exposed(kafka) == {"ca": LATE.timestamp(), "client": SOON.timestamp()}
 
 
-def test_without_files_or_without_tls_nothing_is_claimed(
+def test_nothing_is_exposed_without_files_or_without_tls(
     tmp_path: Path, kafka: KafkaSettings
 ) -> None:
     ca = tmp_path / "ca.pem"
@@ -96,7 +96,7 @@ def test_without_files_or_without_tls_nothing_is_claimed(
     ],
     ids=["empty", "text", "der", "blank", "base64"],
 )
-def test_what_is_no_certificate_is_not_exposed_and_stops_nothing(
+def test_a_file_that_is_no_certificate_is_not_exposed_and_stops_nothing(
     content: str, tmp_path: Path, kafka: KafkaSettings
 ) -> None:
     (tmp_path / "ca.pem").write_text(content)

@@ -81,23 +81,27 @@ def hint_with_free(blocks: int, directory: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("blocks", [0, 16383])
-def test_a_full_disk_is_told(blocks: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported(
+    blocks: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert hint_with_free(blocks, tmp_path, monkeypatch) == (
         f"BYTEWAX_RECOVERY_DIRECTORY: only {blocks * 4096} bytes are free on the disk of"
         f" {tmp_path}; free some space, then start again: nothing is lost"
     )
 
 
-def test_with_room_left_nothing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_reported_with_room_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert hint_with_free(16384, tmp_path, monkeypatch) is None
 
 
-def test_a_directory_that_is_gone_is_told(tmp_path: Path) -> None:
+def test_a_missing_directory_is_reported(tmp_path: Path) -> None:
     hint = full_disk(Launch.read(["-r", str(tmp_path / "gone")], {}))
     assert hint == (
         f"BYTEWAX_RECOVERY_DIRECTORY: cannot read {tmp_path / 'gone'}: No such file or directory"
     )
 
 
-def test_without_a_directory_nothing_is_told() -> None:
+def test_nothing_is_reported_without_a_directory() -> None:
     assert full_disk(Launch.read([], {})) is None

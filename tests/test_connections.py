@@ -72,7 +72,7 @@ def live(sidecar: Sidecar) -> bool:
 
 
 @pytest.mark.parametrize("sent", [b"", b"G", HALF])
-def test_probes_get_through_a_crowd_that_says_nothing(sent: bytes, sidecar: Sidecar) -> None:
+def test_probes_get_through_a_crowd_of_silent_connections(sent: bytes, sidecar: Sidecar) -> None:
     with ExitStack() as flood:
         held = [flood.enter_context(connect(sidecar)) for _ in range(SERVED + 20)]
         for connection in held:
@@ -81,7 +81,7 @@ def test_probes_get_through_a_crowd_that_says_nothing(sent: bytes, sidecar: Side
 
 
 @pytest.mark.parametrize("sent", [b"", b"G", HALF])
-def test_a_connection_that_says_no_more_is_closed(
+def test_a_connection_that_goes_silent_is_closed(
     sent: bytes, sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connections, "TIMEOUT_S", 0.1)

@@ -110,7 +110,7 @@ def test_ctrl_c_stops_it_once_all_requests_are_audited(tmp_path: Path) -> None:
         assert demo.left_over() == []
 
 
-def test_when_the_flow_dies_it_shows_why_and_keeps_the_log(tmp_path: Path) -> None:
+def test_the_reason_is_shown_and_the_log_kept_when_the_flow_dies(tmp_path: Path) -> None:
     with socket.create_server(("", 0)) as taken:
         port = taken.getsockname()[1]
         with Running(tmp_path, port=port) as demo:
@@ -232,7 +232,7 @@ def test_a_missing_a_repeated_and_a_wrong_event_do_not_agree() -> None:
     ]
 
 
-def test_other_peoples_records_are_told_apart() -> None:
+def test_foreign_records_are_distinguished() -> None:
     accounts = DemoAccounts({0: 5})
     accounts.audited(0, 3, seen())  # a backlog
     accounts.audited(0, 3, seen())

@@ -128,7 +128,7 @@ class TestPrepare:
         assert prepare_engine_api(environ) is None
         assert ENABLED not in environ
 
-    def test_what_is_given_is_kept(self, tmp_path: Path) -> None:
+    def test_given_values_are_kept(self, tmp_path: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = probe.getsockname()[1]
         environ = {ENABLED: "yes", PORT: str(port), CACHE_PATH: str(tmp_path)}
@@ -283,7 +283,7 @@ bytewax_write_seconds_count{part="0"} 2
             'bytewax_write_seconds_count{part="0"} 6.0',
         ]
 
-    def test_once_closed_it_asks_no_more(self, reply: tuple[int, list[tuple[int, bytes]]]) -> None:
+    def test_it_polls_no_more_once_closed(self, reply: tuple[int, list[tuple[int, bytes]]]) -> None:
         port, replies = reply
         replies.append((200, b"# TYPE bytewax_x gauge\nbytewax_x 1\n"))
         engine = EngineMetrics(port)
@@ -292,7 +292,7 @@ bytewax_write_seconds_count{part="0"} 2
         engine.close()
         assert scraped(engine).endswith(self.DOWN)
 
-    def test_registering_it_asks_nothing(self) -> None:
+    def test_registering_it_reads_nothing(self) -> None:
         """The engine is not up yet then."""
 
         class Asked(EngineMetrics):

@@ -14,6 +14,15 @@ WORDS = re.compile(r"\b(whoever|somebody|anew|to be had)\b", re.IGNORECASE)
 CAMPAIGN = re.compile(r"<!-- campaign -->.*?<!-- /campaign -->", re.DOTALL)
 """Generated in the words of its time."""
 QUESTION = re.compile(r"\s*(what|whether|how|who|where|when)\b", re.IGNORECASE)
+OF_A_PERSON = re.compile(
+    r"_(tells?|told|hears?|heard|says?|said|asks?|asked|knows?|whoever|whatever|somebody|anew)(?![^_])"
+)
+"""Things people do, and words that a reader has to look up."""
+NO_SUBJECT = re.compile(
+    r"test_(what|who|how|whether|where|when|which|why|if|without|with|after|before|on|in|at|from|of|by"
+    r"|until|once)_"
+)
+"""The beginning of a test name that puts something before its subject."""
 SOURCES = [
     path
     for folder in ("dataflow", "docs", "grafana", "k8s", "schemas", "tests")
@@ -43,7 +52,7 @@ def test_a_document_has_none_of_them(document: Path) -> None:
     assert not WORDS.findall(CAMPAIGN.sub("", document.read_text()))
 
 
-def test_what_is_printed_has_none_of_them() -> None:
+def test_printed_texts_have_none_of_them() -> None:
     texts = [text for path in ROOT.glob("dataflow/**/*.py") for text in printed(path)]
     assert "refused to start" in texts
     assert not [text for text in texts if WORDS.search(text)]
@@ -61,3 +70,16 @@ def test_a_docstring_begins_with_a_verb_or_a_noun() -> None:
     }
     assert len(found) > 1000
     assert not {place: text for place, text in found.items() if QUESTION.match(text)}
+
+
+def test_a_test_is_named_after_its_subject() -> None:
+    names = {
+        node.name
+        for path in ROOT.glob("tests/**/test_*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.name.startswith("test_")
+    }
+    assert len(names) > 1000
+    assert not [each for each in sorted(names) if OF_A_PERSON.search(each)]
+    assert not [each for each in sorted(names) if NO_SUBJECT.match(each)]

@@ -505,7 +505,7 @@ def assert_exactly_once(topics: Topics) -> None:
 
 
 class TestRecovery:
-    def test_without_a_crash(self, runtime: Runtime, tmp_path: Path) -> None:
+    def test_two_runs_without_a_crash(self, runtime: Runtime, tmp_path: Path) -> None:
         topics = requests()
         assert run_until(None, topics, store(tmp_path / "store"), runtime)
         assert_exactly_once(topics)
@@ -540,7 +540,7 @@ class TestRecovery:
         assert_exactly_once(topics)
 
     @pytest.mark.parametrize("crash_after", [1, 2, 4, 8, 15])
-    def test_without_any_store(self, crash_after: int, runtime: Runtime) -> None:
+    def test_no_store_is_needed(self, crash_after: int, runtime: Runtime) -> None:
         topics = requests()
         for each in (crash_after, 1, 3, None):
             run_until(each, topics, None, runtime)
@@ -559,7 +559,7 @@ class TestRecovery:
         assert run_until(None, topics, old, runtime)
         assert_exactly_once(topics)
 
-    def test_what_the_logs_claim_is_what_was_published(
+    def test_claims_in_the_logs_are_the_published_outcomes(
         self, runtime: Runtime, tmp_path: Path
     ) -> None:
         """Each id once, by the very record whose outcome it is."""
@@ -610,7 +610,7 @@ class TestRecovery:
         assert_exactly_once(topics)
         assert list(tmp_path.glob("ids/*/*.run"))
 
-    def test_ids_are_known_after_a_clean_stop(self, runtime: Runtime, tmp_path: Path) -> None:
+    def test_ids_are_remembered_after_a_clean_stop(self, runtime: Runtime, tmp_path: Path) -> None:
         topics, recovery = requests(), store(tmp_path / "store")
         run_until(None, topics, recovery, runtime)
         without_conflicts = [n for n in range(10) if n % 4]
@@ -621,7 +621,7 @@ class TestRecovery:
         for number in range(3):
             assert topics.types(number)[-7:] == ["duplicate"] * 7
 
-    def test_what_was_committed_is_not_charged_again(
+    def test_committed_payments_are_not_charged_again(
         self, runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         charged: list[str] = []

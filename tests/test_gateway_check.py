@@ -41,7 +41,7 @@ def run(provider: FakeProvider, tmp_path: Path, capsys: pytest.CaptureFixture[st
     return run
 
 
-def test_with_a_good_provider_all_hold(run: Run, provider: FakeProvider) -> None:
+def test_all_guarantees_hold_with_a_good_provider(run: Run, provider: FakeProvider) -> None:
     provider.change(latency_s=0.05)
     assert run() == (0, dict.fromkeys(ALL, "yes"))
 
@@ -73,7 +73,7 @@ def test_a_declined_payment_shows_the_same(run: Run) -> None:
     assert (code, set(marks.values())) == (0, {"yes"})
 
 
-def test_what_the_mapping_lacks_is_not_tried(run: Run, tmp_path: Path) -> None:
+def test_operations_that_the_mapping_lacks_are_not_tried(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "provider.toml"
     file.write_text(WITHOUT_LOOKUP)
     code, marks = run("--mapping", str(file))

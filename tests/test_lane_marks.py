@@ -40,7 +40,7 @@ def test_metadata_come_back_as_they_were(metadata: Metadata) -> None:
 
 
 @pytest.mark.parametrize("text", [None, "", "OffsetSync", "lanes=x", "ids=y since=-1 partitions=?"])
-def test_what_something_else_has_put_there_says_nothing(text: str | None) -> None:
+def test_a_foreign_entry_there_is_ignored(text: str | None) -> None:
     assert Metadata.read(text) == Metadata()
 
 
@@ -56,7 +56,7 @@ def test_a_lane_must_have_what_it_remembered_when_it_committed_last() -> None:
     assert [least_ids(found, lane, 2) for lane in range(3)] == [70, 9, 0]
 
 
-def test_a_partition_that_has_been_quiet_since_has_no_say() -> None:
+def test_a_partition_that_has_been_quiet_since_does_not_count() -> None:
     """Of the ids it speaks of, some may be trimmed by now."""
     found = committed([(2, 5_000, 100), (2, 7, 900)], [(2, 9, 900)])
     assert since_s(found, 0) == 900
@@ -69,7 +69,7 @@ def test_only_what_all_lanes_have_forgotten_is_trimmed() -> None:
     assert trimmed_s(committed([(2, 1, 500)]), 2) == 0
 
 
-def test_marks_of_another_number_of_lanes_have_no_say() -> None:
+def test_marks_of_another_number_of_lanes_do_not_count() -> None:
     found = committed([(4, 50, 100)], [(4, 60, 100)], [(4, 70, 100)], [(4, 80, 100)])
     assert [least_ids(found, lane, 2) for lane in range(2)] == [0, 0]
 
@@ -87,12 +87,12 @@ def test_a_new_lane_goes_by_what_the_others_have_forgotten() -> None:
     assert since_s({}, 0) == 0
 
 
-def test_with_other_lanes_the_log_must_have_what_all_of_them_remembered() -> None:
+def test_the_log_must_have_the_ids_of_all_lanes_after_their_number_has_changed() -> None:
     found = committed([(4, 50, 100)], [(4, 60, 100)], [(4, 70, 100)], [(4, 80, 100)])
     assert [least_before(found, lanes) for lanes in (2, 4, 8)] == [260, 0, 260]
 
 
-def test_of_lanes_there_were_only_what_is_not_trimmed_since_counts() -> None:
+def test_former_lanes_count_only_with_entries_that_are_not_trimmed() -> None:
     found = committed([(2, 5, 900)], [(2, 6, 900)], [(4, 70, 100)], [(4, 80, 900)])
     assert least_before(found, 2) == 80
     assert least_before(found, 3) == 80

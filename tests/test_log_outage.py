@@ -85,7 +85,7 @@ def test_an_outage_is_waited_out_and_may_be_ended_by_a_signal(
     assert "payments.lane-log: 3 offsets are still to be read" in read(consumer, status)
 
 
-def test_what_does_not_come_though_kafka_is_there_is_a_fault(
+def test_records_that_do_not_come_though_kafka_is_there_are_a_fault(
     status: Status, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     consumer = Consumer(monkeypatch, after_s=10 * TIMEOUT_S)

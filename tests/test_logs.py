@@ -90,7 +90,7 @@ def test_other_libraries_are_rendered_alike(stream: io.StringIO) -> None:
         ("error", ["error"]),
     ],
 )
-def test_what_is_less_important_than_the_level_is_left_out(level: str, logged: list[str]) -> None:
+def test_entries_below_the_level_are_left_out(level: str, logged: list[str]) -> None:
     stream = io.StringIO()
     configure(level, stream=stream)
     for name in ("debug", "info", "warning", "error"):

@@ -56,7 +56,7 @@ def test_a_confined_socket_answers_on_loopback_only(server: socket.socket, outsi
     assert state("127.8.8.8", port) == ESTABLISHED
 
 
-def test_what_goes_over_a_connection_is_not_touched(server: socket.socket) -> None:
+def test_connections_are_not_touched(server: socket.socket) -> None:
     assert loopback.confine(port_of(server))
     with socket.create_connection(("127.0.0.1", port_of(server)), timeout=20) as client:
         accepted, _ = server.accept()

@@ -39,7 +39,7 @@ def test_the_campaign_runs_even_if_a_test_fails(
     assert (done.returncode == 0) == green
 
 
-def test_what_the_environment_forbids_does_not_slow_the_tests_down(tmp_path: Path) -> None:
+def test_the_tests_are_not_slowed_down_by_the_environment(tmp_path: Path) -> None:
     """Without files of bytecode, each of the many starts of the flow compiles all of it."""
     python = tmp_path / "python"
     python.write_text('#!/bin/sh\necho "[$PYTHONDONTWRITEBYTECODE]"\n')

@@ -158,7 +158,7 @@ def test_durations_are_taken_a_batch_at_a_time(metrics: Metrics) -> None:
     assert seen["kafka_commit_duration_seconds_sum"] == pytest.approx(0.008)
 
 
-def test_what_the_status_knows_is_shown_as_it_is_now(metrics: Metrics, status: Status) -> None:
+def test_the_status_is_shown_as_it_is_now(metrics: Metrics, status: Status) -> None:
     status.assign([0, 7], lanes=2)
     status.lane_open(1)
     status.partitions.in_flight(7, 25, 1_700_000_000.0 - 60)

@@ -71,7 +71,7 @@ def test_it_has_every_metric_with_its_labels_and_no_others(exposed: dict[str, se
     shutil.which("promtool") is None and os.environ.get("CI") != "true",
     reason="needs promtool (Debian: apt-get install prometheus)",
 )
-def test_every_query_parses_and_asks_for_what_there_is(
+def test_every_query_parses_and_uses_existing_metrics(
     tmp_path: Path, exposed: dict[str, set[str]]
 ) -> None:
     block = TEXT.partition("```promql\n")[2].partition("```")[0]

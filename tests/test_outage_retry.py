@@ -46,7 +46,7 @@ def test_an_answer_is_taken_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert kafka.calls_at_s == [1_000.0]
 
 
-def test_an_error_is_asked_again_after_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_is_retried_after_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     kafka = Kafka(monkeypatch, well_after_s=5)
     assert retry_briefly(kafka.ask) == "an answer"
     first, *rest = kafka.calls_at_s
@@ -55,7 +55,7 @@ def test_an_error_is_asked_again_after_a_pause(monkeypatch: pytest.MonkeyPatch) 
     assert rest[-1] - kafka.well_at_s < 1, "was not noticed soon"
 
 
-def test_in_the_end_the_error_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_is_raised_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     kafka = Kafka(monkeypatch, well_after_s=3600)
     with pytest.raises(KafkaException) as caught:
         retry_briefly(kafka.ask)

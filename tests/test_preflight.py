@@ -99,7 +99,7 @@ def test_a_connection_that_breaks_during_the_login_is_no_refusal(text: str, code
     assert _hint(KafkaError(code, text), at("127.0.0.1:1")) is None
 
 
-def test_a_watcher_that_meets_what_nobody_expected_goes_on_looking(
+def test_a_watcher_that_meets_an_unexpected_error_goes_on_looking(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Without it the probes would report for ever what it has seen last."""

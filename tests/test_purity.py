@@ -61,7 +61,7 @@ def test_a_pure_module_uses_only_what_is_allowed(module: str) -> None:
     assert impurities(path.read_text(encoding="utf-8")) == set()
 
 
-def test_what_is_pure_stays_among_itself() -> None:
+def test_pure_modules_import_pure_modules_only() -> None:
     """Nothing of ours is needed but the names of the faults, and the empty package around it."""
     outside = {module for module in EVERY if not module.startswith(PURE)}
     assert outside == {"dataflow", "dataflow.errors"}

@@ -36,9 +36,7 @@ def test_transactions_of_a_second_add_up_once_it_is_over(recent: Recent, clock: 
     assert recent.total(1) == CommitCounts()
 
 
-def test_each_second_is_there_whether_anything_happened_or_not(
-    recent: Recent, clock: Clock
-) -> None:
+def test_each_second_is_there_even_if_nothing_happened(recent: Recent, clock: Clock) -> None:
     for processed in (1, 0, 3):
         if processed:
             recent.add(CommitCounts(processed=processed))
@@ -47,7 +45,7 @@ def test_each_second_is_there_whether_anything_happened_or_not(
     assert [counts.processed for counts in recent.each(2)] == [0, 3]
 
 
-def test_what_is_older_is_forgotten(recent: Recent, clock: Clock) -> None:
+def test_older_ids_are_forgotten(recent: Recent, clock: Clock) -> None:
     for _ in range(2 * SECONDS):
         recent.add(CommitCounts(processed=1))
         clock.now += 1
@@ -65,7 +63,7 @@ def test_just_after_the_start_there_is_less_to_divide_by(recent: Recent, clock: 
     assert recent.covered(60) == 60
 
 
-def test_what_is_handed_out_is_a_copy(recent: Recent, clock: Clock) -> None:
+def test_a_copy_is_handed_out(recent: Recent, clock: Clock) -> None:
     recent.add(CommitCounts(processed=1))
     clock.now += 1
     recent.each(1)[0].processed = 99

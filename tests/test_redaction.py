@@ -192,7 +192,7 @@ def test_a_structure_that_contains_itself_comes_to_an_end() -> None:
 
 
 @given(st.dictionaries(st.text(), anything, max_size=3))
-def test_whatever_is_logged_can_be_rendered_and_has_no_bytes(event: dict[str, Any]) -> None:
+def test_any_log_entry_can_be_rendered_and_has_no_bytes(event: dict[str, Any]) -> None:
     def leaves(value: Any) -> Iterator[Any]:
         if isinstance(value, dict):
             assert all(isinstance(key, str) for key in value)

@@ -53,7 +53,7 @@ def test_the_example_documents_each_variable() -> None:
         assert variable.doc in text
 
 
-def test_what_the_example_leaves_open_is_what_must_be_filled_in() -> None:
+def test_gaps_of_the_example_are_the_required_variables() -> None:
     text = (ROOT / ".env.example").read_text()
     open_lines = re.findall("^([A-Z_]+)=$", text, re.MULTILINE)
     assert open_lines == [
@@ -73,7 +73,7 @@ def test_the_example_leaves_the_image_its_recovery_directory() -> None:
     assert "\nBYTEWAX_RECOVERY_DIRECTORY" not in (ROOT / ".env.example").read_text()
 
 
-def test_bytewax_knows_the_variables_that_are_said_to_be_its_own() -> None:
+def test_bytewax_has_the_variables_that_are_listed_as_its_own() -> None:
     wide = os.environ | {"COLUMNS": "1000"}  # whatever terminal this is, no name is broken in two
     run_help = subprocess.run(
         [sys.executable, "-m", "bytewax.run", "--help"],

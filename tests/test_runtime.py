@@ -103,7 +103,7 @@ def test_old_snapshots_are_not_kept() -> None:
     assert problem.endswith("example: BYTEWAX_RECOVERY_BACKUP_INTERVAL=0")
 
 
-def test_somebody_must_work() -> None:
+def test_zero_workers_are_refused() -> None:
     (problem,) = misfits(launch(workers=0))
     assert problem.startswith("BYTEWAX_WORKERS_PER_PROCESS: at least 1 worker is needed, got 0")
 

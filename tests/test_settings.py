@@ -71,7 +71,7 @@ def test_variables_of_others_are_left_alone() -> None:
     assert settings(PATH="/bin", KAFKA_SERVICE_HOST="10.0.0.7", GATEWAY_PORT="80") == settings()
 
 
-def test_what_is_shown_could_be_written_there_again() -> None:
+def test_shown_values_could_be_written_there_again() -> None:
     chosen = settings(DEDUPE_WINDOW="36h", SIMULATED_DECLINE_RATE="0.125", LOG_LEVEL="WARN")
     assert Settings.from_env(chosen.masked() | NEEDED) == chosen
 
@@ -226,7 +226,7 @@ def test_sasl_needs_a_user_name_and_a_password(protocol: str, missing: str) -> N
 
 
 @pytest.mark.parametrize("protocol", ["PLAINTEXT", "SSL"])
-def test_without_sasl_no_login_is_needed(protocol: str) -> None:
+def test_no_login_is_needed_without_sasl(protocol: str) -> None:
     read = Settings.from_env(REQUIRED | {"KAFKA_SECURITY_PROTOCOL": protocol})
     assert not read.kafka.uses_sasl
     assert read.kafka.sasl_username is None
@@ -361,7 +361,7 @@ def test_a_secret_is_given_either_as_text_or_as_a_file(tmp_path: Path, name: str
     assert problem.startswith(f"{name}: set it or {name}_FILE, not both; example: ")
 
 
-def test_what_can_be_wrong_with_a_secrets_file(tmp_path: Path) -> None:
+def test_faults_of_a_secret_file_are_refused(tmp_path: Path) -> None:
     empty, binary = tmp_path / "empty", tmp_path / "binary"
     empty.write_bytes(b"\n")
     binary.write_bytes(b"\xff")

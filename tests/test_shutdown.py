@@ -57,7 +57,7 @@ def test_a_signal_after_another_reason_to_stop_is_the_first_signal(lifecycle: Li
     assert not lifecycle.restart_wanted
 
 
-def test_what_waits_at_a_start_is_ended_by_a_signal_only(lifecycle: Lifecycle) -> None:
+def test_a_wait_at_a_start_is_ended_by_a_signal_only(lifecycle: Lifecycle) -> None:
     lifecycle.begin()
     lifecycle.end_if_signalled()
     lifecycle.request_stop("more partitions", restart=True)

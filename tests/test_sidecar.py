@@ -126,7 +126,7 @@ class TestProbes:
         status.start_draining()
         assert codes() == {"/live": 200, "/ready": 503, "/health": 503}, "stopping"
 
-    def test_they_say_why(self, sidecar: Sidecar, status: Status) -> None:
+    def test_they_give_the_reason(self, sidecar: Sidecar, status: Status) -> None:
         status.assign([0, 1], lanes=0)
         assert ask(sidecar.port, "/ready").json() == {
             "ready": False,
@@ -177,7 +177,7 @@ class TestWhatIsNotThere:
         assert (reply.status, reply.json()) == (404, {"error": "Not Found"})
 
     @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE"])
-    def test_another_method_is_405_and_says_which_are_allowed(
+    def test_another_method_is_405_and_names_the_allowed_ones(
         self, sidecar: Sidecar, method: str
     ) -> None:
         for reply in (
@@ -219,7 +219,7 @@ class TestMetrics:
         assert "payments_processed_total 3.0\n" in reply.body.decode()
         assert list(parse_text(reply.body.decode()))
 
-    def test_openmetrics_for_those_who_ask(self, sidecar: Sidecar) -> None:
+    def test_openmetrics_are_served_if_requested(self, sidecar: Sidecar) -> None:
         accept = f"{self.OPENMETRICS};version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
         reply = ask(sidecar.metrics_port, "/metrics", headers={"Accept": accept})
         assert reply.headers["Content-Type"].startswith(self.OPENMETRICS)
@@ -363,13 +363,13 @@ class TestStart:
             ("::1", ["::1"]),
         ],
     )
-    def test_it_listens_where_it_is_told_to_and_by_default_everywhere(
+    def test_it_listens_where_it_is_configured_and_by_default_everywhere(
         self, status: Status, metrics: Metrics, host: str | None, on: list[str]
     ) -> None:
         assert self.answers(Sidecar.start(status, metrics, 0, 0, host)) == on
 
     @pytest.mark.parametrize("step", ["socket", "bind"])
-    def test_without_ipv6_it_listens_on_ipv4(
+    def test_it_listens_on_ipv4_without_ipv6(
         self, status: Status, metrics: Metrics, step: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Not compiled in, or switched off by `net.ipv6.conf.all.disable_ipv6`."""
@@ -398,7 +398,7 @@ class TestStart:
             assert ask(sidecar.port, "/live").status == 200
             sidecar.stop()
 
-    def test_after_a_stop_the_ports_are_free_again(self, status: Status, metrics: Metrics) -> None:
+    def test_ports_are_free_again_after_a_stop(self, status: Status, metrics: Metrics) -> None:
         first = Sidecar.start(status, metrics, 0, 0, host=LOOPBACK)
         ask(first.port, "/live")
         first.stop()

@@ -127,7 +127,7 @@ def test_another_programs_name_is_refused_only_where_ours_is_missing(
         ("PLAINTEXT", []),
     ],
 )
-def test_what_the_protocol_has_no_use_for_is_a_warning(protocol: str, refused: list[str]) -> None:
+def test_unused_settings_of_a_protocol_are_a_warning(protocol: str, refused: list[str]) -> None:
     """It is no default that matters: the variable is there for another program."""
     names = dict.fromkeys(["KAFKA_CA_CERT", "KAFKA_USERNAME"], "x")
     problems = found(KAFKA_SECURITY_PROTOCOL=protocol, **names)

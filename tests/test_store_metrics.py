@@ -51,7 +51,7 @@ def test_a_process_without_a_store_has_a_volume(
     assert registry.get_sample_value("payments_recovery_volume_size_bytes") is not None
 
 
-def test_without_a_store_nothing_is_claimed(registry: CollectorRegistry, tmp_path: Path) -> None:
+def test_nothing_is_claimed_without_a_store(registry: CollectorRegistry, tmp_path: Path) -> None:
     """As in process 1 of a cluster, whose directory has a lock only; or when the volume is gone."""
     (tmp_path / ".lock-1").touch()
     assert registry.get_sample_value(BYTES) is None

@@ -107,7 +107,7 @@ def test_blanks_between_brokers_are_dropped() -> None:
         ("0=700, 11=0,2=281474976710655", {0: 700, 11: 0, 2: 2**48 - 1}),
     ],
 )
-def test_where_to_start(text: str, start: str | dict[int, int]) -> None:
+def test_start_positions(text: str, start: str | dict[int, int]) -> None:
     kind = values.start()
     assert kind.parse(text) == start
     assert kind.parse(kind.show(start)) == start
@@ -116,7 +116,7 @@ def test_where_to_start(text: str, start: str | dict[int, int]) -> None:
 @pytest.mark.parametrize(
     "text", ["first", "0", "0=", "=5", "0=-1", "0=5,", "0=5,0=6", "0:5", "0=x"]
 )
-def test_where_not_to_start(text: str) -> None:
+def test_start_positions_that_are_refused(text: str) -> None:
     assert not accepts(values.start(), text)
 
 

@@ -66,7 +66,7 @@ def test_targets(data: dict[str, Any], words: str, measured: str, met: bool | No
     assert (found.measured.replace(".00", "").replace("1.20", "1.2"), found.met) == (measured, met)
 
 
-def test_who_falls_behind_in_most_rounds_has_no_latency(data: dict[str, Any]) -> None:
+def test_a_contender_that_falls_behind_in_most_rounds_has_no_latency(data: dict[str, Any]) -> None:
     assert figures.latency(data, "quix", 5_000, "p99_ms") is None
     assert figures.latency(data, "product", 5_000, "p99_ms") == 200.0
 
@@ -93,7 +93,7 @@ def test_quantiles() -> None:
     assert rounds.quantile([7.0], 0.999) == 7
 
 
-def test_the_requests_are_as_the_report_says() -> None:
+def test_the_requests_are_those_of_the_report() -> None:
     sent = list(load.requests("p0001-", 10_000))
     parsed = [parse(value, 10_000) for _, value in sent]
     valid = [each for each in parsed if isinstance(each, PaymentRequest)]

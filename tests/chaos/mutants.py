@@ -55,8 +55,7 @@ KILLERS: Mapping[str, str] = {
     ),
     "damage-unseen": (f"{_FILES}test_a_damaged_block_ends_the_process_and_the_next_one_goes_on"),
     "lost-log-ignored": (
-        f"{_LOG}test_a_log_that_was_lost_is_refused_and_what_to_do_without_it"
-        "[shortened-without one]"
+        f"{_LOG}test_a_lost_log_is_refused_and_the_remedy_works[shortened-without one]"
     ),
     "no-check-of-the-snapshot": (
         f"{_REFUSALS}test_a_snapshot_ahead_of_the_committed_offsets_and_the_remedy"
@@ -73,7 +72,7 @@ KILLERS: Mapping[str, str] = {
     ),
     "clock-believed": f"{_LOG}test_a_clock_that_jumps_ahead_forgets_nothing",
     "clock-unconfirmed": (
-        f"{_LOG}test_a_start_with_a_clock_that_is_far_ahead_forgets_nothing_and_says_so"
+        f"{_LOG}test_a_start_with_a_clock_that_is_far_ahead_forgets_nothing_and_is_refused"
     ),
     "group-offset-too-early": (
         f"{_REFUSALS}test_a_lost_recovery_directory_repeats_nothing_committed"
@@ -81,12 +80,10 @@ KILLERS: Mapping[str, str] = {
     "no-lock": f"{_REFUSALS}test_a_recovery_directory_in_use",
     "lanes-by-partition": f"{_ONCE}test_killed_once[after-commit:6]",
     "fingerprint-ignored": f"{_ONCE}test_one_process_decides_50000_requests_once",
-    "window-never-forgotten": (
-        f"{_LOG}test_after_a_crash_the_ids_of_every_partition_leave_the_window"
-    ),
+    "window-never-forgotten": (f"{_LOG}test_ids_of_every_partition_leave_the_window_after_a_crash"),
     "window-forgotten-too-early": (
         "tests/steps/test_dedupe.py"
-        "::TestDates::test_after_a_restart_every_id_lives_as_long_as_without_one"
+        "::TestDates::test_every_id_lives_as_long_as_it_does_without_a_restart"
     ),
     "date-by-the-record": (
         f"{_LOG}test_a_first_start_on_strange_timestamps_forgets_nothing[ten days old]"
@@ -94,7 +91,7 @@ KILLERS: Mapping[str, str] = {
     "requests-of-aborted-transactions": f"{_DELIVERY}test_a_request_that_was_taken_back",
     "end-as-the-client-saw-it": (
         "tests/observability/test_partition_progress.py"
-        "::TestLag::test_a_client_that_repeats_itself_does_not_hide_what_kafka_says"
+        "::TestLag::test_a_client_that_repeats_itself_does_not_hide_the_end_from_kafka"
     ),
     "silence-without-a-witness": (
         f"{_FETCHING}test_an_aborted_transaction_below_an_open_one_is_no_fault"

@@ -43,7 +43,7 @@ def test_the_slowest_one_still_gets_a_few(per_second: float) -> None:
     assert settled(lambda n: n / per_second).limit == LEAST
 
 
-def test_what_has_become_slow_gets_less_at_once() -> None:
+def test_slower_batches_shrink_the_limit() -> None:
     sizer = settled(lambda records: records / 300_000)
     sizer.measured(MOST, 100.0)
     assert sizer.limit == MOST // 50

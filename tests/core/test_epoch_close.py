@@ -35,7 +35,7 @@ def test_it_has_a_limit() -> None:
         epochs.ended(at)
 
 
-def test_what_was_slept_for_nothing_is_less_each_time() -> None:
+def test_needless_sleep_is_less_each_time() -> None:
     """The partition sleeps for as long as it is meant to, and the epochs close at once."""
     epochs, now, pauses = EpochCloseEstimator(), 0.0, []
     for seconds in (0.4, 0.4, 0.4, *[0.0] * 20):

@@ -14,13 +14,13 @@ EVERY_MS = pytest.mark.parametrize(
 
 
 @given(INTERVALS_MS, INSTANTS, st.booleans())
-def test_it_asks_later_but_not_much(interval_ms: int, now_s: float, idle: bool) -> None:  # noqa: FBT001
+def test_it_wakes_later_but_not_much(interval_ms: int, now_s: float, idle: bool) -> None:  # noqa: FBT001
     wait_s = Epochs(interval_ms / 1000).next_s(now_s, idle=idle) - now_s
     assert 0 < wait_s < (interval_ms + (60 if idle else 0) + 1) / 1000
 
 
 @given(INTERVALS_MS, st.integers(0, 10**11))
-def test_at_an_instant_it_asks_at_the_next_one(interval_ms: int, number: int) -> None:
+def test_it_wakes_at_the_next_instant(interval_ms: int, number: int) -> None:
     interval_s = interval_ms / 1000
     instant_s = number * interval_s % 1.9e9 // interval_s * interval_s
     after_s = Epochs(interval_s).next_s(instant_s, idle=False) - instant_s
@@ -28,14 +28,14 @@ def test_at_an_instant_it_asks_at_the_next_one(interval_ms: int, number: int) ->
 
 
 @EVERY_MS
-def test_without_records_it_asks_less_often(interval_ms: int, idle_ms: int) -> None:
+def test_it_wakes_less_often_without_records(interval_ms: int, idle_ms: int) -> None:
     epochs = Epochs(interval_ms / 1000)
     first = epochs.next_s(1.75e9, idle=True)
     assert epochs.next_s(first + 1e-3, idle=True) - first == pytest.approx(idle_ms / 1000, abs=1e-5)
 
 
 @EVERY_MS
-def test_it_asks_once_in_an_interval(interval_ms: int, idle_ms: int) -> None:
+def test_it_polls_once_in_an_interval(interval_ms: int, idle_ms: int) -> None:
     del idle_ms
     epochs = Epochs(interval_ms / 1000)
     first = epochs.next_s(1.75e9, idle=False)
@@ -45,7 +45,7 @@ def test_it_asks_once_in_an_interval(interval_ms: int, idle_ms: int) -> None:
 
 @given(INTERVALS_MS, INSTANTS, st.floats(0, 0.999))
 @example(interval_ms=381, now_s=1820289104.265625, later=0.99609375)
-def test_all_partitions_ask_at_the_same_instants(
+def test_all_partitions_wake_at_the_same_instants(
     interval_ms: int, now_s: float, later: float
 ) -> None:
     """Of two that have asked at different times within an interval, both ask at its end.
@@ -62,7 +62,7 @@ def test_all_partitions_ask_at_the_same_instants(
 
 
 @given(INTERVALS_MS, INSTANTS)
-def test_who_asks_less_often_does_so_at_an_instant_of_the_others(
+def test_a_partition_that_wakes_less_often_does_so_at_an_instant_of_the_others(
     interval_ms: int, now_s: float
 ) -> None:
     """Otherwise it would end an epoch of its own, and the others' would be open for longer."""

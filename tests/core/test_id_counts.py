@@ -21,7 +21,7 @@ def test_ids_are_counted_in_the_span_of_their_date() -> None:
     assert counts.uncounted_s == -1
 
 
-def test_of_a_span_that_is_forgotten_in_part_nobody_knows_how_many_are_left() -> None:
+def test_a_span_that_is_forgotten_in_part_has_an_unknown_number_left() -> None:
     counts = IdCounts(10, {10: 1, 20: 5, 30: 1})
     counts.forget(25)
     assert (counts.by_span(), counts.uncounted_s) == ({30: 1}, 29)

@@ -81,7 +81,7 @@ def test_an_aborted_transaction_below_an_open_one_is_no_fault(world: World) -> N
     assert not world.silence.is_suspect
 
 
-def test_what_a_second_client_had_elsewhere_proves_nothing(world: World) -> None:
+def test_records_of_a_second_client_elsewhere_prove_nothing(world: World) -> None:
     world.silence.witnessed(90)
     assert list(filter(None, world.asked(MINUTES_S, 100, 110, TICK_S))) == []
 
@@ -120,7 +120,7 @@ def test_a_position_that_moves_ends_the_silence(world: World) -> None:
         assert world.passes(STALLED_S - 1, position, 3100) is None
 
 
-def test_a_source_that_does_not_ask_is_not_waiting_for_its_client(world: World) -> None:
+def test_a_source_that_does_not_poll_is_not_waiting_for_its_client(world: World) -> None:
     """The gateway takes minutes for each batch of the other partitions."""
     for _ in range(10):
         world.passes(TICK_S, 100, 3100)
@@ -128,7 +128,7 @@ def test_a_source_that_does_not_ask_is_not_waiting_for_its_client(world: World) 
     assert world.silence.seconds <= 10 * GAP_MOST_S < STALLED_S
 
 
-def test_a_source_that_asks_slowly_still_finds_it(world: World) -> None:
+def test_a_source_that_polls_slowly_still_finds_it(world: World) -> None:
     assert world.passes(MINUTES_S, 100, 3100, tick_s=4 * GAP_MOST_S) is not None
 
 
@@ -138,7 +138,7 @@ def test_an_outage_is_no_fault_of_the_client(world: World) -> None:
     assert world.silence.seconds == 0
 
 
-def test_after_an_outage_the_client_has_all_of_its_time(world: World) -> None:
+def test_the_client_has_all_of_its_time_after_an_outage(world: World) -> None:
     assert world.passes(STALLED_S - FRESH_S - 1, 100, 3100) is None
     assert world.passes(FRESH_S + 1, 100, None) is None
     assert world.passes(STALLED_S, 100, 3100) is None

@@ -39,7 +39,7 @@ def test_a_source_comes_back_as_it_was(state: SourceState) -> None:
     assert unpack(pack(state), SourceState) == state
 
 
-def test_a_state_says_its_version_and_names_its_fields() -> None:
+def test_a_state_has_its_version_and_names_its_fields() -> None:
     """By name, so that a field that is added or moved does not shift the others."""
     assert msgspec.msgpack.decode(pack(SOURCE)) == {
         "version": VERSION,
@@ -104,7 +104,7 @@ def test_a_newer_version_is_refused() -> None:
     ],
     ids=str,
 )
-def test_what_is_not_ours_is_refused(snapshot: object) -> None:
+def test_foreign_content_is_refused(snapshot: object) -> None:
     with pytest.raises(StartRefusedError, match="snapshot that is not ours"):
         unpack(snapshot, SourceState)
 

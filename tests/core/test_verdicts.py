@@ -27,7 +27,7 @@ def judged(requests: list[Entry], *tiers: list[Entry], horizon_s: int = HORIZON_
     return judge(given, distinct, known, horizon_s, SPAN_S)
 
 
-def test_an_unknown_id_is_claimed_and_its_entry_says_so() -> None:
+def test_an_unknown_id_is_claimed_by_an_entry() -> None:
     judgement = judged([ID])
     assert answers(judgement) == [(FIRST, 100)]
     assert listed(judgement.entries) == [ID]

@@ -122,11 +122,11 @@ class TestWatermarks:
             watermarks.announce(partition, time_ms)
         assert watermarks.least_ms() == min(times_ms.values())
 
-    def test_what_was_announced_last_counts_unless_it_goes_back(self) -> None:
+    def test_the_last_announcement_counts_unless_it_goes_back(self) -> None:
         watermarks = Watermarks([0])
         for time_ms in (1000, 3000, 2000):
             watermarks.announce(0, time_ms)
         assert watermarks.least_ms() == 3000
 
-    def test_without_partitions_there_is_none(self) -> None:
+    def test_there_is_none_without_partitions(self) -> None:
         assert Watermarks([]).least_ms() == 0

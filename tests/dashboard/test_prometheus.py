@@ -32,7 +32,7 @@ def wait_for(prometheus: Prometheus, expression: str) -> list[float]:
         time.sleep(0.3)
 
 
-def test_on_a_flow_at_work(
+def test_a_flow_at_work(
     secure_kafka: SecureBroker, tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
     """One test of many parts: what takes the time is to have a flow at work, and watched."""

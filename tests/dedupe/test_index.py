@@ -155,7 +155,7 @@ class TestEntries:
         assert len(see(index, NOW + SPAN - 1, PAY_1).entries) == 0
 
     @pytest.mark.parametrize("content", [7, 8])
-    def test_a_repeat_that_prolongs_tells_of_the_request_that_claimed_the_id(
+    def test_a_repeat_that_prolongs_refers_to_the_request_that_claimed_the_id(
         self, index: TieredIndex, content: int
     ) -> None:
         """So it stands alone, whatever becomes of the first one."""
@@ -176,7 +176,7 @@ class TestEntries:
 
 
 class TestRestore:
-    def test_what_was_logged_is_known(self, index: TieredIndex) -> None:
+    def test_logged_ids_are_remembered(self, index: TieredIndex) -> None:
         load(index, entries(NOW, PAY_1))
         assert observe(index, NOW, PAY_1._replace(content=8)) == [(CONFLICT, 100)]
         assert observe(index, NOW, PAY_1) == [(DUPLICATE, 100)]
@@ -212,7 +212,7 @@ class TestRestore:
         load(index, np.concatenate([entries(NOW, PAY_1, other), entries(NOW + 5, other)]))
         assert observe(index, NOW, PAY_1, other) == [(DUPLICATE, 100), (DUPLICATE, 200)]
 
-    def test_what_was_forgotten_stays_forgotten(self, index: TieredIndex) -> None:
+    def test_forgotten_ids_stay_forgotten(self, index: TieredIndex) -> None:
         other = PAY_1._replace(key=(2, 2))
         old, new = entries(NOW - 1, PAY_1), entries(NOW, other)
         load(index, np.concatenate([old, new]), since_s=NOW)
@@ -220,7 +220,7 @@ class TestRestore:
         assert (len(index), index.figures.hot) == (1, 1)
         assert observe(index, NOW, PAY_1, other) == [(FIRST, 100), (DUPLICATE, 100)]
 
-    def test_what_was_forgotten_stays_forgotten_when_spans_are_longer_than_before(
+    def test_forgotten_ids_stay_forgotten_when_spans_are_longer_than_before(
         self, index: TieredIndex
     ) -> None:
         """Of a span that is forgotten in part, what is left lives as long as it must."""

@@ -134,7 +134,7 @@ class TestStart:
         assert (files.runs, files.position) == ((), {})
         assert not (tmp_path / "new").exists(), "a look changes nothing"
 
-    def test_what_was_added_is_there(self, tmp_path: Path) -> None:
+    def test_added_parts_are_there(self, tmp_path: Path) -> None:
         four(tmp_path)
         files = LaneFiles(tmp_path, OWNER)
         assert (len(files.runs), files.position) == (4, {0: 4})
@@ -197,14 +197,14 @@ class TestStart:
         files.runs[0].run.path.unlink()
         assert LaneFiles(tmp_path, OWNER).position == {0: 5}
 
-    def test_without_a_manifest_nothing_is_believed(self, tmp_path: Path) -> None:
+    def test_files_without_a_manifest_are_not_used(self, tmp_path: Path) -> None:
         four(tmp_path)
         (tmp_path / "lane-003" / FILE_NAME).unlink()
         files = LaneFiles(tmp_path, OWNER)
         assert (files.runs, files.position) == ((), {})
         assert names(tmp_path) == set()
 
-    def test_what_a_crash_has_left_is_deleted(self, tmp_path: Path) -> None:
+    def test_leftovers_of_a_crash_are_deleted(self, tmp_path: Path) -> None:
         files = four(tmp_path)
         for name in ("0011223344556677.run.tmp", "manifest.tmp", "0011223344556677.run"):
             (tmp_path / "lane-003" / name).write_bytes(b"?")
@@ -336,7 +336,7 @@ class TestSteps:
                 break
         assert failed > 5 or step == "drop"  # which needs no room in the end
 
-    def test_what_is_listed_is_durable_and_what_is_deleted_is_listed_no_more(
+    def test_listed_files_are_durable_and_deleted_ones_are_listed_no_more(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A power failure keeps what was synced, and of the rest any part."""

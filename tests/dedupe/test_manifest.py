@@ -26,7 +26,7 @@ MANIFEST = Manifest(
 )
 
 
-def test_what_was_written_is_read(tmp_path: Path) -> None:
+def test_written_entries_are_read(tmp_path: Path) -> None:
     write_manifest(tmp_path, MANIFEST)
     assert read_manifest(tmp_path, OWNER) == MANIFEST
 

@@ -102,7 +102,7 @@ def is_full(_file: int, _data: object, _offset: int) -> int:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_ids_that_went_to_files_are_still_known(tmp_path: Path) -> None:
+def test_ids_that_went_to_files_are_still_remembered(tmp_path: Path) -> None:
     index = opened(tmp_path)
     filled(index, 60)
     assert index.figures.cold > 40_000
@@ -142,7 +142,7 @@ def test_a_batch_that_is_not_committed_is_in_no_file(tmp_path: Path) -> None:
     assert verdicts(opened(tmp_path), lost) == {FIRST}, "a crash came before the commit"
 
 
-def test_ids_are_known_while_their_file_is_written(tmp_path: Path) -> None:
+def test_ids_are_remembered_while_their_file_is_written(tmp_path: Path) -> None:
     later = Later()
     index = opened(tmp_path, later)
     filled(index, 20)
@@ -199,7 +199,7 @@ def test_a_thread_that_has_stopped_begins_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(30)
-def test_nobody_waits_for_a_thread_that_has_stopped(tmp_path: Path) -> None:
+def test_no_caller_waits_for_a_thread_that_has_stopped(tmp_path: Path) -> None:
     """A worker may still restore when another one has ended the process."""
     background = Background()
     index = opened(tmp_path, background)
@@ -227,7 +227,7 @@ def test_merging_is_left_for_later_while_the_log_is_read(tmp_path: Path) -> None
     assert index.figures.runs <= 2
 
 
-def test_without_files_all_stays_in_memory() -> None:
+def test_all_stays_in_memory_without_files() -> None:
     index = opened(None)
     filled(index, 60)
     assert index.position == {}
@@ -274,7 +274,7 @@ def test_a_restore_goes_on_in_memory_if_the_disk_is_full(
     assert index.figures.hot == 60_000
 
 
-def test_what_the_files_have_already_is_not_read_for_ever(tmp_path: Path) -> None:
+def test_entries_that_the_files_have_are_not_read_for_ever(tmp_path: Path) -> None:
     """A position may be too low, so entries come again: it moves on without a new file."""
     filled(opened(tmp_path, memory_bytes=0), 5)
     again = opened(tmp_path, memory_bytes=0)

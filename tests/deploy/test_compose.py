@@ -85,7 +85,7 @@ def test_kafka_accepts_its_settings(kafka: Cluster, tmp_path: Path) -> None:
 
 
 @needs_prometheus
-def test_prometheus_scrapes_the_service_and_knows_the_alerts(
+def test_prometheus_scrapes_the_service_and_loads_the_alerts(
     settings: Settings, tmp_path: Path
 ) -> None:
     mounts = dict(volume.split(":")[:2] for volume in SERVICES["prometheus"]["volumes"])

@@ -108,7 +108,7 @@ def test_the_manifests_lack_nothing_but_the_choice_of_the_gateway(tmp_path: Path
     assert problem.startswith("GATEWAY: required: ")
 
 
-def test_the_gateway_is_to_be_named_where_the_manifest_says() -> None:
+def test_the_manifest_shows_where_to_name_the_gateway() -> None:
     """The comment that a user finds there, with a value put in, is a setting."""
     text = (K8S / "20-configmap.yaml").read_text()
     [line] = re.findall(r"^  # (GATEWAY: .*)$", text, re.MULTILINE)
@@ -116,7 +116,7 @@ def test_the_gateway_is_to_be_named_where_the_manifest_says() -> None:
     assert changed["data"]["GATEWAY"] == "simulated"
 
 
-def test_a_pod_that_cannot_start_says_why_in_its_description() -> None:
+def test_a_pod_that_cannot_start_has_the_reason_in_its_description() -> None:
     """`kubectl describe pod` then ends with the lines that name the settings."""
     service = container(one(applied(), "StatefulSet"))
     assert service["terminationMessagePolicy"] == "FallbackToLogsOnError"
@@ -183,7 +183,7 @@ def test_the_network_lets_in_and_out_exactly_what_is_used(settings: Settings) ->
     assert deny == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
 
 
-def test_the_probes_ask_what_they_are_for() -> None:
+def test_the_probes_have_their_own_paths() -> None:
     service = container(one(applied(), "StatefulSet"))
     asked = {
         name: service[f"{name}Probe"]["httpGet"] for name in ("startup", "liveness", "readiness")
@@ -208,7 +208,7 @@ def test_prometheus_finds_the_metrics(path: str) -> None:
         assert labels[spec["jobLabel"]] == SERVICE
 
 
-def test_the_image_asks_the_default_port() -> None:
+def test_the_image_probes_the_default_port() -> None:
     """Without `PORT`, the health check must ask where the service listens without it."""
     [port] = [variable.default for variable in VARIABLES if variable.name == "PORT"]
     with (
@@ -223,7 +223,7 @@ def test_the_image_asks_the_default_port() -> None:
     ("host", "asked"),
     [("0.0.0.0", "127.0.0.1"), ("::", "127.0.0.1"), ("::1", "::1"), ("10.0.0.7", "10.0.0.7")],  # noqa: S104
 )
-def test_the_image_asks_where_the_service_listens(host: str, asked: str) -> None:
+def test_the_image_probes_where_the_service_listens(host: str, asked: str) -> None:
     with (
         patch("http.client.HTTPConnection", side_effect=AssertionError) as connection,
         pytest.raises(AssertionError),

@@ -159,7 +159,7 @@ def test_its_files_are_compiled_and_only_root_can_change_them(
     assert compiled.read_bytes()[4:8] == b"\x01\x00\x00\x00"
 
 
-def test_it_says_what_it_is(stages: dict[str, image.Stage]) -> None:
+def test_it_has_its_name_and_version(stages: dict[str, image.Stage]) -> None:
     stage = stages["service"]
     assert stage.user == "1001:1001"
     assert stage.ports == [3000, 9090, 9999]
@@ -182,7 +182,7 @@ def test_it_says_what_it_is(stages: dict[str, image.Stage]) -> None:
         ("k8s/waxctl/entrypoint.sh", False),
     ],
 )
-def test_what_the_engine_gets_to_see(path: str, kept_out: bool) -> None:  # noqa: FBT001
+def test_the_view_of_the_engine(path: str, kept_out: bool) -> None:  # noqa: FBT001
     assert image.ignored(path) is kept_out
 
 

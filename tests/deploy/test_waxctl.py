@@ -66,7 +66,7 @@ def test_the_service_reads_every_variable() -> None:
     assert set(values()["env"]) - ours - OF_BYTEWAX == OF_THE_CHART
 
 
-def test_what_is_set_has_the_same_value_as_without_waxctl() -> None:
+def test_variables_have_the_same_values_as_without_waxctl() -> None:
     with_us = environment(applied())
     for name, value in values()["env"].items():
         if name not in OF_THE_CHART:
@@ -84,7 +84,7 @@ def test_it_is_as_hardened_as_without_waxctl() -> None:
     assert values()["resources"] == container(one(applied(), "StatefulSet"))["resources"]
 
 
-def test_the_patch_makes_up_for_what_the_chart_cannot_say() -> None:
+def test_the_patch_makes_up_for_the_gaps_of_the_chart() -> None:
     [patch] = read(K8S / "waxctl" / "statefulset.yaml")
     [ours] = [o for o in applied() if o["kind"] == "StatefulSet"]
     pod, patched = (o["spec"]["template"]["spec"] for o in (ours, patch))

@@ -61,7 +61,7 @@ class TestFixed:
     def test_ci_changes_nothing(self, tmp_path: Path) -> None:
         assert drawn(tmp_path, CI="true") == drawn(tmp_path)
 
-    def test_what_was_imported_before_changes_nothing(self, tmp_path: Path) -> None:
+    def test_earlier_imports_change_nothing(self, tmp_path: Path) -> None:
         assert drawn(tmp_path, imports="import dataflow.flow") == drawn(tmp_path)
 
     def test_every_number_of_examples_grows_when_exploring(self) -> None:
@@ -85,7 +85,7 @@ class TestExploring:
         (tmp_path / "pytest.ini").write_text("[pytest]\n")
         return run("-m", "tests.explore", *arguments, "--numprocesses", "0", cwd=tmp_path)
 
-    def test_a_find_fails_and_says_how_to_reproduce_it(self, tmp_path: Path) -> None:
+    def test_a_find_fails_and_shows_how_to_reproduce_it(self, tmp_path: Path) -> None:
         done = self.explore(tmp_path, "--minutes", "0", "test_small.py")
         assert done.returncode == 1
         assert "number=900" in done.stdout

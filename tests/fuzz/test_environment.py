@@ -79,7 +79,7 @@ def test_settings_or_a_refusal(environ: dict[str, str]) -> None:
 
 @examples(40)
 @given(environments, st.sampled_from(FILES + [name.removesuffix("_FILE") for name in FILES]))
-def test_no_secret_is_told(environ: dict[str, str], name: str) -> None:
+def test_no_secret_is_shown(environ: dict[str, str], name: str) -> None:
     """Nor what is given for its path: that is the likeliest place to put one by mistake."""
     told = environ | {name: SECRET}
     try:

@@ -118,7 +118,7 @@ def test_any_bytes(sent: bytes, on_metrics: bool, sidecar: Sidecar) -> None:  # 
         max_size=4,
     ),
 )
-def test_what_is_there_answers(
+def test_existing_paths_answer(
     path: str, method: str, query: str, headers: dict[str, str], sidecar: Sidecar
 ) -> None:
     port = sidecar.metrics_port if path == "/metrics" else sidecar.port

@@ -141,7 +141,7 @@ class GatewayContract:
         for was, found in self.play(charge_and_look_up):
             assert found == was
 
-    def test_what_is_published_fits_the_events(self) -> None:
+    def test_published_schemas_fit_the_events(self) -> None:
         for reply in self.play(lambda gateway: definite(gateway, self.requests(200))):
             if isinstance(reply, Approved):
                 assert 1 <= len(reply.reference) <= 255

@@ -170,7 +170,7 @@ def test_the_book_and_the_keys_outlive_sigkill(tmp_path: Path) -> None:
         assert len(provider.book()) == 1
 
 
-def test_a_charge_under_way_at_sigkill_did_not_happen_and_can_be_asked_again(
+def test_a_charge_under_way_at_sigkill_did_not_happen_and_can_be_repeated(
     tmp_path: Path,
 ) -> None:
     with FakeProvider(tmp_path / "book") as provider, ThreadPoolExecutor(1) as threads:

@@ -224,6 +224,6 @@ def test_a_class_that_does_not_work_is_refused(
 
 
 @pytest.mark.parametrize("name", ["acme", "acme.gateway", ":Acme", "acme:", "acme.:Acme", "a-b:C"])
-def test_what_is_neither_a_name_nor_a_class_is_refused(name: str) -> None:
+def test_a_value_that_is_neither_a_name_nor_a_class_is_refused(name: str) -> None:
     with pytest.raises(SettingsError, match="GATEWAY: expected one of"):
         gateway_settings(GATEWAY=name)

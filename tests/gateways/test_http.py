@@ -100,7 +100,7 @@ def schema(name: str) -> Draft202012Validator:
     st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=255),
     st.sampled_from([0.5, 99.9, "99.990", "1e2", 100, "100.00", "0.10", "999999999999.99"]),
 )
-def test_what_is_sent_is_as_the_contract_has_it(payment_id: str, amount: object) -> None:
+def test_requests_obey_the_contract(payment_id: str, amount: object) -> None:
     shape = mapping.contract()
     request = make_request(payment_id, amount=amount)
     body = shape.body_of(request, "key", shape.units())
@@ -586,7 +586,7 @@ def test_a_pointer_finds_what_rfc_6901_has() -> None:
 
 
 @given(st.dictionaries(st.text(), st.integers(), max_size=5), st.text(max_size=5))
-def test_what_is_put_is_found(document: dict[str, Any], name: str) -> None:
+def test_added_ids_are_found(document: dict[str, Any], name: str) -> None:
     pointer = "/new~1/" + name.replace("~", "~0").replace("/", "~1")
     document.pop("new/", None)
     json_pointer.put(document, pointer, "value")
@@ -633,7 +633,7 @@ def test_a_client_certificate_is_sent(tls: Certificates) -> None:
     assert charged_by_tls(tls, client) == Approved("ch_1")
 
 
-def test_without_a_client_certificate_nothing_is_approved(tls: Certificates) -> None:
+def test_nothing_is_approved_without_a_client_certificate(tls: Certificates) -> None:
     reply = charged_by_tls(tls, ssl.create_default_context(cafile=tls.ca))
     assert isinstance(reply, NotExecuted | Unknown)
 

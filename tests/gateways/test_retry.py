@@ -124,21 +124,21 @@ def test_an_empty_batch_is_settled_with_nothing() -> None:
     assert charged(Scripted([[]]), []) == []
 
 
-def test_only_the_unavailable_ones_are_asked_again() -> None:
+def test_only_the_unavailable_ones_are_retried() -> None:
     a, b, c, d = requests = make_requests(4)
     gateway = Scripted([[DOWN, ok("b"), DOWN, NO_FUNDS], [DOWN, ok("c")], [NO_FUNDS]])
     assert charged(gateway, requests) == [NO_FUNDS, ok("b"), ok("c"), NO_FUNDS]
     assert gateway.asked == [[a, b, c, d], [a, c], [a]]
 
 
-def test_a_payment_is_asked_again_under_the_same_idempotency_key() -> None:
+def test_a_payment_is_retried_under_the_same_idempotency_key() -> None:
     gateway = Scripted([[DOWN], [DOWN], [ok(1)]])
     charged(gateway, [make_request("pay_1")])
     assert [request.payment_id for (request,) in gateway.asked] == ["pay_1"] * 3
 
 
 @given(st.lists(st.integers(0, 6), max_size=20))
-def test_every_request_is_asked_until_it_is_answered_and_never_again(refusals: list[int]) -> None:
+def test_every_request_is_retried_until_it_is_answered_and_never_again(refusals: list[int]) -> None:
     """`refusals`: how often each request is unavailable before it is answered."""
     requests = make_requests(len(refusals))
     left = {r.payment_id: times for r, times in zip(requests, refusals, strict=True)}
@@ -211,7 +211,7 @@ def test_a_charge_with_a_saved_answer_is_never_repeated(reply: Reply, then: Repl
 
 
 @pytest.mark.parametrize("reply", LOOKED_UP)
-def test_a_provider_without_lookup_is_asked_for_the_saved_answer(reply: Reply) -> None:
+def test_a_provider_without_lookup_repeats_the_saved_answer(reply: Reply) -> None:
     gateway = Single(has_lookup=False, pay=[reply, ok(1)])
     assert charged(gateway, [make_request("pay")]) == [ok(1)]
     assert gateway.calls_of("pay") == ["charge", "charge"]
@@ -225,7 +225,7 @@ def test_a_payment_that_is_never_found_ends_at_the_deadline() -> None:
     assert set(gateway.calls_of("pay")[1:]) == {"lookup"}
 
 
-def test_each_payment_is_asked_for_in_its_own_way_under_its_own_key() -> None:
+def test_each_payment_is_requested_in_its_own_way_under_its_own_key() -> None:
     gateway = Single(
         has_lookup=True, a=[Pending("pi"), ok("a")], b=[Unknown("reset"), ok("b")], c=[NO_FUNDS]
     )
@@ -301,7 +301,7 @@ def test_each_pause_is_drawn_between_zero_and_the_longest() -> None:
     assert time.pauses_s == [0.0, 0.05, 0.05]
 
 
-def test_after_the_deadline_it_gives_up_with_the_number_and_the_last_reason() -> None:
+def test_it_gives_up_at_the_deadline_with_the_number_and_the_last_reason() -> None:
     time = Time()
     gateway = Scripted([[ok(0), DOWN, DOWN]] + [[DOWN, NotExecuted("HTTP 429")]] * 99)
     error = fault(gateway, make_requests(3), time=time)
@@ -318,7 +318,7 @@ def test_a_very_long_reason_is_not_quoted_in_full() -> None:
     assert len(str(error)) < 400
 
 
-def test_whoever_wants_to_know_is_told_before_each_pause() -> None:
+def test_a_callback_is_called_before_each_pause() -> None:
     waits: list[tuple[int, float, str]] = []
     gateway = Scripted([[DOWN, DOWN], [ok(0), DOWN], [ok(1)]])
     charged(gateway, make_requests(2), on_wait=lambda *wait: waits.append(wait))
@@ -335,7 +335,7 @@ def test_a_charge_that_fails_when_it_is_cut_off_was_still_cut_off() -> None:
     assert "did not return by the deadline" in str(error)
 
 
-def test_somebody_elses_cancellation_is_not_mistaken_for_a_fault() -> None:
+def test_a_foreign_cancellation_is_not_mistaken_for_a_fault() -> None:
     async def cancelled() -> None:
         task = asyncio.create_task(charge_until_final(Hanging(), make_requests(1), deadline_s=30))
         await asyncio.sleep(0)
@@ -358,7 +358,7 @@ def test_a_gateway_that_raises_is_a_fault_with_its_error_as_the_cause(error: Exc
     )
 
 
-def test_a_gateway_that_raises_when_asked_again_is_a_fault_too() -> None:
+def test_a_gateway_that_raises_on_a_retry_is_a_fault_too() -> None:
     raised = fault(Scripted([[ok(0), DOWN], OSError("reset")]), make_requests(2))
     assert str(raised) == "1 requests to the gateway: it failed with OSError: reset"
 

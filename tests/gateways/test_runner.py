@@ -64,13 +64,13 @@ def threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "gateway"]
 
 
-def test_it_settles_a_batch_for_the_thread_that_asks(start: Start) -> None:
+def test_it_settles_a_batch_for_the_calling_thread(start: Start) -> None:
     requests = make_requests(100)
     expected = asyncio.run(ImmediateGateway().charge_batch(requests))
     assert start(SimulatedGateway).charge(requests) == expected
 
 
-def test_unavailable_requests_are_asked_again(start: Start) -> None:
+def test_unavailable_requests_are_retried(start: Start) -> None:
     requests = make_requests(3, "unavailable:2:pay_")
     assert len(start(SimulatedGateway).charge(requests)) == 3
 
@@ -110,7 +110,7 @@ def test_all_workers_together_have_no_more_in_flight_than_allowed(start: Start) 
     assert gateway.most_in_flight == 4
 
 
-def test_a_fault_reaches_the_worker_that_asked_and_no_other(start: Start) -> None:
+def test_a_fault_reaches_the_calling_worker_and_no_other(start: Start) -> None:
     runner = start(SimulatedGateway, deadline_s=0.2)
     with pytest.raises(GatewayFaultError, match="no answer from the gateway for 1 of 1 requests"):
         runner.charge(make_requests(1, "unavailable:999:pay_"))

@@ -60,7 +60,7 @@ def test_a_reply_depends_on_the_payment_id_alone(payment_id: str) -> None:
 
 @pytest.mark.parametrize("code", DECLINES)
 @pytest.mark.parametrize("form", ["decline:{}", "pay_7:decline:{}", "decline:{}:pay_7"])
-def test_a_payment_id_can_ask_for_each_decline(form: str, code: ErrorCode) -> None:
+def test_a_payment_id_can_select_each_decline(form: str, code: ErrorCode) -> None:
     (reply,) = charge(SimulatedGateway(decline_rate=0), form.format(code))
     assert isinstance(reply, Declined)
     assert reply.code is code
@@ -72,13 +72,13 @@ def test_each_way_to_be_declined_is_documented(code: ErrorCode) -> None:
     assert f"decline:{code} " in simulated.__doc__
 
 
-def test_a_reason_that_is_not_known_is_a_decline_without_one() -> None:
+def test_an_unknown_reason_is_a_decline_without_one() -> None:
     (reply,) = charge(SimulatedGateway(decline_rate=0), "decline:bad_weather")
     assert isinstance(reply, Declined)
     assert reply.code is ErrorCode.DECLINED
 
 
-def test_a_payment_id_can_ask_to_be_unavailable_for_a_while() -> None:
+def test_a_payment_id_can_select_a_period_of_unavailability() -> None:
     gateway = SimulatedGateway(decline_rate=0)
     replies = [charge(gateway, "pay_7:unavailable:2")[0] for _ in range(3)]
     assert replies[:2] == [Unknown("simulated, 1 of 2"), Unknown("simulated, 2 of 2")]

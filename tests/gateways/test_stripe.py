@@ -100,7 +100,9 @@ def test_equal_contents_are_sent_alike() -> None:
         {"currency": "MGA", "amount": "1.5"},
     ],
 )
-def test_what_stripe_does_not_take_is_declined_without_a_call(changes: dict[str, str]) -> None:
+def test_amounts_that_stripe_does_not_take_are_declined_without_a_call(
+    changes: dict[str, str],
+) -> None:
     gateway = StripeGateway(KEY, timeout_s=1, url="http://127.0.0.1:1")
     reply = play(gateway, lambda: gateway.charge(of(**changes), "key"))
     assert isinstance(reply, Declined)

@@ -50,7 +50,7 @@ def test_names_of_faults_are_their_own() -> None:
     assert len(set(names)) == len(names)
 
 
-def test_every_breakage_has_a_test_that_fails_for_it() -> None:
+def test_every_mutation_has_a_test_that_fails_for_it() -> None:
     """`make mutants` shows that it does."""
     assert set(mutants.KILLERS) == set(MUTATIONS)
     assert set(mutants.SLOW) < set(MUTATIONS)
@@ -87,7 +87,7 @@ for name, take_away in (MUTATIONS | DISPENSABLE).items():
 """
 
 
-def test_every_breakage_finds_what_it_breaks() -> None:
+def test_every_mutation_finds_its_target() -> None:
     """A mutation replaces only what is still there."""
     done = subprocess.run(
         [sys.executable, "-c", APPLY_EACH],

@@ -46,7 +46,7 @@ NOTHING = {
         (["-s", "0"], {}, None, "0"),
     ],
 )
-def test_every_batch_is_an_epoch_whatever_the_engine_is_given(
+def test_every_batch_is_an_epoch_with_any_interval_of_the_engine(
     args: list[str],
     environ: dict[str, str],
     given_s: int | None,

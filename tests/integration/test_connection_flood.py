@@ -11,9 +11,7 @@ from tests.support.kafka import Cluster
 COUNT = 3_000
 
 
-def test_a_thousand_scrapes_and_connections_that_say_nothing(
-    kafka: Cluster, tmp_path: Path
-) -> None:
+def test_a_thousand_scrapes_and_silent_connections(kafka: Cluster, tmp_path: Path) -> None:
     topics = Topics.fresh(kafka)
     with Flow(kafka, topics, tmp_path) as flow:
         flow.wait_until_ready()

@@ -68,7 +68,7 @@ def settings_for(kafka: Cluster, topics: Topics) -> Settings:
     )
 
 
-def test_an_offset_in_an_open_transaction_is_told_apart_from_no_answer(
+def test_an_offset_in_an_open_transaction_differs_from_no_answer(
     kafka: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The client only reports that time is up."""

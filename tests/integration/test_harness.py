@@ -135,7 +135,7 @@ def test_the_group_tool_prints_the_lag(kafka: Cluster) -> None:
     assert re.search(rf"{group}\s+{topic}\s+0\s+7\s+10\s+3\s", printed), printed
 
 
-def test_a_tool_that_fails_says_why(kafka: Cluster) -> None:
+def test_a_failing_tool_reports_the_reason(kafka: Cluster) -> None:
     with pytest.raises(ToolError, match="no-such-option"):
         kafka.tool(GROUP_TOOL, "--no-such-option")
 
@@ -310,7 +310,9 @@ WORKERS = pytest.mark.parametrize("workers", ["0", "2"])
 
 
 @WORKERS
-def test_without_kafka_the_summary_names_what_was_not_tested(workers: str, tmp_path: Path) -> None:
+def test_the_summary_names_the_untested_guarantees_without_kafka(
+    workers: str, tmp_path: Path
+) -> None:
     done = run_without_java(tmp_path, NEEDS_KAFKA, workers)
     assert done.returncode == 0
     assert "NOT TESTED: 1 of the guarantees" in done.stdout
@@ -319,14 +321,14 @@ def test_without_kafka_the_summary_names_what_was_not_tested(workers: str, tmp_p
 
 
 @WORKERS
-def test_without_kafka_ci_fails(workers: str, tmp_path: Path) -> None:
+def test_ci_fails_without_kafka(workers: str, tmp_path: Path) -> None:
     done = run_without_java(tmp_path, NEEDS_KAFKA, workers, CI="true")
     assert done.returncode == 1
     assert "NOT TESTED: 1 of the guarantees" in done.stdout
 
 
 @WORKERS
-def test_the_summary_names_whatever_was_skipped(workers: str, tmp_path: Path) -> None:
+def test_the_summary_names_all_that_was_skipped(workers: str, tmp_path: Path) -> None:
     done = run_without_java(tmp_path, NEEDS_A_BROWSER, workers)
     assert done.returncode == 0
     assert "no browser\n  the page is drawn" in re.sub("\x1b.*?m", "", done.stdout)
@@ -340,7 +342,7 @@ def test_the_summary_names_whatever_was_skipped(workers: str, tmp_path: Path) ->
         "pytest.skip('not today', allow_module_level=True)",
     ],
 )
-def test_in_ci_any_skip_is_a_failure(tmp_path: Path, test: str) -> None:
+def test_any_skip_is_a_failure_in_ci(tmp_path: Path, test: str) -> None:
     assert run_without_java(tmp_path, test).returncode in {0, 5}
     done = run_without_java(tmp_path, test, CI="true")
     assert done.returncode in {1, 2}

@@ -71,7 +71,7 @@ def test_a_commit_that_does_not_come_back_is_given_up(
     assert lane._status.last_commit_at is None
 
 
-def test_a_fenced_lane_says_so_whichever_call_notices(kafka: Cluster) -> None:
+def test_a_fenced_lane_raises_the_fault_from_any_call(kafka: Cluster) -> None:
     """The client gives the first call the reason, any later one only that an error was fatal."""
     topics = Topics.fresh(kafka)
     audit = topics.outputs[2]

@@ -110,7 +110,7 @@ def outcomes(kafka: Cluster, topics: Topics) -> dict[tuple[int, int], str]:
 # ---- what it holds ----
 
 
-def test_what_is_claimed_is_exactly_what_was_published(
+def test_claims_are_exactly_the_published_outcomes(
     kafka: Cluster, topics: Topics, tmp_path: Path
 ) -> None:
     """Each valid id once, by the record whose outcome is public; also across crashes."""
@@ -422,7 +422,7 @@ def _delete_records(kafka: Cluster, topics: Topics, upto: dict[int, int]) -> Non
 
 @pytest.mark.parametrize("recovery", [True, False], ids=["with a store", "without one"])
 @pytest.mark.parametrize("lose", [recreated, emptied_log, shortened])
-def test_a_log_that_was_lost_is_refused_and_what_to_do_without_it(
+def test_a_lost_log_is_refused_and_the_remedy_works(
     lose: Callable[[Cluster, Topics], str],
     recovery: bool,  # noqa: FBT001  (a parameter of the test)
     kafka: Cluster,
@@ -457,7 +457,7 @@ def test_a_log_that_was_lost_is_noticed_with_other_lanes_too(
         assert re.search(r"it has (no|\d+) ids, though the lanes remembered \d+", refusal)
 
 
-def test_what_to_do_without_a_lost_log_loses_no_record_of_a_new_partition(
+def test_the_remedy_for_a_lost_log_loses_no_record_of_a_new_partition(
     kafka: Cluster, topics: Topics, tmp_path: Path
 ) -> None:
     """The tool puts an offset at the end of a partition that has none."""
@@ -589,7 +589,7 @@ def test_a_clock_that_jumps_ahead_forgets_nothing(
     }
 
 
-def test_a_start_with_a_clock_that_is_far_ahead_forgets_nothing_and_says_so(
+def test_a_start_with_a_clock_that_is_far_ahead_forgets_nothing_and_is_refused(
     kafka: Cluster, topics: Topics, tmp_path: Path
 ) -> None:
     """Kafka does not take records of the future."""
@@ -660,7 +660,7 @@ def test_a_trickle_of_ancient_timestamps_does_not_stop_expiry(
     assert check(kafka, topics).problems == []
 
 
-def test_after_a_crash_the_ids_of_every_partition_leave_the_window(
+def test_ids_of_every_partition_leave_the_window_after_a_crash(
     kafka: Cluster, topics: Topics, tmp_path: Path
 ) -> None:
     """A resend long after it is a new payment, whichever partition it was on."""
@@ -678,7 +678,7 @@ def test_after_a_crash_the_ids_of_every_partition_leave_the_window(
     assert Counter(outcomes(kafka, topics).values()) == {"payment.processed": 180}
 
 
-def test_what_was_forgotten_stays_forgotten_after_a_restart(
+def test_forgotten_ids_stay_forgotten_after_a_restart(
     kafka: Cluster, topics: Topics, tmp_path: Path
 ) -> None:
     """Though it may still be in the log, and waits there for the next trim."""

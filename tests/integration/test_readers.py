@@ -109,7 +109,7 @@ def test_kafkajs_and_java_see_what_we_see(
 
 @pytest.mark.usefixtures("compiler")
 @pytest.mark.parametrize("codec", CODECS)
-def test_who_reads_which_codec(
+def test_readers_of_each_codec(
     codec: str, kafka: Cluster, topics: Topics, tmp_path: Path, kafkajs: Path
 ) -> None:
     """As in docs/migration.md: Java reads all; KafkaJS crashes on what is not built in."""

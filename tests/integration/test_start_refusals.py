@@ -626,7 +626,7 @@ def test_a_lost_recovery_directory_repeats_nothing_committed(
     assert check(kafka, topics).problems == []
 
 
-def test_without_a_recovery_directory_nothing_committed_is_repeated(
+def test_nothing_committed_is_repeated_without_a_recovery_directory(
     kafka: Cluster, topics: Topics, tmp_path: Path
 ) -> None:
     environ = {"BYTEWAX_RECOVERY_DIRECTORY": ""}

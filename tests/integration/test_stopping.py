@@ -69,7 +69,7 @@ def causes(flow: Flow) -> list[str]:
 # ---- in order ----
 
 
-def test_what_was_read_before_the_signal_is_settled(
+def test_records_read_before_the_signal_are_settled(
     kafka: Cluster, topics: Topics, tmp_path: Path
 ) -> None:
     """In the middle of its work; what is left has no event yet, and is for the next run."""

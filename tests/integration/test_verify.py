@@ -128,7 +128,7 @@ def test_an_open_transaction_that_hides_the_end(
     assert verify(kafka, topics)[0] == 0
 
 
-def test_what_retention_has_deleted(kafka: Cluster, topics: Topics, tmp_path: Path) -> None:
+def test_records_deleted_by_retention(kafka: Cluster, topics: Topics, tmp_path: Path) -> None:
     send(kafka, topics, mixed_requests(300, seed=25))
     run_until_decided(kafka, topics, tmp_path, 300)
     admin = kafka.admin()

@@ -212,7 +212,7 @@ def test_a_signal_ends_a_process_that_waits_for_kafka(
         assert flow.wait_for_exit(20) == 0
 
 
-def test_what_one_process_waits_for_the_other_may_too(
+def test_waits_of_one_process_are_allowed_for_the_other(
     kafka: Cluster, topics: Topics, tmp_path: Path
 ) -> None:
     """A slow gateway: no process closes the epoch before the payment is charged."""
@@ -238,7 +238,7 @@ def test_what_one_process_waits_for_the_other_may_too(
 # ---- until all ids are restored ----
 
 
-def test_how_many_ids_a_start_restores_is_shown(
+def test_the_number_of_ids_a_start_restores_is_shown(
     kafka: Cluster, topics: Topics, tmp_path: Path
 ) -> None:
     send(kafka, topics, (request(f"pay-{n}") for n in range(COUNT)))

@@ -49,7 +49,7 @@ class TestLive:
             clock.passes(10 * LIVENESS_TIMEOUT_S)
             assert status.live() == (True, "waiting for gateway, kafka commit")
 
-    def test_after_a_wait_the_flow_gets_the_full_time_again(
+    def test_the_flow_gets_the_full_time_again_after_a_wait(
         self, status: Status, clock: Clock
     ) -> None:
         status.epoch_closed()
@@ -98,7 +98,7 @@ class TestLive:
         assert status.live() == (True, "Kafka is unreachable: all brokers are down")
         assert status.ready() == (False, "Kafka is unreachable: all brokers are down")
 
-    def test_when_the_broker_returns_there_is_time_to_close_an_epoch(
+    def test_an_epoch_has_time_to_close_when_the_broker_returns(
         self, status: Status, clock: Clock
     ) -> None:
         status.epoch_closed()
@@ -209,9 +209,7 @@ class TestPeers:
             wall=clock.wall,
         )
 
-    def test_what_another_process_may_wait_for_it_may_too(
-        self, member: Status, clock: Clock
-    ) -> None:
+    def test_waits_of_another_process_are_allowed_too(self, member: Status, clock: Clock) -> None:
         member.epoch_closed()
         clock.passes(LIVENESS_TIMEOUT_S + self.PEERS_WAIT_S)
         assert member.live() == (
@@ -257,7 +255,7 @@ class TestPeers:
         assert member.live() == (True, reason)
         assert member.ready()[1].startswith(reason)
 
-    def test_once_all_are_there_a_start_has_its_time(self, member: Status, clock: Clock) -> None:
+    def test_a_start_has_its_time_once_all_are_there(self, member: Status, clock: Clock) -> None:
         member.await_peers()
         clock.passes(24 * 3600)
         member.flow_began()

@@ -65,9 +65,7 @@ class TestLag:
         status.partitions.committed_at(0, 30)
         assert status.partitions.lags() == {0: 70}
 
-    def test_before_the_first_commit_it_counts_from_where_reading_began(
-        self, status: Status
-    ) -> None:
+    def test_it_counts_from_the_start_offset_before_the_first_commit(self, status: Status) -> None:
         status.partitions.at(3, 40, 100)
         status.partitions.at(3, 90, 100)
         assert status.partitions.lags() == {3: 60}
@@ -77,7 +75,7 @@ class TestLag:
         status.partitions.committed_at(0, 15)
         assert status.partitions.lags() == {0: 0}
 
-    def test_a_client_that_repeats_itself_does_not_hide_what_kafka_says(
+    def test_a_client_that_repeats_itself_does_not_hide_the_end_from_kafka(
         self, status: Status
     ) -> None:
         """It has stopped fetching, and would report the end that it saw last for ever."""
@@ -87,7 +85,7 @@ class TestLag:
         status.partitions.at(0, 100, 100)
         assert status.partitions.lags() == {0: 3000}
 
-    def test_of_two_ends_the_later_one_counts(self, status: Status) -> None:
+    def test_the_later_of_two_ends_counts(self, status: Status) -> None:
         status.partitions.at(0, 100, 100)
         status.partitions.ends_at(0, 300, 300)
         status.partitions.at(0, 200, 250)
@@ -95,9 +93,7 @@ class TestLag:
         status.partitions.at(0, 200, 400)
         assert status.partitions.lags() == {0: 300}, "the client has seen more since then"
 
-    def test_a_topic_that_was_created_anew_has_the_end_that_kafka_says(
-        self, status: Status
-    ) -> None:
+    def test_a_recreated_topic_has_the_end_that_kafka_reports(self, status: Status) -> None:
         status.partitions.at(0, 100, 3100)
         status.partitions.ends_at(0, 150, 150)
         status.partitions.at(0, 100, 3100)
@@ -114,7 +110,7 @@ class TestLag:
 class TestLagInSeconds:
     """The age of the oldest record that has no committed outcome."""
 
-    def test_of_what_was_read_the_oldest_record_counts_until_its_outcome_is_committed(
+    def test_the_oldest_record_counts_until_its_outcome_is_committed(
         self, status: Status, clock: Clock
     ) -> None:
         status.partitions.at(3, 100, 100)
@@ -130,7 +126,7 @@ class TestLagInSeconds:
         status.partitions.committed_at(3, 180)
         assert status.partitions.lag_seconds() == {3: 0.0}
 
-    def test_what_is_not_read_counts_from_when_it_was_seen(
+    def test_unread_records_count_from_when_they_were_seen(
         self, status: Status, clock: Clock
     ) -> None:
         """Its own time is not known: it may be older, but it has been waiting for so long."""
@@ -143,7 +139,7 @@ class TestLagInSeconds:
         clock.passes(5)
         assert status.partitions.lag_seconds() == {3: 10.0}, "more of it changes nothing"
 
-    def test_reading_on_starts_it_anew(self, status: Status, clock: Clock) -> None:
+    def test_reading_on_restarts_it(self, status: Status, clock: Clock) -> None:
         status.partitions.at(3, 100, 190)
         clock.passes(10)
         status.partitions.at(3, 150, 190)

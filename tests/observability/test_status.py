@@ -8,7 +8,7 @@ from tests.observability.clock import LIVENESS_TIMEOUT_S, Clock
 
 
 class TestReady:
-    def test_from_nothing_to_ready(self, status: Status) -> None:
+    def test_the_phases_from_nothing_to_ready(self, status: Status) -> None:
         assert status.ready() == (False, "partitions not assigned yet")
         status.assign([0, 1], lanes=2)
         assert status.ready() == (False, "partitions not live yet: 0, 1; lanes open: 0 of 2")
@@ -20,7 +20,7 @@ class TestReady:
         status.partitions.live(1)
         assert status.ready() == (True, "ready")
 
-    def test_what_is_expected_may_be_named_bit_by_bit(self, status: Status) -> None:
+    def test_expectations_may_be_added_bit_by_bit(self, status: Status) -> None:
         status.assign([0], lanes=1)
         status.assign([1], lanes=2)
         status.partitions.live(0)
@@ -66,7 +66,7 @@ def test_the_last_epoch_is_dated(status: Status, clock: Clock) -> None:
 
 
 class TestHealth:
-    def test_it_says_everything_at_once(self, status: Status, clock: Clock) -> None:
+    def test_it_reports_everything_at_once(self, status: Status, clock: Clock) -> None:
         status.assign([0, 1], lanes=2)
         status.broker_up()
         for lane in (1, 0):

@@ -119,7 +119,7 @@ def test_rows_come_and_go(page: Page, url: str, process: Process) -> None:
     page.until("document.querySelectorAll('rect').length === 0")
 
 
-def test_when_the_process_is_gone_it_says_so_and_since_when(page: Page, process: Process) -> None:
+def test_a_process_that_is_gone_is_shown_with_the_time(page: Page, process: Process) -> None:
     sidecar = Sidecar.start(process.status, process.metrics, 0, 0, host=LOOPBACK)
     page.open(f"http://{LOOPBACK}:{sidecar.port}/")
     assert page.run("document.getElementById('lost').checkVisibility()") is False
@@ -133,7 +133,7 @@ def test_when_the_process_is_gone_it_says_so_and_since_when(page: Page, process:
     again.stop()
 
 
-def test_without_javascript_it_is_plain_tables_that_load_anew(
+def test_the_page_is_plain_tables_that_reload_without_javascript(
     page: Page, url: str, process: Process
 ) -> None:
     process.flows()

@@ -29,7 +29,7 @@ def words(process: Process) -> str:
     return " ".join(html.unescape(re.sub("<[^>]*>", " ", body)).split())
 
 
-def test_before_anything_is_known_it_says_so(process: Process) -> None:
+def test_a_missing_status_is_shown_as_missing(process: Process) -> None:
     text = words(process)
     assert text.startswith("Starting partitions not assigned yet This process, version 1.2.3, up ")
     assert "Successful – in the last 5 minutes Waiting – records" in text
@@ -39,7 +39,7 @@ def test_before_anything_is_known_it_says_so(process: Process) -> None:
     assert "Last epoch never" in text
 
 
-def test_it_has_all_that_one_wants_to_know(process: Process) -> None:
+def test_it_has_every_figure(process: Process) -> None:
     at = time.time()
     process.status._wall = lambda: at
     process.flows(partitions=3, lanes=2)
@@ -69,7 +69,7 @@ def test_a_gateway_that_charges_nobody_is_a_banner(
     assert (banner in words(process)) is shown
 
 
-def test_what_is_the_matter_is_at_the_top(process: Process) -> None:
+def test_problems_are_at_the_top(process: Process) -> None:
     process.flows()
     process.status.broker_down("all brokers are down")
     assert words(process).startswith(
@@ -97,13 +97,13 @@ def test_a_client_that_delivers_nothing_is_at_the_top(process: Process) -> None:
     )
 
 
-def test_a_process_that_is_stuck_says_since_when(process: Process) -> None:
+def test_a_stuck_process_shows_since_when(process: Process) -> None:
     process.flows()
     process.status._liveness._progress_at -= 75
     assert words(process).startswith("Stuck no epoch closed for 75 s (limit 60 s) This process")
 
 
-def test_what_kafka_says_cannot_become_part_of_the_page(process: Process) -> None:
+def test_text_from_kafka_cannot_become_part_of_the_page(process: Process) -> None:
     process.status.broker_down("<script>alert(1)</script>&amp;\"'")
     page = rendered(process)
     assert "<script>alert" not in page
@@ -140,7 +140,7 @@ class TestWords:
     def test_ages(self, seconds: float | None, said: str) -> None:
         assert age(seconds) == said
 
-    def test_all_is_only_said_of_all(self) -> None:
+    def test_the_word_all_means_all(self) -> None:
         assert percent(1_000_000, 1_000_000) == "100 %"
         assert percent(999_999, 1_000_000) == "99.9 %"
         assert percent(0, 7) == "0 %"

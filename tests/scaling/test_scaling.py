@@ -37,7 +37,7 @@ class TestSimulation:
         assert 1.0 < waits.p99_s < 1.3
         assert waits.cycle_s == pytest.approx(1.0, abs=0.001)
 
-    def test_in_a_short_interval_it_waits_for_a_commit(self) -> None:
+    def test_it_waits_for_a_commit_in_a_short_interval(self) -> None:
         waits = simulate(Costs(), Setup(1_000, 1, 2, 0.01))
         assert waits.p50_s < 4 * (Costs().commit_s + Costs().store_s)
 
@@ -67,7 +67,7 @@ class TestPlan:
         assert (found.cells, found.processes, found.partitions, found.lanes) == (1, 1, 3, 4)
         assert found.interval_s == 1.0
 
-    def test_who_wants_it_as_fast_as_it_is_by_default_gets_the_defaults(self) -> None:
+    def test_the_defaults_are_the_answer_for_the_default_latency(self) -> None:
         found = plan(wish(5_000, latency_s=0.2))
         given = Settings.from_env(REQUIRED)
         assert (found.interval_s, found.lanes) == (given.commit_interval_s, given.lanes)
@@ -78,7 +78,7 @@ class TestPlan:
         assert (found.lanes, found.meets) == (2, True)
         assert found.interval_s < 0.1
 
-    def test_what_cannot_be_kept_is_said(self) -> None:
+    def test_lost_parts_are_reported(self) -> None:
         asked = wish(latency_s=0.001)
         assert not plan(asked).meets
         assert "NOT" in "\n".join(lines(asked, plan(asked)))

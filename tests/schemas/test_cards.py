@@ -107,7 +107,7 @@ def test_instants_are_left_readable(unit: int) -> None:
         (20, 0),
     ],
 )
-def test_how_many_ids_of_random_digits_are_masked(length: int, percent: float) -> None:
+def test_the_share_of_masked_ids_of_random_digits(length: int, percent: float) -> None:
     """The table in the module; it was 10 % when only the check digit was looked at."""
     chance = random.Random(1)
     ids = [f"{chance.randrange(10**length):0{length}}" for _ in range(20_000)]
@@ -136,7 +136,7 @@ def test_masking_changes_digits_to_stars_and_nothing_else(text: str) -> None:
 
 class TestBytes:
     @given(card_numbers(), st.binary().map(lambda some: bytes(b for b in some if b > 127)))
-    def test_what_is_not_utf8_is_masked_too(self, card: str, around: bytes) -> None:
+    def test_bytes_that_are_not_utf8_are_masked_too(self, card: str, around: bytes) -> None:
         value = around + card.encode() + around
         assert masked_bytes(value) == around + b"*" * len(card) + around
 
@@ -163,7 +163,7 @@ def test_a_megabyte_made_to_be_slow_is_not(text: str) -> None:
     assert len(masked(text)) == len(text)
 
 
-def test_of_thousands_of_runs_the_first_are_looked_at_and_the_rest_is_masked() -> None:
+def test_the_first_of_thousands_of_runs_are_examined_and_the_rest_is_masked() -> None:
     """To look at all of them took seconds for a record: some of those, and no epoch would end."""
     runs = [f"{n:013d}" for n in range(5000)]
     shown = masked(",".join([*runs, "4111111111111111", "a1"])).split(",")

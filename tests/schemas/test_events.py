@@ -71,7 +71,7 @@ class TestProcessed:
              "source":{"topic":"payments.payment-requested","partition":3,"offset":42}}
         """)
 
-    def test_without_metadata_it_has_none(self) -> None:
+    def test_an_offset_without_metadata_has_none(self) -> None:
         assert "metadata" not in json.loads(processed(accepted(written())))
 
     def test_metadata_that_is_null_stays_null(self) -> None:

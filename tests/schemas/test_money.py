@@ -123,7 +123,7 @@ def test_exponents_of_two_digits_are_numbers(digits: bytes) -> None:
         *(b"\xd9\xa1", b"--1", b"1e", b"1e+", b"1.e1", b'"1"\n'),
     ],
 )
-def test_what_is_no_number_for_us(text: bytes) -> None:
+def test_values_that_are_no_number(text: bytes) -> None:
     assert money.digits_of(text) is None
 
 

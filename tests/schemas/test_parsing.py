@@ -122,7 +122,7 @@ class TestPrecedence:
 
 
 class TestTooLarge:
-    def test_what_can_be_read_is_kept_but_not_what_is_large(self) -> None:
+    def test_readable_fields_are_kept_unless_they_are_large(self) -> None:
         rejected = refused(written(metadata={"note": "x" * 200}, userId=""), max_bytes=200)
         assert rejected.payment_id == "pay_123"
         assert rejected.digits == b"99.99"
@@ -130,7 +130,7 @@ class TestTooLarge:
         assert rejected.metadata is None
         assert rejected.original is None
 
-    def test_without_a_json_object_the_record_itself_is_kept(self) -> None:
+    def test_the_record_itself_is_kept_if_it_is_no_json_object(self) -> None:
         assert refused(b"x" * 201, max_bytes=200).original == b"x" * 201
 
     def test_an_envelope_is_kept_itself(self) -> None:
@@ -191,7 +191,7 @@ class TestMalformed:
             written(unknown=b"tru"),
         ],
     )
-    def test_what_is_not_json(self, value: bytes) -> None:
+    def test_values_that_are_not_json(self, value: bytes) -> None:
         """Also inside what is only passed on: an event with it would break every reader."""
         rejected = refused(value)
         assert rejected.code is ErrorCode.MALFORMED
@@ -344,7 +344,7 @@ class TestInvalid:
             "metadata: must be a JSON object",
         ]
 
-    def test_what_can_be_read_is_kept(self) -> None:
+    def test_readable_fields_are_kept(self) -> None:
         rejected = refused(written(userId=7, amount=b'"0.5e1"', metadata=b'{ "a":1}', currency="?"))
         assert rejected == Rejected(
             code=ErrorCode.INVALID,

@@ -49,7 +49,7 @@ def test_a_valid_request_is_read_exactly(sent: tuple[bytes, dict[str, object]]) 
 
 
 @given(nearly_requests())
-def test_what_is_no_json_for_others_is_none_for_us(value: bytes) -> None:
+def test_values_that_are_no_json_elsewhere_are_refused(value: bytes) -> None:
     """Compared with a parser that has nothing in common with ours."""
 
     def no_constant(name: str) -> None:
@@ -66,7 +66,7 @@ def test_what_is_no_json_for_others_is_none_for_us(value: bytes) -> None:
 
 
 @given(nearly_requests())
-def test_a_broken_rule_is_told_without_quoting_the_record(value: bytes) -> None:
+def test_a_broken_rule_is_reported_without_quoting_the_record(value: bytes) -> None:
     result = parse(value, MAX_BYTES)
     if isinstance(result, Rejected):
         assert result.message.isascii()

@@ -110,7 +110,7 @@ def depth(parsed: object) -> int:
 
 
 class TestFiles:
-    def test_they_are_what_the_code_says(self) -> None:
+    def test_they_are_those_of_the_code(self) -> None:
         files = {path.name: path.read_bytes() for path in published.FILES.iterdir()}
         assert files == contract.files(), "make contract"
 
@@ -147,14 +147,14 @@ class TestFiles:
 @pytest.mark.parametrize("number", [float, Decimal])
 class TestRequests:
     @given(value=valid_requests().map(lambda each: each[0]) | nearly_requests() | priced_requests())
-    def test_what_is_accepted_is_valid(
+    def test_accepted_requests_are_valid(
         self, number: Callable[[str], Any], dialect: type[Any], value: bytes
     ) -> None:
         if isinstance(parse(value, MAX_BYTES), PaymentRequest):
             assert is_valid(value, number, dialect)
 
     @given(value=any_values | priced_requests())
-    def test_what_is_valid_is_accepted_but_for_what_is_listed(
+    def test_valid_values_are_accepted_but_for_listed_exceptions(
         self, number: Callable[[str], Any], dialect: type[Any], value: bytes | None
     ) -> None:
         if value is not None and is_valid(value, number, dialect):

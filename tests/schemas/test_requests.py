@@ -101,7 +101,7 @@ def test_zeros_that_count(amount: bytes, other: bytes) -> None:
         ({"paymentMethod": "cUSD", "currency": "EUR"}, {"paymentMethod": "c", "currency": "USD"}),
     ],
 )
-def test_what_belongs_to_one_field_is_not_taken_for_another(
+def test_one_field_is_not_taken_for_another(
     one: dict[str, object], other: dict[str, object]
 ) -> None:
     assert fingerprint(**one) != fingerprint(**other)

@@ -42,7 +42,7 @@ def test_an_outlier_does_not_count() -> None:
     assert judge(TIMES_S, values, ALLOWANCE).flat
 
 
-def test_what_goes_down_is_flat() -> None:
+def test_a_falling_series_is_flat() -> None:
     assert judge(TIMES_S, noisy(-0.1), ALLOWANCE).flat
 
 

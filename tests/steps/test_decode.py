@@ -71,7 +71,7 @@ class TestLanes:
             assert batch.requests() == requests
 
     @given(records, st.lists(records, max_size=10), st.integers(0, 10), st.integers(1, 20))
-    def test_a_record_has_its_lane_whatever_comes_with_it(
+    def test_a_record_has_its_lane_in_any_batch(
         self, value: bytes | None, others: list[bytes | None], at: int, lanes: int
     ) -> None:
         """A replay batches the records otherwise, and must find each where it was committed."""
@@ -99,7 +99,7 @@ class TestLanes:
     def test_records_without_a_payment_id_are_spread_by_their_bytes(self) -> None:
         assert len({lane_of(b"garbage %d" % n, LANES) for n in range(100)}) == LANES
 
-    def test_a_lane_knows_how_far_the_whole_batch_goes(self) -> None:
+    def test_a_lane_has_the_end_of_the_whole_batch(self) -> None:
         batches = lane_batches(LANES, fetched(*[payment(f"pay_{n}") for n in range(50)]))
         assert len(batches) == LANES
         assert {batch.next_offset for batch in batches.values()} == {50}
@@ -133,7 +133,7 @@ class TestCommitted:
                 each.identity() for each in part if isinstance(each, PaymentRequest)
             )
 
-    def test_what_is_dropped_is_not_counted_again(self) -> None:
+    def test_dropped_records_are_not_counted_again(self) -> None:
         counted: list[tuple[int, int]] = []
         step = Decode(1, MAX_BYTES, lambda *numbers: counted.append(numbers))
         values = [payment("pay_1"), GARBAGE, payment("pay_2"), GARBAGE, None]
@@ -159,7 +159,7 @@ class TestPickle:
         assert b"PaymentRequest" not in pickle.dumps(batch)
         assert batch.parsed
 
-    def test_what_was_parsed_is_kept_inside_the_process(self) -> None:
+    def test_parsed_requests_are_kept_inside_the_process(self) -> None:
         batch = one_lane(payment())
         assert batch.requests() is batch.parsed
 

@@ -165,14 +165,14 @@ class TestVerdicts:
 
 
 class TestRestore:
-    def test_what_was_claimed_is_known(self) -> None:
+    def test_claimed_ids_are_remembered(self) -> None:
         step = started(past(one_lane(payment(), first_offset=5, partition=3)))
         (result,) = judge(step, one_lane(payment(), payment(amount=6), first_offset=9))
         assert result.verdicts == [DUPLICATE, CONFLICT]
         assert result.first_origins == [origin(3, 5)] * 2
         assert len(logged(result)) == 0
 
-    def test_the_log_is_asked_once_by_a_lane_that_was_expected(self) -> None:
+    def test_the_log_is_read_once_by_a_lane_that_was_expected(self) -> None:
         log = past(one_lane(payment()))
         step = unopened(log)
         step.on_batch([ControlMessage(Signal.OPEN, p, 0, lane=7) for p in (0, 1)])
@@ -192,7 +192,7 @@ class TestRestore:
         with pytest.raises(StartRefusedError, match="has only 2 ids"):
             started(past(batch, least=3))
 
-    def test_what_was_forgotten_stays_forgotten(self) -> None:
+    def test_forgotten_ids_stay_forgotten(self) -> None:
         step = started(past(one_lane(payment()), date_s=NOW - HOUR, since_s=NOW))
         assert verdicts(step, one_lane(payment())) == [FIRST]
 
@@ -209,7 +209,7 @@ class TestDates:
     @pytest.mark.parametrize(
         "stamp_ms", [NOW, NOW * 1000 - 10 * 24 * HOUR * 1000, NOW * 10_000, 0], ids=str
     )
-    def test_the_stamp_of_the_record_has_no_say(self, stamp_ms: int) -> None:
+    def test_the_timestamp_of_the_record_does_not_count(self, stamp_ms: int) -> None:
         """Seconds instead of milliseconds, ten days old, far in the future, none at all."""
         step = started()
         batch = one_lane(payment())
@@ -223,7 +223,7 @@ class TestDates:
         judge(step, one_lane(payment()))
         assert verdicts(step, time(NOW + WINDOW + HOUR), one_lane(payment())) == [FIRST]
 
-    def test_as_long_as_one_partition_is_behind_nothing_is_forgotten(self) -> None:
+    def test_nothing_is_forgotten_while_one_partition_is_behind(self) -> None:
         step = started(partitions=(0, 1))
         judge(step, one_lane(payment()))
         late = time(NOW + 3 * WINDOW)
@@ -255,7 +255,7 @@ class TestDates:
         (result,) = judge(step, one_lane(payment(), read_at=READ_AT - 2 * WINDOW))
         assert logged(result)["date_s"].tolist() == [NOW]
 
-    def test_after_a_restart_every_id_lives_as_long_as_without_one(self) -> None:
+    def test_every_id_lives_as_long_as_it_does_without_a_restart(self) -> None:
         """Those of all partitions alike."""
         step = started(partitions=(0, 1))
         results = [
@@ -274,7 +274,7 @@ class TestDates:
 class TestRemembered:
     """The facts about its log that a lane's offsets carry."""
 
-    def test_a_batch_tells_how_many_ids_are_known_after_it(self) -> None:
+    def test_a_batch_reports_the_number_of_remembered_ids(self) -> None:
         step = started()
         one, other = judge(
             step,
@@ -396,7 +396,7 @@ class TestFiles:
         known = one_lane(*(payment(f"pay_{n}") for n in (2, 3, 4)), epoch=2)
         assert verdicts(last, known) == [DUPLICATE] * 3
 
-    def test_what_was_in_no_file_is_read_again(self, tmp_path: Path) -> None:
+    def test_entries_in_no_file_are_read_again(self, tmp_path: Path) -> None:
         step, ids = self.lane(tmp_path, Past(np.empty(0, ENTRY)))
         first = judge(step, one_lane(payment("pay_1"), epoch=2))
         judge(step, replace(time(NOW), epoch=3))

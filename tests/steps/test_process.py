@@ -77,7 +77,7 @@ class TestCharging:
             rejected(),
         ]
 
-    def test_without_a_first_request_the_gateway_is_not_asked(self, gateway: Gateway) -> None:
+    def test_the_gateway_is_not_called_without_a_first_request(self, gateway: Gateway) -> None:
         process(gateway, ("000", judged((request(), DUPLICATE), (rejected(), FIRST))))
         assert gateway.asked == []
 
@@ -142,7 +142,7 @@ def test_records_keep_their_lane_order_and_position(gateway: Gateway) -> None:
     assert (result.entries, result.remembered) == (b"entries", Remembered(7, 5))
 
 
-def test_the_time_until_the_decision_is_told(
+def test_the_time_until_the_decision_is_reported(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(time, "time", lambda: READ_AT + 0.25)

@@ -165,7 +165,7 @@ class TestAuditEvents:
 
 
 class TestTopics:
-    def test_which_outcome_goes_where(self) -> None:
+    def test_each_outcome_goes_to_its_topic(self) -> None:
         def written(branch: Branch) -> list[Outcome]:
             events = map(json.loads, published(branch, decided(*ALL)).values)
             return [ALL[event["source"]["offset"] - 42] for event in events]

@@ -29,7 +29,7 @@ def test_a_reference_is_an_attribute_of_its_owner() -> None:
     assert place_of(lambda: watcher._WATCH_EVERY_S) == (watcher, "_WATCH_EVERY_S")
 
 
-def test_what_is_replaced_is_the_attribute(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_attribute_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Sample, "value", 1)
     place_of(lambda: Sample.value).replace(2)
     assert Sample.value == 2

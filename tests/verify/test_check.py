@@ -403,7 +403,7 @@ def test_nothing_to_check_is_no_proof(tmp_path: Path) -> None:
     assert kinds(check(FakeCluster(), tmp_path)) == {FindingKind.EMPTY}
 
 
-def test_an_example_says_where_to_look(cluster: FakeCluster, tmp_path: Path) -> None:
+def test_an_example_shows_where_to_look(cluster: FakeCluster, tmp_path: Path) -> None:
     cluster.find(PROCESSED, 0, 3).change(userId="another")
     [example] = check(cluster, tmp_path).findings.examples
     assert example.kind is FindingKind.CONTENT
@@ -491,7 +491,7 @@ def test_an_id_is_seen_when_it_is_read_however_old_its_stamp_is(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("gap_ms", "expected"), [(5 * SECOND_MS, {FindingKind.DOUBLED}), (2 * HOUR_MS, set())]
 )
-def test_a_stamp_that_cannot_be_true_says_nothing(
+def test_an_impossible_timestamp_is_ignored(
     gap_ms: int, expected: set[FindingKind], tmp_path: Path
 ) -> None:
     """As of a sender that writes seconds, for what is in milliseconds."""
@@ -558,12 +558,12 @@ def test_a_stopped_one_may_not(cluster: FakeCluster, tmp_path: Path) -> None:
     assert report.totals.waiting == 1
 
 
-def test_what_is_committed_is_not_waited_for(cluster: FakeCluster, tmp_path: Path) -> None:
+def test_committed_records_are_not_waited_for(cluster: FakeCluster, tmp_path: Path) -> None:
     undecided(cluster).group[1] = 13
     assert kinds(check(cluster, tmp_path, running=True)) == {FindingKind.LOST}
 
 
-def test_after_a_change_of_lanes_one_of_them_at_the_end_will_do(
+def test_one_lane_at_the_end_is_enough_after_a_change_of_lanes(
     cluster: FakeCluster, tmp_path: Path
 ) -> None:
     """Which lane decided the last record of a lane of today is not known."""
@@ -584,7 +584,7 @@ def expire(cluster: FakeCluster, topic: str, partition: int, below: int) -> None
     cluster.lows[topic, partition] = below
 
 
-def test_what_tells_of_deleted_requests_is_not_judged(cluster: FakeCluster, tmp_path: Path) -> None:
+def test_events_of_deleted_requests_are_not_judged(cluster: FakeCluster, tmp_path: Path) -> None:
     expire(cluster, REQUESTED, 0, 6)
     report = check(cluster, tmp_path)
     assert report.holds, report.findings.examples
@@ -605,13 +605,13 @@ def long_history(audits_kept_from: int) -> FakeCluster:
     return cluster
 
 
-def test_what_may_have_been_deleted_is_not_missed(tmp_path: Path) -> None:
+def test_records_that_may_have_been_deleted_are_not_missed(tmp_path: Path) -> None:
     report = check(long_history(10), tmp_path)
     assert report.holds, report.findings.examples
     assert any("only this is checked" in note for note in report.notes)
 
 
-def test_what_must_be_left_is_missed(tmp_path: Path) -> None:
+def test_records_that_must_be_there_are_missed(tmp_path: Path) -> None:
     cluster = long_history(10)
     for topic in (PROCESSED, AUDIT):
         cluster.remove(topic, 0, 25 * 3)
@@ -660,7 +660,7 @@ def test_a_record_that_no_lane_has_written_claims_nothing(
     assert report.notes == ["no lane has written 1 records in lane-log"]
 
 
-def test_with_nothing_left_nothing_is_known(tmp_path: Path) -> None:
+def test_nothing_is_remembered_with_nothing_left(tmp_path: Path) -> None:
     cluster = long_history(10)
     for partition in (0, 1):
         expire(cluster, AUDIT, partition, 1000)

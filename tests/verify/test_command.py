@@ -91,7 +91,9 @@ def test_two_readings(capsys: pytest.CaptureFixture[str]) -> None:
     assert "16 records were seen while things happened" in capsys.readouterr().out
 
 
-def test_what_is_not_there_any_more(cluster: Followed, capsys: pytest.CaptureFixture[str]) -> None:
+def test_records_that_are_not_there_any_more(
+    cluster: Followed, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A request that was seen, and is gone with all events about it: nothing else shows it."""
 
     def lose(cluster: FakeCluster) -> None:

@@ -72,7 +72,7 @@ def checked(cluster: FakeCluster) -> Report:
 
 
 @given(sent)
-def test_what_is_right_is_right_for_both(requests: list[tuple[int, bytes | None]]) -> None:
+def test_valid_topics_pass_both(requests: list[tuple[int, bytes | None]]) -> None:
     cluster = world_of(requests)
     assert plain_problems(cluster) == []
     report = checked(cluster)
@@ -140,7 +140,7 @@ BREAKS: list[Callable[[FakeCluster, str, Record, Record], None]] = [
 
 
 @given(sent, st.data())
-def test_what_the_plain_rules_see_the_checker_sees(
+def test_the_checker_finds_all_that_the_plain_rules_find(
     requests: list[tuple[int, bytes | None]], data: st.DataObject
 ) -> None:
     cluster = world_of(requests)

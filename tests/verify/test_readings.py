@@ -52,20 +52,20 @@ def test_the_same(made: tuple[Reading, Reading]) -> None:
 
 
 @pytest.mark.parametrize("offset", SEEN)
-def test_what_is_gone(made: tuple[Reading, Reading], offset: int) -> None:
+def test_missing_parts_are_listed(made: tuple[Reading, Reading], offset: int) -> None:
     made[0].add(TOPIC, chunk(SEEN))
     made[1].add(TOPIC, chunk({at: value for at, value in SEEN.items() if at != offset}))
     assert places(*made, {}) == [RecordPlace(TOPIC, 0, offset)]
 
 
 @pytest.mark.parametrize("offset", [0, 1, 4, 5])
-def test_what_appears_below_what_was_read(made: tuple[Reading, Reading], offset: int) -> None:
+def test_records_that_appear_below_the_position(made: tuple[Reading, Reading], offset: int) -> None:
     made[0].add(TOPIC, chunk({at: value for at, value in SEEN.items() if at != offset}))
     made[1].add(TOPIC, chunk(SEEN))
     assert places(*made, {}) == [RecordPlace(TOPIC, 0, offset)]
 
 
-def test_what_came_after_the_first_reading(made: tuple[Reading, Reading]) -> None:
+def test_records_after_the_first_reading(made: tuple[Reading, Reading]) -> None:
     made[0].add(TOPIC, chunk({0: b"a"}))
     made[1].add(TOPIC, chunk(SEEN))
     made[1].add(TOPIC, chunk(SEEN, partition=1))
@@ -73,7 +73,7 @@ def test_what_came_after_the_first_reading(made: tuple[Reading, Reading]) -> Non
 
 
 @pytest.mark.parametrize("offset", SEEN)
-def test_what_has_changed(made: tuple[Reading, Reading], offset: int) -> None:
+def test_changes_are_listed(made: tuple[Reading, Reading], offset: int) -> None:
     made[0].add(TOPIC, chunk(SEEN))
     made[1].add(TOPIC, chunk(SEEN | {offset: b"x"}))
     assert places(*made, {}) == [RecordPlace(TOPIC, 0, offset)]
@@ -85,14 +85,14 @@ def test_a_value_that_is_empty_is_not_one_that_is_missing(made: tuple[Reading, R
     assert places(*made, {}) == [RecordPlace(TOPIC, 0, 0)]
 
 
-def test_what_retention_has_deleted_since(made: tuple[Reading, Reading]) -> None:
+def test_records_deleted_by_retention_since(made: tuple[Reading, Reading]) -> None:
     made[0].add(TOPIC, chunk(SEEN))
     made[1].add(TOPIC, chunk({5: b"", 6: b"e"}))
     assert places(*made, {(TOPIC, 0): 5}) == []
     assert places(*made, {(TOPIC, 0): 4}) == [RecordPlace(TOPIC, 0, 4)]
 
 
-def test_what_is_read_twice(made: tuple[Reading, Reading]) -> None:
+def test_records_that_are_read_twice(made: tuple[Reading, Reading]) -> None:
     """A client that starts again, after an outage, may go back."""
     made[0].add(TOPIC, chunk({0: b"a", 1: b"b"}))
     made[0].add(TOPIC, chunk({0: b"a", 1: b"b", 4: None}))
@@ -102,7 +102,7 @@ def test_what_is_read_twice(made: tuple[Reading, Reading]) -> None:
     assert places(*made, {}) == []
 
 
-def test_partitions_are_told_apart(made: tuple[Reading, Reading]) -> None:
+def test_partitions_are_kept_apart(made: tuple[Reading, Reading]) -> None:
     made[0].add(TOPIC, chunk({0: b"a"}))
     made[0].add(TOPIC, chunk({0: b"b"}, partition=1))
     made[1].add(TOPIC, chunk({0: b"a"}))
@@ -114,7 +114,7 @@ def test_partitions_are_told_apart(made: tuple[Reading, Reading]) -> None:
     st.dictionaries(st.integers(0, 60), st.binary(max_size=1)),
     st.integers(1, 5),
 )
-def test_in_blocks_of_any_size(
+def test_blocks_of_any_size(
     tmp_path_factory: pytest.TempPathFactory,
     first: dict[int, bytes],
     second: dict[int, bytes],

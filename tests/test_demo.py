@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -12,15 +13,17 @@ from io import StringIO
 from itertools import islice
 from pathlib import Path
 from typing import Self
+from urllib.parse import urlsplit
 
 import pytest
 from rich.console import Console
 
 from dataflow.cli import refusal
 from dataflow.demo.accounts import AuditedRecord, DemoAccounts, Totals
+from dataflow.demo.provider import FIRST_OUTAGE_S, OUTAGE_S, DemoProvider
 from dataflow.demo.snapshot import DemoAddresses, Rate, Snapshot
 from dataflow.demo.terminal_view import render
-from dataflow.demo.text_view import PlainView, summary
+from dataflow.demo.text_view import PlainView, line, summary
 from dataflow.demo.traffic import CONFLICT, DUPLICATE, KINDS, VALID, Outcome, Request, Traffic
 from dataflow.gateways.simulated import SimulatedGateway
 from schemas.outcomes import ErrorCode, EventType
@@ -96,11 +99,41 @@ def test_it_runs_for_a_while_and_every_request_has_its_audit_event(tmp_path: Pat
         assert demo.left_over() == []
 
 
+def test_a_provider_of_its_own_has_charged_what_was_processed(tmp_path: Path) -> None:
+    with Running(tmp_path, "--seconds", "2", "--gateway", "http") as demo:
+        output, errors = demo.process.communicate(timeout=60)
+        assert (demo.process.returncode, errors) == (0, ""), output
+        assert "AGREES: each request has exactly one audit event" in output
+        last = [line for line in output.splitlines() if "stopping the flow" in line][-1]
+        [charged] = re.findall(r"has charged ([\d,]+) payments", last)
+        [processed] = re.findall(r"(\d+) processed", last)
+        assert int(charged.replace(",", "")) == int(processed) >= 300
+        assert demo.left_over() == []
+
+
+def test_a_provider_is_away_for_a_time_and_says_so(tmp_path: Path) -> None:
+    with DemoProvider(tmp_path) as provider:
+        url = provider.environ()["HTTP_GATEWAY_URL"]
+
+        def answers() -> bool:
+            parts = urlsplit(url)
+            with socket.socket() as client:
+                return client.connect_ex((parts.hostname or "", parts.port or 0)) == 0
+
+        assert provider.at(0, may_fail=False) == "answers; has charged 0 payments"
+        assert provider.at(100, may_fail=True).startswith("answers"), "the first request"
+        assert answers()
+        begins_s = 100 + FIRST_OUTAGE_S
+        assert provider.at(begins_s, may_fail=True) == f"refuses connections for {OUTAGE_S:.0f} s"
+        assert not answers()
+        assert provider.at(begins_s + 60, may_fail=False).startswith("answers"), "no second one"
+
+
 def test_ctrl_c_stops_it_once_all_requests_are_audited(tmp_path: Path) -> None:
     with Running(tmp_path) as demo:
         assert demo.process.stdout
-        for line in demo.process.stdout:
-            if "sending" in line:
+        for printed in demo.process.stdout:
+            if "sending" in printed:
                 break
         time.sleep(0.5)
         os.killpg(demo.process.pid, signal.SIGINT)
@@ -290,6 +323,17 @@ def test_the_screen_has_room_for_everything(columns: int, lines: int) -> None:
         assert part in text
     assert "p\N{MIDDLE DOT}[2J:[red]" in text
     assert "\x1b" not in text
+
+
+def test_the_provider_is_shown_where_there_is_one() -> None:
+    out = StringIO()
+    console = Console(file=out, width=80, height=24, force_terminal=False)
+    shown = moment()._replace(provider="refuses connections for 4 s")
+    console.print(render(PLACE, shown))
+    assert "provider refuses connections for 4 s" in out.getvalue()
+    assert "invalid_payment_method" in out.getvalue(), "everything else still has room"
+    assert "; provider refuses connections for 4 s; sending" in line(shown)
+    assert "provider" not in line(moment())
 
 
 def test_the_rate_is_that_of_the_last_seconds() -> None:

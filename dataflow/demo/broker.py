@@ -28,11 +28,12 @@ For the real thing: make demo KAFKA_BROKERS=host:port
 _NEW_TOPIC_PARTITIONS = 3
 _TIMEOUT_S = 10.0
 _LOGIN_PREFIXES = ("KAFKA_SASL_", "KAFKA_SSL_", "KAFKA_SECURITY_")
-_REQUIRED = {
+SIMULATED = {
     # Requests ask for what is to become of them, so that the outcomes can be checked.
     "GATEWAY": "simulated",
     "SIMULATED_DECLINE_RATE": "0",
 }
+"""The gateway of a demo without a provider."""
 
 
 _APART = {
@@ -59,15 +60,17 @@ class Broker(Struct, frozen=True):
     """The embedded broker ends when this goes."""
 
 
-def open_broker(environ: Mapping[str, str]) -> Broker:
+def open_broker(environ: Mapping[str, str], gateway: Mapping[str, str] = SIMULATED) -> Broker:
     """Start the embedded broker, or reach the given one; see that the topics are there.
+
+    `gateway` has the settings of the flow's gateway; they overrule the environment.
 
     Raises:
         StartRefusedError: it cannot be used; the message has the reason.
     """
     given = {name: text for name, text in environ.items() if text}
     # Not "production", where an alert objects to the simulated gateway.
-    environ = {"APP_ENV": "demo"} | given | _REQUIRED
+    environ = {"APP_ENV": "demo"} | given | dict(gateway)
     if "KAFKA_BROKERS" not in environ:
         return _embedded(environ)
     environ = {"KAFKA_SECURITY_PROTOCOL": "PLAINTEXT"} | _APART | environ

@@ -5,12 +5,18 @@ import os
 import secrets
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from confluent_kafka import KafkaException
 
-from dataflow.demo.broker import Broker, open_broker
+from dataflow.config import gateway_names
+from dataflow.config.gateway_names import HTTP
+from dataflow.demo.broker import SIMULATED, Broker, open_broker
 from dataflow.demo.flow_process import FlowDiedError, FlowProcess
+from dataflow.demo.provider import DemoProvider
 from dataflow.demo.session import Demo, Options
 from dataflow.demo.snapshot import DemoAddresses, View, printable
 from dataflow.demo.stop import Stop
@@ -21,6 +27,7 @@ _EPILOG = """\
 examples:
   payments demo                                    an embedded broker, until Ctrl-C
   payments demo --rate 1000 --seconds 30 --plain   half a minute, as lines of text
+  payments demo --gateway http                     a provider that is away now and then
   KAFKA_BROKERS=localhost:9092 payments demo       on your Kafka, with topics of its own
 
 exit code: 0 when every request has its one audit event, 1 when not or when it cannot run, 2 for a
@@ -35,10 +42,13 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     options = _arguments(argv)
     stop = Stop()
     try:
-        broker = open_broker(environ)
-        sys.stdout.write(broker.notice + "\n")
-        with stop.by_signal(), FlowProcess(broker.environ) as flow:
-            return _run(broker, flow, stop, options)
+        with ExitStack() as stack:
+            provider = _provider(stack) if options.gateway == HTTP else None
+            broker = open_broker(environ, provider.environ() if provider else SIMULATED)
+            sys.stdout.write(broker.notice + "\n")
+            stack.enter_context(stop.by_signal())
+            flow = stack.enter_context(FlowProcess(broker.environ))
+            return _run(broker, flow, stop, options, provider)
     except SettingsError as error:
         sys.stderr.write("".join(f"{problem}\n" for problem in error.problems))
     except StartRefusedError as error:
@@ -55,7 +65,14 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     return 1
 
 
-def _run(broker: Broker, flow: FlowProcess, stop: Stop, options: Options) -> int:
+def _provider(stack: ExitStack) -> DemoProvider:
+    directory = stack.enter_context(TemporaryDirectory(prefix="payments-demo-provider-"))
+    return stack.enter_context(DemoProvider(Path(directory)))
+
+
+def _run(
+    broker: Broker, flow: FlowProcess, stop: Stop, options: Options, provider: DemoProvider | None
+) -> int:
     addresses = DemoAddresses(
         broker=broker.description,
         probes_url=f"http://localhost:{flow.port}",
@@ -71,7 +88,7 @@ def _run(broker: Broker, flow: FlowProcess, stop: Stop, options: Options) -> int
     sys.stdout.flush()
     try:
         with _view(addresses, plain=options.plain) as view:
-            totals = Demo(broker.settings.kafka, flow, view, stop, options).run()
+            totals = Demo(broker.settings.kafka, flow, view, stop, options, provider).run()
     except FlowDiedError as error:
         tail = "\n".join(printable(line) for line in flow.log_tail().splitlines())
         raise FlowDiedError(
@@ -107,6 +124,12 @@ def _arguments(argv: Sequence[str]) -> Options:
     parser.add_argument("--seconds", type=float, help="stop by itself after so long")
     parser.add_argument(
         "--seed", type=int, default=secrets.randbelow(10**4), help="makes the requests repeatable"
+    )
+    parser.add_argument(
+        "--gateway",
+        choices=(gateway_names.SIMULATED, HTTP),
+        default=gateway_names.SIMULATED,
+        help=f"{HTTP}: a provider in a process of its own, with outages",
     )
     parser.add_argument("--plain", action="store_true", help="lines of text; the default in a pipe")
     return Options(**vars(parser.parse_args(argv)))

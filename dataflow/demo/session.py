@@ -9,12 +9,14 @@ from dataflow.config.settings import KafkaSettings
 from dataflow.demo.accounts import DemoAccounts, Totals
 from dataflow.demo.clients import AuditReader, Load, request_ends
 from dataflow.demo.flow_process import FlowDiedError, FlowProcess
+from dataflow.demo.provider import DemoProvider
 from dataflow.demo.snapshot import Rate, Snapshot, View
 from dataflow.demo.stop import Stop
 from dataflow.demo.traffic import Traffic
 from schemas.events import EVENT_OVERHEAD_BYTES
 
 _TICK_S = 0.2
+_SENDING = "sending; Ctrl-C stops"
 _START_S = 90.0
 """On a shared broker there may be a backlog to replay, and coordinators to elect."""
 _DRAIN_S = 30.0
@@ -30,17 +32,26 @@ class Options(NamedTuple):
     """The time to send for; None is until asked to stop."""
     seed: int
     plain: bool
+    gateway: str
+    """`simulated`, or `http` for a provider that fails now and then."""
 
 
 class Demo:
     """One run, with everything it needs at hand."""
 
     def __init__(
-        self, kafka: KafkaSettings, flow: FlowProcess, view: View, stop: Stop, options: Options
+        self,
+        kafka: KafkaSettings,
+        flow: FlowProcess,
+        view: View,
+        stop: Stop,
+        options: Options,
+        provider: DemoProvider | None = None,
     ) -> None:
         traffic = Traffic(options.seed, kafka.message_max_bytes - EVENT_OVERHEAD_BYTES)
         self._flow = flow
         self._view = view
+        self._provider = provider
         self._stop = stop
         self._seconds = options.seconds or inf
         self._accounts = DemoAccounts(request_ends(kafka))
@@ -58,7 +69,7 @@ class Demo:
         ready = self._wait_until_ready()
         if ready:
             self._load.start()
-            self._watch("sending; Ctrl-C stops", lambda: self._stop.asked, self._seconds)
+            self._watch(_SENDING, lambda: self._stop.asked, self._seconds)
             self._load.stop()
             self._watch("waiting for the broker", lambda: self._load.ended, _DRAIN_S)
             self._watch("waiting for the last outcomes", self._is_complete, _DRAIN_S)
@@ -105,16 +116,20 @@ class Demo:
 
     def _snapshot(self, doing: str) -> Snapshot:
         now_s = time.monotonic()
+        elapsed_s = now_s - self._began_s
         totals, health = self._accounts.totals(), self._flow.health()
         state = health.get("status", "starting")
         return Snapshot(
-            elapsed_s=now_s - self._began_s,
+            elapsed_s=elapsed_s,
             state="ready" if state == "ok" else state,
             doing=doing,
             totals=totals,
             sent_rate=self._sent.at(now_s, totals.sent_total),
             audited_rate=self._audited.at(now_s, totals.audited_total),
             lags=_lags(totals, health),
+            provider=self._provider.at(elapsed_s, may_fail=doing == _SENDING)
+            if self._provider
+            else "",
         )
 
 

@@ -31,6 +31,8 @@ class Snapshot(NamedTuple):
     """Both per second, over the last few of them."""
     lags: dict[int, int]
     """By partition: requests whose outcome is not committed. Missing as long as it is unknown."""
+    provider: str = ""
+    """The state of the payment provider, if there is one."""
 
 
 class View(Protocol):

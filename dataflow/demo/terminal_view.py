@@ -79,6 +79,9 @@ def _head(addresses: DemoAddresses, snapshot: Snapshot) -> RenderableType:
     rows.add_row("probes", f"{addresses.probes_url}/health /ready /live")
     rows.add_row("metrics", addresses.metrics_url)
     rows.add_row("log", addresses.log_path)
+    if snapshot.provider:
+        style = "red" if snapshot.provider.startswith("refuses") else "green"
+        rows.add_row("provider", Text(snapshot.provider, style))
     return Group(title, rows)
 
 

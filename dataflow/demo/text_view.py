@@ -38,10 +38,12 @@ def line(snapshot: Snapshot) -> str:
     """Return one moment in one line."""
     totals = snapshot.totals
     counts = ", ".join(f"{count} {name}" for name, count in by_type(totals).items())
+    provider = f"; provider {snapshot.provider}" if snapshot.provider else ""
     return (
         f"{snapshot.elapsed_s:5.1f} s  {snapshot.state:8}  sent {totals.sent_total}"
         f" ({snapshot.sent_rate:.0f}/s)  audited {totals.audited_total}"
-        f" ({snapshot.audited_rate:.0f}/s): {counts}; lag {lag(snapshot)}; {snapshot.doing}"
+        f" ({snapshot.audited_rate:.0f}/s): {counts}; lag {lag(snapshot)}{provider};"
+        f" {snapshot.doing}"
     )
 
 

@@ -3,7 +3,7 @@
 What decides about a payment is its payment method, or whatever follows the last `:` in its
 paymentId; the first of them that is in this table counts:
 
-    decline_<code>          declined with that code: decline_insufficient_funds
+    decline_<code>          declined with that code: decline_insufficient_funds (or decline:…)
     advised_<code>_<advice> the same, with an advice code after a `-`: advised_declined-try_again
     processing              accepted; succeeds after `settle_s`
     processing_decline      accepted; is declined after `settle_s`
@@ -44,7 +44,7 @@ _TOKENS = {
     "pm_card_authenticationRequired": "decline_authentication_required",
 }
 _WORD = re.compile(
-    r"(?:^|_|:)(?P<word>decline_(?P<code>[a-z_]+)|advised_(?P<advised>[a-z_]+)-(?P<advice>[a-z_]+)"
+    r"(?:^|_|:)(?P<word>decline[_:](?P<code>[a-z_]+)|advised_(?P<advised>[a-z_]+)-(?P<advice>[a-z_]+)"
     r"|processing_decline|processing|requires_action|acts_late|missing)$"
 )
 

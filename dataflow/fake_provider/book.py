@@ -162,6 +162,11 @@ class Book:
         """Return all payments, the oldest first."""
         return self._payments("1 ORDER BY created_s, id", ())
 
+    def count(self, status: str) -> int:
+        """Return how many payments have a status."""
+        query = "SELECT count(*) FROM payments WHERE status = ?"
+        return int(self._db.execute(query, (status,)).fetchone()[0])
+
     def set_status(self, payment_id: str, status: str) -> None:
         """Change the status of a payment for good."""
         self._db.execute(

@@ -24,6 +24,7 @@ _CODES = {
     "incorrect_number": ("invalid_payment_method", False),
 }
 """Our code, and whether another try may succeed, by the code of the issuer."""
+_OURS = {ours: (ours, retryable) for ours, retryable in _CODES.values()}
 
 
 def _json(status: int, body: Any) -> Saved:
@@ -89,7 +90,7 @@ class ContractShape:
         """Return what became of a payment."""
         if payment.status == DECLINED:
             issuer = payment.code or "generic_decline"
-            code, retryable = _CODES.get(issuer, ("declined", False))
+            code, retryable = _CODES.get(issuer) or _OURS.get(issuer) or ("declined", False)
             body = {
                 "status": "declined",
                 "code": code,

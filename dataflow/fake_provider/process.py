@@ -49,9 +49,12 @@ class FakeProvider:
         """Start a process; on the ports of the one before, if there was one."""
         ports = [str(self.port), str(self._control_port)]
         self._process = subprocess.Popen(  # noqa: S603  (our own interpreter)
-            [sys.executable, "-m", "dataflow.fake_provider", str(self._state), *ports],
+            [sys.executable, "-m", "dataflow.fake_provider", str(self._state), *ports, "attached"],
+            # It ends with its input, and so with us, however we end; but not by our Ctrl-C.
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
@@ -85,6 +88,10 @@ class FakeProvider:
         """Return all payments, the oldest first."""
         return msgspec.json.decode(self._control("GET", "/book"), type=list[Payment])
 
+    def count(self, status: str) -> int:
+        """Return how many payments have a status, such as `succeeded`."""
+        return msgspec.json.decode(self._control("GET", f"/count/{status}"), type=int)
+
     def asked(self, key: str) -> int:
         """Return how often a key was asked for and got past the limits."""
         return msgspec.json.decode(self._control("GET", f"/asked/{key}"), type=int)
@@ -110,5 +117,7 @@ class FakeProvider:
         else:
             process.terminate()
         process.wait(_TIMEOUT_S)
+        assert process.stdin is not None
         assert process.stdout is not None
+        process.stdin.close()
         process.stdout.close()

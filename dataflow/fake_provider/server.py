@@ -1,6 +1,7 @@
 """Both shapes on one port, and the controls on another, which no outage closes.
 
 GET  /book                all payments
+GET  /count/{status}      how many payments have that status
 GET  /asked/{key}         how often a key was asked for
 PUT  /settings            any of `behaviour.Settings`; also for the next process
 POST /outage              {"seconds": 30, "kind": "refuse"}, or a fault of `behaviour.Fault`
@@ -85,6 +86,7 @@ class Server:
             [
                 web.get("/book", self._book),
                 web.get("/asked/{key}", self._asked),
+                web.get("/count/{status}", self._count),
                 web.put("/settings", self._settings),
                 web.post("/outage", self._outage),
                 web.delete("/outage", self._end_outage),
@@ -96,6 +98,9 @@ class Server:
         self._provider.book.settle(time.time())
         payments = msgspec.json.encode(self._provider.book.everything())
         return web.Response(body=payments, content_type="application/json")
+
+    async def _count(self, request: web.Request) -> web.Response:
+        return web.json_response(self._provider.book.count(request.match_info["status"]))
 
     async def _asked(self, request: web.Request) -> web.Response:
         return web.json_response(self._provider.book.asked(request.match_info["key"]))
@@ -143,7 +148,7 @@ async def _runner(app: web.Application) -> web.AppRunner:
     return runner
 
 
-async def _serve(path: Path, port: int, control_port: int) -> None:
+async def _serve(path: Path, port: int, control_port: int, *, attached: bool) -> None:
     server = Server(Book(path))
     await server.start(port, control_port)
     ports = {"port": server.port, "control_port": server.control_port}
@@ -152,13 +157,20 @@ async def _serve(path: Path, port: int, control_port: int) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    if attached:
+        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), stop.set)
     await stop.wait()
     await server.stop()
 
 
 def main(arguments: list[str]) -> None:
-    """Serve until a signal comes: `STATE_FILE [PORT CONTROL_PORT]`."""
+    """Serve until a signal comes, or the end of an input that is attached.
+
+    Args:
+        arguments: `STATE_FILE [PORT CONTROL_PORT [attached]]`.
+    """
     # A connection that is reset on purpose is no news.
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     path, port, control_port = [*arguments, "0", "0"][:3]
-    asyncio.run(_serve(Path(path), int(port), int(control_port)))
+    attached = "attached" in arguments[3:]
+    asyncio.run(_serve(Path(path), int(port), int(control_port), attached=attached))

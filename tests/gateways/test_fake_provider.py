@@ -6,6 +6,8 @@ Each test speaks HTTP by hand: a mistake of a gateway cannot hide here.
 import http.client
 import json
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +21,7 @@ import pytest
 from dataflow.fake_provider.behaviour import Fault, FaultRule, Limiter, Settings, choose, decide
 from dataflow.fake_provider.book import Payment
 from dataflow.fake_provider.process import FakeProvider
+from tests import ROOT
 
 _numbers = count(int(time.time() * 1000))
 
@@ -187,6 +190,22 @@ def test_a_charge_under_way_at_sigkill_did_not_happen_and_can_be_repeated(
         assert len(provider.book()) == 1
 
 
+def test_it_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; "
+        "from dataflow.fake_provider.process import FakeProvider; "
+        "fake = FakeProvider(Path(sys.argv[1])); fake.start(); "
+        "print(fake.port, flush=True); time.sleep(3600)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "book")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as parent:
+        assert parent.stdout
+        port = int(parent.stdout.readline())
+        assert until(lambda: listens(port), expected=True)
+        parent.kill()
+    assert until(lambda: listens(port), expected=False)
+
+
 # ---- decisions ----
 
 
@@ -260,6 +279,22 @@ def test_the_limits_come_before_the_key(provider: FakeProvider) -> None:
     assert provider.asked(payment_id) == 0
     provider.change(max_in_flight=None)
     assert not post(provider, payment_id).replayed
+
+
+def test_no_more_than_the_limit_are_in_flight(provider: FakeProvider) -> None:
+    provider.change(max_in_flight=3, latency_s=1)
+    ids = [new_id() for _ in range(8)]
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda each: post(provider, each).status, ids))
+    assert set(answers) == {200, 429}
+    assert answers.count(200) >= 3
+    assert len([each for each in provider.book() if each.payment_id in ids]) == answers.count(200)
+
+
+def test_a_rate_refuses_what_is_too_much(provider: FakeProvider) -> None:
+    provider.change(rate_per_s=0.001)
+    statuses = [post(provider, new_id()).status for _ in range(3)]
+    assert statuses[1:] == [429, 429]
 
 
 def test_a_wrong_secret_is_refused_before_the_key(provider: FakeProvider) -> None:
@@ -422,6 +457,11 @@ def status_of_health(provider: FakeProvider) -> int:
         return ask(provider, "GET", "/v1/health").status
     except OSError:
         return 0
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 def gone(connection: socket.socket) -> bool:

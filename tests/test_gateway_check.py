@@ -137,6 +137,23 @@ def test_a_file_that_is_no_certificate_is_named(
     assert "HTTP_GATEWAY_CA" in capsys.readouterr().err
 
 
+def test_a_login_that_does_not_fit_the_mapping_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mapping.toml").write_text(mapping.CONTRACT + '[auth]\nscheme = "basic"\n')
+    (tmp_path / "key").write_text("s3cret")
+    files = [
+        "--mapping",
+        str(tmp_path / "mapping.toml"),
+        "--credentials-file",
+        str(tmp_path / "key"),
+    ]
+    assert command.main(["https://a", "--payment-method", "p", *files], {}) == 2
+    printed = capsys.readouterr().err
+    assert "expected user:password" in printed
+    assert "s3cret" not in printed
+
+
 def test_the_guide_explains_every_guarantee_and_its_command_is_right(tmp_path: Path) -> None:
     text = (ROOT / "docs" / "gateways.md").read_text()
     table = re.search(r"\| guarantee \| without it \|\n\|---\|---\|\n((?:\|.*\n)+)", text)

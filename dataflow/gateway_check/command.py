@@ -40,17 +40,17 @@ def main(argv: Sequence[str], _environ: Mapping[str, str]) -> int:
     """Print a line for each guarantee; 1 if one of them does not hold."""
     given = _arguments(argv)
     try:
-        findings = asyncio.run(_play(given))
-    except SettingsError as error:
+        provider = _provider(given)
+    except (SettingsError, ValueError) as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 2
+    findings = asyncio.run(_play(provider))
     broken = sum(each.holds is False for each in findings)
     print(f"\n{broken} of {len(findings)} guarantees do not hold" if broken else "\nall hold")  # noqa: T201
     return 1 if broken else 0
 
 
-async def _play(given: argparse.Namespace) -> list[Finding]:
-    provider = _provider(given)
+async def _play(provider: Provider) -> list[Finding]:
     findings = []
     try:
         async for each in play(provider):

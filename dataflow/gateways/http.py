@@ -178,13 +178,15 @@ def _not_taken(request: PaymentRequest) -> Declined:
 
 
 def credential_headers(mapping: HttpMapping, credentials: Secret | None) -> dict[str, str]:
-    """Return the header that logs in, if there is one."""
+    """Return the header that logs in, if there is one; `ValueError` for wrong credentials."""
     if credentials is None or mapping.auth.scheme == "none":
         return {}
     text = credentials.reveal()
     match mapping.auth.scheme:
         case "bearer":
             text = f"Bearer {text}"
+        case "basic" if ":" not in text:
+            raise ValueError("HTTP_GATEWAY_CREDENTIALS: expected user:password, for basic")
         case "basic":
             text = "Basic " + base64.b64encode(text.encode()).decode()
     return {mapping.auth.header: text}

@@ -1,16 +1,18 @@
 """JSON pointers (RFC 6901): reading a value of a document, and writing one into objects."""
 
+from functools import lru_cache
 from typing import Any
 
 MISSING = object()
 """The value of a pointer to nothing."""
 
 
-def parts_of(pointer: str) -> list[str]:
+@lru_cache(maxsize=1024)
+def parts_of(pointer: str) -> tuple[str, ...]:
     """Return the names and indexes of a pointer; `ValueError` if it is none."""
     if pointer and not pointer.startswith("/"):
         raise ValueError(f"{pointer!r} is no JSON pointer: it begins with '/', such as /error/code")
-    return [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]
+    return tuple(part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:])
 
 
 def find(document: Any, pointer: str) -> Any:
@@ -27,7 +29,7 @@ def find(document: Any, pointer: str) -> Any:
 
 def put(document: dict[str, Any], pointer: str, value: Any) -> None:
     """Write a value at a pointer, and the objects on the way there; `ValueError` if it is taken."""
-    *way, last = parts_of(pointer) or [""]
+    *way, last = parts_of(pointer) or ("",)
     for part in way:
         document = document.setdefault(part, {})
         if not isinstance(document, dict):

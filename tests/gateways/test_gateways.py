@@ -84,6 +84,15 @@ def test_a_wrong_mapping_stops_the_start_with_its_name(tmp_path: Path) -> None:
     assert "unknown field `live_hours` - at `$.key`" in text
 
 
+def test_a_basic_login_needs_a_user_and_a_password(tmp_path: Path) -> None:
+    file = tmp_path / "provider.toml"
+    file.write_text(mapping.CONTRACT + '[auth]\nscheme = "basic"\n')
+    chosen = http(HTTP_GATEWAY_MAPPING=str(file), HTTP_GATEWAY_CREDENTIALS="s3cret")
+    text = problem(**chosen)
+    assert "HTTP_GATEWAY_CREDENTIALS: expected user:password" in text
+    assert "s3cret" not in text
+
+
 @pytest.mark.parametrize(
     ("variables", "named"),
     [

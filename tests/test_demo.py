@@ -111,7 +111,7 @@ def test_a_provider_of_its_own_has_charged_what_was_processed(tmp_path: Path) ->
         assert demo.left_over() == []
 
 
-def test_a_provider_is_away_for_a_time_and_says_so(tmp_path: Path) -> None:
+def test_the_provider_of_the_demo_is_away_for_a_time_and_then_shown_so(tmp_path: Path) -> None:
     with DemoProvider(tmp_path) as provider:
         url = provider.environ()["HTTP_GATEWAY_URL"]
 

@@ -10,11 +10,9 @@ import ssl
 from typing import Any
 from urllib.parse import quote
 
-import msgspec
-
 from dataflow.config.secret import Secret
 from dataflow.gateways import json_pointer
-from dataflow.gateways.http_client import HttpClient, Response, retry_after_s
+from dataflow.gateways.http_client import HttpClient, Response, read, retry_after_s
 from dataflow.gateways.mapping import Call, HttpMapping, Rule, headers_of
 from dataflow.gateways.port import (
     Approved,
@@ -113,10 +111,7 @@ class HttpGateway(Gateway):
 
     def _reply(self, call: Call, response: Response) -> Reply | None:
         """Return what the first rule that fits states; None if there is no charge."""
-        try:
-            document = msgspec.json.decode(response.body)
-        except msgspec.DecodeError:
-            document = json_pointer.MISSING
+        document: Any = read(response, object)
         for number, rule in enumerate(self._mapping.rules, 1):
             if rule.fits(call, response.status, document):
                 reason = f"HTTP {response.status}, by rule {number}"

@@ -2,17 +2,24 @@
 
     trouble                                         reply
     no address, no connection, failed handshake     NotExecuted
+    an answer before the request                    NotExecuted
     a certificate that is not trusted               Misconfigured
     anything after the request may have been sent   Unknown
 
 Redirects are not followed: they would send a charge, and the credentials, to another address.
+
+HTTP/1.1 has no numbers: the next answer on a connection is that of the next request. So a request
+is never sent on a connection that has an answer already (a server that answers twice, a proxy that
+answers an idle connection): this payment would get the decision about another one.
 """
 
 import asyncio
 import ssl
 from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import aiohttp
+import msgspec
 from msgspec import Struct
 from yarl import URL
 
@@ -34,6 +41,21 @@ class Response(Struct, frozen=True):
 
 
 Trouble = NotExecuted | Unknown | Misconfigured
+T = TypeVar("T")
+
+
+class UnaskedAnswerError(aiohttp.ClientError):
+    """The connection has data that no request has asked for. Nothing was sent."""
+
+
+class _Request(aiohttp.ClientRequest):
+    """A request that is sent only on a connection that is silent; any other one is closed."""
+
+    async def send(self, conn: Any) -> aiohttp.ClientResponse:
+        # The pool looks at this when a connection comes back, not when it is taken again.
+        if conn.protocol is None or conn.protocol.should_close:
+            raise UnaskedAnswerError
+        return await super().send(conn)
 
 
 class HttpClient:
@@ -80,7 +102,11 @@ class HttpClient:
                 content = await _read(response)
         except aiohttp.ClientConnectorCertificateError as err:
             return Misconfigured(f"its certificate is not trusted: {err.certificate_error}")
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as err:
+        except (
+            aiohttp.ClientConnectorError,
+            aiohttp.ConnectionTimeoutError,
+            UnaskedAnswerError,
+        ) as err:
             return NotExecuted(f"no connection: {_name(err)}")
         except TimeoutError:
             return Unknown(f"no answer within {self._timeout_s:g} s")
@@ -104,7 +130,8 @@ class HttpClient:
             self._session = aiohttp.ClientSession(
                 connector=connector,
                 headers=self._headers,
-                timeout=aiohttp.ClientTimeout(total=self._timeout_s, sock_connect=_CONNECT_S),
+                timeout=aiohttp.ClientTimeout(total=self._timeout_s, connect=_CONNECT_S),
+                request_class=_Request,
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         return self._session
@@ -126,6 +153,15 @@ def _name(err: BaseException) -> str:
     """Return the kind of an error, with the system's own one: its text may quote an address."""
     inner = getattr(err, "os_error", None) or err.__cause__
     return type(err).__name__ + (f" ({type(inner).__name__})" if inner is not None else "")
+
+
+def read(response: Response, kind: type[T]) -> T | None:
+    """Return the body, which is JSON, as that; None if it is something else."""
+    try:
+        return msgspec.json.decode(response.body, type=kind)
+    except (ValueError, RecursionError):
+        # Not only msgspec's own errors: a text that is not UTF-8, and brackets within brackets.
+        return None
 
 
 def retry_after_s(response: Response) -> float | None:

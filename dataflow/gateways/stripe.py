@@ -19,7 +19,7 @@ from urllib.parse import quote, urlencode
 from dataflow.config.secret import Secret
 from dataflow.config.settings import GatewaySettings
 from dataflow.gateways import decimals
-from dataflow.gateways.http_client import HttpClient, Response
+from dataflow.gateways.http_client import HttpClient, Response, read
 from dataflow.gateways.port import (
     Approved,
     Declined,
@@ -40,7 +40,6 @@ from dataflow.gateways.stripe_answers import (
     of_charge,
     of_intent,
     of_probe,
-    read,
 )
 from schemas.outcomes import ErrorCode
 from schemas.requests import PaymentRequest

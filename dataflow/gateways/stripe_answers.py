@@ -3,12 +3,9 @@
 Status 200 is not a success, and 4xx is not a decline: see the tables. What no row has is `Unknown`.
 """
 
-from typing import TypeVar
-
-import msgspec
 from msgspec import Struct
 
-from dataflow.gateways.http_client import Response, retry_after_s
+from dataflow.gateways.http_client import Response, read, retry_after_s
 from dataflow.gateways.port import (
     Approved,
     Declined,
@@ -19,8 +16,6 @@ from dataflow.gateways.port import (
     Unknown,
 )
 from schemas.outcomes import ErrorCode
-
-T = TypeVar("T")
 
 _DECLINES: dict[str, tuple[ErrorCode, bool]] = {
     "insufficient_funds": (ErrorCode.INSUFFICIENT_FUNDS, True),
@@ -200,14 +195,6 @@ def decline(problem: Problem) -> Declined:
         case "do_not_try_again":
             retryable = False
     return Declined(code, problem.message or "", retryable, theirs)
-
-
-def read(response: Response, kind: type[T]) -> T | None:
-    """Return the body as that; None if it is something else."""
-    try:
-        return msgspec.json.decode(response.body, type=kind)
-    except msgspec.DecodeError:
-        return None
 
 
 def _of_failure(response: Response, problem: Problem) -> Reply:

@@ -1,0 +1,253 @@
+"""The HTTP client of gateways, against servers that break the protocol."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+
+from dataflow.config.secret import Secret
+from dataflow.gateways import mapping
+from dataflow.gateways.http import HttpGateway
+from dataflow.gateways.http_client import HttpClient, Response, Trouble
+from dataflow.gateways.port import Approved, Gateway, NotExecuted, Reply, Unknown
+from dataflow.gateways.stripe import StripeGateway
+from tests.gateways.sample_requests import make_request
+
+Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+def answer(body: bytes, status: str = "200 OK") -> bytes:
+    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def approval(reference: str) -> bytes:
+    return answer(json.dumps({"status": "approved", "reference": reference}).encode())
+
+
+@asynccontextmanager
+async def served(talk: Talk) -> AsyncIterator[str]:
+    """Serve each connection with `talk`; the address."""
+
+    async def until_the_end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, EOFError, asyncio.CancelledError):
+            await talk(reader, writer)
+        writer.close()
+
+    server = await asyncio.start_server(until_the_end, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+
+
+async def read_request(reader: asyncio.StreamReader) -> None:
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = head.lower().partition(b"content-length:")[2].split(b"\r\n")[0]
+    await reader.readexactly(int(length or 0))
+
+
+def http(url: str) -> HttpGateway:
+    return HttpGateway(url, mapping.contract(), credentials=None, timeout_s=5)
+
+
+# ---- an answer belongs to a request ----
+
+
+def replies_of_a_server_that_answers_twice(pause_s: float) -> tuple[Sequence[Reply], int]:
+    """Return three replies, and the number of charges that the server has seen for them."""
+    charges = 0
+    idle = asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal charges
+        while True:
+            await read_request(reader)
+            charges += 1
+            writer.write(approval(f"ch_{charges}"))
+            if charges == 1:
+                await asyncio.sleep(pause_s)
+                writer.write(approval("nobody_asked"))
+                await writer.drain()
+                idle.set()
+
+    async def life() -> list[Reply]:
+        async with served(talk) as url:
+            gateway = http(url)
+            replies = [await gateway.charge(make_request("0"), "key-0")]
+            await idle.wait()
+            await asyncio.sleep(0.05)
+            replies += [await gateway.charge(make_request(n), f"key-{n}") for n in ("1", "2")]
+            await gateway.close()
+            return replies
+
+    return asyncio.run(life()), charges
+
+
+@pytest.mark.parametrize("pause_s", [0, 0.05])
+def test_an_answer_that_nobody_asked_for_decides_no_payment(pause_s: float) -> None:
+    replies, charges = replies_of_a_server_that_answers_twice(pause_s)
+    approved = [each for each in replies if isinstance(each, Approved)]
+    assert approved == [Approved(f"ch_{n + 1}") for n in range(charges)]
+    assert all(isinstance(each, Approved | NotExecuted) for each in replies)
+    assert isinstance(replies[-1], Approved), "the next connection is another one"
+
+
+# ---- trouble ----
+
+
+def sent_to(talk: Talk, timeout_s: float = 5) -> Response | Trouble:
+    async def life() -> Response | Trouble:
+        async with served(talk) as url:
+            client = HttpClient(url, timeout_s=timeout_s, headers={})
+            response = await client.send("POST", "/x", body=b"{}")
+            await client.close()
+            return response
+
+    return asyncio.run(life())
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"HTTP/1.1 abc OK\r\n\r\n",
+        OK + b"Content-Length: 9\r\n\r\n{}",
+        OK + b"Content-Length: -1\r\n\r\n{}",
+        OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+        OK + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}",
+        OK + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n",
+        OK + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n",
+        OK + b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}",
+        OK + b"X: " + b"a" * 100_000 + b"\r\n\r\n",
+    ],
+)
+def test_an_answer_that_breaks_the_protocol_is_unknown(raw: bytes) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(raw)
+
+    assert isinstance(sent_to(talk), Unknown)
+
+
+def test_an_answer_that_drips_is_given_up() -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(OK + b"Transfer-Encoding: chunked\r\n\r\n")
+        while True:
+            writer.write(b"1\r\n \r\n")
+            await writer.drain()
+            await asyncio.sleep(0.02)
+
+    assert isinstance(sent_to(talk, timeout_s=0.3), Unknown)
+
+
+def test_a_charge_is_sent_once_on_a_connection_that_is_reset() -> None:
+    """A library that sends it again by itself could charge after the caller has given up."""
+    charges = 0
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal charges
+        await read_request(reader)
+        charges += 1
+        writer.write(answer(b"{}"))
+        await read_request(reader)
+        charges += 1
+        writer.transport.abort()
+
+    async def life() -> Response | Trouble:
+        async with served(talk) as url:
+            client = HttpClient(url, timeout_s=5, headers={})
+            await client.send("POST", "/x", body=b"{}")
+            response = await client.send("POST", "/x", body=b"{}")
+            await client.close()
+            return response
+
+    assert isinstance(asyncio.run(life()), Unknown)
+    assert charges == 2
+
+
+def test_a_name_that_is_not_resolved_in_time_has_not_charged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def life() -> Response | Trouble:
+        async def never(*_: object, **__: object) -> Any:
+            await asyncio.sleep(3600)
+
+        monkeypatch.setattr("dataflow.gateways.http_client._CONNECT_S", 0.1)
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", never)
+        client = HttpClient("http://provider.example", timeout_s=5, headers={})
+        response = await client.send("POST", "/x", body=b"{}")
+        await client.close()
+        return response
+
+    assert isinstance(asyncio.run(life()), NotExecuted)
+
+
+def test_a_proxy_of_the_environment_gets_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        address = f"http://127.0.0.1:{proxy.getsockname()[1]}"
+        for name in ("http_proxy", "https_proxy", "all_proxy"):
+            monkeypatch.setenv(name, address)
+            monkeypatch.setenv(name.upper(), address)
+
+        async def life() -> Response | Trouble:
+            client = HttpClient("http://no-such-host.invalid", timeout_s=5, headers={})
+            response = await client.send("POST", "/x", body=b"{}")
+            await client.close()
+            return response
+
+        assert isinstance(asyncio.run(life()), NotExecuted)
+        proxy.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            proxy.accept()
+
+
+# ---- what cannot be read ----
+
+UNREADABLE = [
+    b'{"status": "approved", "reference": "caf\xe9", "id": "\xe9"}',  # Latin-1
+    b'{"\xff": 1}',
+    b"[" * 100_000,
+    b'{"a":' * 100_000,
+    b'{"status": "approved", "x": ' + b"[" * 100_000,
+    b'{"id": "pi_1", "status": "succeeded", "amount": ' + b"9" * 5000 + b"}",
+    b'{"a": 1e999}',
+    b"NaN",
+    b"\xef\xbb\xbf{}",
+    b'"\\ud800"',
+    b"",
+]
+
+
+@pytest.mark.parametrize("status", ["200 OK", "402 Payment Required", "404 Not Found"])
+@pytest.mark.parametrize("body", UNREADABLE)
+@pytest.mark.parametrize("provider", ["http", "stripe"])
+def test_an_answer_that_cannot_be_read_raises_nothing(
+    provider: str, body: bytes, status: str
+) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await read_request(reader)
+            writer.write(answer(body, status))
+
+    async def life() -> list[Reply | None]:
+        async with served(talk) as url:
+            gateway: Gateway = http(url)
+            if provider == "stripe":
+                gateway = StripeGateway(Secret("sk_test"), timeout_s=5, url=url)
+            request = make_request(userId="cus_1", paymentMethod="pm_1")
+            replies = [await gateway.charge(request, "key"), await gateway.lookup(request, "key")]
+            await gateway.close()
+            return replies
+
+    replies = asyncio.run(life())
+    if not status.startswith("404"):
+        assert {type(each) for each in replies} == {Unknown}

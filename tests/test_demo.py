@@ -107,7 +107,7 @@ def test_a_provider_of_its_own_has_charged_what_was_processed(tmp_path: Path) ->
         last = [line for line in output.splitlines() if "stopping the flow" in line][-1]
         [charged] = re.findall(r"has charged ([\d,]+) payments", last)
         [processed] = re.findall(r"(\d+) processed", last)
-        assert int(charged.replace(",", "")) == int(processed) >= 300
+        assert int(charged.replace(",", "")) == int(processed) > 0
         assert demo.left_over() == []
 
 

@@ -51,7 +51,7 @@ def test_all_guarantees_hold_with_a_good_provider(run: Run, provider: FakeProvid
     [
         ({"ignores_keys": True}, {REPLAY, OTHER, LOOKUP, AT_ONCE, LOST}),
         ({"ignores_content": True}, {OTHER}),
-        ({"waits_in_flight": False, "latency_s": 0.3}, {AT_ONCE, LOST}),
+        ({"waits_in_flight": False, "latency_s": 1.5}, {AT_ONCE, LOST}),
         ({"has_lookup": False}, {LOOKUP}),
         ({"key_life_s": 0}, {REPLAY, OTHER, LOOKUP, AT_ONCE, LOST}),
     ],

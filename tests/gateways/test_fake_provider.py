@@ -147,7 +147,7 @@ def test_other_content_under_the_same_key_is_refused(provider: FakeProvider) -> 
 
 @pytest.mark.parametrize("pay", [post, post_stripe])
 def test_a_key_in_flight_is_a_conflict(provider: FakeProvider, pay: Callable[..., Answer]) -> None:
-    provider.change(latency_s=0.5)
+    provider.change(latency_s=3)
     payment_id = new_id()
     with ThreadPoolExecutor(4) as threads:
         answers = list(threads.map(lambda _: pay(provider, payment_id), range(4)))
@@ -282,7 +282,7 @@ def test_the_limits_come_before_the_key(provider: FakeProvider) -> None:
 
 
 def test_no_more_than_the_limit_are_in_flight(provider: FakeProvider) -> None:
-    provider.change(max_in_flight=3, latency_s=1)
+    provider.change(max_in_flight=3, latency_s=3)
     ids = [new_id() for _ in range(8)]
     with ThreadPoolExecutor(8) as threads:
         answers = list(threads.map(lambda each: post(provider, each).status, ids))
@@ -344,6 +344,7 @@ HAPPENS = {
     Fault.HTML_AFTER: 1,
 }
 """The charges that have happened when a fault is over."""
+HANGS = {Fault.HANG_BEFORE, Fault.HANG_AFTER}
 ANSWERS: dict[Fault, int | type[Exception]] = {
     Fault.RESET_BEFORE: ConnectionResetError,
     Fault.HANG_BEFORE: TimeoutError,
@@ -369,7 +370,7 @@ def test_a_fault_comes_before_or_after_the_charge(provider: FakeProvider, fault:
         assert post(provider, payment_id).status == expected
     else:
         with pytest.raises(expected):
-            post(provider, payment_id, timeout_s=1)
+            post(provider, payment_id, timeout_s=1 if fault in HANGS else 20)
     assert post(provider, new_id()).status == 200, "others get through"
     assert len(charged(provider, payment_id)) == HAPPENS[fault]
     provider.change(faults=[])
@@ -381,7 +382,7 @@ def test_a_fault_comes_before_or_after_the_charge(provider: FakeProvider, fault:
 
 def test_a_late_charge_cannot_be_seen_until_it_happens(provider: FakeProvider) -> None:
     payment_id = new_id()
-    provider.change(faults=[{"fault": "saved_500_late"}], settle_s=0.5)
+    provider.change(faults=[{"fault": "saved_500_late"}], settle_s=3)
     assert post(provider, payment_id).status == 500
     assert ask(provider, "GET", f"/v1/payments/{payment_id}").status == 404
     assert until(lambda: ask(provider, "GET", f"/v1/payments/{payment_id}").status, 200)
@@ -391,8 +392,8 @@ def test_an_outage_refuses_connections_and_ends_by_itself(provider: FakeProvider
     with socket.create_connection(("127.0.0.1", provider.port)) as idle:
         idle.sendall(b"GET /v1/health HTTP/1.1\r\nHost: x\r\n\r\n")
         assert idle.recv(100)
-        provider.outage(1.0)
-        idle.settimeout(10)
+        provider.outage(3.0)
+        idle.settimeout(20)
         assert gone(idle), "open connections end, too"
     with pytest.raises(ConnectionRefusedError):
         ask(provider, "GET", "/v1/health")
@@ -406,8 +407,11 @@ def test_an_outage_can_be_ended(provider: FakeProvider) -> None:
 
 
 def test_an_outage_of_another_kind(provider: FakeProvider) -> None:
-    provider.outage(0.5, "unavailable")
+    provider.outage(3600, "unavailable")
     assert post(provider, new_id()).status == 503
+    provider.heal()
+    assert post(provider, new_id()).status == 200
+    provider.outage(0.05, "unavailable")
     assert until(lambda: post(provider, new_id()).status, 200)
 
 

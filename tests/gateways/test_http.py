@@ -188,10 +188,13 @@ def charge_and_look_up(
 def test_a_lost_answer_is_unknown_and_the_charge_happens_once(
     provider: FakeProvider, fault: str, charged: type[Reply], found: type[Reply] | None
 ) -> None:
-    payment_id = new_id()
+    payment_id, patient = new_id(), http(provider.url)
     provider.change(faults=[{"fault": fault}])
-    reply, looked_up = charge_and_look_up(provider, payment_id, timeout_s=0.5)
+    gateway = http(provider.url, timeout_s=1 if fault.startswith("hang") else 20)
+    key = idempotency_key(payment_id)
+    reply = play(gateway, lambda: gateway.charge(make_request(payment_id), key))
     assert type(reply) is charged
+    looked_up = play(patient, lambda: patient.lookup(make_request(payment_id), key))
     assert looked_up is None if found is None else isinstance(looked_up, found)
     provider.change(faults=[])
     reply, looked_up = charge_and_look_up(provider, payment_id)

@@ -6,7 +6,8 @@
    the same, to the byte, and gets the answer of the first.
 3. A payment that the payer would have to confirm is cancelled, so that nobody can confirm it later;
    if it was confirmed in the meantime, it is approved.
-4. The lookup reads the customer's list, which is up to date; Stripe's search may lag for an hour.
+4. An answer with another paymentId, amount or currency is no answer to this payment.
+5. The lookup reads the customer's list, which is up to date; Stripe's search may lag for an hour.
    A payment is found by `metadata[paymentId]`.
 
 A restricted key needs: PaymentIntents write (which includes read), and nothing else.
@@ -36,6 +37,7 @@ from dataflow.gateways.stripe_answers import (
     Intent,
     IntentList,
     ToCancel,
+    intent_of,
     of_cancel,
     of_charge,
     of_intent,
@@ -84,6 +86,9 @@ class StripeGateway(Gateway):
         response = await self._post(_INTENTS, form, key)
         if not isinstance(response, Response):
             return response
+        intent = intent_of(response)
+        if intent is not None and not _is_of(intent, request, form):
+            return Unknown("the answer is about another payment")
         return await self._without_payer(of_charge(response), key)
 
     async def lookup(self, request: PaymentRequest, key: str) -> Reply | None:
@@ -95,16 +100,14 @@ class StripeGateway(Gateway):
         async for page in self._pages(request.user_id):
             if not isinstance(page, IntentList):
                 return page
-            found += [
-                each for each in page.data if each.metadata.get("paymentId") == request.payment_id
-            ]
+            ours = [each for each in page.data if _payment_id(each) == request.payment_id]
+            if not all(_is_of(each, request, form) for each in ours):
+                return Unknown("the provider has this paymentId with another amount", saved=True)
+            found += ours
+            if any(isinstance(of_intent(each), Approved) for each in ours):
+                break  # Money moved, whatever is on the other pages.
         if not found:
             return None
-        if any(
-            (str(each.amount), each.currency) != (form["amount"], form["currency"])
-            for each in found
-        ):
-            return Unknown("the provider has this paymentId with another amount", saved=True)
         replies = [await self._without_payer(of_intent(each), key) for each in found]
         return _the_one_that_counts(replies)
 
@@ -124,7 +127,7 @@ class StripeGateway(Gateway):
         path = f"{_INTENTS}/{quote(reply.id, safe='')}/cancel"
         response = await self._post(path, {"cancellation_reason": ABANDONED}, f"{key}-cancel")
         if isinstance(response, Response):
-            return of_cancel(response)
+            return of_cancel(response, reply.id)
         # The charge itself was executed, whatever is wrong with the cancellation.
         return response if isinstance(response, Misconfigured) else Unknown(response.reason)
 
@@ -177,6 +180,16 @@ def form_of(request: PaymentRequest) -> dict[str, str] | Declined:
     }
 
 
+def _payment_id(intent: Intent) -> str | None:
+    return intent.metadata.get("paymentId")
+
+
+def _is_of(intent: Intent, request: PaymentRequest, form: dict[str, str]) -> bool:
+    """Return whether it is this payment, over this amount."""
+    theirs = (_payment_id(intent), str(intent.amount), intent.currency)
+    return theirs == (request.payment_id, form["amount"], form["currency"])
+
+
 def _not_sent(message: str) -> Declined:
     return Declined(ErrorCode.METHOD_NOT_SUPPORTED, message, retryable=False)
 
@@ -198,7 +211,7 @@ def _page(
 
 def _the_one_that_counts(replies: list[Reply]) -> Reply:
     """Return the reply of a paymentId that has several PaymentIntents: money moved, or may yet."""
-    for kind in (Approved, Pending, Unknown):
+    for kind in (Approved, Pending, Unknown, Misconfigured):
         for reply in replies:
             if isinstance(reply, kind):
                 return reply

@@ -77,6 +77,8 @@ _DECLINES: dict[str, tuple[ErrorCode, bool]] = {
 """Our code, and whether another try may succeed. All others: `declined`, and no."""
 _REFUSED_CURRENCY = {"invalid_currency", "currency_not_supported", "invalid_currency_for_payment"}
 _OF_THE_PAYMENT = {"customer", "payment_method"}
+_OF_THE_ACCOUNT = {"payment_method_unactivated", "payment_method_configuration_failures"}
+"""Refusals of everybody's cards, until a person changes the account."""
 ABANDONED = "abandoned"
 """The reason that we give when we cancel a payment whose payer would have to confirm it."""
 NOT_CONFIRMED = Declined(
@@ -161,14 +163,18 @@ def of_intent(intent: Intent) -> Reply | ToCancel:
     return Unknown(f"PaymentIntent {intent.id} has the status {intent.status}", saved=True)
 
 
-def of_cancel(response: Response) -> Reply:
-    """Return what the answer to a cancellation states: the payer may have been quicker."""
+def intent_of(response: Response) -> Intent | None:
+    """Return the PaymentIntent that an answer is about, if it has one."""
     if response.status == 200:  # noqa: PLR2004
-        intent = read(response, Intent)
-    else:
-        failure = read(response, _Failure)
-        intent = failure.error.payment_intent if failure else None
-    reply = None if intent is None else of_intent(intent)
+        return read(response, Intent)
+    failure = read(response, _Failure)
+    return failure.error.payment_intent if failure else None
+
+
+def of_cancel(response: Response, intent_id: str) -> Reply:
+    """Return what the answer to a cancellation states: the payer may have been quicker."""
+    intent = intent_of(response)
+    reply = of_intent(intent) if intent is not None and intent.id == intent_id else None
     if reply is None or isinstance(reply, ToCancel):
         return Unknown(f"HTTP {response.status} to the cancellation of a payment")
     return reply
@@ -219,13 +225,17 @@ def _of_failure(response: Response, problem: Problem) -> Reply:
 
 def _of_refusal(problem: Problem, reason: str) -> Reply:
     """Return what a request that was refused for its content states: of this payment, or of all."""
-    code = problem.code or ""
-    if code.startswith("amount_"):
+    code, param = problem.code or "", problem.param or ""
+    if code in _OF_THE_ACCOUNT:
+        return Misconfigured(f"{reason}: {problem.message or 'see the dashboard'}")
+    if code.startswith("amount_") or param == "amount":
         return _refused(ErrorCode.LIMIT_EXCEEDED, problem)
-    if problem.param == "currency" or code in _REFUSED_CURRENCY:
+    if param == "currency" or code in _REFUSED_CURRENCY:
         return _refused(ErrorCode.METHOD_NOT_SUPPORTED, problem)
-    if problem.param in _OF_THE_PAYMENT or code.startswith("payment_method_"):
+    if param in _OF_THE_PAYMENT or code.startswith("payment_method_"):
         return _refused(ErrorCode.INVALID_PAYMENT_METHOD, problem)
+    if param.startswith("metadata"):
+        return _refused(ErrorCode.DECLINED, problem)
     return Misconfigured(f"{reason}: {problem.message or 'no such address'}")
 
 

@@ -179,6 +179,7 @@ CARD = {"type": "card_error", "code": "card_declined", "decline_code": "lost_car
         (response(404, b"<html>"), Misconfigured("")),
         (response(400, error()), Misconfigured("")),
         (response(400, error(code="parameter_unknown", param="foo")), Misconfigured("")),
+        (response(400, error(code="payment_method_unactivated")), Misconfigured("")),
         (response(400, error(type="idempotency_error")), Unknown("", saved=True)),
         (response(409, error()), Unknown("")),
         (response(424, error()), Unknown("")),
@@ -219,6 +220,9 @@ def test_an_answer_to_a_charge(answer: Response, expected: Reply | ToCancel) -> 
         ({"code": "resource_missing", "param": "customer"}, ErrorCode.INVALID_PAYMENT_METHOD),
         ({"code": "resource_missing", "param": "payment_method"}, ErrorCode.INVALID_PAYMENT_METHOD),
         ({"code": "payment_method_unexpected_state"}, ErrorCode.INVALID_PAYMENT_METHOD),
+        # One payment of whoever sends it must not stop all others.
+        ({"code": "parameter_invalid_integer", "param": "amount"}, ErrorCode.LIMIT_EXCEEDED),
+        ({"param": "metadata[paymentId]"}, ErrorCode.DECLINED),
     ],
 )
 @pytest.mark.parametrize("status", [400, 404])
@@ -287,10 +291,12 @@ def test_the_advice_overrules_the_code(
         (response(200, intent("requires_action")), Unknown),
         (response(500, error()), Unknown),
         (response(200, b"<html>"), Unknown),
+        (response(200, intent("succeeded") | {"id": "pi_2"}), Unknown),
+        (response(400, error(payment_intent=intent("succeeded") | {"id": "pi_2"})), Unknown),
     ],
 )
 def test_an_answer_to_a_cancellation(answer: Response, kind: type[Reply]) -> None:
-    reply = of_cancel(answer)
+    reply = of_cancel(answer, "pi_1")
     assert type(reply) is kind
     if isinstance(reply, Declined):
         assert (reply.code, reply.retryable) == (ErrorCode.AUTHENTICATION_REQUIRED, True)
@@ -478,6 +484,73 @@ def test_a_payment_of_another_content_under_our_key_is_nothing_to_trust(
     found = case.lookup()
     assert isinstance(found, Unknown)
     assert found.saved
+
+
+ANSWERED = {"metadata": {"paymentId": "pay_123"}, "amount": 9999, "currency": "usd"}
+
+
+def answered(*answers: Response | Unknown | Misconfigured) -> tuple[StripeGateway, list[str]]:
+    """Return a gateway that gets these answers, and the paths that it has asked."""
+    gateway, paths, left = StripeGateway(KEY, timeout_s=1), [], [*answers]
+
+    async def send(_method: str, path: str, **_: object) -> object:
+        paths.append(path)
+        return left.pop(0)
+
+    gateway._client.send = send  # type: ignore[assignment]
+    return gateway, paths
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"metadata": {"paymentId": "pay_124"}},
+        {"metadata": {}},
+        {"amount": 999},
+        {"amount": None},
+        {"currency": "eur"},
+    ],
+)
+@pytest.mark.parametrize("status", ["succeeded", "requires_action", "processing", "canceled"])
+def test_an_answer_about_another_payment_decides_nothing(
+    status: str, other: dict[str, Any]
+) -> None:
+    theirs = intent(status, **ANSWERED | other)
+    for answer in (
+        response(200, theirs),
+        response(402, error(**CARD, payment_intent=theirs)),
+    ):
+        gateway, paths = answered(answer)
+        reply = play(gateway, lambda gateway=gateway: gateway.charge(of(), "key"))  # type: ignore[misc]
+        assert reply == Unknown("the answer is about another payment")
+        assert len(paths) == 1, "another payment is not cancelled"
+    gateway, _ = answered(response(200, intent("succeeded", **ANSWERED)))
+    assert play(gateway, lambda: gateway.charge(of(), "key")) == Approved("pi_1")
+
+
+def page(*found: dict[str, Any], more: bool = False) -> Response:
+    return response(200, {"data": found, "has_more": more})
+
+
+def test_an_approval_of_a_customer_with_many_payments_is_found() -> None:
+    other = intent("succeeded", **ANSWERED | {"metadata": {}})
+    ours = intent("succeeded", **ANSWERED)
+    gateway, paths = answered(page(other, more=True), page(other, ours, more=True))
+    assert play(gateway, lambda: gateway.lookup(of(), "key")) == Approved("pi_1")
+    assert len(paths) == 2
+    declined = intent("requires_payment_method", **ANSWERED, last_payment_error=CARD)
+    gateway, paths = answered(*[page(declined, more=True)] * 20)
+    assert isinstance(play(gateway, lambda: gateway.lookup(of(), "key")), Unknown)
+    assert len(paths) == 20, "an older one may have moved money"
+
+
+def test_a_payment_that_cannot_be_cancelled_is_not_declined_by_another_one() -> None:
+    declined = intent("requires_payment_method", **ANSWERED, last_payment_error=CARD)
+    waiting = intent("requires_action", **ANSWERED)
+    for trouble in (Unknown("lost"), Misconfigured("its certificate is not trusted")):
+        gateway, _ = answered(page(declined, waiting), trouble)
+        reply = play(gateway, lambda gateway=gateway: gateway.lookup(of(), "key"))  # type: ignore[misc]
+        assert reply == trouble
 
 
 def test_two_charges_after_the_end_of_a_key_count_as_an_approval(provider: FakeProvider) -> None:

@@ -88,7 +88,7 @@ def replies_of_a_server_that_answers_twice(pause_s: float) -> tuple[Sequence[Rep
 
 
 @pytest.mark.parametrize("pause_s", [0, 0.05])
-def test_an_answer_that_nobody_asked_for_decides_no_payment(pause_s: float) -> None:
+def test_an_unrequested_answer_decides_no_payment(pause_s: float) -> None:
     replies, charges = replies_of_a_server_that_answers_twice(pause_s)
     approved = [each for each in replies if isinstance(each, Approved)]
     assert approved == [Approved(f"ch_{n + 1}") for n in range(charges)]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from dataflow.gateways.http import HttpGateway
-from dataflow.gateways.mapping import HttpMapping, headers_of
+from dataflow.gateways.mapping_shape import HttpMapping, headers_of
 from dataflow.gateways.port import (
     Approved,
     Declined,

@@ -19,6 +19,7 @@ from dataflow.gateway_check.checks import Finding, Provider, play
 from dataflow.gateways import mapping
 from dataflow.gateways.http import HttpGateway, credential_headers
 from dataflow.gateways.http_settings import tls_context
+from dataflow.gateways.mapping_shape import HttpMapping
 from schemas.requests import PaymentRequest
 
 _DESCRIPTION = """\
@@ -134,7 +135,7 @@ def _amount(text: str) -> Decimal:
     return amount
 
 
-def _mapping(path: str) -> mapping.HttpMapping:
+def _mapping(path: str) -> HttpMapping:
     try:
         return mapping.read(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

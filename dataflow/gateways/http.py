@@ -1,11 +1,12 @@
 """A provider that speaks HTTP and JSON: our own contract, or the shape that a mapping describes.
 
-What is sent is a function of the payment's content (see `mapping.HttpMapping.body_of`). What an
+What is sent is a function of the payment's content (see `HttpMapping.body_of`). What an
 answer states is decided by the mapping's rules, and by nothing else; what none of them fits is
 `Unknown`. A lookup never answers `NotExecuted`: it says nothing about the charge.
 """
 
 import base64
+import re
 import ssl
 from typing import Any
 from urllib.parse import quote
@@ -13,7 +14,7 @@ from urllib.parse import quote
 from dataflow.config.secret import Secret
 from dataflow.gateways import json_pointer
 from dataflow.gateways.http_client import HttpClient, Response, read, retry_after_s
-from dataflow.gateways.mapping import Call, HttpMapping, Rule, headers_of
+from dataflow.gateways.mapping_shape import Call, HttpMapping, Rule, headers_of
 from dataflow.gateways.port import (
     Approved,
     Declined,
@@ -88,6 +89,8 @@ class HttpGateway(Gateway):
         assert self._mapping.lookup is not None
         path = self._mapping.lookup.path
         for place, value in (("{key}", key), ("{paymentId}", request.payment_id)):
+            if place in path and _leads_elsewhere(value):
+                return Unknown("its paymentId cannot be a part of a path")
             path = path.replace(place, quote(value, safe=""))
         response = await self._client.send("GET", path)
         reply = self._reply("lookup", response) if isinstance(response, Response) else response
@@ -143,6 +146,8 @@ def _undecided(rule: Rule, response: Response, reason: str) -> Reply:
 
 def _decline(rule: Rule, document: Any) -> Declined:
     theirs = _at(document, rule.code)
+    if isinstance(theirs, int) and not isinstance(theirs, bool):
+        theirs = str(theirs)  # 51 is what a mapping has as "51"
     code = rule.codes.get(theirs) if isinstance(theirs, str) else None
     if code is None:
         ours = isinstance(theirs, str) and theirs in DECLINE_CODES
@@ -165,6 +170,11 @@ def _at(document: Any, pointer: str | None) -> Any:
     """Return a value as it is: the runner makes replies fit to be published."""
     found = json_pointer.MISSING if pointer is None else json_pointer.find(document, pointer)
     return None if found is json_pointer.MISSING else found
+
+
+def _leads_elsewhere(value: str) -> bool:
+    """Return whether a server, or a proxy before it, may take it for steps in a path."""
+    return not {".", ".."}.isdisjoint(re.split(r"[/\\]", value))
 
 
 def _not_taken(request: PaymentRequest) -> Declined:

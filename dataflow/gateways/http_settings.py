@@ -7,7 +7,7 @@ from dataflow.config.settings import GatewaySettings
 from dataflow.errors import SettingsError
 from dataflow.gateways import mapping
 from dataflow.gateways.http import HttpGateway
-from dataflow.gateways.mapping import HttpMapping
+from dataflow.gateways.mapping_shape import HttpMapping
 from dataflow.gateways.replies import quoted
 
 

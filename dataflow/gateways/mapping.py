@@ -1,171 +1,41 @@
-"""The shape of a provider's HTTP API, as a TOML file: closed, so a misspelt word stops the start.
+"""The mapping of a provider's HTTP API, as a TOML file: closed, so a misspelt word stops the start.
 
 Without a file, `CONTRACT` is the mapping: that of `docs/gateway-api.yaml`. `docs/gateways.md` has
-an example for another shape.
-
-The rules are tried in order; the first one that fits an answer decides, and what none fits is
-`Unknown`. A rule fits if the call, the status, and all values of `when` do.
+an example for another shape. `mapping_shape.py` has the parts of it.
 """
 
+import math
 import re
 import tomllib
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any
 
 import msgspec
-from msgspec import Struct, field
 
 from dataflow.gateways import json_pointer
-from dataflow.gateways.decimals import Minor, MinorUnits, to_minor
+from dataflow.gateways.mapping_shape import AmountMapping, Constant, HttpMapping, Rule
 from schemas import money
-from schemas.outcomes import DECLINE_CODES, ErrorCode
-from schemas.requests import PaymentRequest
+from schemas.outcomes import DECLINE_CODES
 
-Call = Literal["charge", "lookup"]
-ReplyName = Literal[
-    "approved", "declined", "not_executed", "unknown", "pending", "misconfigured", "not_found"
-]
-FieldName = Literal["paymentId", "userId", "amount", "currency", "paymentMethod", "key"]
 _PLACES = ("{key}", "{paymentId}")
-
-
-class Constant(Struct, forbid_unknown_fields=True):
-    """A value that is the same for all payments."""
-
-    constant: str | int | bool
-
-
-class KeyMapping(Struct, forbid_unknown_fields=True):
-    """The idempotency key."""
-
-    header: str = "Idempotency-Key"
-    format: Literal["plain", "quoted"] = "plain"
-    life_hours: float = 24.0
-    """The time for which the provider keeps it."""
-    saves_errors: bool = False
-
-
-class AuthMapping(Struct, forbid_unknown_fields=True):
-    """The way to send the credentials."""
-
-    scheme: Literal["none", "bearer", "basic", "header"] = "bearer"
-    header: str = "Authorization"
-
-
-class AmountMapping(Struct, forbid_unknown_fields=True):
-    """The way to write an amount: a string in major units, or an integer in minor ones."""
-
-    format: Literal["major", "minor"] = "major"
-    decimals: dict[str, int] = field(default_factory=dict)
-    """Those that differ from ISO 4217, in minor units."""
-    currencies: list[str] | None = None
-    """The ones that the provider takes; all others are declined without a call."""
-
-
-class ChargeMapping(Struct, forbid_unknown_fields=True):
-    """The request that charges."""
-
-    path: str
-    body: dict[str, FieldName | Constant]
-    """The values, by their JSON pointers."""
-
-
-class LookupMapping(Struct, forbid_unknown_fields=True):
-    """The request that finds a charge; its path has `{key}` or `{paymentId}`."""
-
-    path: str
-
-
-class ProbeMapping(Struct, forbid_unknown_fields=True):
-    """A request that has a 2xx answer if charges would work, and moves no money."""
-
-    path: str
-
-
-class Rule(Struct, forbid_unknown_fields=True):
-    """An answer, and the reply that it is."""
-
-    status: int | str | list[int]
-    """200, "2xx", or several."""
-    reply: ReplyName
-    call: Call | None = None
-    when: dict[str, str | int | float | bool | None] = field(default_factory=dict)
-    """Values at JSON pointers."""
-    reference: str | None = None
-    """A pointer to the provider's id of the charge."""
-    message: str | None = None
-    """A pointer."""
-    code: str | None = None
-    """A pointer to the provider's code of a decline."""
-    codes: dict[str, ErrorCode] = field(default_factory=dict)
-    """Our code for the provider's; one that is missing is `declined`, or itself if it is ours."""
-    retryable: bool | str = False
-    """The same for all, or a pointer to a boolean."""
-    saved: bool = False
-
-    def fits(self, call: Call, status: int, document: Any) -> bool:
-        """Return whether the rule is for this answer."""
-        return (
-            self.call in {None, call}
-            and self._has(status)
-            and all(
-                _equal(json_pointer.find(document, at), value) for at, value in self.when.items()
-            )
-        )
-
-    def _has(self, status: int) -> bool:
-        if isinstance(self.status, str):
-            return self.status == f"{status // 100}xx"
-        return status in (self.status if isinstance(self.status, list) else [self.status])
-
-    def pointers(self) -> list[str]:
-        """Return all JSON pointers of the rule."""
-        named = [self.reference, self.message, self.code]
-        named += [self.retryable] if isinstance(self.retryable, str) else []
-        return [*self.when, *(each for each in named if each is not None)]
-
-
-class HttpMapping(Struct, forbid_unknown_fields=True):
-    """The whole file."""
-
-    charge: ChargeMapping
-    rules: list[Rule]
-    key: KeyMapping = field(default_factory=KeyMapping)
-    auth: AuthMapping = field(default_factory=AuthMapping)
-    amount: AmountMapping = field(default_factory=AmountMapping)
-    lookup: LookupMapping | None = None
-    probe: ProbeMapping | None = None
-
-    def units(self) -> MinorUnits:
-        """Return the minor units of all currencies that the provider takes."""
-        known = money.EXPONENTS
-        taken = known if self.amount.currencies is None else self.amount.currencies
-        decimals = {code: self.amount.decimals.get(code, known[code]) for code in taken}
-        return {code: Minor(each, min(each, known[code])) for code, each in decimals.items()}
-
-    def body_of(self, request: PaymentRequest, key: str, units: MinorUnits) -> bytes | None:
-        """Return what is sent for a payment: a function of its content. None if it cannot be."""
-        amount = to_minor(request.amount, request.currency, units)
-        if amount is None:
-            return None
-        values: dict[str, str | int] = {
-            "paymentId": request.payment_id,
-            "userId": request.user_id,
-            "amount": amount if self.amount.format == "minor" else major(request),
-            "currency": request.currency,
-            "paymentMethod": request.payment_method,
-            "key": key,
-        }
-        document: dict[str, Any] = {}
-        for pointer, source in self.charge.body.items():
-            value = source.constant if isinstance(source, Constant) else values[source]
-            json_pointer.put(document, pointer, value)
-        return msgspec.json.encode(document)
-
-
-def major(request: PaymentRequest) -> str:
-    """Return an amount in major units: one spelling for all equal amounts, however it was sent."""
-    return money.canonical(request.digits.decode())
+_TAKEN_HEADERS = {
+    "accept",
+    "accept-encoding",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "cookie",
+    "expect",
+    "host",
+    "transfer-encoding",
+    "user-agent",
+}
+_CLASSES = {"2xx", "3xx", "4xx", "5xx"}
+_STATUSES = range(100, 600)
+_OK: frozenset[int | str] = frozenset(("2xx", *range(200, 300)))
+_PAYMENT_REQUIRED = 402
+"""Of a refusal that only a payment can have: HTTP uses it for nothing else."""
 
 
 def read(text: str) -> HttpMapping:
@@ -197,19 +67,45 @@ def _check_requests(mapping: HttpMapping) -> None:
     sent = {each for each in mapping.charge.body.values() if not isinstance(each, Constant)}
     if lacking := {"amount", "currency", "paymentMethod"} - sent:
         raise ValueError(f"charge.body sends no {', '.join(sorted(lacking))}")
+    _check_headers(mapping)
+    _check_paths(mapping)
+    # TOML has inf and nan, too.
+    if not 0 < mapping.key.life_hours < math.inf:
+        raise ValueError("key.life_hours: expected a number that is more than 0")
+
+
+def _check_headers(mapping: HttpMapping) -> None:
     for name in (mapping.key.header, mapping.auth.header):
         if not re.fullmatch("[A-Za-z0-9-]+", name):
             raise ValueError(f"{name!r} is no name of an HTTP header")
+        if name.lower() in _TAKEN_HEADERS:
+            raise ValueError(f"{name!r} is a header that has a meaning of its own")
+    # The second one would replace the first: charges without a key.
+    if mapping.auth.scheme != "none" and mapping.key.header.lower() == mapping.auth.header.lower():
+        raise ValueError(f"{mapping.key.header!r} is the header of the key and of auth")
+
+
+def _check_paths(mapping: HttpMapping) -> None:
     for part in (mapping.charge, mapping.lookup, mapping.probe):
-        if part and not re.fullmatch("/[!-~]*", part.path):
+        if part and not re.fullmatch('/[!"$-~]*', part.path):
             raise ValueError(f"expected a path that begins with '/', got {part.path!r}")
-    if mapping.lookup and not any(each in mapping.lookup.path for each in _PLACES):
+        known = _PLACES if part is mapping.lookup else ()
+        if part and re.search("[{}]", _without(part.path, known)):
+            raise ValueError(f"{part.path!r} has a place that nothing is put into")
+    if mapping.lookup and _without(mapping.lookup.path, _PLACES) == mapping.lookup.path:
         raise ValueError("lookup.path needs {key} or {paymentId}")
-    if mapping.key.life_hours <= 0:
-        raise ValueError("key.life_hours: expected more than 0")
+
+
+def _without(path: str, places: Sequence[str]) -> str:
+    """Return a path without its places."""
+    for place in places:
+        path = path.replace(place, "")
+    return path
 
 
 def _check_amounts(amount: AmountMapping) -> None:
+    if amount.currencies == []:
+        raise ValueError("amount.currencies: expected one at least; all payments would be declined")
     unknown = {*amount.decimals, *(amount.currencies or ())} - set(money.EXPONENTS)
     if unknown:
         raise ValueError(f"amount: no such currency: {', '.join(sorted(unknown))}")
@@ -220,21 +116,21 @@ def _check_amounts(amount: AmountMapping) -> None:
 def _check_rule(rule: Rule) -> None:
     for pointer in rule.pointers():
         json_pointer.parts_of(pointer)
-    if isinstance(rule.status, str) and rule.status not in {"2xx", "3xx", "4xx", "5xx"}:
+    statuses = rule.status if isinstance(rule.status, list) else [rule.status]
+    if not statuses or not all(each in _CLASSES or each in _STATUSES for each in statuses):
         raise ValueError(f"status: expected a number, several, or 2xx to 5xx, got {rule.status!r}")
     if rule.reply == "not_found" and rule.call != "lookup":
         raise ValueError('not_found is a reply to a lookup: it needs call = "lookup"')
     if unknown := set(rule.codes.values()) - DECLINE_CODES:
         raise ValueError(f"codes: {', '.join(sorted(unknown))} is of invalid records")
-    if rule.reply == "approved" and rule.status in {"4xx", "5xx", "3xx"}:
+    if rule.reply == "approved" and (_CLASSES - {"2xx"}) & {*statuses}:
         raise ValueError("a whole class of failed requests cannot be approved")
-
-
-def _equal(found: Any, value: Any) -> bool:
-    """Compare as JSON does: true is not 1."""
-    if isinstance(found, bool) or isinstance(value, bool):
-        return found is value
-    return bool(found == value)
+    decides_alone = _OK | ({_PAYMENT_REQUIRED} if rule.reply == "declined" else set())
+    if rule.reply in {"approved", "declined"} and not rule.when and {*statuses} - decides_alone:
+        raise ValueError(
+            f"{rule.reply} needs when: proxies, limits and wrong credentials have such a status, "
+            "too, and have decided nothing"
+        )
 
 
 CONTRACT = """
@@ -296,9 +192,3 @@ reply = "misconfigured"
 def contract() -> HttpMapping:
     """Return the mapping of our own contract."""
     return read(CONTRACT)
-
-
-def headers_of(mapping: HttpMapping, key: str) -> Mapping[str, str]:
-    """Return the headers of a charge."""
-    written = f'"{key}"' if mapping.key.format == "quoted" else key
-    return {mapping.key.header: written, "Content-Type": "application/json"}

@@ -10,6 +10,7 @@ import yaml
 
 from dataflow.fake_provider.process import FakeProvider
 from dataflow.gateways import mapping, registry
+from dataflow.gateways.mapping_shape import AmountMapping, HttpMapping, KeyMapping, Rule
 from dataflow.gateways.port import Gateway
 from tests import ROOT
 from tests.deploy.manifests import K8S, read
@@ -63,10 +64,10 @@ def test_the_mapping_of_the_guide_is_one() -> None:
 
 def test_every_field_of_a_mapping_is_explained() -> None:
     parts = {
-        *mapping.HttpMapping.__struct_fields__,
-        *mapping.Rule.__struct_fields__,
-        *mapping.KeyMapping.__struct_fields__,
-        *mapping.AmountMapping.__struct_fields__,
+        *HttpMapping.__struct_fields__,
+        *Rule.__struct_fields__,
+        *KeyMapping.__struct_fields__,
+        *AmountMapping.__struct_fields__,
     }
     for name in parts:
         assert re.search(rf"[`\[\n ]{name}\b", GUIDE), name

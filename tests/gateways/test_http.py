@@ -19,7 +19,7 @@ from dataflow.config.secret import Secret
 from dataflow.fake_provider.process import FakeProvider
 from dataflow.gateways import json_pointer, mapping
 from dataflow.gateways.http import HttpGateway
-from dataflow.gateways.mapping import HttpMapping
+from dataflow.gateways.mapping_shape import HttpMapping, Rule
 from dataflow.gateways.port import (
     Approved,
     Declined,
@@ -341,7 +341,11 @@ async def served(
 
 
 def answered(
-    status: int, body: object, call: str = "charge", headers: dict[str, str] | None = None
+    status: int,
+    body: object,
+    call: str = "charge",
+    headers: dict[str, str] | None = None,
+    payment_id: str = "a/b",
 ) -> tuple[Reply | None, list[tuple[str, Mapping[str, str], Any]]]:
     """Return the reply to one answer of the other shape, and what the provider was sent."""
     requests: list[tuple[str, Mapping[str, str], Any]] = []
@@ -355,7 +359,7 @@ def answered(
     async def life() -> Reply | None:
         async with served(handler) as url:
             gateway = http(url, mapping.read(OTHER), credentials=Secret("k-1"))
-            reply: Reply | None = await getattr(gateway, call)(make_request("a/b"), "key-1")
+            reply: Reply | None = await getattr(gateway, call)(make_request(payment_id), "key-1")
             await gateway.close()
             return reply
 
@@ -387,6 +391,20 @@ def test_a_lookup_has_the_payment_in_its_path() -> None:
     assert path == "/v3/charges/by-reference/a%2Fb"
 
 
+@pytest.mark.parametrize("payment_id", [".", "..", "../admin", "a/../b", "a\\..\\b", "a/."])
+def test_a_payment_whose_id_leads_to_another_path_is_not_looked_up(payment_id: str) -> None:
+    reply, requests = answered(404, {}, call="lookup", payment_id=payment_id)
+    assert isinstance(reply, Unknown), "a 404 there would stop all others"
+    assert requests == []
+    charged, _ = answered(200, {"resultCode": "Authorised"}, payment_id=payment_id)
+    assert isinstance(charged, Approved)
+
+
+def test_dots_in_an_id_lead_nowhere() -> None:
+    _, [(path, _, _)] = answered(404, {}, call="lookup", payment_id="..a/v1.2")
+    assert path == "/v3/charges/by-reference/..a%2Fv1.2"
+
+
 @pytest.mark.parametrize(
     ("status", "body", "expected"),
     [
@@ -399,6 +417,11 @@ def test_a_lookup_has_the_payment_in_its_path() -> None:
             200,
             {"resultCode": "Refused", "refusal": [{"code": "99", "text": "No.", "again": "yes"}]},
             Declined(ErrorCode.DECLINED, "No.", retryable=False, provider_code="99"),
+        ),
+        (
+            200,
+            {"resultCode": "Refused", "refusal": [{"code": 54, "text": "No."}]},
+            Declined(ErrorCode.CARD_EXPIRED, "No.", retryable=False, provider_code="54"),
         ),
         (202, {"resultCode": "Received", "pspReference": "p"}, Pending("p")),
         (429, {}, NotExecuted("HTTP 429, by rule 4")),
@@ -559,7 +582,21 @@ def test_the_least_mapping_is_enough() -> None:
         ('"/x"', '"x"', "expected a path that begins with '/', got 'x'"),
         ("[[rules]]", '[key]\nheader = "X Y"\n[[rules]]', "'X Y' is no name of an HTTP header"),
         ("[[rules]]", '[auth]\nheader = "a:b"\n[[rules]]', "'a:b' is no name of an HTTP header"),
-        ("[[rules]]", "[key]\nlife_hours = 0\n[[rules]]", "expected more than 0"),
+        ("[[rules]]", "[key]\nlife_hours = 0\n[[rules]]", "a number that is more than 0"),
+        ("[[rules]]", "[key]\nlife_hours = nan\n[[rules]]", "a number that is more than 0"),
+        ("[[rules]]", "[key]\nlife_hours = inf\n[[rules]]", "a number that is more than 0"),
+        ("[[rules]]", '[key]\nheader = "Content-Type"\n[[rules]]', "a meaning of its own"),
+        ("[[rules]]", '[auth]\nheader = "host"\n[[rules]]', "a meaning of its own"),
+        ("[[rules]]", '[key]\nheader = "authorization"\n[[rules]]', "of the key and of auth"),
+        ("[[rules]]", "[amount]\ncurrencies = []\n[[rules]]", "expected one at least"),
+        ('"/x"', '"/x/{paymentId}"', "a place that nothing is put into"),
+        ('"/x"', '"/x#y"', "expected a path that begins with '/'"),
+        ("[[rules]]", '[lookup]\npath = "/{key}/{userId}"\n[[rules]]', "nothing is put into"),
+        ("200", "[]", "expected a number, several, or 2xx to 5xx, got []"),
+        ("200", "20", "expected a number, several, or 2xx to 5xx, got 20"),
+        ("200", "[200, 409]", "approved needs when"),
+        ("[[rules]]", '[[rules]]\nstatus = "4xx"\nreply = "declined"\n[[rules]]', "needs when"),
+        ("[[rules]]", '[[rules]]\nstatus = 422\nreply = "declined"\n[[rules]]', "needs when"),
     ],
 )
 def test_a_wrong_mapping_is_refused(old: str, new: str, problem: str) -> None:
@@ -567,6 +604,21 @@ def test_a_wrong_mapping_is_refused(old: str, new: str, problem: str) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011  (the text is compared below)
         mapping.read(MINIMAL.replace(old, new, 1))
     assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        'status = [200, 201]\nreply = "approved"',
+        'status = "2xx"\nreply = "approved"',
+        # With some providers a 409 is the replay.
+        'status = [200, 409]\nwhen = { "/state" = "paid" }\nreply = "approved"',
+        'status = 402\nreply = "declined"',
+        'status = "4xx"\nwhen = { "/state" = "refused" }\nreply = "declined"',
+    ],
+)
+def test_a_rule_for_several_statuses_is_taken(rule: str) -> None:
+    assert len(mapping.read(f"{MINIMAL}\n[[rules]]\n{rule}").rules) == 2
 
 
 # ---- JSON pointers ----
@@ -597,10 +649,10 @@ def test_added_ids_are_found(document: dict[str, Any], name: str) -> None:
 
 
 def test_true_is_not_one() -> None:
-    rule = mapping.Rule(200, "approved", when={"/paid": True})
+    rule = Rule(200, "approved", when={"/paid": True})
     assert rule.fits("charge", 200, {"paid": True})
     assert not rule.fits("charge", 200, {"paid": 1})
-    assert not mapping.Rule(200, "approved", when={"/paid": 1}).fits("charge", 200, {"paid": True})
+    assert not Rule(200, "approved", when={"/paid": 1}).fits("charge", 200, {"paid": True})
 
 
 # ---- TLS ----

@@ -16,7 +16,7 @@ from tests import ROOT
 
 WITHOUT_LOOKUP = re.sub(r"\[lookup\]\npath = .*\n", "", mapping.CONTRACT)
 PROBE = "the probe answers"
-DECIDED = "a payment is decided"
+DECIDED = "a payment is approved, with a reference"
 REPLAY = "the same key has the same answer"
 OTHER = "other content under a used key is refused"
 LOOKUP = "the lookup finds what was charged, and nothing else"
@@ -68,9 +68,21 @@ def test_a_bad_provider_is_found_out(
     assert len(marks) == len(ALL)
 
 
-def test_a_declined_payment_shows_the_same(run: Run) -> None:
+def test_declines_show_nothing(run: Run, provider: FakeProvider) -> None:
+    """They are alike, also those of a provider to which each request is another payment."""
+    provider.change(ignores_keys=True)
     code, marks = run("--payment-method", "pm_decline_insufficient_funds")
-    assert (code, set(marks.values())) == (0, {"yes"})
+    assert (code, marks) == (1, {PROBE: "yes", DECIDED: "NO"})
+
+
+def test_approvals_without_a_reference_show_nothing(
+    run: Run, provider: FakeProvider, tmp_path: Path
+) -> None:
+    provider.change(ignores_keys=True)
+    file = tmp_path / "provider.toml"
+    file.write_text(mapping.CONTRACT.replace('reference = "/reference"', ""))
+    code, marks = run("--mapping", str(file))
+    assert (code, marks) == (1, {PROBE: "yes", DECIDED: "NO"})
 
 
 def test_operations_that_the_mapping_lacks_are_not_tried(run: Run, tmp_path: Path) -> None:
@@ -109,6 +121,8 @@ def test_a_provider_that_is_down_is_no_error_of_ours(run: Run, provider: FakePro
         (["https://a", "--payment-method", "p", "--amount", "0"], "an amount above 0"),
         (["https://a", "--payment-method", "p", "--amount", "x"], "an amount above 0"),
         (["https://a", "--payment-method", "p", "--currency", "ABC"], "the mapping has no ABC"),
+        (["https://a", "--payment-method", "p", "--amount", "1.005"], "takes no 1.005 EUR"),
+        (["https://a", "--payment-method", "p", "--amount", "1e12"], "takes no 1E+12 EUR"),
         (["https://a", "--payment-method", "p", "--mapping", "/none"], "/none"),
         (["https://a", "--payment-method", "p", "--timeout", "10"], "a duration from 100ms"),
         (
@@ -171,4 +185,6 @@ def test_the_guide_explains_every_guarantee_and_its_command_is_right(tmp_path: P
         check=False,
     )
     assert done.returncode == 1, done.stderr
-    assert "NO   a payment is decided  (notexecuted: no connection" in done.stdout
+    assert (
+        "NO   a payment is approved, with a reference  (notexecuted: no connection" in done.stdout
+    )

@@ -1,7 +1,8 @@
 """The plays: each charges one payment, disturbs it, and reports whether one guarantee holds.
 
 What a provider has in its book cannot be seen from here. A guarantee holds if all answers are those
-of a provider that keeps it: one reference for one key, whatever happened on the way.
+of a provider that keeps it: one reference for one key, whatever happened on the way. So it takes
+payments that are approved, with a reference: two declines are alike, also if both were attempts.
 """
 
 import asyncio
@@ -20,13 +21,14 @@ from dataflow.gateways.port import (
     Reply,
     idempotency_key,
 )
-from dataflow.gateways.replies import quoted
+from dataflow.gateways.replies import NO_REFERENCE, Publishable, quoted
 from schemas.requests import PaymentRequest
 
 _AT_ONCE = 8
 _PATIENCE = 30
 """The times that an answer which is not definite is asked for again."""
 _PAUSE_S = 0.2
+_publishable = Publishable()
 
 Sleep = Callable[[float], Awaitable[object]]
 MakeRequest = Callable[..., PaymentRequest]
@@ -65,9 +67,9 @@ async def play(provider: Provider) -> AsyncIterator[Finding]:
         yield Finding("the probe answers", probe is None, detail)
     first = provider.new_request()
     answer = await _definite(provider, first)
-    holds = isinstance(answer, Definite)
-    yield Finding("a payment is decided", holds, shown(answer))
-    if isinstance(answer, Definite):
+    holds = isinstance(answer, Approved) and answer.reference != NO_REFERENCE
+    yield Finding("a payment is approved, with a reference", holds, shown(answer))
+    if isinstance(answer, Approved) and holds:
         for check in (_replay, _other_content, _lookup):
             yield await check(provider, first, answer)
         yield await _at_once(provider)
@@ -164,11 +166,13 @@ async def _definite(provider: Provider, request: PaymentRequest) -> Reply | None
 
 
 async def _charge(provider: Provider, request: PaymentRequest) -> Reply:
-    return await provider.gateway.charge(request, idempotency_key(request.payment_id))
+    reply = await provider.gateway.charge(request, idempotency_key(request.payment_id))
+    return _publishable([request], [reply])[0]
 
 
 async def _look_up(provider: Provider, request: PaymentRequest) -> Reply | None:
-    return await provider.gateway.lookup(request, idempotency_key(request.payment_id))
+    reply = await provider.gateway.lookup(request, idempotency_key(request.payment_id))
+    return None if reply is None else _publishable([request], [reply])[0]
 
 
 def shown(reply: Reply | None) -> str:

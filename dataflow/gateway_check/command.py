@@ -17,9 +17,11 @@ from dataflow.config.secret import Secret
 from dataflow.errors import SettingsError
 from dataflow.gateway_check.checks import Finding, Provider, play
 from dataflow.gateways import mapping
+from dataflow.gateways.decimals import to_minor
 from dataflow.gateways.http import HttpGateway, credential_headers
 from dataflow.gateways.http_settings import tls_context
 from dataflow.gateways.mapping_shape import HttpMapping
+from schemas import money
 from schemas.requests import PaymentRequest
 
 _DESCRIPTION = """\
@@ -107,7 +109,15 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     given = parser.parse_args(argv)
     if given.mapping.units().get(given.currency) is None:
         parser.error(f"--currency: the mapping has no {given.currency}")
+    if not all(_is_taken(given, amount) for amount in (given.amount, given.amount + 1)):
+        parser.error(f"--amount: the provider takes no {given.amount} {given.currency}")
     return given
+
+
+def _is_taken(given: argparse.Namespace, amount: Decimal) -> bool:
+    """Return whether a payment of that amount is sent: without a call, nothing is checked."""
+    broken = money.broken_rule(str(amount).encode(), given.currency)
+    return not broken and to_minor(amount, given.currency, given.mapping.units()) is not None
 
 
 def _url(text: str) -> str:

@@ -1,23 +1,27 @@
 """The examples of docs/gateways.md: a mapping, and a gateway that fulfils the contract."""
 
+import asyncio
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 import yaml
+from aiohttp import web
 
 from dataflow.fake_provider.process import FakeProvider
 from dataflow.gateways import mapping, registry
 from dataflow.gateways.mapping_shape import AmountMapping, HttpMapping, KeyMapping, Rule
-from dataflow.gateways.port import Gateway
+from dataflow.gateways.port import Gateway, Reply, Unknown
 from tests import ROOT
 from tests.deploy.manifests import K8S, read
 from tests.gateways.provider_contract import ProviderContract
 from tests.gateways.sample_requests import make_request
 from tests.gateways.test_gateways import gateway_settings
+from tests.gateways.test_http import served
 
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 GUIDE = (ROOT / "docs" / "gateways.md").read_text()
 
 
@@ -46,6 +50,40 @@ class TestAcme(ProviderContract):
 
     def build(self) -> Gateway:
         return registry.create(gateway_settings(GATEWAY="acme.gateway:AcmeGateway"))
+
+    @pytest.mark.parametrize(
+        "body", [b'{"status": "\xff"}', b"[" * 100_000, b'{"status": "declined"}']
+    )
+    def test_an_answer_that_cannot_be_read_is_unknown(
+        self, body: bytes, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def handler(_request: web.Request) -> web.Response:
+            return web.Response(body=body)
+
+        assert isinstance(self.charged_by(handler, monkeypatch), Unknown)
+
+    def test_a_redirect_gets_neither_the_charge_nor_the_credentials(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        paths = []
+
+        async def handler(request: web.Request) -> web.Response:
+            paths.append(request.path)
+            return web.Response(status=307, headers={"Location": "/elsewhere"})
+
+        assert isinstance(self.charged_by(handler, monkeypatch), Unknown)
+        assert paths == ["/v1/payments"]
+
+    def charged_by(self, handler: Handler, monkeypatch: pytest.MonkeyPatch) -> Reply:
+        async def life() -> Reply:
+            async with served(handler) as url:
+                monkeypatch.setenv("ACME_URL", url)
+                gateway = self.build()
+                reply = await gateway.charge(make_request(), "key")
+                await gateway.close()
+                return reply
+
+        return asyncio.run(life())
 
 
 def test_a_provider_of_ones_own_takes_60_lines() -> None:

@@ -22,6 +22,9 @@ ReplyName = Literal[
 ]
 FieldName = Literal["paymentId", "userId", "amount", "currency", "paymentMethod", "key"]
 
+_LARGEST_INTEGER = 2**53 - 1
+"""Many JSON libraries read a larger one as a float (RFC 8259, section 6): another amount."""
+
 
 class Constant(Struct, forbid_unknown_fields=True):
     """A value that is the same for all payments."""
@@ -140,7 +143,7 @@ class HttpMapping(Struct, forbid_unknown_fields=True):
     def body_of(self, request: PaymentRequest, key: str, units: MinorUnits) -> bytes | None:
         """Return what is sent for a payment: a function of its content. None if it cannot be."""
         amount = to_minor(request.amount, request.currency, units)
-        if amount is None:
+        if amount is None or (self.amount.format == "minor" and amount > _LARGEST_INTEGER):
             return None
         values: dict[str, str | int] = {
             "paymentId": request.payment_id,

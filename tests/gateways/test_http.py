@@ -504,6 +504,18 @@ def test_an_amount_that_the_provider_does_not_take_is_declined_without_a_call() 
         assert reply.code is ErrorCode.METHOD_NOT_SUPPORTED
 
 
+@pytest.mark.parametrize(
+    ("amount", "units"), [("900719925474.0991", 2**53 - 1), ("900719925474.0992", None)]
+)
+def test_an_integer_that_is_no_exact_float_is_not_sent(amount: str, units: int | None) -> None:
+    text = MINIMAL.replace("[[rules]]", '[amount]\nformat = "minor"\n[[rules]]')
+    shape = mapping.read(text)
+    body = shape.body_of(make_request(amount=amount, currency="CLF"), "key", shape.units())
+    assert (None if body is None else json.loads(body)["a"]) == units
+    shape = mapping.read(MINIMAL)
+    assert shape.body_of(make_request(amount=amount, currency="CLF"), "key", shape.units())
+
+
 def test_the_traits_are_those_of_the_mapping() -> None:
     traits = http("http://localhost", mapping.read(OTHER)).traits
     assert traits.key_life_s == 744 * 3600

@@ -96,10 +96,12 @@ class ContractShape:
                 "code": code,
                 "message": f"The issuer declined: {issuer}.",
             }
+            body |= {"paymentId": payment.payment_id}
             return _json(200, body | {"retryable": retryable, "providerCode": issuer})
+        found = {"reference": payment.id, "paymentId": payment.payment_id}
         if payment.status in {PROCESSING, REQUIRES_ACTION}:
-            return _json(202, {"status": "pending", "reference": payment.id})
-        return _json(200, {"status": "approved", "reference": payment.id})
+            return _json(202, {"status": "pending"} | found)
+        return _json(200, {"status": "approved"} | found)
 
     def problem(self, problem: Problem) -> Saved:
         """Return the answer to a problem."""

@@ -1,6 +1,6 @@
 """A provider that speaks HTTP and JSON: our own contract, or the shape that a mapping describes.
 
-What is sent is a function of the payment's content (see `HttpMapping.body_of`). What an
+What is sent is a function of the payment's content (see `HttpMapping.values_of`). What an
 answer states is decided by the mapping's rules, and by nothing else; what none of them fits is
 `Unknown`. A lookup never answers `NotExecuted`: it says nothing about the charge.
 """
@@ -14,7 +14,7 @@ from urllib.parse import quote
 from dataflow.config.secret import Secret
 from dataflow.gateways import json_pointer
 from dataflow.gateways.http_client import HttpClient, Response, read, retry_after_s
-from dataflow.gateways.mapping_shape import Call, HttpMapping, Rule, headers_of
+from dataflow.gateways.mapping_shape import Call, HttpMapping, Rule, Values, headers_of
 from dataflow.gateways.port import (
     Approved,
     Declined,
@@ -72,19 +72,21 @@ class HttpGateway(Gateway):
 
     async def charge(self, request: PaymentRequest, key: str) -> Reply:
         """Send the charge."""
-        body = self._mapping.body_of(request, key, self._units)
-        if body is None:
+        values = self._mapping.values_of(request, key, self._units)
+        if values is None:
             return _not_taken(request)
+        body = self._mapping.body_with(values)
         headers = headers_of(self._mapping, key)
         path = self._mapping.charge.path
         response = await self._client.send("POST", path, headers=headers, body=body)
         if not isinstance(response, Response):
             return response
-        return self._reply("charge", response) or Unknown("no such payment, to a charge")
+        return self._reply("charge", response, values) or Unknown("no such payment, to a charge")
 
     async def lookup(self, request: PaymentRequest, key: str) -> Reply | None:
         """Find the charge by its key, or its paymentId."""
-        if self._mapping.body_of(request, key, self._units) is None:
+        values = self._mapping.values_of(request, key, self._units)
+        if values is None:
             return _not_taken(request)
         assert self._mapping.lookup is not None
         path = self._mapping.lookup.path
@@ -93,7 +95,9 @@ class HttpGateway(Gateway):
                 return Unknown("its paymentId cannot be a part of a path")
             path = path.replace(place, quote(value, safe=""))
         response = await self._client.send("GET", path)
-        reply = self._reply("lookup", response) if isinstance(response, Response) else response
+        if not isinstance(response, Response):
+            return Unknown(response.reason) if isinstance(response, NotExecuted) else response
+        reply = self._reply("lookup", response, values)
         return Unknown(reply.reason) if isinstance(reply, NotExecuted) else reply
 
     async def probe(self) -> Reply | None:
@@ -112,9 +116,11 @@ class HttpGateway(Gateway):
         """Close the connections."""
         await self._client.close()
 
-    def _reply(self, call: Call, response: Response) -> Reply | None:
+    def _reply(self, call: Call, response: Response, values: Values | None = None) -> Reply | None:
         """Return what the first rule that fits states; None if there is no charge."""
         document: Any = read(response, object)
+        if values is not None and not self._mapping.is_about(document, values):
+            return Unknown("the answer is about another payment")
         for number, rule in enumerate(self._mapping.rules, 1):
             if rule.fits(call, response.status, document):
                 reason = f"HTTP {response.status}, by rule {number}"

@@ -67,6 +67,8 @@ def _check_requests(mapping: HttpMapping) -> None:
     sent = {each for each in mapping.charge.body.values() if not isinstance(each, Constant)}
     if lacking := {"amount", "currency", "paymentMethod"} - sent:
         raise ValueError(f"charge.body sends no {', '.join(sorted(lacking))}")
+    for pointer in mapping.echo:
+        json_pointer.parts_of(pointer)
     _check_headers(mapping)
     _check_paths(mapping)
     # TOML has inf and nan, too.
@@ -149,6 +151,9 @@ path = "/v1/payments/{key}"
 
 [probe]
 path = "/v1/health"
+
+[echo]
+"/paymentId" = "paymentId"
 
 [[rules]]
 status = 200

@@ -20,6 +20,7 @@ Call = Literal["charge", "lookup"]
 ReplyName = Literal[
     "approved", "declined", "not_executed", "unknown", "pending", "misconfigured", "not_found"
 ]
+Values = Mapping[str, str | int]
 FieldName = Literal["paymentId", "userId", "amount", "currency", "paymentMethod", "key"]
 
 _LARGEST_INTEGER = 2**53 - 1
@@ -132,6 +133,8 @@ class HttpMapping(Struct, forbid_unknown_fields=True):
     amount: AmountMapping = field(default_factory=AmountMapping)
     lookup: LookupMapping | None = None
     probe: ProbeMapping | None = None
+    echo: dict[str, FieldName] = field(default_factory=dict)
+    """The values of the payment that answers repeat, by their JSON pointers."""
 
     def units(self) -> MinorUnits:
         """Return the minor units of all currencies that the provider takes."""
@@ -142,10 +145,23 @@ class HttpMapping(Struct, forbid_unknown_fields=True):
 
     def body_of(self, request: PaymentRequest, key: str, units: MinorUnits) -> bytes | None:
         """Return what is sent for a payment: a function of its content. None if it cannot be."""
+        values = self.values_of(request, key, units)
+        return None if values is None else self.body_with(values)
+
+    def body_with(self, values: Values) -> bytes:
+        """Return what is sent for a payment with these fields."""
+        document: dict[str, Any] = {}
+        for pointer, source in self.charge.body.items():
+            value = source.constant if isinstance(source, Constant) else values[source]
+            json_pointer.put(document, pointer, value)
+        return msgspec.json.encode(document)
+
+    def values_of(self, request: PaymentRequest, key: str, units: MinorUnits) -> Values | None:
+        """Return the fields of a payment as they are sent. None if it cannot be."""
         amount = to_minor(request.amount, request.currency, units)
         if amount is None or (self.amount.format == "minor" and amount > _LARGEST_INTEGER):
             return None
-        values: dict[str, str | int] = {
+        return {
             "paymentId": request.payment_id,
             "userId": request.user_id,
             "amount": amount if self.amount.format == "minor" else major(request),
@@ -153,11 +169,14 @@ class HttpMapping(Struct, forbid_unknown_fields=True):
             "paymentMethod": request.payment_method,
             "key": key,
         }
-        document: dict[str, Any] = {}
-        for pointer, source in self.charge.body.items():
-            value = source.constant if isinstance(source, Constant) else values[source]
-            json_pointer.put(document, pointer, value)
-        return msgspec.json.encode(document)
+
+    def is_about(self, document: Any, values: Values) -> bool:
+        """Return whether an answer repeats no other values than those of this payment."""
+        return all(
+            found is json_pointer.MISSING or _equal(found, values[name])
+            for pointer, name in self.echo.items()
+            for found in (json_pointer.find(document, pointer),)
+        )
 
 
 def major(request: PaymentRequest) -> str:

@@ -137,9 +137,9 @@ def exchanged(
     gateway = http(provider.url)
     decide = gateway._reply
 
-    def recording(name: Any, response: Any) -> Reply | None:
+    def recording(name: Any, response: Any, *asked: Any) -> Reply | None:
         found.append((response.status, json.loads(response.body)))
-        return decide(name, response)
+        return decide(name, response, *asked)
 
     gateway._reply = recording  # type: ignore[assignment]
     play(gateway, lambda: getattr(gateway, call)(request, key))
@@ -285,6 +285,10 @@ currencies = ["USD", "CLP", "ISK", "CVE", "KWD"]
 
 [lookup]
 path = "/v3/charges/by-reference/{paymentId}"
+
+[echo]
+"/merchantReference" = "paymentId"
+"/amount/value" = "amount"
 
 [[rules]]
 status = 200
@@ -440,6 +444,44 @@ def test_dots_in_an_id_lead_nowhere() -> None:
 def test_the_first_rule_that_fits_decides(status: int, body: object, expected: Reply) -> None:
     reply, _ = answered(status, body)
     assert reply == expected
+
+
+@pytest.mark.parametrize("call", ["charge", "lookup"])
+@pytest.mark.parametrize("result", ["Authorised", "Refused", "Received"])
+@pytest.mark.parametrize(
+    ("repeated", "ours"),
+    [
+        ({"merchantReference": "a/b", "amount": {"value": 9999}}, True),
+        ({"merchantReference": "a/b"}, True),
+        ({"merchantReference": "a/c"}, False),
+        ({"merchantReference": None}, False),
+        ({"merchantReference": "a/b", "amount": {"value": 999}}, False),
+        ({"amount": {"value": "9999"}}, False),
+    ],
+)
+def test_an_answer_about_another_payment_decides_nothing(
+    call: str, result: str, repeated: dict[str, object], *, ours: bool
+) -> None:
+    reply, _ = answered(200, {"resultCode": result, "pspReference": "p"} | repeated, call=call)
+    assert isinstance(reply, Approved | Declined | Pending) is ours
+    assert ours or reply == Unknown("the answer is about another payment")
+
+
+def test_the_contract_has_the_payment_in_its_answers() -> None:
+    async def handler(_request: web.Request) -> web.Response:
+        body = {"status": "approved", "reference": "ch_1", "paymentId": "pay_124"}
+        return web.json_response(body)
+
+    async def life() -> list[Reply]:
+        async with served(handler) as url:
+            gateway = http(url)
+            replies = [await gateway.charge(make_request(n), "key") for n in ("pay_123", "pay_124")]
+            await gateway.close()
+            return replies
+
+    other, ours = asyncio.run(life())
+    assert isinstance(other, Unknown)
+    assert ours == Approved("ch_1")
 
 
 def test_an_approval_without_a_reference_stays_an_approval() -> None:
@@ -604,6 +646,7 @@ def test_the_least_mapping_is_enough() -> None:
         ('"/x"', '"/x/{paymentId}"', "a place that nothing is put into"),
         ('"/x"', '"/x#y"', "expected a path that begins with '/'"),
         ("[[rules]]", '[lookup]\npath = "/{key}/{userId}"\n[[rules]]', "nothing is put into"),
+        ("[[rules]]", '[echo]\nx = "amount"\n[[rules]]', "'x' is no JSON pointer"),
         ("200", "[]", "expected a number, several, or 2xx to 5xx, got []"),
         ("200", "20", "expected a number, several, or 2xx to 5xx, got 20"),
         ("200", "[200, 409]", "approved needs when"),

@@ -123,11 +123,11 @@ def test_an_open_transaction_of_a_sender_is_no_fault(
             flow.wait(lambda: lag(flow) > 0, 20, "behind")
             time.sleep(2 * STALLED_S)
             assert lag(flow) > 0
-            assert flow.get("/ready")[0] == 200
+            flow.wait_until_ready()
             end(10)
             flow.wait(lambda: lag(flow) == 0, 20, "done")
         time.sleep(2 * STALLED_S)
-        assert flow.get("/ready")[0] == 200, "behind the last transaction there is only its end"
+        flow.wait_until_ready()  # behind the last transaction there is only its end
         assert flow.terminate() == 0
     assert check(kafka, topics).problems == []
 
@@ -149,7 +149,7 @@ def test_an_aborted_transaction_below_an_open_one_is_no_fault(
         time.sleep(3 * STALLED_S)
         assert flow.process.poll() is None
         assert lag(flow) > 0
-        assert flow.get("/ready")[0] == 200
+        flow.wait_until_ready()
         open_one.commit_transaction(10)
         flow.wait(lambda: lag(flow) == 0, 20, "done")
         assert flow.terminate() == 0

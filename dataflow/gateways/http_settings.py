@@ -43,9 +43,14 @@ def tls_context(ca: str | None, certificate: str | None, key: str | None) -> ssl
     try:
         context = ssl.create_default_context(cafile=ca)
         if certificate is not None:
-            context.load_cert_chain(certificate, key)
+            context.load_cert_chain(certificate, key, _no_password)
     except OSError as err:  # an SSLError is one
         name = "HTTP_GATEWAY_CA" if certificate is None else "HTTP_GATEWAY_CERTIFICATE"
         problem = f"{name}: the PEM files cannot be used: {quoted(err)}"
         raise SettingsError([problem]) from err
     return context
+
+
+def _no_password() -> str:
+    """Refuse an encrypted key: otherwise OpenSSL asks for its password at the terminal."""
+    raise OSError("the key is encrypted; use one that is not, and protect its file")

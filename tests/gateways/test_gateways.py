@@ -8,6 +8,7 @@ from pathlib import Path
 from uuid import RFC_4122, UUID
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from dataflow.config import gateway_names
 from dataflow.config.settings import GatewaySettings, Settings
@@ -236,3 +237,19 @@ def test_a_class_that_does_not_work_is_refused(
 def test_a_value_that_is_neither_a_name_nor_a_class_is_refused(name: str) -> None:
     with pytest.raises(SettingsError, match="GATEWAY: expected one of"):
         gateway_settings(GATEWAY=name)
+
+
+def test_an_encrypted_key_stops_the_start_and_asks_nobody(tmp_path: Path) -> None:
+    files = certificates.write(tmp_path)
+    key = serialization.load_pem_private_key(Path(files.server).read_bytes(), None)
+    (tmp_path / "key.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"s3cret"),
+        )
+    )
+    chosen = http(
+        HTTP_GATEWAY_CERTIFICATE=str(files.server), HTTP_GATEWAY_KEY=str(tmp_path / "key.pem")
+    )
+    assert "the key is encrypted" in problem(**chosen)

@@ -107,6 +107,12 @@ KILLERS: Mapping[str, str] = {
     "timeout-as-not-executed": (
         f"{_STRIPE}test_a_lost_answer_is_unknown_and_the_charge_happens_once[hang_after-Unknown-1]"
     ),
+    "answers-of-other-payments": (
+        "tests/gateways/test_http.py::test_the_contract_has_the_payment_in_its_answers"
+    ),
+    "unrequested-answers": (
+        "tests/gateways/test_http_client.py::test_an_unrequested_answer_decides_no_payment[0.05]"
+    ),
     "payer-left-waiting": (
         f"{_STRIPE}test_a_payment_that_needs_its_payer_is_cancelled_and_declined"
     ),

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import aiohttp
 import msgspec
 import numpy as np
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
@@ -27,7 +28,7 @@ from dataflow.dedupe import lane_files, manifest, run
 from dataflow.dedupe.manifest import read_manifest
 from dataflow.dedupe.tiered import TieredIndex
 from dataflow.errors import CommitError, Fault, FencedError
-from dataflow.gateways import decimals, http_client, runner, stripe, stripe_answers
+from dataflow.gateways import decimals, http_client, mapping_shape, runner, stripe, stripe_answers
 from dataflow.kafka import (
     client_config,
     commit_pool,
@@ -568,6 +569,18 @@ def _payer_left_waiting() -> None:
         return stripe_answers.NOT_CONFIRMED if type(reply) is stripe_answers.ToCancel else reply
 
     _patch(lambda: stripe.StripeGateway._without_payer, declining)
+
+
+@_mutation
+def _answers_of_other_payments() -> None:
+    """Take any answer for that of this payment."""
+    _patch(lambda: mapping_shape.HttpMapping.is_about, lambda *_: True)
+
+
+@_mutation
+def _unrequested_answers() -> None:
+    """Send a charge on a connection that has an answer already."""
+    _patch(lambda: http_client._Request.send, aiohttp.ClientRequest.send)
 
 
 @_mutation

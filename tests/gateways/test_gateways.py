@@ -239,7 +239,7 @@ def test_a_value_that_is_neither_a_name_nor_a_class_is_refused(name: str) -> Non
         gateway_settings(GATEWAY=name)
 
 
-def test_an_encrypted_key_stops_the_start_and_asks_nobody(tmp_path: Path) -> None:
+def test_an_encrypted_key_stops_the_start_without_a_prompt(tmp_path: Path) -> None:
     files = certificates.write(tmp_path)
     key = serialization.load_pem_private_key(Path(files.server).read_bytes(), None)
     (tmp_path / "key.pem").write_bytes(

@@ -232,7 +232,9 @@ def _of_refusal(problem: Problem, reason: str) -> Reply:
         return _refused(ErrorCode.LIMIT_EXCEEDED, problem)
     if param == "currency" or code in _REFUSED_CURRENCY:
         return _refused(ErrorCode.METHOD_NOT_SUPPORTED, problem)
-    if param in _OF_THE_PAYMENT or code.startswith("payment_method_"):
+    # A card that its payer has removed: only the message states it.
+    of_the_card = not code + param and "PaymentMethod" in (problem.message or "")
+    if of_the_card or param in _OF_THE_PAYMENT or code.startswith("payment_method_"):
         return _refused(ErrorCode.INVALID_PAYMENT_METHOD, problem)
     if param.startswith("metadata"):
         return _refused(ErrorCode.DECLINED, problem)

@@ -233,6 +233,20 @@ def test_a_refusal_of_this_payment_is_a_decline(
     assert reply == Declined(code, "No.", retryable=False, provider_code=fields.get("code"))
 
 
+def test_a_card_that_its_payer_has_removed_does_not_stop_the_other_payments() -> None:
+    """Stripe states neither a code nor a parameter there."""
+    message = (
+        "The provided PaymentMethod was previously used with a PaymentIntent without Customer "
+        "attachment, or was detached from a Customer. It may not be used again."
+    )
+    reply = of_charge(response(400, error(message=message)))
+    assert reply == Declined(ErrorCode.INVALID_PAYMENT_METHOD, message, retryable=False)
+    with_code = error(message=message, code="parameter_unknown", param="foo")
+    assert isinstance(of_charge(response(400, with_code)), Misconfigured)
+    without_url = "As payment methods may redirect, a `return_url` is needed."
+    assert isinstance(of_charge(response(400, error(message=without_url))), Misconfigured)
+
+
 DECLINES: dict[tuple[str, bool], str] = {
     ("insufficient_funds", True): "insufficient_funds",
     ("card_expired", False): "expired_card",

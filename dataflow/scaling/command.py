@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from msgspec import structs
 
 from dataflow.config.values import duration_s
-from dataflow.scaling.costs import Costs
+from dataflow.scaling.costs import MEANING, Costs
 from dataflow.scaling.plan import Plan, Wish, plan
 
 _DESCRIPTION = """\
-How LANES, partitions, processes and epochs should be chosen for a load, and what that needs. The
-reasoning is in docs/scaling.md, the measurements in docs/performance.md.
+Recommend LANES, COMMIT_INTERVAL, partitions and processes for a load, and estimate what they need.
+The reasoning is in docs/scaling.md, the measurements in docs/performance.md.
 """
 _EPILOG = """\
 examples:
@@ -20,7 +20,7 @@ examples:
   payments scale --rate 1000000 --average 200000 --window 1h --latency 3s --memory-gb 64
   payments scale --rate 5000 --latency 200ms --cpu-us 15   15 us a payment on your machine
 
-exit code: 0 when the wished latency can be kept, 1 when not, 2 for a wrong argument
+exit code: 0 when the latency can be kept, 1 when not, 2 for a wrong argument
 """
 _DURATION = duration_s("1ms", "366d")
 
@@ -68,17 +68,38 @@ def _wish(argv: Sequence[str]) -> Wish:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--rate", type=_rate, required=True, help="requests/s at the busiest time")
-    parser.add_argument("--average", type=_rate, help="requests/s over the window; default: --rate")
-    parser.add_argument("--memory-gb", type=_rate, default=64, help="of a process; %(default)s")
-    parser.add_argument("--window", type=_duration, default="7d", help="DEDUPE_WINDOW; default: 7d")
-    parser.add_argument("--latency", type=_duration, default="2s", help="p99; default: 2s")
+    parser.add_argument("--rate", type=_rate, required=True, help="peak requests/s")
     parser.add_argument(
-        "--processes-in-cell", type=int, default=8, choices=range(1, 65), metavar="1..64"
+        "--average", type=_rate, help="mean requests/s over the window (default: --rate)"
     )
+    parser.add_argument(
+        "--memory-gb",
+        type=_rate,
+        default=64,
+        help="memory of a process, in GB (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--window", type=_duration, default="7d", help="DEDUPE_WINDOW (default: 7d)"
+    )
+    parser.add_argument(
+        "--latency",
+        type=_duration,
+        default="2s",
+        help="p99 from request to visible outcome (default: 2s)",
+    )
+    parser.add_argument(
+        "--processes-in-cell",
+        type=int,
+        default=8,
+        choices=range(1, 65),
+        metavar="1..64",
+        help="most processes that share one set of topics (default: %(default)s)",
+    )
+    measured = parser.add_argument_group("costs", "as measured on two cores; yours may differ")
     for cost in structs.fields(Costs):
         option = "--" + cost.name.replace("_", "-")
-        parser.add_argument(option, type=_rate, default=cost.default, help="measured; %(default)s")
+        text = f"{MEANING[cost.name]} (default: {cost.default:g})"
+        measured.add_argument(option, type=_rate, default=cost.default, metavar="N", help=text)
     args = vars(parser.parse_args(argv))
     costs = Costs(**{cost.name: args[cost.name] for cost in structs.fields(Costs)})
     return Wish(

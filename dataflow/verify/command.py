@@ -34,8 +34,8 @@ which the flow decides. Nothing is written.
 _EPILOG = """\
 examples:
   payments verify                           the flow is stopped, or idle
-  payments verify --running                 what it has not got to yet is not held against it
-  payments verify --follow --until-idle 1m  reads along, then everything again: both must agree
+  payments verify --running                 undecided requests are not reported
+  payments verify --follow --until-idle 1m  reads twice; both readings must agree
   payments verify --json > report.json
 
 exit code: 0 when everything holds, 1 when not, 2 when it could not be checked, 130 when it was
@@ -170,33 +170,33 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--running",
         action="store_true",
-        help="the flow is running: do not hold against it what it has not got to yet",
+        help="the flow is running: do not report requests that it has not decided yet",
     )
     parser.add_argument(
         "--follow",
         action="store_true",
-        help="read along until nothing more comes, or SIGINT; then read everything once more, check"
-        " that, and compare the two readings",
+        help="read until no records arrive, or SIGINT; then read everything again, check that, and"
+        " compare the two readings",
     )
     parser.add_argument(
         "--until-idle",
         type=_seconds,
         default=30.0,
         metavar="DURATION",
-        help="with --follow: how long nothing may come (default: 30s)",
+        help="with --follow: end after so long without records (default: 30s)",
     )
     parser.add_argument(
         "--timeout",
         type=_seconds,
         metavar="DURATION",
-        help="how long to wait for an open transaction to end (default: KAFKA_TRANSACTION_TIMEOUT"
-        " and 10s)",
+        help="wait so long for an open transaction to end (default: KAFKA_TRANSACTION_TIMEOUT"
+        " plus 10s)",
     )
     parser.add_argument(
         "--scratch",
         type=Path,
         metavar="DIRECTORY",
-        help="for temporary files, about 300 bytes a request (default: the system's)",
+        help="directory for temporary files, about 300 bytes per request (default: the system's)",
     )
     return parser.parse_args(argv)
 

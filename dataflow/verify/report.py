@@ -35,9 +35,9 @@ def as_text(report: Report, payment_id: PaymentId) -> Iterator[str]:
     yield f"{totals.audits:>15,}  audit events"
     yield f"{totals.duplicates:>15,}  duplicates, and {totals.conflicts:,} conflicts"
     yield f"{totals.claims:>15,}  claims in the lanes' log, or prolonged ones"
-    yield f"{totals.waiting:>15,}  waiting: the flow has not got to them yet"
+    yield f"{totals.waiting:>15,}  waiting: not decided yet"
     if totals.unknown:
-        yield f"{totals.unknown:>15,}  not judged: what they tell of is deleted"
+        yield f"{totals.unknown:>15,}  not judged: the records they refer to are deleted"
     yield ""
     for kind in FindingKind:
         yield f"{report.findings.counts[kind]:>15,}  {kind.replace('_', ' ')}"

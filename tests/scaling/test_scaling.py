@@ -14,7 +14,7 @@ from dataflow.core.lanes import MAX_LANES
 from dataflow.kafka import commit_pool
 from dataflow.scaling import costs as figures
 from dataflow.scaling.command import lines
-from dataflow.scaling.costs import Costs
+from dataflow.scaling.costs import MEANING, Costs
 from dataflow.scaling.plan import BUSY, MOST_LANES, Wish, plan
 from dataflow.scaling.simulate import Setup, simulate, utilisation
 from tests.explore import examples
@@ -24,6 +24,10 @@ from tests.support.required import REQUIRED
 def wish(rate: float = 1_000, **changes: float) -> Wish:
     asked = Wish(rate=rate, average=rate, memory_bytes=64e9, window_s=3_600, latency_s=2)
     return structs.replace(asked, **changes)
+
+
+def test_each_cost_has_a_meaning_and_no_other_has() -> None:
+    assert set(MEANING) == {each.name for each in structs.fields(Costs)}
 
 
 class TestSimulation:

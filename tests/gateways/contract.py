@@ -31,6 +31,7 @@ from dataflow.gateways.retry import charge_until_final
 from schemas.requests import PaymentRequest
 from tests.gateways.sample_requests import make_requests
 
+G = TypeVar("G", bound=Gateway)
 T = TypeVar("T")
 
 
@@ -58,6 +59,24 @@ async def found_until_definite(gateway: Gateway, request: PaymentRequest) -> Rep
             return found
 
 
+def live(build: Callable[[], G], scene: Callable[[G], Awaitable[T]]) -> T:
+    """Run a scene in the life of one gateway: built, used and closed on one event loop."""
+
+    async def life() -> T:
+        gateway = build()
+        try:
+            return await scene(gateway)
+        finally:
+            await gateway.close()
+
+    return asyncio.run(life())
+
+
+def play(gateway: Gateway, scene: Callable[[], Awaitable[T]]) -> T:
+    """Run a scene that has its gateway already, and close that."""
+    return live(lambda: gateway, lambda _: scene())
+
+
 class GatewayContract:
     """The contract. The provider behind the gateway outlives it, as it does in production."""
 
@@ -77,16 +96,8 @@ class GatewayContract:
         raise NotImplementedError
 
     def play(self, scene: Callable[[Gateway], Awaitable[T]]) -> T:
-        """Run a scene in the life of one gateway: built, used and closed on one event loop."""
-
-        async def life() -> T:
-            gateway = self.build()
-            try:
-                return await scene(gateway)
-            finally:
-                await gateway.close()
-
-        return asyncio.run(life())
+        """Run a scene in the life of one gateway."""
+        return live(self.build, scene)
 
     def test_it_fits_the_port(self) -> None:
         gateway = self.build()

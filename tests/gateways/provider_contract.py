@@ -8,7 +8,7 @@ import pytest
 from dataflow.fake_provider.process import FakeProvider
 from dataflow.gateways.port import BatchGateway
 from schemas.requests import PaymentRequest
-from tests.gateways.contract import GatewayContract
+from tests.gateways.contract import GatewayContract, definite
 from tests.gateways.sample_requests import make_request
 
 _numbers = count(int(time() * 1000))
@@ -25,6 +25,8 @@ class ProviderContract(GatewayContract):
     LARGE = 300
     USER = "user_456"
     METHOD = "credit_card"
+    CURRENCY = "USD"
+    """As the provider writes it."""
 
     @pytest.fixture(autouse=True)
     def _given(self, provider: FakeProvider) -> None:
@@ -51,3 +53,12 @@ class ProviderContract(GatewayContract):
 
     def test_it_has_no_batches(self) -> None:
         assert not isinstance(self.build(), BatchGateway)
+
+    def test_each_payment_is_in_the_book_once_with_its_amount(self) -> None:
+        requests = self.flaky_requests()
+        self.play(lambda gateway: definite(gateway, requests))
+        self.play(lambda gateway: definite(gateway, requests))
+        ids = {request.payment_id for request in requests}
+        booked = [each for each in self.provider.book() if each.payment_id in ids]
+        assert sorted(each.payment_id for each in booked) == sorted(ids)
+        assert {(each.amount, each.currency) for each in booked} == {(9999, self.CURRENCY)}

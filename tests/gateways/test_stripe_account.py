@@ -3,7 +3,6 @@
 The latter only with a key in STRIPE_TEST_KEY, and never in CI: the network is not ours to test.
 """
 
-import asyncio
 import json
 import os
 import urllib.request
@@ -27,6 +26,7 @@ from dataflow.gateways.port import (
 )
 from schemas.outcomes import ErrorCode
 from schemas.requests import PaymentRequest
+from tests.gateways.contract import live
 from tests.gateways.sample_requests import make_request
 
 T = TypeVar("T")
@@ -51,14 +51,9 @@ class StripeScenarios:
         return make_request(f"test-{uuid.uuid4()}", **fields)
 
     def play(self, scene: Callable[[stripe.StripeGateway], Awaitable[T]], key: str = "") -> T:
-        async def life() -> T:
-            gateway = stripe.StripeGateway(Secret(key or self.key), timeout_s=30, url=self.url)
-            try:
-                return await scene(gateway)
-            finally:
-                await gateway.close()
-
-        return asyncio.run(life())
+        return live(
+            lambda: stripe.StripeGateway(Secret(key or self.key), timeout_s=30, url=self.url), scene
+        )
 
     def charged_twice_and_looked_up(self, request: PaymentRequest) -> Reply:
         """Return the reply to a charge, which its replay and the lookup must repeat."""

@@ -1,7 +1,7 @@
 """The status as metrics: what a scrape reads of it at that moment."""
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 
 from prometheus_client.metrics_core import (
@@ -16,37 +16,30 @@ from dataflow.observability.status import Status
 
 def status_metrics(status: Status, input_topic: str) -> Iterator[Metric]:
     """Yield the metrics of the status, in the order they are exposed."""
-    lag = GaugeMetricFamily(
+    yield _by_partition(
         "kafka_consumer_lag",
         "Input records whose outcome is not committed yet; absent until it is known.",
-        labels=["topic", "partition"],
+        input_topic,
+        status.partitions.lags(),
     )
-    for partition, records in status.partitions.lags().items():
-        lag.add_metric([input_topic, str(partition)], records)
-    yield lag
-    lag_seconds = GaugeMetricFamily(
+    yield _by_partition(
         "kafka_consumer_lag_seconds",
         "Age of the oldest input record whose outcome is not committed yet, or how long it has "
         "been waiting; 0 if there is none, absent until it is known.",
-        labels=["topic", "partition"],
+        input_topic,
+        status.partitions.lag_seconds(),
     )
-    for partition, seconds in status.partitions.lag_seconds().items():
-        lag_seconds.add_metric([input_topic, str(partition)], seconds)
-    yield lag_seconds
-    last_commit = GaugeMetricFamily(
+    # Without a value there is no sample.
+    yield GaugeMetricFamily(
         "kafka_last_commit_timestamp_seconds",
         "Unix time of the last committed transaction; absent before the first.",
+        value=status.last_commit_at,
     )
-    if status.last_commit_at is not None:
-        last_commit.add_metric([], status.last_commit_at)
-    yield last_commit
-    last_epoch = GaugeMetricFamily(
+    yield GaugeMetricFamily(
         "payments_last_epoch_timestamp_seconds",
         "Unix time when the last epoch was closed; absent before the first.",
+        value=status.last_epoch_at,
     )
-    if status.last_epoch_at is not None:
-        last_epoch.add_metric([], status.last_epoch_at)
-    yield last_epoch
     lanes_expected, lanes_open = status.lanes()
     yield GaugeMetricFamily("payments_lanes", "Lanes of this process.", value=lanes_expected)
     yield GaugeMetricFamily(
@@ -98,3 +91,12 @@ def status_metrics(status: Status, input_topic: str) -> Iterator[Metric]:
             "python": platform.python_version(),
         },
     )
+
+
+def _by_partition(
+    name: str, documentation: str, topic: str, values: Mapping[int, float]
+) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, documentation, labels=["topic", "partition"])
+    for partition, value in values.items():
+        family.add_metric([topic, str(partition)], value)
+    return family

@@ -129,7 +129,7 @@ class ContractApi:
         return await self._provider.charge(request, SHAPE)
 
     async def _get(self, request: web.Request) -> web.Response:
-        if not self._provider.knows(request):
+        if not self._provider.is_authorised(request):
             return _response(SHAPE.problem(Problem.UNAUTHORIZED))
         if not self._provider.settings.has_lookup:
             return _response(_problem(404, "no such path"))
@@ -143,7 +143,7 @@ class ContractApi:
         return _response(SHAPE.answer(seen[0]))
 
     async def _health(self, request: web.Request) -> web.Response:
-        if not self._provider.knows(request):
+        if not self._provider.is_authorised(request):
             return _response(SHAPE.problem(Problem.UNAUTHORIZED))
         return web.Response(status=204)
 

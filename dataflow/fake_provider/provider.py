@@ -100,7 +100,7 @@ class Provider:
         """Add a fault, for this process only."""
         self.settings.faults.append(rule)
 
-    def knows(self, request: web.Request) -> bool:
+    def is_authorised(self, request: web.Request) -> bool:
         """Return whether a request has the right credentials."""
         given = request.headers.get("Authorization", "")
         return hmac.compare_digest(given, f"Bearer {self.settings.secret}")
@@ -123,7 +123,7 @@ class Provider:
         return failed or self._response(answer, replayed=replayed)
 
     def _refuse(self, request: web.Request, shape: Shape) -> Saved | None:
-        if not self.knows(request):
+        if not self.is_authorised(request):
             return shape.problem(Problem.UNAUTHORIZED)
         if self._limiter.refuses(self.settings, time.monotonic()):
             return shape.problem(Problem.TOO_MANY)

@@ -227,7 +227,7 @@ class StripeApi:
         return self._page(request, found)
 
     async def _get(self, request: web.Request) -> web.Response:
-        if not self._provider.knows(request):
+        if not self._provider.is_authorised(request):
             return _response(SHAPE.problem(Problem.UNAUTHORIZED))
         self._provider.book.settle(time.time())
         payment = self._provider.book.payment(request.match_info["id"])
@@ -237,7 +237,7 @@ class StripeApi:
 
     async def _cancel(self, request: web.Request) -> web.Response:
         await request.read()
-        if not self._provider.knows(request):
+        if not self._provider.is_authorised(request):
             return _response(SHAPE.problem(Problem.UNAUTHORIZED))
         book, payment_id = self._provider.book, request.match_info["id"]
         endpoint, key = request.path, request.headers.get("Idempotency-Key", "")
@@ -274,7 +274,7 @@ class StripeApi:
         return [each for each in self._provider.book.everything() if each.created_s >= since_s]
 
     def _page(self, request: web.Request, found: list[Payment]) -> web.Response:
-        if not self._provider.knows(request):
+        if not self._provider.is_authorised(request):
             return _response(SHAPE.problem(Problem.UNAUTHORIZED))
         limit = int(request.query.get("limit", "10"))
         after = request.query.get("starting_after")

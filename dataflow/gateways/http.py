@@ -2,7 +2,8 @@
 
 What is sent is a function of the payment's content (see `HttpMapping.values_of`). What an
 answer states is decided by the mapping's rules, and by nothing else; what none of them fits is
-`Unknown`. A lookup never answers `NotExecuted`: it says nothing about the charge.
+`Unknown`. A lookup never answers `NotExecuted`: a lookup that failed proves nothing about the
+charge.
 """
 
 import base64

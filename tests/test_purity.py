@@ -14,7 +14,17 @@ PURE = ("dataflow.core", "schemas")
 OURS = ("dataflow", "schemas")
 ALLOWED = {
     # structures, types and arithmetic
-    *("abc", "base64", "bisect", "collections", "dataclasses", "decimal", "enum", "functools"),
+    *(
+        "abc",
+        "base64",
+        "bisect",
+        "collections",
+        "heapq",
+        "dataclasses",
+        "decimal",
+        "enum",
+        "functools",
+    ),
     *("hashlib", "itertools", "math", "operator", "re", "struct", "typing", "zlib"),
     # instants are formatted, never asked for: see FORBIDDEN_NAMES
     "datetime",

@@ -1,0 +1,90 @@
+"""The hold of a process: it reads nothing while the provider answers nobody, and finds out the end.
+
+1. A process holds while its breaker is open, while too much is parked, and while another process
+   of the cluster holds: records go to everybody's lanes.
+2. While the breaker is open, probes are sent. They get rarer with the length of an outage.
+3. Now and then a *trial*: one record is read in the hold. It may be that nothing but odd payments
+   is parked, which never get an answer, so that no probe can end it.
+4. A hold is announced to the other processes, again and again, and its end once. One that is not
+   announced again is over: its process may have ended.
+
+Times are in seconds, of one monotonic clock.
+"""
+
+from dataflow.core.breaker import Breaker
+
+PROBE_LEAST_S, PROBE_MOST_S, _PROBE_SHARE = 1.0, 10.0, 60.0
+TRIAL_LEAST_S, _TRIAL_MOST_S, _TRIAL_SHARE = 5.0, 300.0, 4.0
+"""The pauses between two of them are a share of the outage so far, within bounds."""
+ANNOUNCED_EVERY_S = 1.0
+BELIEVED_FOR_S = 2.5
+
+
+class Hold:
+    """The hold of one process.
+
+    Args:
+        breaker: Its breaker.
+        parked_most: Payments that may be parked.
+    """
+
+    def __init__(self, breaker: Breaker, parked_most: int) -> None:
+        self._breaker = breaker
+        self._parked_most = parked_most
+        self._probe_at_s = self._trial_at_s = 0.0
+        self._announced_s: float | None = None
+        self._held_by: dict[int, float] = {}
+
+    def opened(self, now_s: float) -> None:
+        """Note that the breaker has opened."""
+        self._probe_at_s, self._trial_at_s = now_s + PROBE_LEAST_S, now_s + TRIAL_LEAST_S
+
+    @property
+    def next_probe_s(self) -> float | None:
+        """The time of the next probe; None if there is no outage."""
+        return self._probe_at_s if self._breaker.is_open else None
+
+    def is_probe_due(self, now_s: float) -> bool:
+        """Return whether a probe is due; the next one is after a pause."""
+        if not self._breaker.is_open or now_s < self._probe_at_s:
+            return False
+        self._probe_at_s = now_s + self._pause_s(now_s, PROBE_LEAST_S, PROBE_MOST_S, _PROBE_SHARE)
+        return True
+
+    def is_held(self, parked: int) -> bool:
+        """Return whether this process holds by itself, with so many payments parked."""
+        return self._breaker.is_open or parked >= self._parked_most
+
+    def is_held_by_others(self, now_s: float) -> bool:
+        """Return whether another process holds."""
+        return any(until_s > now_s for until_s in list(self._held_by.values()))
+
+    def is_trial_due(self, now_s: float) -> bool:
+        """Return whether one record may be read in the hold; the next one is after a pause."""
+        if not self._breaker.is_open or now_s < self._trial_at_s:
+            return False
+        self._trial_at_s = now_s + self._pause_s(now_s, TRIAL_LEAST_S, _TRIAL_MOST_S, _TRIAL_SHARE)
+        return True
+
+    def peer(self, partition: int, now_s: float, *, holds: bool) -> None:
+        """Note that the process that reads a partition holds, or does so no longer."""
+        if holds:
+            self._held_by[partition] = now_s + BELIEVED_FOR_S
+        else:
+            self._held_by.pop(partition, None)
+
+    def to_announce(self, now_s: float, parked: int) -> bool | None:
+        """Return True if the others are to hold, False if not any longer; None if it is no news."""
+        since_s = self._announced_s
+        if not self.is_held(parked):
+            self._announced_s = None
+            return None if since_s is None else False
+        if since_s is not None and now_s - since_s < ANNOUNCED_EVERY_S:
+            return None
+        self._announced_s = now_s
+        return True
+
+    def _pause_s(self, now_s: float, least_s: float, most_s: float, share: float) -> float:
+        since_s = self._breaker.open_since_s
+        passed_s = 0.0 if since_s is None else now_s - since_s
+        return min(most_s, max(least_s, passed_s / share))

@@ -1,0 +1,81 @@
+"""The hold: probes and trials in an outage, and what the other processes are told."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dataflow.core.breaker import Breaker
+from dataflow.core.hold import (
+    ANNOUNCED_EVERY_S,
+    BELIEVED_FOR_S,
+    PROBE_LEAST_S,
+    PROBE_MOST_S,
+    TRIAL_LEAST_S,
+    Hold,
+)
+
+
+def held() -> tuple[Breaker, Hold]:
+    breaker = Breaker()
+    breaker.misconfigured("401", 0.0)
+    hold = Hold(breaker, 10)
+    hold.opened(0.0)
+    return breaker, hold
+
+
+def test_nothing_is_probed_without_an_outage() -> None:
+    hold = Hold(Breaker(), 10)
+    assert hold.next_probe_s is None
+    assert not hold.is_probe_due(1e9)
+    assert not hold.is_trial_due(1e9)
+    assert not hold.is_held(9)
+
+
+def test_too_much_that_is_parked_is_a_hold_without_probes() -> None:
+    hold = Hold(Breaker(), 10)
+    assert hold.is_held(10)
+    assert not hold.is_probe_due(1e9)
+
+
+def test_the_first_probe_and_the_first_trial_come_soon() -> None:
+    _, hold = held()
+    assert not hold.is_probe_due(PROBE_LEAST_S - 0.1)
+    assert hold.is_probe_due(PROBE_LEAST_S)
+    assert not hold.is_probe_due(PROBE_LEAST_S)
+    assert not hold.is_trial_due(TRIAL_LEAST_S - 0.1)
+    assert hold.is_trial_due(TRIAL_LEAST_S)
+    assert not hold.is_trial_due(TRIAL_LEAST_S)
+
+
+@given(st.floats(0, 100_000))
+def test_probes_get_rarer_but_never_end(outage_s: float) -> None:
+    _, hold = held()
+    now_s = max(outage_s, PROBE_LEAST_S)
+    assert hold.is_probe_due(now_s)
+    assert hold.next_probe_s is not None
+    assert now_s + PROBE_LEAST_S <= hold.next_probe_s <= now_s + PROBE_MOST_S
+
+
+def test_trials_of_a_day_long_outage_do_not_fill_the_pending_topic() -> None:
+    _, hold = held()
+    trials = sum(hold.is_trial_due(float(now_s)) for now_s in range(24 * 3600))
+    assert 200 < trials < 500
+
+
+def test_a_hold_is_announced_again_and_its_end_once() -> None:
+    breaker, hold = held()
+    assert hold.to_announce(0.0, 0) is True
+    assert hold.to_announce(ANNOUNCED_EVERY_S - 0.1, 0) is None
+    assert hold.to_announce(ANNOUNCED_EVERY_S, 0) is True
+    breaker.definite(first=True)
+    assert hold.to_announce(ANNOUNCED_EVERY_S, 0) is False
+    assert hold.to_announce(ANNOUNCED_EVERY_S, 0) is None
+
+
+def test_the_hold_of_another_process_ends_with_it() -> None:
+    hold = Hold(Breaker(), 10)
+    hold.peer(3, 0.0, holds=True)
+    assert hold.is_held_by_others(BELIEVED_FOR_S - 0.1)
+    assert not hold.is_held_by_others(BELIEVED_FOR_S)
+    hold.peer(3, 5.0, holds=True)
+    hold.peer(3, 5.1, holds=False)
+    assert not hold.is_held_by_others(5.2)

@@ -1,4 +1,7 @@
-"""The whole check, from a reader to a report."""
+"""The whole check, from a reader to a report.
+
+Long because it is the one list of what is read, in which order, and of who judges it.
+"""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -9,7 +12,7 @@ import numpy as np
 from msgspec import Struct
 
 from dataflow.config.settings import Settings
-from dataflow.verify import content, extract, positions, retention, rows
+from dataflow.verify import content, extract, pending, positions, retention, rows
 from dataflow.verify.accounts import Account, CurrencySums
 from dataflow.verify.findings import FindingKind, Findings, RecordPlace
 from dataflow.verify.payment_rules import Payments, Times
@@ -88,6 +91,7 @@ class Check:
             kafka.topic_failed,
             kafka.topic_audit,
             kafka.topic_lane_log,
+            kafka.topic_pending,
         )
         self._reader = reader
         self._scratch = scratch
@@ -111,13 +115,14 @@ class Check:
         outcomes = self._spill("outcomes", rows.OUTCOME)
         audits = self._spill("audits", rows.AUDIT)
         claims = self._spill("claims", rows.CLAIM)
+        waiting = self._read_pending(snapshot)
         self._read(snapshot, requests, outcomes, audits)
         self._read_log(snapshot, claims)
         after = self._reader.look().bounds
         limits = self._limits(snapshot, after, audits)
         self.lows = {(topic, n): each.low for topic, of in after.items() for n, each in of.items()}
         totals, accounts = RecordCounts(), CurrencySums()
-        judge = Records(self._topics, limits, self._findings, accounts, totals)
+        judge = Records(self._topics, limits, self._findings, accounts, totals, waiting)
         sightings = self._spill("sightings", rows.SIGHTING)
         for part in range(self._parts):
             self._watched.progress("records", part, 2 * self._parts)
@@ -125,6 +130,7 @@ class Check:
             sightings.append(found, found["key_low"])
             for table in (requests, outcomes, audits):
                 table.drop(part)
+        judge.judge_phantoms()
         payments = Payments(
             times=Times(
                 window_ms=self._settings.dedupe_window_ms,
@@ -174,6 +180,15 @@ class Check:
                 table = reduced(chunk)
                 spill.append(table, table["origin"] >> _BLOCK)
 
+    def _read_pending(self, snapshot: Snapshot) -> pending.Waiting:
+        topic = self._topics.pending
+        found = pending.Entries(topic, self._findings)
+        for chunk in self._chunks(topic, snapshot.bounds):
+            found.take(chunk)
+        if found.foreign:
+            self._notes.append(f"no lane has written {found.foreign} records in {topic}")
+        return pending.Waiting(found.rows(), running=self._running)
+
     def _read_log(self, snapshot: Snapshot, claims: Spill) -> None:
         topic = self._topics.lane_log
         log = extract.Claims(topic, self._findings)
@@ -194,12 +209,12 @@ class Check:
     # ---- what can be judged ----
 
     def _note_cleanup(self, snapshot: Snapshot) -> None:
-        for topic in snapshot.compacted:
+        for topic in set(snapshot.compacted) - {self._topics.pending}:
             text = f"{topic} is compacted: of the events of one payment only the last is kept"
             self._findings.add(FindingKind.COMPACTED, text)
         for topic, bounds in snapshot.bounds.items():
-            if topic == self._topics.lane_log:
-                continue  # the flow itself trims it
+            if topic in {self._topics.lane_log, self._topics.pending}:
+                continue  # the flow itself trims the one; the other is compacted
             if cut := retention.has_deleted(bounds):
                 where = ", ".join(f"[{each}] below {bounds[each].low}" for each in cut)
                 self._notes.append(f"retention has deleted records of {topic}: {where}")
@@ -258,9 +273,9 @@ class Check:
 
     @property
     def _decides_within_ms(self) -> int:
-        """The longest time from reading a request to deciding it."""
+        """The longest time from reading a request to deciding or parking it."""
         settings = self._settings
-        gateway_ms = int(settings.gateway.deadline_s * 1000)
+        gateway_ms = int(settings.gateway.patience_s * 1000)
         return gateway_ms + settings.kafka.transaction_timeout_ms
 
     # ---- the ends ----

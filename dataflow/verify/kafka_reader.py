@@ -35,7 +35,7 @@ _END_OF_PARTITION = KafkaError._PARTITION_EOF  # noqa: SLF001  (local codes have
 
 
 class KafkaReader:
-    """The five topics of a flow, by its own settings; see `dataflow.verify.reader.Reader`.
+    """The six topics of a flow, by its own settings; see `dataflow.verify.reader.Reader`.
 
     Args:
         settings: Of the flow.
@@ -49,6 +49,7 @@ class KafkaReader:
         self._timeout_s = timeout_s
         # In this order: see `Snapshot`.
         self._topics = [
+            kafka.topic_pending,
             kafka.topic_processed,
             kafka.topic_failed,
             kafka.topic_audit,
@@ -188,7 +189,7 @@ class KafkaReader:
         return None, False
 
     def follow(self, on: Callable[[], bool]) -> Iterator[tuple[str, list[Chunk]]]:
-        """Yield all five topics from their beginnings, as they grow, as long as `on`.
+        """Yield all six topics from their beginnings, as they grow, as long as `on`.
 
         Whatever happens to the cluster meanwhile is waited out. Yields an empty list when nothing
         has come for a moment.

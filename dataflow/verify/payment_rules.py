@@ -75,11 +75,14 @@ class Payments:
         for each in np.flatnonzero(counts > 1).tolist():
             start, end = np.searchsorted(payment, [each, each + 1])
             self._judge_claims(sightings[start:end])
+            self._judge_waiting(sightings[start:end])
 
     def _judge_log(self, sightings: Rows, claims: Rows) -> None:
         """Check that each outcome is claimed by its record, and nothing else is."""
         self._totals.claims += len(claims)
-        firsts = sightings[_is_first(sightings)]
+        # Claims go ahead: a record that the flow has not got to may be claimed.
+        ahead = (sightings["verdict"] == rows.NONE) & ~self._records.is_reached(sightings["origin"])
+        firsts = sightings[_is_first(sightings) | ahead]
         firsts = firsts[np.argsort(firsts["origin"])]
         # Of several entries for one claim, the others only prolong its life.
         claims = _distinct(claims)
@@ -90,7 +93,7 @@ class Payments:
         made[inside] = np.logical_and.reduce([of[name] == claims[name][inside] for name in _CLAIM])
         claimed = np.zeros(len(firsts), np.bool_)
         claimed[at[made]] = True
-        missed = ~claimed & firsts["required"]
+        missed = ~claimed & firsts["required"] & _is_first(firsts)
         missed &= firsts["decided_ms"] > self._times.claimed_from_ms + self._times.decides_within_ms
         text = "has an outcome, but the lanes' log has no claim of it"
         places = self._records.request_places(firsts["origin"][missed])
@@ -105,8 +108,12 @@ class Payments:
         self._findings.add_all(FindingKind.CLAIM, text, *places)
 
     def _judge_order(self, sightings: Rows) -> None:
-        """Check that a paymentId's audit events on a partition stand in its records' order."""
-        seen = sightings[sightings["offset"] >= 0]
+        """Check that a paymentId's audit events on a partition stand in its records' order.
+
+        Without those of payments: one that had to wait for the gateway comes after its repeats.
+        """
+        is_payment = sightings["valid"] & _is_first(sightings)
+        seen = sightings[(sightings["offset"] >= 0) & ~is_payment]
         if not len(seen):
             return
         before, after = seen[:-1], seen[1:]
@@ -146,9 +153,8 @@ class Payments:
         text = "is a duplicate of other content, or a conflict of the same"
         self._audit(FindingKind.VERDICT, text, repeats[wrong])
         one_input = firsts["origin"] >> _PARTITION_SHIFT == repeats["origin"] >> _PARTITION_SHIFT
+        # Of the input: its event may come later, if it had to wait for the gateway.
         early = one_input & (firsts["origin"] > repeats["origin"])
-        one_output = (firsts["offset"] >= 0) & (firsts["partition"] == repeats["partition"])
-        early |= one_output & (firsts["offset"] > repeats["offset"])
         self._audit(FindingKind.ORDER, "comes before the record that it repeats", repeats[early])
         return unknown
 
@@ -191,6 +197,19 @@ class Payments:
                 self._findings.add_all(FindingKind.DOUBLED, text, 1, places)
         self._judge_stale(answered[~is_claim], claims)
 
+    def _judge_waiting(self, sightings: Rows) -> None:
+        """Check that a payment which waits for the gateway has no other outcome within the window.
+
+        An id does not leave the window while it waits.
+        """
+        waits = sightings["verdict"] == rows.PENDING
+        since_ms = int(sightings["time_ms"][waits].min(initial=np.iinfo(np.int64).max))
+        others = sightings[_is_first(sightings) & ~waits & (sightings["decided_ms"] > since_ms)]
+        if waits.any() and len(others):
+            places = self._records.request_places(others["origin"])
+            text = "has an outcome, though an earlier request for its paymentId still waits"
+            self._findings.add_all(FindingKind.DOUBLED, text, *places)
+
     def _judge_stale(self, repeats: Rows, claims: Rows) -> None:
         """Check that a repeat names the latest claim, not one that was forgotten before."""
         for repeat in repeats:
@@ -212,7 +231,9 @@ class Payments:
 
 def _is_first(sightings: Rows) -> Mask:
     verdict: NDArray[Any] = sightings["verdict"]
-    return np.asarray((verdict == rows.PROCESSED) | (verdict == rows.FAILED))
+    return np.asarray(
+        (verdict == rows.PROCESSED) | (verdict == rows.FAILED) | (verdict == rows.PENDING)
+    )
 
 
 def _is_repeat(sightings: Rows) -> Mask:

@@ -35,9 +35,9 @@ class Positions(NamedTuple):
 class Snapshot(NamedTuple):
     """The state of the cluster at one moment.
 
-    Positions are read first, then the ends of the outputs, of the lanes' log and of the input: so
-    that in a running flow what is committed has its outcome, every outcome its claim, and every
-    claim its request.
+    Positions are read first, then the ends of the pending topic, of the outputs, of the lanes' log
+    and of the input: so that in a running flow what is committed has its outcome or waits, every
+    outcome has its claim, and every claim its request.
     """
 
     positions: Positions

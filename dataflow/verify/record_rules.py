@@ -1,7 +1,10 @@
 """The first pass: all events about each input record.
 
 Every record has one audit event, and an outcome where its audit event requires one; their content
-follows from the record.
+follows from the record. A record that waits for the gateway has an entry of the pending topic
+instead.
+
+Long because all these rules judge the same rows of one record.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,6 +19,7 @@ from dataflow.core.timestamps import PAST_MS
 from dataflow.verify import rows
 from dataflow.verify.accounts import CurrencySums
 from dataflow.verify.findings import EXAMPLES, FindingKind, Findings, RecordPlace
+from dataflow.verify.pending import Waiting
 from dataflow.verify.rows import Rows
 
 Mask = NDArray[np.bool_]
@@ -44,6 +48,7 @@ class Topics(Struct, frozen=True):
     failed: str
     audit: str
     lane_log: str
+    pending: str
 
 
 class RecordCounts(Struct):
@@ -57,6 +62,8 @@ class RecordCounts(Struct):
     conflicts: int = 0
     claims: int = 0
     """Entries of the lanes' log: a paymentId that is seen again later has another one."""
+    pending: int = 0
+    """Payments that wait for the gateway."""
     waiting: int = 0
     """Records that the flow has not got to yet."""
     unknown: int = 0
@@ -75,7 +82,9 @@ class Records:
         findings: Findings,
         accounts: CurrencySums,
         totals: RecordCounts,
+        pending: Waiting,
     ) -> None:
+        self._pending = pending
         self._topics = topics
         self._findings = findings
         self._accounts = accounts
@@ -108,6 +117,11 @@ class Records:
         has_outcome, outcome = _first_of(decided, len(requests))
         has_audit, audit = _first_of(audited, len(requests))
         verdicts = np.where(has_audit, _take(audits["verdict"], audit), rows.NONE)
+        waits, found = self._pending.judge(requests, has_audit | has_outcome)
+        verdicts[waits] = rows.PENDING
+        self._totals.pending += int(np.count_nonzero(waits))
+        for kind, text, mask in found:
+            self._lack(kind, text, requests[mask])
         self._judge_presence(requests, known, has_outcome, verdicts)
         both = np.flatnonzero(has_outcome & has_audit)
         self._judge_pairs(outcomes[outcome[both]], audits[audit[both]])
@@ -151,6 +165,14 @@ class Records:
         again[1:] = found[1:] == found[:-1]
         self._add(FindingKind.DOUBLED, "is the second event of its record", places(table[again]))
         return table[~again], found[~again]
+
+    def judge_phantoms(self) -> None:
+        """Check, once all records were judged, that what waits for the gateway is a record."""
+        deleted = self._is_deleted(self._pending.entries["origin"])
+        phantoms = self._pending.phantoms(int(np.count_nonzero(deleted)))
+        if phantoms > 0:
+            text = f"{phantoms} entries in {self._topics.pending} are of records that do not exist"
+            self._findings.add(FindingKind.PHANTOM, text)
 
     def _judge_presence(
         self, requests: Rows, known: Mask, has_outcome: Mask, verdicts: NDArray[Any]

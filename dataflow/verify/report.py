@@ -35,6 +35,7 @@ def as_text(report: Report, payment_id: PaymentId) -> Iterator[str]:
     yield f"{totals.audits:>15,}  audit events"
     yield f"{totals.duplicates:>15,}  duplicates, and {totals.conflicts:,} conflicts"
     yield f"{totals.claims:>15,}  claims in the lanes' log, or prolonged ones"
+    yield f"{totals.pending:>15,}  pending: they wait for the gateway"
     yield f"{totals.waiting:>15,}  waiting: not decided yet"
     if totals.unknown:
         yield f"{totals.unknown:>15,}  not judged: the records they refer to are deleted"

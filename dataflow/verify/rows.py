@@ -87,5 +87,16 @@ CLAIM = np.dtype(
 )
 """An entry of the lanes' log: a paymentId, and the record that has claimed it."""
 
-NONE, PROCESSED, FAILED, DUPLICATE, CONFLICT = range(5)
-"""Verdicts: NONE where there is no audit event."""
+PENDING_ENTRY = np.dtype(
+    [
+        ("origin", "<u8"),
+        *_KEY,
+        ("print", "<u8"),
+        ("partition", "<u4"),  # of the record in the pending topic
+        ("offset", "<i8"),
+    ]
+)
+"""An open entry of the pending topic: a record that waits for the gateway."""
+
+NONE, PROCESSED, FAILED, DUPLICATE, CONFLICT, PENDING = range(6)
+"""Verdicts: NONE where there is no audit event; PENDING where there is an open entry instead."""

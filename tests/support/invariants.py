@@ -31,15 +31,29 @@ def check(kafka: Cluster, topics: Topics) -> Findings:
     """Read all four topics, and find everything that breaks an invariant."""
     inputs = {place_of(m): m.value() for m in read_all(kafka, topics.requested)}
     processed, failed, audit = (read_all(kafka, topic) for topic in topics.outputs)
-    return find(inputs, [event_of(m) for m in processed + failed], [event_of(m) for m in audit])
+    outcomes = [event_of(m) for m in processed + failed]
+    return find(inputs, outcomes, [event_of(m) for m in audit], open_entries(kafka, topics))
+
+
+def open_entries(kafka: Cluster, topics: Topics) -> dict[Place, dict[str, Any]]:
+    """Return what waits for the gateway, by the place of its record."""
+    entries: dict[bytes | None, dict[str, Any]] = {}
+    for message in read_all(kafka, topics.pending):
+        if message.value() is None:
+            entries.pop(message.key(), None)
+        else:
+            entries[message.key()] = event_of(message)
+    return {_source(entry): entry for entry in entries.values()}
 
 
 def find(
     inputs: dict[Place, bytes | None],
     outcomes: list[dict[str, Any]],
     audits: list[dict[str, Any]],
+    pending: dict[Place, dict[str, Any]] | None = None,
 ) -> Findings:
     """Return the findings of the invariants over what was read."""
+    pending = pending or {}
     requests = {
         place: request
         for place, value in inputs.items()
@@ -47,19 +61,20 @@ def find(
     }
     findings = Findings()
     findings.counts.update(event["eventType"] for event in audits)
-    findings.counts.update(records=len(inputs), outcomes=len(outcomes))
+    findings.counts.update(records=len(inputs), outcomes=len(outcomes), pending=len(pending))
+    waiting = list(pending.values())
     findings.problems += [
-        *_one_audit_event_each(inputs.keys(), audits),
-        *_one_outcome_each(requests, outcomes),
+        *_one_audit_event_each(inputs.keys(), [*audits, *waiting]),
+        *_one_outcome_each(requests, [*outcomes, *waiting]),
         *_nothing_torn(outcomes, audits),
-        *_true_content(requests, outcomes, audits),
+        *_true_content(requests, outcomes, audits, pending),
         *_money_adds_up(requests, outcomes, audits),
     ]
     return findings
 
 
 def _one_audit_event_each(places: Iterable[Place], audits: list[dict[str, Any]]) -> Iterable[str]:
-    """Check invariant 1."""
+    """Check invariant 1: one audit event, or one open entry of the pending topic."""
     seen = Counter(_source(event) for event in audits)
     for place in places:
         if seen[place] != 1:
@@ -71,7 +86,7 @@ def _one_audit_event_each(places: Iterable[Place], audits: list[dict[str, Any]])
 def _one_outcome_each(
     requests: dict[Place, PaymentRequest], outcomes: list[dict[str, Any]]
 ) -> Iterable[str]:
-    """Check invariant 2; outcomes of invalid records do not count."""
+    """Check invariant 2, with those that wait; outcomes of invalid records do not count."""
     decided = Counter(e["paymentId"] for e in outcomes if _source(e) in requests)
     wanted = {request.payment_id for request in requests.values()}
     for payment_id in wanted:
@@ -96,8 +111,13 @@ def _true_content(
     requests: dict[Place, PaymentRequest],
     outcomes: list[dict[str, Any]],
     audits: list[dict[str, Any]],
+    pending: dict[Place, dict[str, Any]],
 ) -> Iterable[str]:
     """Check that what is published was asked for, under the right key; repeats name their first."""
+    for place, entry in pending.items():
+        asked = requests.get(place)
+        if asked is None or entry["paymentId"] != asked.payment_id:
+            yield f"an entry of no request: {entry['eventId']}"
     for event in outcomes:
         request = requests.get(_source(event))
         if request is not None and not (
@@ -109,7 +129,7 @@ def _true_content(
             yield f"wrong content: {event['eventId']}"
         if event["key"] != (event["paymentId"] and event["paymentId"].encode()):
             yield f"wrong key: {event['eventId']}"
-    yield from _true_repeats(requests, outcomes, audits)
+    yield from _true_repeats(requests, [*outcomes, *pending.values()], audits)
 
 
 def _true_repeats(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from msgspec import Raw
 
 from dataflow.config.settings import Settings
 from dataflow.core.lane_log import Headers, entries_in, entries_of, headers
@@ -16,16 +17,18 @@ from dataflow.core.origins import origin
 from dataflow.verify.checker import Check, Report
 from dataflow.verify.findings import FindingKind
 from dataflow.verify.reader import Bounds, Chunk, LanePosition, Positions, Snapshot
-from schemas import events
+from schemas import events, pending
 from schemas.events import AuditEvent, Records
 from schemas.outcomes import ErrorCode, EventType
 from schemas.parsing import parse
+from schemas.pending import PendingEntry
 from schemas.replies import Declined
 from schemas.requests import PaymentRequest, Rejected, key_of
 from tests.support.required import REQUIRED
 
 REQUESTED, PROCESSED, FAILED, AUDIT = "requested", "processed", "failed", "audit"
 LANE_LOG = "lane-log"
+PENDING = "pending"
 GROUP = "group"
 LANES = 4
 ENVIRON = {
@@ -35,6 +38,7 @@ ENVIRON = {
     "KAFKA_TOPIC_FAILED": FAILED,
     "KAFKA_TOPIC_AUDIT": AUDIT,
     "KAFKA_TOPIC_LANE_LOG": LANE_LOG,
+    "KAFKA_TOPIC_PENDING": PENDING,
     "KAFKA_GROUP_ID": GROUP,
     "LANES": str(LANES),
     "DEDUPE_WINDOW": "1h",
@@ -82,7 +86,7 @@ class FakeCluster:
     """Distance of offsets: transactions leave gaps."""
 
     def __post_init__(self) -> None:
-        for topic in (REQUESTED, PROCESSED, FAILED, AUDIT, LANE_LOG):
+        for topic in (PENDING, REQUESTED, PROCESSED, FAILED, AUDIT, LANE_LOG):
             self.logs[topic] = {0: [], 1: []}
 
     # ---- making it ----
@@ -149,6 +153,30 @@ class FakeCluster:
         at = self.append(LANE_LOG, lane % 2, time_ms, None, entries.tobytes())
         [record] = [each for each in self.logs[LANE_LOG][lane % 2] if each.offset == at]
         record.headers = headers(lane, LANES)
+
+    def park(self, value: bytes | None, partition: int, offset: int) -> None:
+        """Write an entry of the pending topic for a record, or its tombstone."""
+        records = Records(REQUESTED, partition)
+        event_id = records.event_id(offset)
+        entry = (
+            value
+            if value is None
+            else PendingEntry(
+                event_id=event_id,
+                payment_id=str(json.loads(value)["paymentId"]),
+                request=Raw(value),
+                source=records.source(offset),
+                parked_at=at(START_MS),
+                first_attempt_at=at(START_MS),
+                attempts=1,
+                attempts_parked=0,
+                next_attempt_at=None,
+                reason="timeout",
+            )
+        )
+        written = None if entry is None else pending.encode(entry)
+        self.append(PENDING, 0, START_MS, event_id.encode(), written)
+        self.logs[PENDING][0][-1].headers = headers(0, LANES)
 
     def _process(self, partition: int, offset: int, time_ms: int, request: PaymentRequest) -> None:
         records = Records(REQUESTED, partition)

@@ -16,6 +16,7 @@ from tests.verify.fake_cluster import (
     HOUR_MS,
     LANE_LOG,
     LANES,
+    PENDING,
     PROCESSED,
     REQUESTED,
     START_MS,
@@ -80,9 +81,27 @@ def swapped(cluster: FakeCluster) -> None:
     first.value, second.value = second.value, first.value
 
 
-def before_its_first(cluster: FakeCluster) -> None:
-    first, repeat = cluster.find(AUDIT, 0, 0), cluster.find(AUDIT, 1, 0)
-    first.value, repeat.value = repeat.value, first.value
+def park(
+    cluster: FakeCluster, payment_id: str, partition: int, offset: int, **request: str
+) -> None:
+    """Write an entry of the pending topic."""
+    cluster.park(
+        payment(payment_id, **(request or {"amount": "1e3", "currency": "JPY"})), partition, offset
+    )
+
+
+def waiting(cluster: FakeCluster) -> FakeCluster:
+    """Take the outcome of a payment away: it is claimed, and its position is committed."""
+    for topic in (PROCESSED, AUDIT):
+        cluster.remove(topic, 1, 12)
+    return cluster
+
+
+def decided_beside(cluster: FakeCluster) -> None:
+    """Charge a copy of a payment that still waits."""
+    park(waiting(cluster), "three", 1, 12)
+    del cluster.claims["three"]
+    cluster.send(1, payment("three", "1e3", "JPY"), START_MS + 2 * HOUR_MS)
 
 
 def claimed_by_the_later(cluster: FakeCluster) -> None:
@@ -328,7 +347,16 @@ FAULTS: dict[str, tuple[FindingKind, Callable[[FakeCluster], object]]] = {
         lambda w: w.logs[LANE_LOG][0].append(Record(999, START_MS, None, b"?", headers(0, 4))),
     ),
     "events that changed places": (FindingKind.ORDER, swapped),
-    "a repeat before its first": (FindingKind.ORDER, before_its_first),
+    "a decided payment that waits": (FindingKind.DOUBLED, lambda w: park(w, "three", 1, 12)),
+    "a payment that waits with other content": (
+        FindingKind.CONTENT,
+        lambda w: park(waiting(w), "three", 1, 12, amount="1e4"),
+    ),
+    "a payment that waits, and does not exist": (
+        FindingKind.PHANTOM,
+        lambda w: park(w, "three", 1, 9_999),
+    ),
+    "an outcome beside an earlier request that waits": (FindingKind.DOUBLED, decided_beside),
     "the later copy was charged": (FindingKind.ORDER, claimed_by_the_later),
     "money": (FindingKind.MONEY, out_of_money),
     "an open transaction": (FindingKind.OPEN, lambda w: w.hidden.update({(PROCESSED, 1): 0})),
@@ -545,11 +573,50 @@ def test_a_running_flow_may_be_behind(cluster: FakeCluster, tmp_path: Path) -> N
 def test_a_running_flow_may_have_claimed_more_than_could_be_read_of_its_outputs(
     cluster: FakeCluster, tmp_path: Path
 ) -> None:
-    """Their ends are looked up first."""
+    """Their ends are looked up first; and claims go ahead of the outcomes."""
     undecided(cluster)
     claim(cluster, "three", 1, 12, amount="1e3", currency="JPY")
     assert check(cluster, tmp_path, running=True).holds
+    assert kinds(check(cluster, tmp_path)) == {FindingKind.POSITION}
+    claim(cluster, "three", 1, 12, amount="1e4", currency="JPY")
     assert FindingKind.CLAIM in kinds(check(cluster, tmp_path))
+
+
+def test_a_payment_that_waits_for_the_gateway_is_neither_lost_nor_doubled(
+    cluster: FakeCluster, tmp_path: Path
+) -> None:
+    """Also if its copies are answered already: they come before its outcome."""
+    park(waiting(cluster), "three", 1, 12)
+    cluster.send(0, payment("three", "1e3", "JPY"), START_MS + 20)
+    report = check(cluster, tmp_path)
+    assert report.findings.examples == []
+    assert (report.totals.pending, report.totals.waiting) == (1, 0)
+
+
+def test_a_pending_payment_without_its_entry_is_lost(cluster: FakeCluster, tmp_path: Path) -> None:
+    assert FindingKind.LOST in kinds(check(waiting(cluster), tmp_path))
+
+
+def test_a_tombstone_ends_an_entry(cluster: FakeCluster, tmp_path: Path) -> None:
+    park(cluster, "three", 1, 12)
+    cluster.park(None, 1, 12)
+    assert check(cluster, tmp_path).holds
+
+
+def test_a_payment_may_be_decided_while_the_topics_of_a_running_flow_are_read(
+    cluster: FakeCluster, tmp_path: Path
+) -> None:
+    park(cluster, "three", 1, 12)
+    assert check(cluster, tmp_path, running=True).holds
+
+
+def test_a_pending_record_that_no_lane_has_written_is_only_noted(
+    cluster: FakeCluster, tmp_path: Path
+) -> None:
+    cluster.append(PENDING, 0, START_MS, b"key", b"?")
+    report = check(cluster, tmp_path)
+    assert report.holds
+    assert report.notes == ["no lane has written 1 records in pending"]
 
 
 def test_a_stopped_one_may_not(cluster: FakeCluster, tmp_path: Path) -> None:

@@ -7,8 +7,9 @@
     ├── CommitError          a lane's transaction could not be committed, or its end is unknown
     ├── ConsumeError         Kafka can no longer deliver the input from where we are
     ├── FetchStalledError    the client delivers nothing of what Kafka has for it
-    ├── DamagedFileError     a file of remembered ids is damaged; the lane log is read instead
-    └── GatewayFaultError    the payment gateway gave no usable answer within its deadline
+    └── DamagedFileError     a file of remembered ids is damaged; the lane log is read instead
+
+A payment gateway is no source of faults: without an answer a payment waits, or the flow holds.
 
 The consequence decides the class: `StartRefusedError` is printed as it is, without a traceback,
 because its message already has what is wrong and what to do.
@@ -49,7 +50,3 @@ class FetchStalledError(Fault):
 
 class DamagedFileError(Fault):
     """A file of remembered ids is not as it was written; a restart reads the lane log instead."""
-
-
-class GatewayFaultError(Fault):
-    """The gateway stayed unreachable, or broke its protocol, past its deadline."""

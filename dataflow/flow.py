@@ -7,15 +7,16 @@ Run it with `python -m bytewax.run dataflow.flow`, print it with
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow
 from bytewax.inputs import Source
+from bytewax.operators import KeyedStream
 from bytewax.outputs import Sink
 
 from dataflow import startup
 from dataflow.core.items import SinkItem, SourceItem
 from dataflow.runtime import Runtime
 from dataflow.steps.decode import Decode
-from dataflow.steps.dedupe import Dedupe
+from dataflow.steps.dedupe import Dedupe, Expiry
 from dataflow.steps.process import Process
-from dataflow.steps.publish import Audit, Failed, Processed, Progress
+from dataflow.steps.publish import Audit, Failed, Pending, Processed, Progress
 
 
 def flow(
@@ -39,15 +40,19 @@ def flow(
     records = op.input("source", df, source or run.source())
     decoded = op.flat_map("decode", records, Decode(lanes, limit, metrics.consumed))
     window_ms, partitions = settings.dedupe_window_ms, run.context.cluster.partitions
-    index = Dedupe.builder(status.record_remembered, run.log, run.open_ids, window_ms, partitions)
+    expiry = Expiry(window_ms, partitions, run.board.held, run.board.oldest_s)
+    index = Dedupe.builder(status.record_remembered, run.log, run.open_ids, expiry)
     judged = op.stateful_batch("dedupe", decoded, index)
-    charge = Process(requested, run.charge, run.gateway_batch, metrics.decided)
+    charge = Process(requested, run.charging, run.pending, run.board, metrics.decided)
     decided = op.flat_map_batch("process", judged, charge)
 
     processed = op.filter_map("processed", decided, Processed(kafka.topic_processed, limit))
     failed = op.filter_map("failed", decided, Failed(kafka.topic_failed, limit))
     audit = op.filter_map("audit", decided, Audit(kafka.topic_audit, limit))
+    pending = op.filter_map("pending", decided, Pending(kafka.topic_pending))
     progress = op.map("progress", decided, Progress())
-    outgoing = op.merge("outgoing", processed, failed, audit, progress)
+    outgoing: KeyedStream[SinkItem] = op.merge(
+        "outgoing", processed, failed, audit, pending, progress
+    )
     op.output("sink", outgoing, sink or run.sink())
     return df

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import NamedTuple, Self
 
 from dataflow.config.settings import Settings
+from dataflow.core.charging import SourceCharging
 from dataflow.core.epochs import Epochs
 from dataflow.core.watermarks import ReadUpTo
 from dataflow.observability.metrics import Metrics
@@ -26,6 +27,8 @@ class Cluster(NamedTuple):
     log_id: str | None = None
     """Of the topic of the lanes' log, likewise."""
     log_partitions: int = 1
+    pending_id: str | None = None
+    """Of the pending topic, likewise."""
 
 
 NOT_CONNECTED = Cluster("", [])
@@ -40,6 +43,7 @@ class ProcessContext(NamedTuple):
     metrics: Metrics
     lifecycle: Lifecycle
     epochs: Epochs
+    charging: SourceCharging
     cluster: Cluster = NOT_CONNECTED
     read_up_to: Mapping[int, ReadUpTo] = {}
     """The watermark of each input partition, whether or not this process reads it."""

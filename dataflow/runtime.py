@@ -1,6 +1,5 @@
 """The parts of one process: settings, status, metrics, gateway; put together, not started."""
 
-import structlog
 from bytewax.inputs import Source
 from bytewax.outputs import Sink
 
@@ -8,14 +7,16 @@ from dataflow import __version__
 from dataflow.config.settings import Settings
 from dataflow.core.epochs import Epochs
 from dataflow.core.items import SinkItem, SourceItem
+from dataflow.core.lane_board import LaneBoard
 from dataflow.dedupe.remembered import RememberedIds
 from dataflow.dedupe.tiered import TieredIndex
 from dataflow.gateways import registry
-from dataflow.gateways.runner import GatewayRunner
+from dataflow.gateways.dispatcher import Dispatcher, Limits
 from dataflow.kafka.lane_log import LaneLog
 from dataflow.kafka.lane_log_trimmer import Trimmer
 from dataflow.kafka.lane_offsets import LaneOffsets
 from dataflow.kafka.partition_offsets import Ends
+from dataflow.kafka.pending_topic import PendingTopic
 from dataflow.kafka.retry import OutageRetry
 from dataflow.kafka.sink import KafkaSink
 from dataflow.kafka.source import ASK_MOST_S, KafkaSource
@@ -28,16 +29,11 @@ from dataflow.process_context import Cluster, ProcessContext
 from dataflow.service.command_line import Launch
 from dataflow.service.shutdown import Lifecycle
 from dataflow.steps.dedupe import Log, NoLog
+from dataflow.steps.process import NothingPending, Pending
 from schemas.events import EVENT_OVERHEAD_BYTES
-from schemas.replies import Definite
-from schemas.requests import PaymentRequest
-
-_log = structlog.get_logger()
 
 _IDS = "remembered-ids"
 """The directory in the recovery directory with the files of remembered ids."""
-_GRACE_S = 5.0
-"""The time after its deadline at which a wait may still end."""
 _STARTUP_GRACE_S = 120.0
 """The time until the first epoch has closed, with an empty recovery store."""
 _LOAD_BYTES_PER_S = 10e6
@@ -50,7 +46,9 @@ class Runtime:
     Attributes:
         context: What the parts share; without a cluster before the process is started.
         max_request_bytes: The largest request whose outcome fits the output topics.
-        gateway_batch: How many requests the gateway gets at once.
+        board: What the lanes of this process show its sources.
+        charging: The gateway.
+        pending: What earlier runs have parked; nothing before the process is started.
         log: What the lanes have claimed; nothing before the process is started.
         ids: What the lanes of this process remember.
     """
@@ -58,31 +56,27 @@ class Runtime:
     def __init__(self, settings: Settings, running: Launch | None = None) -> None:
         kafka = settings.kafka
         self.max_request_bytes = kafka.message_max_bytes - EVENT_OVERHEAD_BYTES
-        # Each of them then has the whole deadline for itself.
-        self.gateway_batch = settings.gateway.concurrency
         status = _status(settings, running)
         shared = running is not None and running.processes * running.workers > 1
+        self.board = LaneBoard()
+        self.charging = _dispatcher(settings, running, self.board)
         self.context = ProcessContext(
             settings=settings,
             status=status,
             metrics=Metrics(
                 status,
                 input_topic=kafka.topic_requested,
-                output_topics=kafka.topics_published,
+                output_topics=(kafka.topic_pending, *kafka.topics_published),
                 log_topic=kafka.topic_lane_log,
             ),
             lifecycle=Lifecycle(status),
             epochs=Epochs(settings.commit_interval_s, shared),
+            charging=self.charging,
         )
-        gateway = registry.create(settings.gateway)
-        self.gateway = GatewayRunner(
-            lambda: gateway,
-            settings.gateway.deadline_s,
-            concurrency=settings.gateway.concurrency,
-            on_wait=_log_wait,
-        )
+        self.pending: Pending = NothingPending()
         self.log: Log = NoLog()
         self.ids = RememberedIds(settings.dedupe_window_ms, settings.dedupe_memory_bytes)
+        status.charging = self.charging.figures
         status.id_files_fail = lambda: self.ids.figures.are_failing
         self._ids_dir = running.recovery_dir / _IDS if running and running.recovery_dir else None
         self._log_ends = Ends(kafka.topic_lane_log)
@@ -103,6 +97,7 @@ class Runtime:
             settings.lanes,
         )
         self.log = LaneLog(self.context, self._offsets, self._log_ends, retry, retry.sit_out)
+        self.pending = PendingTopic(self.context, self._offsets, retry, retry.sit_out)
 
     def watch(self, *, trims: bool) -> None:
         """Start to look at the cluster; one process of all also trims the lanes' log."""
@@ -117,19 +112,13 @@ class Runtime:
         return KafkaSource(self.context, self._offsets, self._close_engine_metrics)
 
     def sink(self) -> Sink[tuple[str, SinkItem]]:
-        """Return the sink: the three output topics, and the lanes' log."""
+        """Return the sink: the output topics, and the lanes' log."""
         return KafkaSink(self.context, self._close)
 
     def open_ids(self, lane: int) -> TieredIndex:
         """Open the index of a lane; if its files cannot be written, all of them are checked."""
         with self.context.status.waiting("files of remembered ids"):
             return self.ids.open(lane)
-
-    def charge(self, requests: list[PaymentRequest]) -> list[Definite]:
-        """Have the gateway charge a batch; blocks until every request has its final reply."""
-        deadline_s = self.context.settings.gateway.deadline_s
-        with self.context.status.waiting("payment gateway", deadline_s + _GRACE_S):
-            return self.gateway.charge(requests)
 
     def _close_engine_metrics(self) -> None:
         # The engine cannot take down its web server while it answers a scrape.
@@ -139,7 +128,7 @@ class Runtime:
     def _close(self) -> None:
         """End with the sink: only then no worker has anything left to charge."""
         self._close_engine_metrics()
-        self.gateway.close()
+        self.charging.close()
         self.ids.close()
 
 
@@ -155,18 +144,24 @@ def _status(settings: Settings, running: Launch | None) -> Status:
     return Status(about, limits)
 
 
+def _dispatcher(settings: Settings, running: Launch | None, board: LaneBoard) -> Dispatcher:
+    gateway = settings.gateway
+    limits = Limits(
+        concurrency=gateway.concurrency,
+        rate=gateway.rate,
+        patience_s=gateway.patience_s,
+        parked=gateway.parked_max,
+        # Its own epoch, and the next one.
+        epoch_s=2 * settings.commit_interval_s,
+        has_peers=running is not None and running.processes > 1,
+    )
+    return Dispatcher(registry.create(gateway), limits, board)
+
+
 def _longest_wait_s(settings: Settings) -> float:
     """Return the longest that any process may wait in one epoch; then all others wait for it.
 
-    That is, but for the restore of remembered ids, which has a bound of its own: a batch of charges
-    and its commit; or, at a start, the end of the previous run's transactions.
+    That is, but for the restore of remembered ids, which has a bound of its own: a commit; or, at a
+    start, the end of the previous run's transactions.
     """
-    transaction_s = settings.kafka.transaction_timeout_ms / 1000
-    return max(
-        settings.gateway.deadline_s + transaction_s + _GRACE_S,
-        2 * transaction_s + ASK_MOST_S,
-    )
-
-
-def _log_wait(requests: int, pause_s: float, reason: str) -> None:
-    _log.warning("gateway unavailable", requests=requests, pause_s=round(pause_s, 3), reason=reason)
+    return 2 * settings.kafka.transaction_timeout_ms / 1000 + ASK_MOST_S

@@ -1,5 +1,6 @@
 """A start: every check in its order; then the parts are there, and have taken ports and signals."""
 
+import math
 import os
 import sys
 
@@ -15,6 +16,7 @@ from dataflow.kafka.retry import OutageRetry
 from dataflow.observability import logs
 from dataflow.observability.certificates import CertificateMetrics
 from dataflow.observability.engine_metrics import EngineMetrics, prepare_engine_api
+from dataflow.observability.gateway_metrics import GatewayMetrics
 from dataflow.observability.id_metrics import IdMetrics
 from dataflow.observability.redaction import register_secrets
 from dataflow.observability.store_metrics import StoreMetrics
@@ -66,6 +68,7 @@ def _start(running: Launch) -> Runtime:
         )
     _refuse_misfits(settings, running)
     runtime = Runtime(settings, running)
+    _refuse_short_window(settings, runtime.charging.key_life_s)
     context = runtime.context
     context.lifecycle.handle_signals()
     # The descriptor is never closed: the lock is held until the process ends.
@@ -75,6 +78,7 @@ def _start(running: Launch) -> Runtime:
         os.environ.setdefault("BYTEWAX_DATAFLOW_API_CACHE_PATH", str(running.recovery_dir))
     api_port = prepare_engine_api(os.environ)
     context.metrics.registry.register(CertificateMetrics(settings.kafka))
+    context.metrics.registry.register(GatewayMetrics(runtime.charging.figures))
     context.metrics.registry.register(IdMetrics(lambda: runtime.ids.figures))
     if running.recovery_dir is not None:
         context.metrics.registry.register(StoreMetrics(running.recovery_dir))
@@ -140,6 +144,23 @@ def _refuse_misfits(settings: Settings, running: Launch) -> None:
         )
     if problems:
         raise SettingsError(problems)
+
+
+def _refuse_short_window(settings: Settings, key_life_s: float | None) -> None:
+    """Refuse a window in which the provider remembers a key for longer than we do its paymentId.
+
+    A copy after the window would be a new payment to us, and a replay to the provider: an approval
+    without money.
+    """
+    window_s = settings.dedupe_window_ms / 1000
+    if key_life_s is not None and window_s < key_life_s:
+        problem = (
+            f"DEDUPE_WINDOW: {window_s / 3600:g} h is shorter than the life of an idempotency key"
+            f" at the payment provider ({key_life_s / 3600:g} h): a copy of a payment that comes in"
+            " between would be published as processed, and nobody charged; example:"
+            f" DEDUPE_WINDOW={math.ceil(key_life_s / 3600)}h"
+        )
+        raise SettingsError([problem])
 
 
 def _refuse_idle_processes(found: Cluster, settings: Settings, running: Launch) -> None:

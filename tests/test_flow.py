@@ -41,23 +41,27 @@ from dataflow.core.items import (
     SinkItem,
     SourceItem,
 )
+from dataflow.core.lane_board import LaneBoard
 from dataflow.core.lane_log import entries_in
-from dataflow.core.lanes import lane_name
+from dataflow.core.lanes import lane_name, lane_of_key
 from dataflow.core.origins import place
+from dataflow.core.settled import SettledPosition
 from dataflow.dedupe.remembered import RememberedIds
 from dataflow.dedupe.tiered import TieredIndex
 from dataflow.flow import flow
+from dataflow.gateways.dispatcher import Dispatcher, Limits
 from dataflow.gateways.port import Approved, Declined, Reply, Unknown
-from dataflow.gateways.runner import GatewayRunner
-from dataflow.gateways.simulated import SimulatedGateway
+from dataflow.gateways.simulated import ImmediateGateway, SimulatedGateway
 from dataflow.runtime import Runtime
 from schemas.events import EVENT_OVERHEAD_BYTES
 from schemas.outcomes import ErrorCode
 from schemas.parsing import parse
-from schemas.requests import PaymentRequest
+from schemas.pending import PendingEntry, decode
+from schemas.requests import PaymentRequest, key_of
 from tests import ROOT
 from tests.explore import examples
 from tests.support.required import REQUIRED
+from tests.support.settling import SettlingSource
 
 LANES = 3
 BATCH = 3
@@ -66,6 +70,9 @@ EVERY_BATCH = timedelta(0)
 PROCESSED = "payments.payment-processed"
 FAILED = "payments.payment-failed"
 AUDIT = "audit.payment-events"
+PENDING = "payments.payment-pending"
+FOR_LANES = {Signal.WAKE, Signal.FLUSH, Signal.HOLD, Signal.RESUME}
+"""Signals that lanes act on, and do not pass on."""
 START: list[SourceItem] = [ControlMessage(Signal.OPEN, 0, 0), ControlMessage(Signal.RESTORE, 0, 0)]
 
 
@@ -101,7 +108,7 @@ def made_runtime() -> Runtime:
 @pytest.fixture
 def runtime() -> Iterator[Runtime]:
     made = made_runtime()
-    with closing(made.gateway):
+    with closing(made.charging):
         yield made
 
 
@@ -122,6 +129,16 @@ class Topics:
         self.positions: dict[int, dict[int, int]] = {lane: {} for lane in range(LANES)}
         self.logs: dict[int, list[bytes]] = {lane: [] for lane in range(LANES)}
         self.indexes: dict[int, TieredIndex] = {}
+        self.pending: dict[bytes, PendingEntry] = {}
+
+    # ---- as the pending topic ----
+
+    def of(self, lane: int) -> list[PendingEntry]:
+        return [
+            entry
+            for entry in self.pending.values()
+            if lane_of_key(key_of(entry.payment_id), LANES) == lane
+        ]
 
     # ---- as the log of the lanes ----
 
@@ -144,6 +161,12 @@ class Topics:
 
     def publish(self, outgoing: SinkItem) -> None:
         if isinstance(outgoing, LaneProgress):
+            return
+        if outgoing.topic == PENDING:
+            written = zip(outgoing.keys, outgoing.values, strict=True)
+            self.pending |= {key or b"": decode(value) for key, value in written}
+            for tombstone in outgoing.tombstones:
+                del self.pending[tombstone]
             return
         for key, value in zip(outgoing.keys, outgoing.values, strict=True):
             event = json.loads(value, parse_float=Decimal, parse_int=Decimal)
@@ -177,7 +200,7 @@ class TestOutcomes:
             topics = Topics(*partitions)
             source = [*START, *(batch(n, 0, values) for n, values in enumerate(partitions))]
             sink: list[tuple[str, SinkItem]] = []
-            graph = flow(TestingSource(source), TestingSink(sink), runtime)
+            graph = flow(SettlingSource(source, runtime), TestingSink(sink), runtime)
             execute(graph, workers=request.param)
             for _, outgoing in sink:
                 topics.publish(outgoing)
@@ -244,7 +267,8 @@ class TestOutcomes:
             mine = [outgoing for name, outgoing in sink if name == lane_name(lane)]
             progress = [outgoing for outgoing in mine if isinstance(outgoing, LaneProgress)]
             assert progress == mine, "there is no record"
-            assert [each.control and each.control.signal for each in progress] == list(Signal)
+            passed_on = [each for each in Signal if each not in FOR_LANES]
+            assert [each.control and each.control.signal for each in progress] == passed_on
             assert {each.control and each.control.lane for each in progress} == {lane}
 
 
@@ -292,8 +316,8 @@ def test_no_words_of_a_gateway_stop_the_flow_or_lose_its_decision(
     topics = Topics(values, values)
     sink: list[tuple[str, SinkItem]] = []
     source = [*START, *(batch(n, 0, values) for n in range(2))]
-    with closing(GatewayRunner(Hostile, deadline_s=20)) as runtime.gateway:
-        execute(flow(TestingSource(source), TestingSink(sink), runtime), workers)
+    with closing(Dispatcher(Hostile(), Limits(), runtime.board)) as runtime.charging:
+        execute(flow(SettlingSource(source, runtime), TestingSink(sink), runtime), workers)
     for _, outgoing in sink:
         if isinstance(outgoing, OutputBatch):
             assert all(len(value) < EVENT_OVERHEAD_BYTES for value in outgoing.values)
@@ -335,22 +359,24 @@ class Crash(Exception):  # noqa: N818  (not an error: the end of a process)
 
 
 class MemorySource(FixedPartitionedSource[SourceItem, int]):
-    def __init__(self, topics: Topics) -> None:
-        self.topics = topics
+    def __init__(self, topics: Topics, runtime: Runtime) -> None:
+        self.topics, self.runtime = topics, runtime
 
     def list_parts(self) -> list[str]:
         return [str(number) for number in range(len(self.topics.partitions))]
 
     def build_part(self, _step_id: str, for_part: str, resume_state: int | None) -> "Partition":
-        return Partition(self.topics, int(for_part), resume_state)
+        return Partition(self.topics, self.runtime, int(for_part), resume_state)
 
 
 class Partition(StatefulSourcePartition[SourceItem, int]):
     """The three phases of the real source, each closed by its snapshot."""
 
-    def __init__(self, topics: Topics, number: int, state: int | None) -> None:
+    def __init__(self, topics: Topics, runtime: Runtime, number: int, state: int | None) -> None:
         self.topics, self.number = topics, number
+        self.charging = runtime.charging
         self.next_offset = state or 0
+        self.settled = SettledPosition(self.next_offset, self.next_offset, sees_all=True)
         self.phases = [Signal.OPEN, Signal.RESTORE]
         self.emitted = False
         self.epoch = 0
@@ -364,21 +390,28 @@ class Partition(StatefulSourcePartition[SourceItem, int]):
         return [ControlMessage(self.phases[0], self.number, self.next_offset, epoch=self.epoch)]
 
     def snapshot(self) -> int:
+        self.settled.settle(self.epoch, self.charging.lowest(self.number))
         self.epoch += 1
         if self.emitted:
             self.emitted = False
             self.phases.pop(0)
-        return self.next_offset
+        return self.settled.offset
 
     def live(self) -> list[SourceItem]:
         values = self.topics.partitions[self.number]
         first = self.next_offset
         end = min(first + BATCH, len(values))
-        if first >= end:
+        items: list[SourceItem] = []
+        if lanes := self.charging.to_wake(self.epoch):
+            items.append(ControlMessage(Signal.WAKE, 0, 0, epoch=self.epoch, lanes=lanes))
+        if first < end:
+            self.next_offset = end
+            self.settled.read(end, self.epoch, 0.0)
+            how = {"committed": self.committed(), "epoch": self.epoch}
+            items.append(batch(self.number, first, values[first:end], **how))
+        elif self.settled.is_all:
             raise StopIteration
-        self.next_offset = end
-        how = {"committed": self.committed(), "epoch": self.epoch}
-        return [batch(self.number, first, values[first:end], **how)]
+        return items
 
     def committed(self) -> dict[int, int]:
         return {
@@ -419,7 +452,7 @@ class Lane(StatefulSinkPartition[SinkItem, None]):
         self.open += [
             outgoing
             for outgoing in values
-            if isinstance(outgoing, OutputBatch) or outgoing.position is not None
+            if isinstance(outgoing, OutputBatch) or outgoing.position or outgoing.entries
         ]
 
     def snapshot(self) -> None:
@@ -428,9 +461,10 @@ class Lane(StatefulSinkPartition[SinkItem, None]):
         self.sink.crash_if_due()
         for outgoing in self.open:
             self.sink.topics.publish(outgoing)
-            if isinstance(outgoing, LaneProgress) and outgoing.position is not None:
-                partition, offset = outgoing.position
-                self.sink.topics.positions[self.lane][partition] = offset
+            if isinstance(outgoing, LaneProgress):
+                if outgoing.position is not None:
+                    partition, offset = outgoing.position
+                    self.sink.topics.positions[self.lane][partition] = offset
                 self.sink.topics.logs[self.lane].append(outgoing.entries)
         self.open = []
         self.sink.commits += 1
@@ -453,10 +487,14 @@ def run_until(
 ) -> bool:
     """Run to the end of the input, or to a crash; return whether it came to the end."""
     runtime.log = topics
-    source: Source[SourceItem] = MemorySource(topics)
+    runtime.board = LaneBoard()
+    runtime.charging = Dispatcher(ImmediateGateway(0.0), Limits(), runtime.board)
+    runtime.pending = topics
+    source: Source[SourceItem] = MemorySource(topics, runtime)
     sink: Sink[tuple[str, SinkItem]] = MemorySink(topics, crash_after)
     try:
-        execute(flow(source, sink, runtime), workers, recovery)
+        with closing(runtime.charging):
+            execute(flow(source, sink, runtime), workers, recovery)
     except BytewaxRuntimeError as error:
         assert isinstance(error.__cause__, Crash)  # noqa: PT017  (everything else is raised)
         return False
@@ -489,6 +527,7 @@ def assert_exactly_once(topics: Topics) -> None:
     }
     valid = {at: each for at, each in records.items() if isinstance(each, PaymentRequest)}
     audit, processed, failed = (topics.at(topic) for topic in (AUDIT, PROCESSED, FAILED))
+    assert topics.pending == {}
 
     def audited(*types: str) -> set[tuple[int, int]]:
         return {at for at, event in audit.items() if event["eventType"].split(".")[1] in types}
@@ -583,7 +622,7 @@ class TestRecovery:
     ) -> None:
         topics = Topics(*partitions)
         runtime = made_runtime()
-        with tempfile.TemporaryDirectory() as directory, closing(runtime.gateway):
+        with tempfile.TemporaryDirectory() as directory, closing(runtime.charging):
             recovery = store(Path(directory) / "store")
             for n, (crash_after, store_is_lost) in enumerate(crashes):
                 run_until(crash_after, topics, recovery, runtime)
@@ -625,13 +664,13 @@ class TestRecovery:
         self, runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         charged: list[str] = []
-        charge = runtime.gateway.charge
+        charge = ImmediateGateway.charge_batch
 
-        def recording(batch: Any) -> Any:
+        async def recording(self: ImmediateGateway, batch: list[PaymentRequest]) -> list[Reply]:
             charged.extend(request.payment_id for request in batch)
-            return charge(batch)
+            return await charge(self, batch)
 
-        monkeypatch.setattr(runtime.gateway, "charge", recording)
+        monkeypatch.setattr(ImmediateGateway, "charge_batch", recording)
         topics, recovery = requests(), store(tmp_path / "store")
         run_until(5, topics, recovery, runtime)
         committed = {event["paymentId"] for event in topics.events[PROCESSED]}
@@ -711,6 +750,6 @@ class TestGraph:
             f"payments.{name}"
             for name in (
                 *("source", "decode", "dedupe", "process"),
-                *("processed", "failed", "audit", "progress", "outgoing", "sink"),
+                *("processed", "failed", "audit", "pending", "progress", "outgoing", "sink"),
             )
         ]

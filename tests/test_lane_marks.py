@@ -32,7 +32,7 @@ def committed(*lanes: list[tuple[int, int, int]]) -> Committed:
         Metadata(8),
         Metadata(8, "topic-id_22"),
         Metadata(8, "abc", "def", 1_000_000, 1_767_225_600),
-        Metadata(8, "abc", "def", 1_000_000, 1_767_225_600, 12),
+        Metadata(8, "abc", "def", 1_000_000, 1_767_225_600, "ghi", 12),
     ],
 )
 def test_metadata_come_back_as_they_were(metadata: Metadata) -> None:

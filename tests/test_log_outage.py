@@ -9,9 +9,7 @@ from confluent_kafka import KafkaError, TopicPartition
 from dataflow.config.settings import Settings
 from dataflow.errors import ConsumeError
 from dataflow.kafka import retry
-from dataflow.kafka.lane_log import LaneLog
-from dataflow.kafka.lane_offsets import LaneOffsets
-from dataflow.kafka.partition_offsets import Ends
+from dataflow.kafka.topic_reader import TopicReader
 from dataflow.observability.liveness import LivenessLimits
 from dataflow.observability.status import About, Status
 from dataflow.process_context import Cluster
@@ -69,10 +67,8 @@ def read(consumer: Consumer, status: Status) -> list[str]:
     reasons: list[str] = []
     runtime = Runtime(Settings.from_env(REQUIRED | {"LANES": "1"}))
     context = runtime.context.with_cluster(Cluster("", [0]))._replace(status=status)
-    kafka = context.settings.kafka
-    offsets = LaneOffsets(kafka, 1, context.cluster)
-    log = LaneLog(context, offsets, Ends(kafka.topic_lane_log), sit_out=reasons.append)
-    read = log._read_to({0: END_OFFSET}, {0: 0}, consumer)  # type: ignore[arg-type]
+    reader = TopicReader(context, context.settings.kafka.topic_lane_log, reasons.append)
+    read = reader._read_to({0: END_OFFSET}, {0: 0}, consumer)  # type: ignore[arg-type]
     assert [message for messages, _ in read for message in messages] == []
     return reasons
 

@@ -10,9 +10,11 @@ import pytest
 from msgspec.structs import replace
 
 from dataflow.config.settings import Settings
+from dataflow.core.charging import ChargingFigures
 from dataflow.dedupe.tiered import Figures
 from dataflow.observability.certificates import CertificateMetrics
 from dataflow.observability.engine_metrics import EngineMetrics
+from dataflow.observability.gateway_metrics import GatewayMetrics
 from dataflow.observability.id_metrics import IdMetrics
 from dataflow.observability.liveness import LivenessLimits
 from dataflow.observability.metrics import Metrics
@@ -48,6 +50,7 @@ def exposed(tmp_path: Path) -> dict[str, set[str]]:
     (tmp_path / "part-0.sqlite3").touch()
     metrics.registry.register(StoreMetrics(tmp_path))
     metrics.registry.register(IdMetrics(lambda: Figures.of([])))
+    metrics.registry.register(GatewayMetrics(ChargingFigures))
     kafka = replace(
         Settings.from_env(REQUIRED | {"KAFKA_SECURITY_PROTOCOL": "SSL"}).kafka, ssl_ca_location="x"
     )

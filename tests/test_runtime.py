@@ -13,7 +13,7 @@ from dataflow.errors import SettingsError, StartRefusedError
 from dataflow.process_context import Cluster
 from dataflow.runtime import Runtime, _longest_wait_s, _status
 from dataflow.service.command_line import Launch
-from dataflow.startup import _refuse_idle_processes, _refuse_misfits
+from dataflow.startup import _refuse_idle_processes, _refuse_misfits, _refuse_short_window
 from tests.support.required import REQUIRED
 
 
@@ -130,11 +130,18 @@ def test_every_process_has_a_partition_to_read(processes: int, workers: int, eno
 
 
 def test_a_process_may_wait_for_others_as_long_as_one_may_wait_by_the_settings() -> None:
-    """The gateway and a commit, or at a start the end of the previous run's transactions."""
-    commit = {"KAFKA_TRANSACTION_TIMEOUT": "60s"}
-    assert _longest_wait_s(settings(GATEWAY_DEADLINE="30s", **commit)) == 180
-    assert _longest_wait_s(settings(GATEWAY_DEADLINE="10m", **commit)) == 665
-    assert _longest_wait_s(settings(GATEWAY_DEADLINE="30s", KAFKA_TRANSACTION_TIMEOUT="10s")) == 80
+    """At a start, for the end of the previous run's transactions. Nothing waits for the gateway."""
+    assert _longest_wait_s(settings(KAFKA_TRANSACTION_TIMEOUT="60s")) == 180
+    assert _longest_wait_s(settings(KAFKA_TRANSACTION_TIMEOUT="10s")) == 80
+
+
+def test_a_window_shorter_than_the_life_of_a_key_is_refused() -> None:
+    """A copy in between would be approved, and nobody charged."""
+    day = settings(DEDUPE_WINDOW="24h")
+    _refuse_short_window(day, 24 * 3600)
+    _refuse_short_window(day, None)
+    with pytest.raises(SettingsError, match="DEDUPE_WINDOW=25h"):
+        _refuse_short_window(day, 24.5 * 3600)
 
 
 def test_the_first_epoch_may_take_longer_with_a_large_store(tmp_path: Path) -> None:

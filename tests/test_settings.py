@@ -54,7 +54,9 @@ def test_the_defaults() -> None:
     assert defaults.log_level == "info"
     assert defaults.app_env == "production"
     assert defaults.gateway.concurrency == 256
-    assert defaults.gateway.deadline_s == 30
+    assert defaults.gateway.patience_s == 5
+    assert defaults.gateway.rate is None
+    assert defaults.gateway.parked_max == 20_000
     assert defaults.gateway.simulated_decline_rate == 0.02
     assert defaults.gateway.simulated_latency_s == 0
 
@@ -143,14 +145,6 @@ def test_a_gateway_needs_its_own_settings(gateway: str, variable: str) -> None:
     assert problem.startswith(f"{variable}: required when GATEWAY is {gateway}; example: ")
 
 
-def test_a_call_must_be_shorter_than_all_attempts_together() -> None:
-    http = {"GATEWAY": "http", "HTTP_GATEWAY_URL": "https://a", "GATEWAY_DEADLINE": "30s"}
-    [problem] = problems(**http, GATEWAY_TIMEOUT="30s")
-    assert problem.startswith("GATEWAY_TIMEOUT: expected less than GATEWAY_DEADLINE, got '30s'")
-    assert settings(**http, GATEWAY_TIMEOUT="29s").gateway.timeout_s == 29
-    assert settings(GATEWAY_TIMEOUT="30s", GATEWAY_DEADLINE="1s"), "the simulated one has no calls"
-
-
 @pytest.mark.parametrize(
     "url",
     [
@@ -193,7 +187,9 @@ LIMITS = {
     "COMMIT_INTERVAL": (["9ms", "1001ms"], ["10ms", "1s"]),
     "DEDUPE_WINDOW": (["999ms", "8785h"], ["1s", "366d"]),
     "GATEWAY_CONCURRENCY": (["0", "10001"], ["1", "10000"]),
-    "GATEWAY_DEADLINE": (["999ms", "901s"], ["1s", "15m"]),
+    "GATEWAY_PATIENCE": (["999ms", "61s"], ["1s", "60s"]),
+    "GATEWAY_RATE": (["0", "100001", "5/s"], ["1", "100000"]),
+    "GATEWAY_PARKED_MAX": (["99", "1000001"], ["100", "1000000"]),
     "SIMULATED_DECLINE_RATE": (["1.01"], ["0", "1"]),
     "SIMULATED_LATENCY": (["60001ms"], ["0ms", "60s"]),
     "PORT": (["0", "65536"], ["1", "65535"]),
@@ -393,9 +389,9 @@ def test_the_passwords_are_handed_to_the_log_but_not_the_user_name() -> None:
 
 
 def test_masked_shows_what_is_set_and_stars_for_secrets() -> None:
-    shown = settings(LANES="32", GATEWAY_DEADLINE="1500ms").masked()
+    shown = settings(LANES="32", GATEWAY_PATIENCE="1500ms").masked()
     assert shown["LANES"] == "32"
-    assert shown["GATEWAY_DEADLINE"] == "1500ms"
+    assert shown["GATEWAY_PATIENCE"] == "1500ms"
     assert shown["DEDUPE_WINDOW"] == "7d"
     assert shown["KAFKA_SASL_USERNAME"] == shown["KAFKA_SASL_PASSWORD"] == "***"
     assert "KAFKA_SSL_KEY_PASSWORD" not in shown

@@ -35,6 +35,7 @@ class KafkaSettings(Struct, frozen=True, kw_only=True):
     topic_failed: str
     topic_audit: str
     topic_lane_log: str
+    topic_pending: str
     transaction_timeout_ms: int
     message_max_bytes: int
     compression: str
@@ -47,7 +48,7 @@ class KafkaSettings(Struct, frozen=True, kw_only=True):
     @property
     def topics_written(self) -> tuple[str, ...]:
         """Every topic that a lane's transaction writes to."""
-        return *self.topics_published, self.topic_lane_log
+        return *self.topics_published, self.topic_lane_log, self.topic_pending
 
     @property
     def uses_sasl(self) -> bool:
@@ -61,8 +62,12 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
     name: str
     concurrency: int
     """Charges in flight at once, in each process."""
-    deadline_s: float
-    """For one batch of charges, retries included."""
+    rate: int | None
+    """Charges in a second, in each process; None for no limit."""
+    patience_s: float
+    """The longest that a payment holds up those behind it in its lane."""
+    parked_max: int
+    """Payments of a process that may wait on the pending topic before it reads no more."""
     timeout_s: float
     """For one call of a provider."""
     simulated_decline_rate: float
@@ -190,11 +195,6 @@ def _gateway_conflicts(values: Mapping[str, Any], named: Mapping[str, Variable])
     ):
         if values.get("gateway.name") == gateway and values.get(field, ...) is None:
             yield named[field].problem(f"required when GATEWAY is {gateway}")
-    timeout_s, deadline_s = values.get("gateway.timeout_s"), values.get("gateway.deadline_s")
-    calls = values.get("gateway.name") in {gateway_names.HTTP, gateway_names.STRIPE}
-    if calls and timeout_s and deadline_s and timeout_s >= deadline_s:
-        timeout = named["gateway.timeout_s"]
-        yield timeout.wrong(timeout.kind.show(timeout_s), "less than GATEWAY_DEADLINE")
 
 
 def _nested(values: Mapping[str, Any]) -> dict[str, Any]:

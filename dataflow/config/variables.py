@@ -215,6 +215,13 @@ KAFKA = (
         default="payments.lane-log",
     ),
     Variable(
+        "KAFKA_TOPIC_PENDING",
+        "kafka.topic_pending",
+        values.topic(),
+        "Topic of the payments that wait for the gateway, compacted (output).",
+        default="payments.payment-pending",
+    ),
+    Variable(
         "KAFKA_START",
         "start",
         values.start(),
@@ -297,18 +304,33 @@ GATEWAY = (
         default="256",
     ),
     Variable(
-        "GATEWAY_DEADLINE",
-        "gateway.deadline_s",
-        values.duration_s("1s", "15m"),
-        "How long one batch of charges may take, retries included, before the process ends.",
-        default="30s",
+        "GATEWAY_RATE",
+        "gateway.rate",
+        values.whole_number(1, 100_000),
+        "Most charges in a second, in each process: 1 to 100000; if unset, no limit. Where the "
+        "provider answers that it is too much, they are fewer for a while.",
+        example="100",
+    ),
+    Variable(
+        "GATEWAY_PATIENCE",
+        "gateway.patience_s",
+        values.duration_s("1s", "60s"),
+        "The longest that a payment without an answer holds up others, before it is parked on the "
+        "pending topic: 1s to 60s. Usually it is a few times what the provider takes.",
+        default="5s",
+    ),
+    Variable(
+        "GATEWAY_PARKED_MAX",
+        "gateway.parked_max",
+        values.whole_number(100, 1_000_000),
+        "Parked payments, in each process, from which on nothing more is read: 100 to 1000000.",
+        default="20000",
     ),
     Variable(
         "GATEWAY_TIMEOUT",
         "gateway.timeout_s",
         values.duration_s("100ms", "80s"),
-        "How long `http` and `stripe` wait for the answer to one call: 100ms to 80s. Less than "
-        "GATEWAY_DEADLINE.",
+        "How long `http` and `stripe` wait for the answer to one call: 100ms to 80s.",
         default="10s",
     ),
     Variable(

@@ -20,6 +20,10 @@ class CommitCounts:
     """Failed payments by error code."""
     duplicates: int = 0
     conflicts: int = 0
+    parked: int = 0
+    """Payments that began to wait for the gateway on the pending topic..."""
+    resolved: int = 0
+    """... and those that got their outcome after that."""
     approved_amounts: dict[str, Decimal] = field(default_factory=dict)
     """Money of the processed payments by currency, in major units."""
     declined_amounts: dict[str, Decimal] = field(default_factory=dict)
@@ -35,6 +39,8 @@ class CommitCounts:
         self.processed += other.processed
         self.duplicates += other.duplicates
         self.conflicts += other.conflicts
+        self.parked += other.parked
+        self.resolved += other.resolved
         self.log_entries += other.log_entries
         self.log_bytes += other.log_bytes
         _add(self.failed, other.failed)

@@ -19,6 +19,7 @@ from dataflow.core.commit_counts import CommitCounts
 from dataflow.core.decision import Outcome
 from schemas.events import Source
 from schemas.parsing import parse
+from schemas.pending import PendingEntry
 from schemas.requests import PaymentRequest, Rejected
 
 # ---- from the source ----
@@ -57,9 +58,20 @@ class Signal(Enum):
     WATERMARK = auto()
     """The progress of reading the partition, by our clock: decides which ids are forgotten."""
     DRAIN = auto()
-    """A process of the cluster was asked to stop: all of them do."""
+    """A process of the cluster was asked to stop: all of them do. Of this partition nothing more
+    comes: what has no answer is parked."""
     RESTART = auto()
     """As `DRAIN`, but all of them start again."""
+    WAKE = auto()
+    """The lane has something to do: answers have come, a patience is over, or its claims are
+    committed, as an item of this epoch proves."""
+    FLUSH = auto()
+    """Of this partition everything below `next_offset` is to be emitted, answered or parked: the
+    position moves past it with this epoch."""
+    HOLD = auto()
+    """A process of the cluster has lost the provider: no source reads on."""
+    RESUME = auto()
+    """That process has it back."""
 
 
 class Remembered(NamedTuple):
@@ -84,10 +96,14 @@ class ControlMessage:
     """The partition's watermark, in milliseconds since 1970; 0 if it is not known."""
     epoch: int = 0
     """As in `RecordBatch`."""
+    lanes: tuple[int, ...] | None = None
+    """The lanes that get it; None for all."""
     lane: int = -1
     """The lane that gets it, from `decode` on."""
     remembered: Remembered | None = None
     """By that lane, from `dedupe` on."""
+    entries: bytes = b""
+    """For the lane's log, likewise: they keep ids alive whose payments wait for the gateway."""
 
 
 # ---- to the lanes ----
@@ -146,22 +162,42 @@ class DedupedBatch:
     entries: bytes
     """The entries for the lane's log: see `dataflow.core.lane_log`."""
     remembered: Remembered
+    epoch: int = 0
+    """As in `RecordBatch`."""
+    claimed_before: frozenset[int] = frozenset()
+    """The records that a run before this one has claimed, and may have charged."""
+
+
+@dataclass(slots=True)
+class PendingChange:
+    """A record for the pending topic, or its tombstone."""
+
+    event_id: str
+    entry: PendingEntry | None
+    """None once the payment has its outcome."""
+    is_new: bool = False
+    """True if it is parked by this."""
 
 
 @dataclass(slots=True)
 class OutcomeBatch:
-    """A lane's records and their outcomes, in aligned lists."""
+    """The part that a lane publishes at once: outcomes of records, and what goes with them.
 
-    partition: int
-    next_offset: int
-    times_ms: NDArray[np.int64]
-    event_ids: list[str]
-    sources: list[Source]
-    outcomes: list[Outcome]
-    decided_at: float
+    Usually those of one batch of records, whose position it carries. The claims of a batch go ahead
+    of it, without any outcome; and an outcome of what was parked has no position.
+    """
+
+    position: tuple[int, int] | None = None
+    """An input partition, and its next offset; None if it carries no position."""
+    times_ms: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    event_ids: list[str] = field(default_factory=list)
+    sources: list[Source] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
+    decided_at: float = 0.0
     """In seconds since 1970."""
-    entries: bytes
-    remembered: Remembered
+    entries: bytes = b""
+    remembered: Remembered | None = None
+    pending: list[PendingChange] = field(default_factory=list)
 
 
 # ---- to the sink ----
@@ -174,6 +210,8 @@ class OutputBatch:
     topic: str
     keys: list[bytes | None] = field(default_factory=list)
     values: list[bytes] = field(default_factory=list)
+    tombstones: list[bytes] = field(default_factory=list)
+    """Keys of records without a value, which are written after the others."""
 
 
 @dataclass(slots=True)
@@ -181,8 +219,7 @@ class LaneProgress:
     """The rest of what a lane commits in that transaction; or a signal, with or without that."""
 
     position: tuple[int, int] | None = None
-    """An input partition, and its next offset once this is committed; without one, there is nothing
-    to commit."""
+    """An input partition, and its next offset once this is committed."""
     counts: CommitCounts = field(default_factory=CommitCounts)
     times_ms: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     """Timestamps of the input records, for the latency until they are visible."""

@@ -122,10 +122,13 @@ def _ensure_topics(kafka: KafkaSettings) -> None:
             there = None  # it was refused for something else
         if there is None:
             raise
+        configs = {
+            kafka.topic_lane_log: preflight.LANE_LOG_CONFIG,
+            kafka.topic_pending: preflight.PENDING_CONFIG,
+        }
         for topic in _topics(kafka):
             if topic not in there:
-                is_log = topic == kafka.topic_lane_log
-                _create(admin, topic, preflight.LANE_LOG_CONFIG if is_log else {})
+                _create(admin, topic, configs.get(topic, {}))
         # Once more, for all that may be wrong besides.
         preflight.inspect(kafka)
 

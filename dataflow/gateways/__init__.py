@@ -1,1 +1,1 @@
-"""Payment gateways: the port, its adapters, and the rule by which they are asked again."""
+"""Payment gateways: the port, its adapters, and the dispatcher of all calls."""

@@ -1,7 +1,6 @@
 """The lanes' log at Kafka: read back at a start, and trimmed.
 
-1. It is read only once all lanes are fenced, and before any of them writes: then what a
-   `read_committed` reader sees up to the end is all there is, and stays so.
+1. It is read by the rules of `dataflow.kafka.topic_reader`.
 2. A process reads all partitions once, for all of its lanes, from where its files end; without
    files, from the start. It is no matter which partition a lane used to write to, nor how many
    lanes there were: an entry goes to the lane of its id.
@@ -19,29 +18,25 @@
 import json
 import shlex
 import threading
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import structlog
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import Message
 from confluent_kafka.admin import AdminClient
 
 from dataflow.core.lane_log import ENTRY, ForeignRecordError, entries_in, is_of_a_lane, lane_in
-from dataflow.core.lanes import lane_name
 from dataflow.dedupe.read_entries import ReadEntries
 from dataflow.dedupe.tiered import TieredIndex
-from dataflow.errors import ConsumeError, StartRefusedError
+from dataflow.errors import StartRefusedError
 from dataflow.kafka import client_config, lane_marks
-from dataflow.kafka.lane_names import lane_group
 from dataflow.kafka.lane_offsets import LaneOffsets
-from dataflow.kafka.partition_offsets import EARLIEST, LATEST, Ends, offsets_at, unread
-from dataflow.kafka.retry import PASSING, Deadline, Retry, retry_briefly
+from dataflow.kafka.partition_offsets import EARLIEST, LATEST, Ends, offsets_at
+from dataflow.kafka.retry import Retry, retry_briefly
+from dataflow.kafka.topic_reader import TopicReader
 from dataflow.observability.restore_progress import Restoring
 from dataflow.process_context import ProcessContext
 
 _log = structlog.get_logger()
-_RECORDS_AT_ONCE = 1_000
-_POLL_S = 0.1
 _PIECE_BYTES = 16 * 1024 * 1024
 """The indexes get so much at once: few and large pieces are quick to take in."""
 
@@ -58,9 +53,9 @@ class LaneLog:
         sit_out: Callable[[str], None] = lambda _reason: None,
     ) -> None:
         self._retry = retry
-        self._sit_out = sit_out
         self._kafka = context.settings.kafka
         self._topic = self._kafka.topic_lane_log
+        self._reader = TopicReader(context, self._topic, sit_out)
         self._lanes = context.settings.lanes
         self._cluster = context.cluster
         self._offsets = offsets
@@ -143,24 +138,11 @@ class LaneLog:
             )
 
     def _remedy(self) -> str:
-        # Of other partitions the lane has no offset: the tool would put one at their end, and the
-        # records below it would be taken for decided.
-        lanes: defaultdict[str, list[str]] = defaultdict(list)
-        for lane, offsets in sorted(self._committed.items()):
-            if offsets:
-                lanes[",".join(map(str, sorted(offsets)))].append(lane_name(lane))
-        group = lane_group(self._kafka.group_id, 0).removesuffix(lane_name(0))
-        topic, brokers = map(shlex.quote, (self._kafka.topic_requested, self._kafka.brokers))
         return (
             "Restore the topic if you can. To go on without it, set the lanes' offsets to their"
             " current values, which deletes the lanes' metadata beside them. The paymentIds seen so"
             " far are then forgotten, and copies of them are charged again:\n"
-            + "\n".join(
-                f" for lane in {' '.join(names)}; do kafka-consumer-groups.sh --group {group}$lane"
-                f" --topic {topic}:{partitions} --reset-offsets --to-current --execute"
-                f" --bootstrap-server {brokers}; done"
-                for partitions, names in lanes.items()
-            )
+            + lane_marks.commands_to_delete(self._committed, self._kafka)
         )
 
     def _unreadable(self, message: Message, error: str) -> str:
@@ -191,8 +173,8 @@ class LaneLog:
         ends = self._retry(lambda: offsets_at(admin, self._topic, partitions, LATEST))
         begins = self._begins(starts, ends)
         found, size, parts = 0, 0, ReadEntries(self._indexes, self._lanes)
-        for messages, position in self._batches(begins, ends):
-            for message in messages:
+        for messages, position in self._reader.read(begins, ends):
+            for message in self._ours(messages):
                 entries = self._take(message, parts)
                 size, found = size + entries * ENTRY.itemsize, found + entries
                 if found > expected:
@@ -229,55 +211,12 @@ class LaneLog:
         parts.add(lane if lanes == self._lanes else None, value)
         return count
 
-    def _batches(
-        self, begins: Mapping[int, int], ends: Mapping[int, int]
-    ) -> Iterator[tuple[list[Message], dict[int, int]]]:
-        """Yield records of the log, and how far each partition is read with them."""
-        left = {each: begin for each, begin in begins.items() if begin < ends[each]}
-        consumer = Consumer(client_config.log_consumer(self._kafka, len(left)))
-        try:
-            consumer.assign([TopicPartition(self._topic, *each) for each in left.items()])
-            yield from self._read_to(ends, left, consumer)
-        except KafkaException as error:
-            raise ConsumeError(f"{self._topic}: {error.args[0].str()}") from error
-        finally:
-            consumer.close()
-
-    def _read_to(
-        self, ends: Mapping[int, int], left: Mapping[int, int], consumer: Consumer
-    ) -> Iterator[tuple[list[Message], dict[int, int]]]:
-        """Yield all records below these ends. An outage is waited out."""
-        deadline = Deadline(self._kafka.transaction_timeout_ms / 1000)
-        while left:
-            messages = list(self._good(consumer.consume(_RECORDS_AT_ONCE, _POLL_S)))
-            before, left = left, unread(consumer, self._topic, left, ends)
-            yield messages, {**ends, **left}
-            offsets = sum(ends[partition] - offset for partition, offset in left.items())
-            is_away = self._status.kafka_reachable is False
-            if is_away:
-                self._sit_out(f"{self._topic}: {offsets} offsets are still to be read")
-            if left != before or is_away:
-                deadline.renew()
-            elif deadline.is_over():
-                raise ConsumeError(
-                    f"{self._topic}: Kafka answers, but no record came for {deadline.seconds:g} s,"
-                    f" {offsets} offsets before the end"
-                )
-
-    def _good(self, messages: Iterable[Message]) -> Iterator[Message]:
+    def _ours(self, messages: Iterable[Message]) -> Iterator[Message]:
         for message in messages:
-            error = message.error()
-            if error is None and is_of_a_lane(message.headers()):
+            if is_of_a_lane(message.headers()):
                 yield message
-            elif error is None:
-                self._pass_over(message)
-            elif error.code() in PASSING:
-                _log.warning("lane log consumer error", error=error.str())
             else:
-                # The client may go on after it, as it does behind records that are damaged: what
-                # they claim would be forgotten.
-                where = f"{self._topic}[{message.partition()}] near {message.offset()}"
-                raise ConsumeError(f"{where}: {error.str()}")
+                self._pass_over(message)
 
     def _pass_over(self, message: Message) -> None:
         if self._status.foreign_log_records == 0:

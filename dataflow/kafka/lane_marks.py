@@ -3,12 +3,42 @@
 A start measures the lane log by them, and the trimmer goes by them.
 """
 
+import shlex
+from collections import defaultdict
 from collections.abc import Mapping
 
+from dataflow.config.settings import KafkaSettings
+from dataflow.core.lanes import lane_name
+from dataflow.kafka.lane_names import lane_group
 from dataflow.kafka.lane_offsets import Offset
 
 Committed = Mapping[int, Mapping[int, Offset]]
 """By lane and input partition."""
+
+
+def commands_to_delete(committed: Committed, kafka: KafkaSettings) -> str:
+    """Return the commands that delete what is committed beside the offsets, and keep those.
+
+    Of other partitions than these the lane has no offset: the tool would put one at their end, and
+    the records below it would be taken for decided.
+    """
+    lanes: defaultdict[str, list[str]] = defaultdict(list)
+    for lane, offsets in sorted(committed.items()):
+        if offsets:
+            lanes[",".join(map(str, sorted(offsets)))].append(lane_name(lane))
+    group = lane_group(kafka.group_id, 0).removesuffix(lane_name(0))
+    topic, brokers = map(shlex.quote, (kafka.topic_requested, kafka.brokers))
+    return "\n".join(
+        f" for lane in {' '.join(names)}; do kafka-consumer-groups.sh --group {group}$lane"
+        f" --topic {topic}:{partitions} --reset-offsets --to-current --execute"
+        f" --bootstrap-server {brokers}; done"
+        for partitions, names in lanes.items()
+    )
+
+
+def pending_ids(committed: Committed) -> set[str]:
+    """Return the topic ids of the pending topics that lanes have written to, where known."""
+    return {found for _, metadata in _all(committed) if (found := metadata.pending_id) is not None}
 
 
 def log_ids(committed: Committed) -> set[str]:

@@ -29,6 +29,8 @@ class Metadata(NamedTuple):
     """The number of ids the lane remembered: so many, at least, must be in its log..."""
     since_s: int = 0
     """... that were last seen at or after this time, in seconds since 1970."""
+    pending_id: str | None = None
+    """Of the pending topic: another one has not what was parked."""
     partitions: int = 0
     """Of so many input partitions, every lane had committed an offset before: one that is missing
     now was there, and is lost."""
@@ -53,6 +55,7 @@ class Metadata(NamedTuple):
             log_id=found.get("log"),
             ids=_number(found.get("ids", "")),
             since_s=_number(found.get("since", "")),
+            pending_id=found.get("pending"),
             partitions=_number(found.get("partitions", "")),
         )
 
@@ -61,5 +64,5 @@ def _number(text: str) -> int:
     return int(text) if text.isdecimal() else 0
 
 
-_NAMES = ("lanes", "topic", "log", "ids", "since", "partitions")
+_NAMES = ("lanes", "topic", "log", "ids", "since", "pending", "partitions")
 _PAIR = re.compile(r"(\w+)=(\S+)")

@@ -6,7 +6,8 @@ together or not at all. The order of a commit:
 1. `write_batch` opens the transaction and hands the records to the producer;
 2. `snapshot`, at the end of the epoch, writes what the lane has claimed to the lane's log;
 3. it waits until Kafka has taken every record;
-4. it adds the lane's input offsets to the transaction, under the group `<group>.lane-<n>`;
+4. it adds the lane's input offsets to the transaction, under the group `<group>.lane-<n>`, unless
+   all that there is are claims, which go ahead of the outcomes;
 5. it commits the transaction;
 6. only then does the engine store the snapshots of the epoch.
 
@@ -47,6 +48,7 @@ from dataflow.errors import CommitError, Fault, FencedError
 from dataflow.kafka import client_config
 from dataflow.kafka.commit_pool import CommitPool
 from dataflow.kafka.lane_names import Metadata, lane_group, transactional_id
+from dataflow.kafka.pending_topic import PARTITION
 from dataflow.kafka.retry import OutageRetry
 from dataflow.process_context import ProcessContext
 from dataflow.service.fail_fast import fail_fast
@@ -85,11 +87,15 @@ class Lane(StatefulSinkPartition[SinkItem, bytes]):
         self._name = lane_name(lane)
         self._topic = kafka.topic_requested
         self._cluster = cluster
-        self._metadata = Metadata(lanes, cluster.topic_id, cluster.log_id)
+        self._metadata = Metadata(
+            lanes, cluster.topic_id, cluster.log_id, pending_id=cluster.pending_id
+        )
         self._without_beat = set(cluster.partitions)
         self._log_topic = kafka.topic_lane_log
         self._log_partition = lane % cluster.log_partitions
         self._log_headers = headers(lane, lanes)
+        self._pending_topic = kafka.topic_pending
+        self._pending_record = {"headers": self._log_headers, "partition": PARTITION}
         self._log_most_bytes = min(
             kafka.message_max_bytes - _RECORD_OVERHEAD_BYTES, _LOG_RECORD_BYTES
         )
@@ -141,16 +147,21 @@ class Lane(StatefulSinkPartition[SinkItem, bytes]):
 
     def _write(self, batch: OutputBatch) -> None:
         self._begin_transaction()
+        more = self._pending_record if batch.topic == self._pending_topic else {}
         for key, value in zip(batch.keys, batch.values, strict=True):
-            self._produce(batch.topic, key, value)
+            self._produce(batch.topic, key, value, **more)
+        for key in batch.tombstones:
+            self._produce(batch.topic, key, None, **more)
+        written = len(batch.values) + len(batch.tombstones)
         produced = self._counts.produced
-        produced[batch.topic] = produced.get(batch.topic, 0) + len(batch.values)
+        produced[batch.topic] = produced.get(batch.topic, 0) + written
 
     def _advance(self, progress: LaneProgress) -> None:
         if progress.control:
             self._obey(progress.control)
-        if progress.position:
+        if progress.position or progress.entries:
             self._begin_transaction()
+        if progress.position:
             partition, offset = progress.position
             self._positions[partition] = max(offset, self._positions.get(partition, 0))
         self._entries.append(progress.entries)
@@ -267,10 +278,11 @@ class Lane(StatefulSinkPartition[SinkItem, bytes]):
         def send_offsets(timeout_s: float) -> None:
             self._producer.send_offsets_to_transaction(offsets, self._group, timeout_s)
 
-        self._retry("add its offsets to the transaction", send_offsets, deadline_s)
+        if offsets:
+            self._retry("add its offsets to the transaction", send_offsets, deadline_s)
         self._retry("commit", self._producer.commit_transaction, deadline_s)
 
-    def _produce(self, topic: str, key: bytes | None, value: bytes, **more: Any) -> None:
+    def _produce(self, topic: str, key: bytes | None, value: bytes | None, **more: Any) -> None:
         while True:
             try:
                 self._producer.produce(topic, value, key, **more)

@@ -30,6 +30,8 @@ _FORBIDDEN = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZ
 LANE_LOG_CONFIG = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
 """The settings that the topic of the lanes' log needs: ids are remembered for a window and for as
 long as the flow lags behind, which no limit of Kafka's can follow."""
+PENDING_CONFIG = {"cleanup.policy": "compact"}
+"""That of the pending topic: an entry stays until its tombstone, and is replaced by a newer one."""
 
 
 SitOut = Callable[[str], None]
@@ -70,7 +72,7 @@ def inspect(kafka: KafkaSettings, sit_out: SitOut | None = None) -> Cluster:
     if metadata.controller_id in metadata.brokers:
         if problems := list(_unfit(admin, kafka, sit_out)):
             raise StartRefusedError("\n".join(problems))
-        ids = _topic_ids(admin, [kafka.topic_requested, kafka.topic_lane_log])
+        ids = _topic_ids(admin, [kafka.topic_requested, kafka.topic_lane_log, kafka.topic_pending])
     else:
         # The embedded broker of the demo has none.
         _log.warning(
@@ -82,6 +84,7 @@ def inspect(kafka: KafkaSettings, sit_out: SitOut | None = None) -> Cluster:
         ids.get(kafka.topic_requested),
         ids.get(kafka.topic_lane_log),
         len(metadata.topics[kafka.topic_lane_log].partitions),
+        ids.get(kafka.topic_pending),
     )
 
 
@@ -148,6 +151,13 @@ def _unfit(admin: AdminClient, kafka: KafkaSettings, sit_out: SitOut | None) -> 
             )
         if topic == kafka.topic_lane_log:
             yield from _forgetful(found, kafka)
+        elif topic == kafka.topic_pending:
+            if cleanup not in {"", "compact"}:
+                yield (
+                    f"topic {topic}: with cleanup.policy={cleanup} Kafka would delete payments that"
+                    " wait for the gateway. Correct the topic's configuration:\n  "
+                    + _with_config(topic, PENDING_CONFIG, kafka)
+                )
         elif "compact" in cleanup:
             yield (
                 f"topic {topic}: is compacted (cleanup.policy={cleanup}), so it refuses"

@@ -9,10 +9,17 @@ after every start, each phase being closed by its own epoch (`snapshot`):
    have transactions open, beyond whose records the others could not read.
 3. *Live*: the records from the position on. `decode` drops those that their lane has committed.
 
+What is read waits in its lane for the gateway, so the position that is kept lags behind that of
+reading (`dataflow.core.settled`). A source reads no more than the gateway can take, and nothing in
+a hold. In a stop it reads nothing, gives its lanes the time for their answers, and then has them
+park the rest.
+
 The table of all phases is `dataflow.core.phases`; how a partition is read, `partition_reader`; what
 lag tools see, `group_offset`; how much is read and when, `dataflow.core.read_pace`.
 
 Offsets are always those of the *next* record.
+
+Long because the engine's calls and what each phase emits share the state of one partition.
 """
 
 import time
@@ -26,6 +33,7 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from dataflow.core.epoch_close import EpochCloseEstimator
 from dataflow.core.items import ControlMessage, RecordBatch, Signal, SourceItem
+from dataflow.core.lane_signals import LaneSignals
 from dataflow.core.offset_refresh import OffsetRefresh
 from dataflow.core.phases import Emission, Phase, PhaseSequence
 from dataflow.core.read_pace import ReadPace
@@ -131,6 +139,11 @@ class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
         self._group_offset = GroupOffset(context, partition, consumer)
         self._phases = PhaseSequence()
         self._pace = ReadPace(self._transaction_timeout_s, now_s)
+        self._charging = context.charging
+        self._signals = LaneSignals(
+            context.charging, partition, start.offset, self._reader.records_end
+        )
+        self._settled = self._signals.settled
         self._refresh = OffsetRefresh(now_s)
         self._epoch_close = EpochCloseEstimator() if context.epochs.shared else None
         self._epoch = 0  # of this run: all partitions begin in the one it resumes in
@@ -146,7 +159,8 @@ class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
             self._epoch_close.asked(time.monotonic())
         if self._phases.phase is Phase.LIVE:
             self._group_offset.commit()
-        if self._lifecycle.stopping and self._phases.stop():
+        is_due = self._lifecycle.stopping and self._signals.may_stop(time.monotonic())
+        if is_due and self._phases.stop():
             self._lifecycle.announce()
         return self._emit(self._phases.emit())
 
@@ -164,6 +178,7 @@ class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
     @fail_fast
     def snapshot(self) -> bytes:
         """End the epoch: go on to the next phase, if this one's batch was in it."""
+        self._signals.epoch_closed(self._epoch, drained=self._phases.phase is Phase.DRAINING)
         self._epoch += 1
         if self._epoch_close and self._phases.phase is Phase.LIVE:
             self._epoch_close.ended(time.monotonic())
@@ -189,7 +204,7 @@ class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
                 group=settings.kafka.group_id,
                 lanes=settings.lanes,
                 start_offset=self._start.began_at,
-                next_offset=self._reader.records_end,
+                next_offset=self._settled.records_end,
                 position=position,
             )
         )
@@ -202,12 +217,14 @@ class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
     def _settled_position(self) -> int:
         """Return the position that is durable once this epoch is, for the snapshot and the group.
 
-        The markers of transactions behind the last record are done with as well, but not before
-        the epoch of that record is closed.
+        All below it has left its lanes. The markers of transactions behind the last record are done
+        with as well, but not before the epoch of that record is closed.
         """
         is_starting = self._phases.phase in {Phase.OPEN, Phase.RESTORE}
-        with_markers = not is_starting and not self._pace.epoch_records
-        return self._reader.settled_position(with_markers=with_markers)
+        is_all = self._settled.is_all
+        with_markers = is_all and not is_starting and not self._pace.epoch_records
+        position = self._reader.settled_position(with_markers=with_markers)
+        return position if is_all else self._settled.offset
 
     # ---- what is emitted ----
 
@@ -242,7 +259,9 @@ class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
     def _live(self) -> list[SourceItem]:
         if not self._pace.asked(time.monotonic()):
             return self._rest()
-        return [*self._offset_refresh(), *self._records(), *self._watermark()]
+        now_s = time.monotonic()
+        to_lanes = [self._control(*each) for each in self._signals.due(self._epoch, now_s)]
+        return [*to_lanes, *self._offset_refresh(), *self._records(), *self._watermark()]
 
     def _offset_refresh(self) -> list[ControlMessage]:
         is_replay = self._reader.next_offset < self._committed.highest
@@ -253,12 +272,16 @@ class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
         return [self._control(Signal.REFRESH_OFFSETS)]
 
     def _records(self) -> list[RecordBatch]:
-        records = self._reader.read(self._pace.limit)
+        room = 0 if self._lifecycle.stopping else self._charging.credit()
+        at_most = min(self._pace.limit, room)
+        records = self._reader.read(at_most) if at_most else None
+        now_s = time.monotonic()
         if records is None:
-            self._pace.read(0, time.monotonic())
+            self._pace.read(0, now_s)
             return []
         batch = self._batch(records)
-        self._pace.read(len(records.values), time.monotonic())
+        self._settled.read(self._reader.next_offset, self._epoch, now_s)
+        self._pace.read(len(records.values), now_s)
         self._reader.report_position()
         return [batch]
 
@@ -274,10 +297,12 @@ class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
         self._pace.rest()
         return []
 
-    def _control(self, signal: Signal) -> ControlMessage:
+    def _control(
+        self, signal: Signal, position: int | None = None, lanes: tuple[int, ...] | None = None
+    ) -> ControlMessage:
+        position = self._reader.next_offset if position is None else position
         time_ms = self._read_up_to.time_ms
-        position = self._reader.next_offset
-        return ControlMessage(signal, self._partition, position, time_ms, self._epoch)
+        return ControlMessage(signal, self._partition, position, time_ms, self._epoch, lanes)
 
     def _batch(self, records: Records) -> RecordBatch:
         offset, read_at = self._reader.next_offset, time.time()

@@ -203,6 +203,16 @@ def _payments(total: CommitCounts, *, audited: int) -> Iterator[Metric]:
         value=total.conflicts,
     )
     yield CounterMetricFamily(
+        "payments_parked_total",
+        "Payments that began to wait for the gateway on the pending topic.",
+        value=total.parked,
+    )
+    yield CounterMetricFamily(
+        "payments_resolved_total",
+        "Payments that got their outcome after they had been parked.",
+        value=total.resolved,
+    )
+    yield CounterMetricFamily(
         "payments_audited_total",
         "Audit events committed; always the sum of processed, failed, duplicates and conflicts.",
         value=audited,

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dataflow.core.charging import ChargingFigures
 from dataflow.observability.liveness import AWAITS_PEERS, Liveness, LivenessLimits
 from dataflow.observability.partition_progress import PartitionProgress, age_s
 from dataflow.observability.restore_progress import Restores, Restoring
@@ -40,6 +41,7 @@ class Status:
         about: What is shown of the process.
         partitions: The progress of its input partitions.
         id_files_fail: Returns whether files of remembered ids cannot be written.
+        charging: Returns the state of the calls to the gateway.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Status:
     ) -> None:
         self.about = about
         self.id_files_fail: Callable[[], bool] = lambda: False
+        self.charging: Callable[[], ChargingFigures] = ChargingFigures
         self._monotonic = monotonic
         self._wall = wall
         self._lock = threading.Lock()
@@ -245,10 +248,11 @@ class Status:
             live, live_reason = self._liveness.live()
             ready, ready_reason = self._ready()
             restored = self._restores.so_far
+            charging = self.charging()
             recovery_dir = self.about.recovery_dir
             body = {
-                "status": self._word(live=live, ready=ready),
-                "reason": ready_reason if live else live_reason,
+                "status": self._word(live=live, ready=ready, held=_is_held(charging)),
+                "reason": _with_hold(ready_reason, charging) if live else live_reason,
                 "live": live,
                 "ready": ready,
                 "draining": self._draining,
@@ -259,6 +263,13 @@ class Status:
                 "kafka": {"reachable": self._broker, "reason": self._broker_reason},
                 "partitions": self.partitions.shown(),
                 "lanes": {"expected": self._lanes_expected, "open": sorted(self._lanes_open)},
+                "charging": {
+                    "held_for_seconds": charging.held_for_s,
+                    "hold_reason": charging.hold_reason if _is_held(charging) else "",
+                    "in_flight": charging.in_flight,
+                    "queued": charging.queued,
+                    "pending": charging.parked,
+                },
                 "remembered_ids": self._remembered_ids(),
                 "restore": {"ids": restored.ids, "done": restored.done},
                 "last_commit_age_seconds": age_s(self._last_commit_at, self._wall()),
@@ -304,13 +315,27 @@ class Status:
             missing.append(f"Kafka is unreachable: {self._broker_reason}")
         return not missing, "; ".join(missing) or "ready"
 
-    def _word(self, *, live: bool, ready: bool) -> str:
+    def _word(self, *, live: bool, ready: bool, held: bool) -> str:
         if not live:
             return "stuck"
         if self._draining:
             return "draining"
         if ready:
-            return "ok"
+            return "held" if held else "ok"
         if self._broker is False:
             return "kafka_unreachable"
         return "not_reading" if self.partitions.silent() else "starting"
+
+
+def _is_held(charging: ChargingFigures) -> bool:
+    return charging.held_for_s is not None
+
+
+def _with_hold(reason: str, charging: ChargingFigures) -> str:
+    """Return the reason of the state, and that the flow holds, if it does."""
+    if charging.held_for_s is None:
+        return reason
+    return (
+        f"{reason}; held: the gateway has answered nobody for {charging.held_for_s:.0f} s"
+        f" ({charging.hold_reason})"
+    )

@@ -42,7 +42,8 @@ class Decode:
         """Return what the lanes get of one item from the source."""
         if isinstance(item, RecordBatch):
             return self._split(item)
-        return [(lane_name(lane), replace(item, lane=lane)) for lane in range(self._lanes)]
+        lanes = range(self._lanes) if item.lanes is None else item.lanes
+        return [(lane_name(lane), replace(item, lane=lane, lanes=None)) for lane in lanes]
 
     def _split(self, batch: RecordBatch) -> list[LaneItem]:
         max_bytes = self._max_bytes

@@ -12,7 +12,7 @@ judged before it is committed.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from bytewax.operators import StatefulBatchLogic
@@ -20,6 +20,7 @@ from bytewax.operators import StatefulBatchLogic
 from dataflow.core.items import ControlMessage, DedupedBatch, LaneBatch, Remembered, Signal
 from dataflow.core.lanes import split_identities
 from dataflow.core.origins import origins
+from dataflow.core.verdicts import Verdict
 from dataflow.core.watermarks import Watermarks
 from dataflow.dedupe.tiered import TieredIndex
 from dataflow.service.fail_fast import fail_fast
@@ -27,6 +28,24 @@ from dataflow.service.fail_fast import fail_fast
 Reported = Callable[[int, int | None], None]
 """A callback with the number of a lane's index in this process, and how many ids it remembers; None
 as long as the index is not built."""
+
+
+Held = Callable[[int], Mapping[bytes, int]]
+"""Returns what a lane has parked: identities of the requests (key and fingerprint), with the origin
+of each."""
+
+
+class Expiry(NamedTuple):
+    """The rule by which an id is forgotten."""
+
+    window_ms: int
+    """So long after it was last read..."""
+    partitions: Sequence[int]
+    """... by the watermark of all these; ..."""
+    held: Held = lambda _lane: {}
+    """... but not while its payment is parked: a copy of it would be charged, too; ..."""
+    oldest_s: Callable[[int], float | None] = lambda _lane: None
+    """... nor while it is queued. Returns when the oldest of what a lane has queued was read."""
 
 
 class Log(Protocol):
@@ -70,15 +89,15 @@ class Dedupe(StatefulBatchLogic[LaneBatch | ControlMessage, DedupedBatch | Contr
         remembered: Reported,
         log: Log,
         open_index: Callable[[int], TieredIndex],
-        window_ms: int,
-        partitions: Sequence[int],
+        expiry: Expiry,
     ) -> None:
         self._number = number
         self._remembered = remembered
         self._log = log
         self._open_index = open_index
-        self._window_s = -(-window_ms // 1000)
-        self._watermarks = Watermarks(partitions)
+        self._window_s = -(-expiry.window_ms // 1000)
+        self._watermarks = Watermarks(expiry.partitions)
+        self._expiry = expiry
         self._watermark_s = 0
         self._epoch = 0
         # Not before it is opened: the engine also makes lanes there were under another LANES.
@@ -96,8 +115,7 @@ class Dedupe(StatefulBatchLogic[LaneBatch | ControlMessage, DedupedBatch | Contr
         remembered: Reported,
         log: Log,
         open_index: Callable[[int], TieredIndex],
-        window_ms: int,
-        partitions: Sequence[int],
+        expiry: Expiry,
     ) -> Callable[[None], "Dedupe"]:
         """Return the function that the engine calls for each lane.
 
@@ -105,13 +123,10 @@ class Dedupe(StatefulBatchLogic[LaneBatch | ControlMessage, DedupedBatch | Contr
             remembered: Called once for each batch.
             log: Where the lane's history is read.
             open_index: Opens the index of a lane.
-            window_ms: For how long an id is remembered.
-            partitions: All input partitions, whose watermarks decide what is forgotten.
+            expiry: When an id is forgotten.
         """
         numbers = count()
-        return lambda _resumed: cls(
-            next(numbers), remembered, log, open_index, window_ms, partitions
-        )
+        return lambda _resumed: cls(next(numbers), remembered, log, open_index, expiry)
 
     @fail_fast
     def on_batch(
@@ -152,8 +167,22 @@ class Dedupe(StatefulBatchLogic[LaneBatch | ControlMessage, DedupedBatch | Contr
             self._watermark_s = self._watermarks.least_ms() // 1000
         if self._index is None:
             return control
-        self._index.expire(self._watermark_s - self._window_s)
-        return replace(control, remembered=_remembered_by(self._index))
+        entries = self._prolong_held(control.lane, self._index) if control.time_ms else b""
+        before_s = self._watermark_s - self._window_s
+        oldest_s = self._expiry.oldest_s(control.lane)
+        self._index.expire(before_s if oldest_s is None else min(before_s, int(oldest_s)))
+        return replace(control, remembered=_remembered_by(self._index), entries=entries)
+
+    def _prolong_held(self, lane: int, index: TieredIndex) -> bytes:
+        """Prolong the life of what waits for the gateway, as if it was read again."""
+        held = self._expiry.held(lane)
+        if not held:
+            return b""
+        keys, fingerprints = split_identities(b"".join(held))
+        origins = np.fromiter(held.values(), np.uint64, len(held))
+        entries = index.observe(self._watermark_s, keys, fingerprints, origins).entries
+        self._has_judged |= len(entries) > 0
+        return entries.tobytes()
 
     def _judge(self, batch: LaneBatch) -> DedupedBatch:
         if self._index is None:
@@ -163,11 +192,13 @@ class Dedupe(StatefulBatchLogic[LaneBatch | ControlMessage, DedupedBatch | Contr
         date_s = max(int(batch.read_at), self._watermark_s)
         self._has_judged = True
         keys, fingerprints = split_identities(batch.identities)
-        seen = self._index.observe(
-            date_s, keys, fingerprints, origins(batch.partition, batch.offsets[batch.valid])
-        )
+        own = origins(batch.partition, batch.offsets[batch.valid])
+        seen = self._index.observe(date_s, keys, fingerprints, own)
         verdicts = np.zeros(len(batch.values), np.int8)
         verdicts[batch.valid] = seen.verdicts
+        # What a run before this one has claimed, and not decided, is still the first.
+        again = batch.valid[(seen.first_origins == own) & (seen.verdicts != Verdict.FIRST)]
+        verdicts[again] = Verdict.FIRST
         firsts = np.zeros(len(batch.values), np.uint64)
         firsts[batch.valid] = seen.first_origins
         return DedupedBatch(
@@ -181,6 +212,8 @@ class Dedupe(StatefulBatchLogic[LaneBatch | ControlMessage, DedupedBatch | Contr
             first_origins=firsts.tolist(),
             entries=seen.entries.tobytes(),
             remembered=_remembered_by(self._index),
+            epoch=batch.epoch,
+            claimed_before=frozenset(again.tolist()),
         )
 
     def snapshot(self) -> None:

@@ -1,84 +1,277 @@
-"""process: charges what is to be charged, and decides every record's outcome."""
+"""process: has the gateway charge what is to be charged, decides each outcome, and never waits.
+
+The rules are those of `dataflow.core.lane_queue`. A lane acts when it gets an item: then it takes
+in the answers that have come, and emits what may leave its queue. The sources see to it that it
+gets one when there is something to do (`Signal.WAKE`).
+"""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Protocol
 
-from dataflow.core.decision import decide, needs_gateway
-from dataflow.core.items import ControlMessage, DedupedBatch, OutcomeBatch
+import numpy as np
+
+from dataflow.core.charging import LaneCharging
+from dataflow.core.decision import GatewayDecision, decide, needs_gateway
+from dataflow.core.items import (
+    ControlMessage,
+    DedupedBatch,
+    OutcomeBatch,
+    PendingChange,
+    Signal,
+)
+from dataflow.core.lane_board import LaneBoard
+from dataflow.core.lane_queue import Answer, Charge, LaneQueue, QueuedBatch
+from dataflow.core.origins import origin
+from dataflow.core.parked import after_an_attempt, charge_of, entry_of
 from dataflow.service.fail_fast import fail_fast
 from schemas.events import Records
-from schemas.replies import Definite
-from schemas.requests import PaymentRequest
+from schemas.pending import PendingEntry
 
-Lane = str
-Charge = Callable[[list[PaymentRequest]], list[Definite]]
-"""A charger of batches; blocks until each request has a final reply, or raises a fault."""
+LaneName = str
 Timed = Callable[[float, int], None]
 """A callback with the seconds from reading to decision, and for how many records."""
+_QUIET = {Signal.OPEN, Signal.RESTORE}
+"""While the lanes open and restore, none may have a transaction open."""
+_OURS = {Signal.WAKE, Signal.FLUSH, Signal.HOLD, Signal.RESUME}
+"""The signals that go no further."""
+_FLUSHING = {Signal.FLUSH, Signal.DRAIN, Signal.RESTART}
+
+
+class Pending(Protocol):
+    """The pending topic."""
+
+    def of(self, lane: int) -> Sequence[PendingEntry]:
+        """Return what is pending in a lane; only after every lane of the run is open."""
+
+
+class NothingPending:
+    """The pending topic of a flow that has no past."""
+
+    def of(self, lane: int) -> Sequence[PendingEntry]:  # noqa: ARG002  (the protocol's signature)
+        """Return nothing."""
+        return ()
+
+
+class _Lane:
+    """A lane, and what one call of the step does with it."""
+
+    def __init__(self, number: int) -> None:
+        self.queue = LaneQueue(number)
+        self.flushes: list[tuple[int, int]] = []
+        self.has_restored = False
 
 
 class Process:
-    """The mapper of the step; safe to share between workers.
+    """The mapper of the step; shared by the workers, each of which has its own lanes.
 
     Args:
         input_topic: Where the records came from: part of every event.
-        charge: The gateway.
-        at_most: How many requests the gateway gets at once: all of them must be charged within
-            its deadline.
+        charging: The gateway.
+        pending: What earlier runs have parked.
+        board: Shows the sources what is queued.
         timed: Called once for each batch.
     """
 
-    def __init__(self, input_topic: str, charge: Charge, at_most: int, timed: Timed) -> None:
+    def __init__(
+        self,
+        input_topic: str,
+        charging: LaneCharging,
+        pending: Pending,
+        board: LaneBoard,
+        timed: Timed,
+    ) -> None:
         self._input_topic = input_topic
-        self._charge = charge
-        self._at_most = at_most
+        self._charging = charging
+        self._pending = pending
+        self._board = board
         self._timed = timed
+        self._lanes: dict[LaneName, _Lane] = {}
 
     @fail_fast
     def __call__(
-        self, items: list[tuple[Lane, DedupedBatch | ControlMessage]]
-    ) -> list[tuple[Lane, OutcomeBatch | ControlMessage]]:
-        """Return the outcomes of all lanes that have something, with one gateway call for all."""
-        replies = iter(self._replies([item for _, item in items if isinstance(item, DedupedBatch)]))
-        return [
-            (lane, self._decide(item, replies) if isinstance(item, DedupedBatch) else item)
-            for lane, item in items
-        ]
+        self, items: list[tuple[LaneName, DedupedBatch | ControlMessage]]
+    ) -> list[tuple[LaneName, OutcomeBatch | ControlMessage]]:
+        """Take in what the lanes get; return what they have to publish now."""
+        out: list[tuple[LaneName, OutcomeBatch | ControlMessage]] = []
+        now_s = time.monotonic()
+        committed: list[QueuedBatch] = []
+        touched: dict[LaneName, _Lane] = {}
+        for name, item in items:
+            lane = self._lanes.get(name) or self._lanes.setdefault(name, _Lane(int(name)))
+            if item.epoch > lane.queue.epoch:
+                committed += lane.queue.begin(item.epoch, now_s)
+            if isinstance(item, DedupedBatch):
+                touched[name] = lane
+                out += ((name, each) for each in _queue_up(lane.queue, item))
+                continue
+            if item.signal not in _QUIET:
+                touched[name] = lane
+            if (control := self._obey(lane, item)) is not None:
+                out.append((name, control))
+        self._charge(committed)
+        for name, lane in touched.items():
+            out += ((name, each) for each in self._publish(lane, now_s))
+            self._charging.note_claimed(lane.queue.lane, lane.queue.claimed)
+            self._board.show(lane.queue)
+        return out
 
-    def _replies(self, batches: list[DedupedBatch]) -> Iterator[Definite]:
-        due = [
-            request
-            for batch in batches
-            for request, verdict in zip(batch.parsed, batch.verdicts, strict=True)
-            if needs_gateway(request, verdict)
-        ]
-        for start in range(0, len(due), self._at_most):
-            yield from self._charge(due[start : start + self._at_most])
+    def _obey(self, lane: _Lane, control: ControlMessage) -> ControlMessage | None:
+        """Act on a signal; return it as it goes on, if it does."""
+        signal = control.signal
+        if signal is Signal.RESTORE and not lane.has_restored:
+            # Each input partition sends one.
+            lane.has_restored = True
+            self._restore(lane.queue)
+        elif signal in _FLUSHING:
+            lane.flushes.append((control.partition, control.next_offset))
+        elif signal in {Signal.HOLD, Signal.RESUME}:
+            self._charging.peer_holds(control.partition, holds=signal is Signal.HOLD)
+        elif signal is Signal.REFRESH_OFFSETS:
+            # The lane's own position, which is lower while something is queued.
+            lowest = lane.queue.lowest().get(control.partition, control.next_offset)
+            return replace(control, next_offset=min(lowest, control.next_offset))
+        return None if signal in _OURS else control
 
-    def _decide(self, batch: DedupedBatch, replies: Iterator[Definite]) -> OutcomeBatch:
+    def _charge(self, committed: list[QueuedBatch]) -> None:
+        """Charge the batches whose claims are committed."""
+        # What has left already is parked: each of those has its own charge.
+        waiting = [queued for queued in committed if not queued.has_left]
+        one_by_one = [queued for queued in committed if queued.has_left]
+        if waiting and not self._charging.ask_at_once(waiting):
+            one_by_one = committed
+        now_s = time.time()
+        charges = [
+            queued.charge(number, now_s) for queued in one_by_one for number in queued.unanswered()
+        ]
+        if charges:
+            self._charging.ask(charges)
+
+    def _restore(self, queue: LaneQueue) -> None:
+        """Take over what earlier runs have parked, and ask for it again."""
+        charges = [charge_of(queue.lane, entry) for entry in self._pending.of(queue.lane)]
+        queue.restore(charges)
+        for charge in charges:
+            self._hold(charge)
+        if charges:
+            self._charging.ask(charges)
+
+    def _hold(self, charge: Charge) -> None:
+        """Keep the id of what is parked from being forgotten."""
+        entry = charge.parked
+        assert entry is not None
+        at = origin(entry.source.partition, entry.source.offset)
+        self._board.held(charge.lane)[charge.request.identity()] = at
+
+    # ---- publishing ----
+
+    def _publish(self, lane: _Lane, now_s: float) -> Iterable[OutcomeBatch]:
+        queue = lane.queue
+        answers = self._charging.answers(queue.lane)
+        if answers:
+            taken = [answers.popleft() for _ in range(len(answers))]
+            if again := queue.take(taken, time.time()):
+                self._charging.ask(again)
+        left = queue.leave(now_s, self._charging.patience_s())
+        for partition, upto in lane.flushes:
+            left += queue.flush(partition, upto)
+        lane.flushes.clear()
+        for queued in left:
+            yield self._decide(queue, queued)
+        if resolved := queue.resolved():
+            yield self._resolve(resolved)
+
+    def _decide(self, queue: LaneQueue, queued: QueuedBatch) -> OutcomeBatch:
+        batch = queued.batch
+        replies: list[object] = [None] * len(batch.offsets)
+        for record, reply in zip(queued.due, queued.replies, strict=True):
+            replies[record] = reply
+        parked = {queued.due[number]: number for number in queued.unanswered()}
+        if parked:
+            return self._decide_in_part(queue, queued, parked, replies)
         outcomes = [
-            decide(
-                request,
-                verdict,
-                first,
-                next(replies) if needs_gateway(request, verdict) else None,
-            )
-            for request, verdict, first in zip(
-                batch.parsed, batch.verdicts, batch.first_origins, strict=True
+            decide(request, verdict, first, reply)  # type: ignore[arg-type]
+            for request, verdict, first, reply in zip(
+                batch.parsed, batch.verdicts, batch.first_origins, replies, strict=True
             )
         ]
         records = Records(self._input_topic, batch.partition)
         now = time.time()
         self._timed(now - batch.read_at, len(outcomes))
         return OutcomeBatch(
-            partition=batch.partition,
-            next_offset=batch.next_offset,
+            position=(batch.partition, batch.next_offset),
             times_ms=batch.times_ms,
             # Once for all branches.
             event_ids=[records.event_id(offset) for offset in batch.offsets],
             sources=[records.source(offset) for offset in batch.offsets],
             outcomes=outcomes,
             decided_at=now,
-            entries=batch.entries,
-            remembered=batch.remembered,
         )
+
+    def _decide_in_part(
+        self,
+        queue: LaneQueue,
+        queued: QueuedBatch,
+        parked: dict[int, int],
+        replies: list[object],
+    ) -> OutcomeBatch:
+        """Decide what can be decided of a batch, and park the rest."""
+        batch, now = queued.batch, time.time()
+        records = Records(self._input_topic, batch.partition)
+        out = OutcomeBatch(position=(batch.partition, batch.next_offset), decided_at=now)
+        decided = []
+        for record, offset in enumerate(batch.offsets):
+            event_id = records.event_id(offset)
+            if record in parked:
+                charge = queued.charge(parked[record], now)
+                entry = entry_of(charge, event_id, records.source(offset), now)
+                queue.park(charge, entry)
+                self._hold(charge)
+                out.pending.append(PendingChange(event_id, entry, is_new=True))
+                continue
+            decided.append(record)
+            out.event_ids.append(event_id)
+            out.sources.append(records.source(offset))
+            out.outcomes.append(
+                decide(
+                    batch.parsed[record],
+                    batch.verdicts[record],
+                    batch.first_origins[record],
+                    replies[record],  # type: ignore[arg-type]
+                )
+            )
+        out.times_ms = batch.times_ms[np.array(decided, np.int64)]
+        self._timed(now - batch.read_at, len(decided))
+        return out
+
+    def _resolve(self, news: Sequence[Answer]) -> OutcomeBatch:
+        """Return the outcomes of what was parked, and the entries of what still is."""
+        out = OutcomeBatch(decided_at=time.time())
+        for answer in news:
+            charge = answer.charge
+            entry = charge.parked
+            assert entry is not None
+            if answer.reply is None:
+                charge.parked = after_an_attempt(charge, entry)
+                out.pending.append(PendingChange(entry.event_id, charge.parked))
+                continue
+            charge.parked = None
+            del self._board.held(charge.lane)[charge.request.identity()]
+            out.pending.append(PendingChange(entry.event_id, None))
+            out.event_ids.append(entry.event_id)
+            out.sources.append(entry.source)
+            out.outcomes.append(GatewayDecision(charge.request, answer.reply))
+        return out
+
+
+def _queue_up(queue: LaneQueue, batch: DedupedBatch) -> Iterable[OutcomeBatch]:
+    """Queue a batch; return its claims, which go ahead."""
+    due = [
+        record
+        for record, (request, verdict) in enumerate(zip(batch.parsed, batch.verdicts, strict=True))
+        if needs_gateway(request, verdict)
+    ]
+    queue.add(batch, due)
+    if batch.entries:
+        yield OutcomeBatch(entries=batch.entries, remembered=batch.remembered)

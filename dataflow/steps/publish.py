@@ -1,6 +1,6 @@
-"""processed, failed, audit, progress: the branches, from outcomes to what a lane commits of them.
+"""processed, failed, audit, pending, progress: from outcomes to what a lane commits of them.
 
-Three have the records of one topic each; the fourth one has all that is no record.
+Four have the records of one topic each; the last one has all that is no record.
 """
 
 import time
@@ -16,7 +16,7 @@ from dataflow.core.decision import GatewayDecision, Outcome, Repeated
 from dataflow.core.items import ControlMessage, LaneProgress, OutcomeBatch, OutputBatch, Signal
 from dataflow.core.origins import place
 from dataflow.service.fail_fast import fail_fast
-from schemas import events
+from schemas import events, pending
 from schemas.events import AuditEvent, FailedEvent, ProcessedEvent, Source
 from schemas.outcomes import EventType
 from schemas.replies import Approved, Declined
@@ -139,12 +139,15 @@ class Progress:
         if isinstance(content, ControlMessage):
             return lane, _signalled(content)
         progress = LaneProgress(
-            position=(content.partition, content.next_offset),
+            position=content.position,
             times_ms=content.times_ms,
             entries=content.entries,
             remembered=content.remembered,
         )
         count(progress.counts, content.outcomes)
+        for change in content.pending:
+            progress.counts.parked += change.is_new
+            progress.counts.resolved += change.entry is None
         if progress.counts.conflicts:
             self._log_conflicts(content)
         return lane, progress
@@ -160,18 +163,49 @@ class Progress:
                 _log.warning(
                     "conflict: a paymentId came again with other content",
                     paymentId=outcome.request.payment_id,
-                    partition=batch.partition,
+                    partition=source.partition,
                     offset=source.offset,
                     first_seen_at=place(outcome.first_origin),
                 )
                 return
 
 
+class Pending:
+    """Entries of what waits for the gateway, by eventId, and tombstones of what waits no longer.
+
+    Args:
+        topic: Where the branch writes.
+    """
+
+    def __init__(self, topic: str) -> None:
+        self.topic = topic
+
+    @fail_fast
+    def __call__(
+        self, item: tuple[str, OutcomeBatch | ControlMessage]
+    ) -> tuple[str, OutputBatch] | None:
+        """Return the entries that a batch changes; None if there are none."""
+        lane, content = item
+        if isinstance(content, ControlMessage) or not content.pending:
+            return None
+        out = OutputBatch(self.topic)
+        for change in content.pending:
+            key = change.event_id.encode()
+            if change.entry is None:
+                out.tombstones.append(key)
+            else:
+                out.keys.append(key)
+                out.values.append(pending.encode(change.entry))
+        return lane, out
+
+
 def _signalled(control: ControlMessage) -> LaneProgress:
     """Return what becomes of a signal; a refresh of the offsets carries the position."""
     is_refresh = control.signal is Signal.REFRESH_OFFSETS
     position = (control.partition, control.next_offset) if is_refresh else None
-    return LaneProgress(position, remembered=control.remembered, control=control)
+    return LaneProgress(
+        position, entries=control.entries, remembered=control.remembered, control=control
+    )
 
 
 def _failure(outcome: Outcome) -> tuple[Declined | Rejected, str | None]:

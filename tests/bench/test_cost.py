@@ -25,7 +25,7 @@ from schemas import events
 from tests import ROOT
 from tests.bench import pipeline
 
-CALLS = 61.2 if sys.version_info < (3, 12) else 60.4
+CALLS = 57.3 if sys.version_info < (3, 12) else 56.5
 """Most calls for a payment. Python 3.12 does without those of comprehensions."""
 MINIMAL = 4
 """The runs of the minimal loop: it takes as long as the product, or the start of Python would blur

@@ -50,6 +50,10 @@ class AsDeployed(Topics):
         return environment(applied())["KAFKA_TOPIC_LANE_LOG"]
 
     @property
+    def pending(self) -> str:
+        return environment(applied())["KAFKA_TOPIC_PENDING"]
+
+    @property
     def group(self) -> str:
         return environment(applied())["KAFKA_GROUP_ID"]
 
@@ -135,10 +139,14 @@ def test_the_rules_are_enough_and_none_is_unused(guarded: SecureBroker, tmp_path
     topics.create(guarded)
     grant(guarded, rules())
     environ = login(guarded)
+    never = request("never:unavailable:999999999")
+    send(guarded, topics, iter([never]))
+    patient = environ | {"GATEWAY_PATIENCE": "1s"}
     for seed in (1, 2):
         send(guarded, topics, mixed_requests(COUNT, seed))
-        with Flow(guarded, topics, tmp_path, environ=environ) as flow:
-            flow.wait_until_decided(seed * COUNT)
+        # The first run parks a payment, the second one reads it back.
+        with Flow(guarded, topics, tmp_path, environ=patient) as flow:
+            flow.wait_until_decided(seed * COUNT + 1)
             assert flow.terminate() == 0
     assert check(guarded, topics).problems == []
     trims_soon = {

@@ -17,7 +17,7 @@ from dataflow.config.variables import VARIABLES
 from dataflow.core.lanes import MAX_LANES
 from dataflow.errors import SettingsError
 from dataflow.kafka.lane_names import lane_group, transactional_id
-from dataflow.kafka.preflight import LANE_LOG_CONFIG
+from dataflow.kafka.preflight import LANE_LOG_CONFIG, PENDING_CONFIG
 from dataflow.service.command_line import Launch
 from dataflow.web import healthcheck
 from tests import ROOT
@@ -53,6 +53,7 @@ NOT_SET = {
     "KAFKA_SSL_KEY_LOCATION": "the same",
     "KAFKA_SSL_KEY_PASSWORD": "the same",
     "KAFKA_START": "for one start, when it is refused without",
+    "GATEWAY_RATE": "only the user can say what the provider allows",
     "GATEWAY": "only the user can choose who charges the payments",
     "HTTP_GATEWAY_URL": "only with GATEWAY=http",
     "HTTP_GATEWAY_MAPPING": "the same",
@@ -151,10 +152,10 @@ def test_only_the_recovery_directory_and_tmp_can_be_written() -> None:
 
 @pytest.mark.parametrize("source", ["flat", pytest.param("cluster", marks=needs_tools)])
 def test_a_stop_has_the_time_that_it_may_take(source: str, settings: Settings) -> None:
-    """A batch of charges in progress, its commit, and the client's own grace after it."""
+    """The time for answers that are on their way, a commit, and the client's own grace after it."""
     objects = applied() if source == "flat" else overlay()
     pod = one(objects, "StatefulSet")["spec"]["template"]["spec"]
-    longest_s = settings.gateway.deadline_s + settings.kafka.transaction_timeout_ms / 1000
+    longest_s = settings.gateway.patience_s + settings.kafka.transaction_timeout_ms / 1000
     assert pod["terminationGracePeriodSeconds"] >= longest_s + 20
 
 
@@ -251,11 +252,15 @@ def test_the_topics_are_those_of_the_service(settings: Settings) -> None:
     kafka = settings.kafka
     outputs = {kafka.topic_processed, kafka.topic_failed, kafka.topic_audit}
     topics = {o["metadata"]["name"]: o["spec"] for o in applied() if o["kind"] == "KafkaTopic"}
-    assert topics.keys() == outputs | {kafka.topic_requested, kafka.topic_lane_log}
+    ours = {kafka.topic_lane_log, kafka.topic_pending}
+    assert topics.keys() == outputs | ours | {kafka.topic_requested}
     for name in kafka.topics_written:
         assert topics[name]["config"]["max.message.bytes"] >= kafka.message_max_bytes
     log = topics[kafka.topic_lane_log]["config"]
     assert {name: str(log[name]) for name in LANE_LOG_CONFIG} == LANE_LOG_CONFIG
+    pending = topics[kafka.topic_pending]
+    assert {name: str(pending["config"][name]) for name in PENDING_CONFIG} == PENDING_CONFIG
+    assert pending["partitions"] == 1
 
 
 def test_the_access_rules_are_about_what_the_service_names(settings: Settings) -> None:

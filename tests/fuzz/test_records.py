@@ -141,6 +141,7 @@ class Kafka:
                 self.kafka.topic_processed,
                 self.kafka.topic_failed,
                 self.kafka.topic_audit,
+                self.kafka.topic_pending,
             )
         }
         self.log: list[tuple[Headers, bytes]] = []
@@ -278,7 +279,7 @@ class MemorySource(FixedPartitionedSource[SourceItem, bytes]):
 @pytest.fixture(scope="module")
 def runtime() -> Iterator[Runtime]:
     made = Runtime(Settings.from_env(ENVIRON))
-    with closing(made.gateway):
+    with closing(made.charging):
         yield made
 
 

@@ -27,16 +27,11 @@ from dataflow.gateways.port import (
     Unknown,
     idempotency_key,
 )
-from dataflow.gateways.retry import charge_until_final
 from schemas.requests import PaymentRequest
 from tests.gateways.sample_requests import make_requests
 
 G = TypeVar("G", bound=Gateway)
 T = TypeVar("T")
-
-
-async def without_pauses(_pause_s: float) -> None:
-    await asyncio.sleep(0)
 
 
 async def charge(gateway: Gateway, requests: Sequence[PaymentRequest]) -> list[Reply]:
@@ -46,8 +41,19 @@ async def charge(gateway: Gateway, requests: Sequence[PaymentRequest]) -> list[R
 
 
 async def definite(gateway: Gateway, requests: Sequence[PaymentRequest]) -> list[Definite]:
-    """Charge as in production, but do not wait between two attempts."""
-    return await charge_until_final(gateway, requests, deadline_s=200, sleep=without_pauses)
+    """Charge each until it has a definite answer; as in production, but without pauses."""
+    return await asyncio.gather(*(_until_definite(gateway, request) for request in requests))
+
+
+async def _until_definite(gateway: Gateway, request: PaymentRequest) -> Definite:
+    key = idempotency_key(request.payment_id)
+    reply: Reply | None = await gateway.charge(request, key)
+    while not isinstance(reply, Approved | Declined):
+        assert not isinstance(reply, Misconfigured), reply
+        decided_later = isinstance(reply, Pending) or (isinstance(reply, Unknown) and reply.saved)
+        ask = gateway.lookup if decided_later and gateway.traits.has_lookup else gateway.charge
+        reply = await ask(request, key)
+    return reply
 
 
 async def found_until_definite(gateway: Gateway, request: PaymentRequest) -> Reply | None:

@@ -2,6 +2,7 @@
 
 import threading
 
+from dataflow.core.charging import ChargingFigures
 from dataflow.observability.liveness import LivenessLimits
 from dataflow.observability.status import About, Status
 from tests.observability.clock import LIVENESS_TIMEOUT_S, Clock
@@ -99,6 +100,13 @@ class TestHealth:
                     "1": {"position": 5, "committed": None, "lag": 7, "live": True},
                 },
                 "lanes": {"expected": 2, "open": [0, 1]},
+                "charging": {
+                    "held_for_seconds": None,
+                    "hold_reason": "",
+                    "in_flight": 0,
+                    "queued": 0,
+                    "pending": 0,
+                },
                 "remembered_ids": 100,
                 "restore": {"ids": 0, "done": 0},
                 "last_commit_age_seconds": 1.5,
@@ -111,6 +119,17 @@ class TestHealth:
                 },
             },
         )
+
+    def test_a_hold_is_shown_and_no_reason_to_be_unready(self, status: Status) -> None:
+        status.assign([], lanes=0)
+        status.broker_up()
+        status.charging = lambda: ChargingFigures(held_for_s=12.4, hold_reason="refused", parked=3)
+        good, body = status.health()
+        assert good
+        assert body["status"] == "held"
+        assert body["reason"] == "ready; held: the gateway has answered nobody for 12 s (refused)"
+        assert body["charging"]["hold_reason"] == "refused"
+        assert body["charging"]["pending"] == 3
 
     def test_a_process_that_has_set_nothing_yet_is_starting(self, clock: Clock) -> None:
         bare = Status(About("1"), LivenessLimits(60), monotonic=clock.monotonic)

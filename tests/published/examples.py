@@ -1,5 +1,6 @@
 """One request and event of each kind, as the whole flow makes them, in memory."""
 
+import time
 from contextlib import closing
 from datetime import timedelta
 from types import SimpleNamespace
@@ -7,13 +8,14 @@ from unittest.mock import patch
 
 import msgspec
 import numpy as np
-from bytewax.testing import TestingSink, TestingSource, run_main
+from bytewax.testing import TestingSink, run_main
 
 from dataflow.config.settings import Settings
 from dataflow.core.items import ControlMessage, OutputBatch, RecordBatch, Signal, SinkItem
 from dataflow.flow import flow
 from dataflow.runtime import Runtime
 from tests.support.required import REQUIRED
+from tests.support.settling import SettlingSource
 
 DECIDED_AT = 1_769_851_800.123
 PARTITION, FIRST_OFFSET = 3, 42
@@ -53,13 +55,13 @@ def events() -> dict[str, dict[str, bytes]]:
     )
     runtime = Runtime(Settings.from_env(REQUIRED | {"SIMULATED_DECLINE_RATE": "0"}))
     sink: list[tuple[str, SinkItem]] = []
-    clock = SimpleNamespace(time=lambda: DECIDED_AT)
-    with closing(runtime.gateway), patch("dataflow.steps.process.time", clock):
+    clock = SimpleNamespace(time=lambda: DECIDED_AT, monotonic=time.monotonic)
+    with closing(runtime.charging), patch("dataflow.steps.process.time", clock):
         start = [
             ControlMessage(signal, PARTITION, FIRST_OFFSET)
             for signal in (Signal.OPEN, Signal.RESTORE)
         ]
-        graph = flow(TestingSource([*start, batch]), TestingSink(sink), runtime)
+        graph = flow(SettlingSource([*start, batch], runtime), TestingSink(sink), runtime)
         run_main(graph, epoch_interval=timedelta(0))  # type: ignore[no-untyped-call]
     kafka = runtime.context.settings.kafka
     names = {kafka.topic_processed: "outcome", kafka.topic_failed: "outcome"}

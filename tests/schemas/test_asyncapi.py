@@ -17,9 +17,10 @@ INFORMATION = 2
 TOPICS = {
     variable.default: variable.name
     for variable in KAFKA
-    if variable.name.startswith("KAFKA_TOPIC") and variable.name != "KAFKA_TOPIC_LANE_LOG"
+    if variable.name.startswith("KAFKA_TOPIC")
+    and variable.name not in {"KAFKA_TOPIC_LANE_LOG", "KAFKA_TOPIC_PENDING"}
 }
-"""All but the flow's own, which nobody else reads or writes."""
+"""All that have messages: the lane log and the pending topic are the flow's own state."""
 
 
 def faults(found: dict[str, Any]) -> list[str]:

@@ -3,6 +3,7 @@
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from dataflow.core.origins import origin, origins
 from dataflow.dedupe.remembered import RememberedIds
 from dataflow.dedupe.tiered import TieredIndex
 from dataflow.errors import StartRefusedError
-from dataflow.steps.dedupe import Dedupe, Log, NoLog
+from dataflow.steps.dedupe import Dedupe, Expiry, Log, NoLog
 from tests.steps.step_samples import (
     CONFLICT,
     DUPLICATE,
@@ -45,7 +46,9 @@ def unopened(
     log: Log | None = None, partitions: tuple[int, ...] = (0,), ids: RememberedIds | None = None
 ) -> Dedupe:
     ids = ids or RememberedIds(WINDOW * 1000, 1_000_000)
-    build = Dedupe.builder(lambda *_: None, log or NoLog(), ids.open, WINDOW * 1000, partitions)
+    build = Dedupe.builder(
+        lambda *_: None, log or NoLog(), ids.open, Expiry(WINDOW * 1000, partitions)
+    )
     return build(None)
 
 
@@ -69,6 +72,11 @@ def verdicts(step: Dedupe, *items: LaneBatch | ControlMessage) -> list[int]:
 
 def logged(*results: DedupedBatch) -> Entries:
     return entries_in(b"".join(result.entries for result in results))
+
+
+def later(*values: bytes | None, **where: Any) -> LaneBatch:
+    """Return records that are others than those of `one_lane`, whatever their content."""
+    return one_lane(*values, **{"first_offset": 1_000, **where})
 
 
 class Past(NoLog):
@@ -130,7 +138,7 @@ def past(batch: LaneBatch, date_s: int = NOW, since_s: int = 0, least: int = 0) 
 class TestVerdicts:
     def test_the_three_verdicts(self) -> None:
         values = [payment(amount=5), payment(amount=5.0), payment(amount=6)]
-        assert verdicts(started(), one_lane(*values)) == [FIRST, DUPLICATE, CONFLICT]
+        assert verdicts(started(), later(*values)) == [FIRST, DUPLICATE, CONFLICT]
 
     def test_they_hold_across_partitions(self) -> None:
         step = started()
@@ -194,7 +202,7 @@ class TestRestore:
 
     def test_forgotten_ids_stay_forgotten(self) -> None:
         step = started(past(one_lane(payment()), date_s=NOW - HOUR, since_s=NOW))
-        assert verdicts(step, one_lane(payment())) == [FIRST]
+        assert verdicts(step, later(payment())) == [FIRST]
 
     def test_the_snapshot_is_empty(self) -> None:
         """The index is read back from the log; it is never stored itself."""
@@ -216,20 +224,20 @@ class TestDates:
         batch.times_ms[:] = stamp_ms
         (result,) = judge(step, batch)
         assert logged(result)["date_s"].tolist() == [NOW]
-        assert verdicts(step, time(NOW + WINDOW - 1), one_lane(payment())) == [DUPLICATE]
+        assert verdicts(step, time(NOW + WINDOW - 1), later(payment())) == [DUPLICATE]
 
     def test_an_id_is_forgotten_a_window_after_it_was_read(self) -> None:
         step = started()
         judge(step, one_lane(payment()))
-        assert verdicts(step, time(NOW + WINDOW + HOUR), one_lane(payment())) == [FIRST]
+        assert verdicts(step, time(NOW + WINDOW + HOUR), later(payment())) == [FIRST]
 
     def test_nothing_is_forgotten_while_one_partition_is_behind(self) -> None:
         step = started(partitions=(0, 1))
         judge(step, one_lane(payment()))
         late = time(NOW + 3 * WINDOW)
-        assert verdicts(step, late, one_lane(payment())) == [DUPLICATE]
+        assert verdicts(step, late, later(payment())) == [DUPLICATE]
         behind = time(NOW + WINDOW - 1, partition=1)
-        assert verdicts(step, behind, one_lane(payment())) == [DUPLICATE]
+        assert verdicts(step, behind, later(payment())) == [DUPLICATE]
 
     def test_a_repeat_prolongs_and_is_logged_with_the_claimer(self) -> None:
         step = started()
@@ -240,8 +248,8 @@ class TestDates:
         (claim,) = past(one_lane(payment(), first_offset=3)).entries.tolist()
         assert (*key, fingerprint, at) == (*claim[0], *claim[1:3])
         assert date_s == NOW + HOUR
-        later = one_lane(payment(), read_at=READ_AT + WINDOW + HOUR)
-        assert verdicts(step, time(NOW + WINDOW + HOUR), later) == [DUPLICATE]
+        much_later = one_lane(payment(), read_at=READ_AT + WINDOW + HOUR)
+        assert verdicts(step, time(NOW + WINDOW + HOUR), much_later) == [DUPLICATE]
 
     def test_a_repeat_in_the_same_bucket_costs_nothing(self) -> None:
         step = started()
@@ -263,7 +271,7 @@ class TestDates:
             *judge(step, one_lane(payment("pay_1"), partition=1, read_at=READ_AT + 2 * HOUR)),
         ]
         again = started(Past(logged(*results)), partitions=(0, 1))
-        both = one_lane(payment("pay_0"), payment("pay_1"), read_at=READ_AT + WINDOW)
+        both = later(payment("pay_0"), payment("pay_1"), read_at=READ_AT + WINDOW)
         times = [time(NOW + WINDOW - 1, partition) for partition in (0, 1)]
         assert verdicts(again, *times, both) == [DUPLICATE, DUPLICATE]
         again = started(Past(logged(*results)), partitions=(0, 1))
@@ -299,7 +307,7 @@ class TestRemembered:
         results = judge(step, one_lane(*values), one_lane(*values[::-1], read_at=READ_AT + HOUR))
         ids, since_s = results[-1].remembered
         again = started(Past(logged(*results), since_s, least=ids))
-        assert set(verdicts(again, one_lane(*values))) == {DUPLICATE}
+        assert set(verdicts(again, later(*values))) == {DUPLICATE}
         with pytest.raises(StartRefusedError):
             started(Past(logged(*results[:-1])[1:], since_s, least=ids))
 
@@ -321,7 +329,7 @@ def test_the_number_of_remembered_ids_is_reported_by_lane() -> None:
     reports: list[tuple[int, int | None]] = []
     ids = RememberedIds(WINDOW * 1000, 1_000_000)
     build = Dedupe.builder(
-        lambda *numbers: reports.append(numbers), NoLog(), ids.open, WINDOW * 1000, [0]
+        lambda *numbers: reports.append(numbers), NoLog(), ids.open, Expiry(WINDOW * 1000, [0])
     )
     one, other = build(None), build(None)
     judge(one, ControlMessage(Signal.OPEN, 0, 0))
@@ -393,7 +401,7 @@ class TestFiles:
             judge(fenced, replace(time(NOW), epoch=epoch))
             self.written(ids)
         last, _ = self.lane(tmp_path, log)
-        known = one_lane(*(payment(f"pay_{n}") for n in (2, 3, 4)), epoch=2)
+        known = later(*(payment(f"pay_{n}") for n in (2, 3, 4)), epoch=2)
         assert verdicts(last, known) == [DUPLICATE] * 3
 
     def test_entries_in_no_file_are_read_again(self, tmp_path: Path) -> None:
@@ -403,6 +411,76 @@ class TestFiles:
         assert self.written(ids) == 1
         judge(step, one_lane(payment("pay_2"), epoch=3))
         again, _ = self.lane(tmp_path, Past(np.empty(0, ENTRY)))
-        both = one_lane(payment("pay_1"), payment("pay_2"), epoch=4)
+        both = later(payment("pay_1"), payment("pay_2"), epoch=4)
         assert verdicts(again, both) == [DUPLICATE, FIRST]
         assert logged(*first)["origin"].tolist() == [0]
+
+
+# ---- claims of runs before this one, and payments that wait ----
+
+
+def test_a_claim_of_an_earlier_run_without_a_decision_is_still_the_first() -> None:
+    """Its claim is committed, its outcome is not: it may be charged, under the same key."""
+    (claimed,) = judge(started(), one_lane(payment("pay_1"), payment("pay_2"), first_offset=7))
+    step = started(Past(logged(claimed)))
+    (again,) = judge(step, one_lane(payment("pay_0"), payment("pay_1"), first_offset=6))
+    assert again.verdicts == [FIRST, FIRST]
+    assert again.claimed_before == {1}
+    assert len(logged(again)) == 1, "only the new one is a new claim"
+
+
+def test_another_copy_does_not_take_a_claim_over() -> None:
+    """Whichever comes first after the restart."""
+    (claimed,) = judge(started(), one_lane(payment(amount=5), partition=1))
+    step = started(Past(logged(claimed)))
+    assert verdicts(step, one_lane(payment(amount=9), partition=0)) == [CONFLICT]
+    assert verdicts(step, one_lane(payment(amount=5), partition=1)) == [FIRST]
+
+
+class TestWaiting:
+    """An id whose payment waits for the gateway is not forgotten."""
+
+    def step(self, held: dict[bytes, int]) -> Dedupe:
+        ids = RememberedIds(WINDOW * 1000, 1_000_000)
+        expiry = Expiry(WINDOW * 1000, (0,), lambda _lane: held)
+        step = Dedupe.builder(lambda *_: None, NoLog(), ids.open, expiry)(None)
+        judge(step, OPEN, RESTORE)
+        return step
+
+    def test_it_outlives_the_window_for_as_long_as_it_waits(self) -> None:
+        held: dict[bytes, int] = {}
+        step = self.step(held)
+        batch = one_lane(payment("waits"), payment("other"), first_offset=3)
+        judge(step, batch)
+        held[batch.identities[:24]] = origin(0, 3)
+        for hours in range(1, 100):
+            judge(step, time(NOW + hours * HOUR))
+        repeats = one_lane(
+            payment("waits"), payment("other"), first_offset=9, read_at=NOW + 100 * HOUR
+        )
+        (found,) = judge(step, repeats)
+        assert found.verdicts == [DUPLICATE, FIRST]
+        assert found.first_origins[0] == origin(0, 3)
+        held.clear()
+        judge(step, time(NOW + 200 * HOUR))
+        after = one_lane(payment("waits"), first_offset=20, read_at=NOW + 200 * HOUR)
+        assert verdicts(step, after) == [FIRST]
+
+    def test_its_log_entries_keep_it_for_the_next_run_too(self) -> None:
+        held: dict[bytes, int] = {}
+        step = self.step(held)
+        batch = one_lane(payment("waits"), first_offset=3)
+        (claim,) = judge(step, batch)
+        held[batch.identities] = origin(0, 3)
+        out, _ = step.on_batch([time(NOW + 3 * HOUR), time(NOW + 3 * HOUR + 1)])
+        prolonged = [item.entries for item in out if isinstance(item, ControlMessage)]
+        assert [len(entries_in(each)) for each in prolonged] == [1, 0]
+        entry = entries_in(prolonged[0])[0]
+        assert entry["date_s"] == NOW + 3 * HOUR
+        assert entry["key"].tobytes() == logged(claim)[0]["key"].tobytes()
+
+    def test_while_nothing_waits_a_watermark_costs_nothing(self) -> None:
+        step = self.step({})
+        judge(step, one_lane(payment()))
+        out, _ = step.on_batch([time(NOW + 3 * HOUR)])
+        assert [item.entries for item in out if isinstance(item, ControlMessage)] == [b""]

@@ -1,6 +1,12 @@
-"""process: charges what is to be charged, and nothing else, and never mixes up two replies."""
+"""process: charges what is claimed for good, never waits, and never mixes up two replies.
+
+What crashes do to it is in `test_process_model.py`.
+"""
 
 import time
+from collections import defaultdict, deque
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -8,29 +14,121 @@ from hypothesis import strategies as st
 
 from dataflow.core.decision import GatewayDecision, Repeated
 from dataflow.core.items import ControlMessage, DedupedBatch, OutcomeBatch, Remembered, Signal
+from dataflow.core.lane_board import LaneBoard
+from dataflow.core.lane_queue import Answer, BatchAnswer, Charge, QueuedBatch
+from dataflow.core.origins import origin
 from dataflow.core.verdicts import Verdict
-from dataflow.errors import GatewayFaultError
-from dataflow.steps.process import Process
+from dataflow.steps.process import NothingPending, Process
+from schemas.events import Records
 from schemas.outcomes import ErrorCode, EventType
-from schemas.replies import Approved, Declined
+from schemas.pending import PendingEntry, PendingState, decode, encode
+from schemas.replies import Approved, Declined, Definite
 from schemas.requests import PaymentRequest
 from tests.steps.step_samples import CONFLICT, DUPLICATE, FIRST, READ_AT, judged, rejected, request
 
+Item = tuple[str, DedupedBatch | ControlMessage]
+Out = list[tuple[str, OutcomeBatch | ControlMessage]]
+LONG_S = 1e9
+
+
+def reply_to(each: PaymentRequest) -> Definite:
+    if "decline" in each.payment_id:
+        return Declined(ErrorCode.DECLINED, each.payment_id, retryable=False)
+    return Approved(each.payment_id)
+
 
 class Gateway:
-    """A gateway that approves with the paymentId as the reference; remembers what it was asked."""
+    """A gateway that a test answers for; or one that answers batches at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, at_once: bool = True) -> None:
+        self.at_once = at_once
+        self.patience = LONG_S
         self.asked: list[list[str]] = []
+        self.charges: list[Charge] = []
+        self.by_lane: dict[int, deque[Answer | BatchAnswer]] = defaultdict(deque)
+        self.claimed: dict[int, int] = {}
+        self.holds: list[tuple[int, bool]] = []
 
-    def __call__(self, requests: list[PaymentRequest]) -> list[Approved | Declined]:
-        self.asked.append([each.payment_id for each in requests])
-        return [
-            Declined(ErrorCode.DECLINED, each.payment_id, retryable=False)
-            if "decline" in each.payment_id
-            else Approved(each.payment_id)
-            for each in requests
-        ]
+    def ask(self, charges: Sequence[Charge]) -> None:
+        self.asked.append([each.request.payment_id for each in charges])
+        self.charges += charges
+
+    def ask_at_once(self, batches: Sequence[QueuedBatch]) -> bool:
+        if not self.at_once:
+            return False
+        self.asked.append([])
+        for queued in batches:
+            replies: list[Definite | None] = []
+            reasons = {}
+            for number, record in enumerate(queued.due):
+                each = queued.batch.parsed[record]
+                assert isinstance(each, PaymentRequest)
+                self.asked[-1].append(each.payment_id)
+                if "silent" in each.payment_id:
+                    reasons[number] = "no answer"
+                replies.append(None if number in reasons else reply_to(each))
+            self.by_lane[queued.lane].append(BatchAnswer(queued, replies, reasons))
+        return True
+
+    def answer(self, *payment_ids: str) -> None:
+        """Answer payments that were asked for one by one."""
+        for charge in list(self.charges):
+            if charge.request.payment_id in payment_ids:
+                self.charges.remove(charge)
+                charge.attempts += 1
+                self.by_lane[charge.lane].append(Answer(charge, reply_to(charge.request)))
+
+    def fail(self, payment_id: str, **state: Any) -> None:
+        """Let an attempt bring no answer."""
+        [charge] = [each for each in self.charges if each.request.payment_id == payment_id]
+        charge.attempts += 1
+        charge.attempts_parked += charge.parked is not None
+        for name, value in state.items():
+            setattr(charge, name, value)
+        self.by_lane[charge.lane].append(Answer(charge, None))
+
+    def answers(self, lane: int) -> deque[Answer | BatchAnswer]:
+        return self.by_lane[lane]
+
+    def patience_s(self) -> float:
+        return self.patience
+
+    def note_claimed(self, lane: int, payments: int) -> None:
+        self.claimed[lane] = payments
+
+    def peer_holds(self, partition: int, *, holds: bool) -> None:
+        self.holds.append((partition, holds))
+
+
+class Kept:
+    """A pending topic."""
+
+    def __init__(self, *entries: PendingEntry) -> None:
+        self.entries = entries
+
+    def of(self, lane: int) -> Sequence[PendingEntry]:
+        return self.entries if lane == 0 else ()
+
+
+class Step:
+    """The step, and the epochs around it."""
+
+    def __init__(self, gateway: Gateway, *pending: PendingEntry, timed: Any = None) -> None:
+        self.gateway = gateway
+        self.board = LaneBoard()
+        kept = Kept(*pending) if pending else NothingPending()
+        timed = timed or (lambda *_: None)
+        self.process = Process("requested", gateway, kept, self.board, timed)
+        self.epoch = 0
+
+    def take(self, *items: Item) -> Out:
+        return self.process(list(items))
+
+    def next_epoch(self, *lanes: str) -> Out:
+        """Begin an epoch, of which each lane gets a signal."""
+        self.epoch += 1
+        wake = ControlMessage(Signal.WAKE, 0, 0, epoch=self.epoch)
+        return self.take(*((lane, wake) for lane in lanes or ("000",)))
 
 
 @pytest.fixture
@@ -38,22 +136,20 @@ def gateway() -> Gateway:
     return Gateway()
 
 
-def process(
-    gateway: Gateway, *items: tuple[str, DedupedBatch | ControlMessage], at_most: int = 1000
-) -> list[tuple[str, OutcomeBatch | ControlMessage]]:
-    return Process("requested", gateway, at_most, lambda *_: None)(list(items))
+def batches(out: Out) -> list[OutcomeBatch]:
+    return [each for _, each in out if isinstance(each, OutcomeBatch)]
 
 
-def decided(item: tuple[str, OutcomeBatch | ControlMessage]) -> OutcomeBatch:
-    assert isinstance(item[1], OutcomeBatch)
-    return item[1]
+def with_outcomes(out: Out) -> list[OutcomeBatch]:
+    return [each for each in batches(out) if each.outcomes or each.pending]
 
 
-def words(outcomes: OutcomeBatch) -> list[str]:
+def words(*outcomes: OutcomeBatch) -> list[str]:
     """Return the gateway's answers, in the order of the records."""
     return [
         each.reply.reference if isinstance(each.reply, Approved) else each.reply.message
-        for each in outcomes.outcomes
+        for batch in outcomes
+        for each in batch.outcomes
         if isinstance(each, GatewayDecision)
     ]
 
@@ -61,93 +157,360 @@ def words(outcomes: OutcomeBatch) -> list[str]:
 class TestCharging:
     def test_only_a_first_request_is_charged(self, gateway: Gateway) -> None:
         first, other = request("pay_1"), request("pay_2")
-        batch = judged(
-            (first, FIRST),
-            (first, DUPLICATE),
-            (other, CONFLICT),
-            (rejected(), FIRST),
-            first_origin=42,
+        step = Step(gateway)
+        step.take(
+            (
+                "000",
+                judged(
+                    (first, FIRST),
+                    (first, DUPLICATE),
+                    (other, CONFLICT),
+                    (rejected(), FIRST),
+                    first_origin=42,
+                ),
+            )
         )
-        (item,) = process(gateway, ("000", batch))
+        [batch] = batches(step.next_epoch())
         assert gateway.asked == [["pay_1"]]
-        assert decided(item).outcomes == [
+        assert batch.outcomes == [
             GatewayDecision(first, Approved("pay_1")),
             Repeated(first, EventType.DUPLICATE, 42),
             Repeated(other, EventType.CONFLICT, 42),
             rejected(),
         ]
 
-    def test_the_gateway_is_not_called_without_a_first_request(self, gateway: Gateway) -> None:
-        process(gateway, ("000", judged((request(), DUPLICATE), (rejected(), FIRST))))
+    def test_claims_go_ahead_and_nothing_is_charged_in_their_epoch(self, gateway: Gateway) -> None:
+        step = Step(gateway)
+        [claims] = batches(step.take(("000", judged((request(), FIRST)))))
+        assert (claims.entries, claims.remembered) == (b"entries", Remembered(7, 5))
+        assert claims.outcomes == []
+        assert claims.position is None
+        assert gateway.claimed == {0: 1}
+        assert gateway.asked == []
+        step.take(("000", judged((request("pay_2"), FIRST))))
+        assert gateway.asked == [], "an item of the same epoch proves nothing"
+        step.next_epoch()
+        assert gateway.asked == [["pay_123", "pay_2"]]
+        assert gateway.claimed == {0: 0}
+
+    def test_the_gateway_sees_no_call_without_a_first_request(self, gateway: Gateway) -> None:
+        step = Step(gateway)
+        out = step.take(("000", judged((request(), DUPLICATE), (rejected(), FIRST))))
+        assert len(with_outcomes(out)) == 1, "and nothing is waited for"
+        step.next_epoch()
         assert gateway.asked == []
 
     def test_all_lanes_are_charged_at_once(self, gateway: Gateway) -> None:
-        lanes = [(f"{n:03}", judged((request(f"pay_{n}"), FIRST))) for n in range(3)]
-        process(gateway, *lanes)
-        assert gateway.asked == [["pay_0", "pay_1", "pay_2"]]
-
-    def test_but_not_more_than_the_gateway_settles_in_time(self, gateway: Gateway) -> None:
-        batch = judged(*[(request(f"pay_{n}"), FIRST) for n in range(7)])
-        (item,) = process(gateway, ("000", batch), at_most=3)
-        assert [len(asked) for asked in gateway.asked] == [3, 3, 1]
-        assert words(decided(item)) == [f"pay_{n}" for n in range(7)]
+        names = [f"{n:03}" for n in range(3)]
+        step = Step(gateway)
+        step.take(*((name, judged((request(f"pay_{name}"), FIRST))) for name in names))
+        step.next_epoch(*names)
+        assert gateway.asked == [["pay_000", "pay_001", "pay_002"]]
 
     @given(
         st.lists(st.lists(st.sampled_from([*Verdict, None]), max_size=6), max_size=5),
-        st.integers(1, 5),
+        st.booleans(),
     )
     def test_each_request_gets_its_own_reply(
-        self, lanes: list[list[Verdict | None]], at_most: int
+        self,
+        lanes: list[list[Verdict | None]],
+        at_once: bool,  # noqa: FBT001  (drawn)
     ) -> None:
-        """However lanes, verdicts and the sizes of batches fall together."""
-        items: list[tuple[str, DedupedBatch | ControlMessage]] = []
-        expected = []
+        """However lanes, verdicts and the order of the answers fall together."""
+        gateway = Gateway(at_once=at_once)
+        step = Step(gateway)
+        items: list[Item] = []
+        expected, everybody = [], []
         for lane, verdicts in enumerate(lanes):
             names = [f"{'decline_' * (n % 2)}{lane}_{n}" for n in range(len(verdicts))]
             records = [
                 (rejected(), FIRST) if verdict is None else (request(name), verdict)
                 for name, verdict in zip(names, verdicts, strict=True)
             ]
-            items += [
-                (f"{lane:03}", judged(*records)),
-                (f"{lane:03}", ControlMessage(Signal.REFRESH_OFFSETS, 0, 0)),
+            items.append((f"{lane:03}", judged(*records)))
+            expected += [
+                name for name, verdict in zip(names, verdicts, strict=True) if verdict is FIRST
             ]
-            expected.append(
-                [name for name, verdict in zip(names, verdicts, strict=True) if verdict is FIRST]
+            everybody.append(f"{lane:03}")
+        out = step.take(*items)
+        if lanes:
+            out += step.next_epoch(*everybody)
+            gateway.answer(*expected[::-1])
+            out += step.next_epoch(*everybody)
+        by_lane = sorted(((name, each) for name, each in out), key=lambda pair: pair[0])
+        assert words(*batches(by_lane)) == expected
+
+    def test_a_payment_of_a_batch_without_an_answer_is_sent_by_itself(
+        self, gateway: Gateway
+    ) -> None:
+        step = Step(gateway)
+        step.take(("000", judged((request("pay_1"), FIRST), (request("silent_1"), FIRST))))
+        assert with_outcomes(step.next_epoch()) == []
+        assert gateway.asked == [["pay_1", "silent_1"], ["silent_1"]]
+        assert (gateway.charges[0].attempts, gateway.charges[0].reason) == (1, "no answer")
+        gateway.answer("silent_1")
+        [batch] = with_outcomes(step.next_epoch())
+        assert words(batch) == ["pay_1", "silent_1"]
+
+
+class TestOrder:
+    def test_a_batch_waits_for_the_one_before_it(self) -> None:
+        gateway = Gateway(at_once=False)
+        step = Step(gateway)
+        step.take(
+            ("000", judged((request("pay_1"), FIRST), first_offset=0)),
+            ("000", judged((request("pay_2"), FIRST), first_offset=1)),
+        )
+        step.next_epoch()
+        gateway.answer("pay_2")
+        assert with_outcomes(step.next_epoch()) == []
+        gateway.answer("pay_1")
+        assert words(*with_outcomes(step.next_epoch())) == ["pay_1", "pay_2"]
+
+    def test_lanes_do_not_wait_for_each_other(self) -> None:
+        gateway = Gateway(at_once=False)
+        step = Step(gateway)
+        step.take(
+            ("000", judged((request("pay_1"), FIRST))), ("001", judged((request("pay_2"), FIRST)))
+        )
+        step.next_epoch("000", "001")
+        gateway.answer("pay_2")
+        assert words(*batches(step.next_epoch("000", "001"))) == ["pay_2"]
+
+    def test_sources_see_what_is_queued(self) -> None:
+        gateway = Gateway(at_once=False)
+        step = Step(gateway)
+        step.take(("000", judged((request(), FIRST), partition=3, first_offset=7)))
+        assert step.board.lowest(3) == 7
+        assert step.board.to_wake(1, time.monotonic(), LONG_S) == {0}
+        step.next_epoch()
+        assert step.board.to_wake(9, time.monotonic(), LONG_S) == set()
+        gateway.answer("pay_123")
+        step.next_epoch()
+        assert step.board.lowest(3) is None
+
+    def test_a_refresh_of_the_offsets_carries_the_lane_s_own_position(self) -> None:
+        gateway = Gateway(at_once=False)
+        step = Step(gateway)
+        step.take(("000", judged((request(), FIRST), partition=3, first_offset=7)))
+        refresh = ControlMessage(Signal.REFRESH_OFFSETS, 3, 20)
+        [(_, queued)] = step.take(("000", refresh))
+        [(_, empty)] = step.take(("001", refresh))
+        assert isinstance(queued, ControlMessage)
+        assert isinstance(empty, ControlMessage)
+        assert (queued.next_offset, empty.next_offset) == (7, 20)
+
+
+class TestParking:
+    def park(self, step: Step) -> OutcomeBatch:
+        """Park the middle one of three payments."""
+        names = ["pay_1", "pay_2", "pay_3"]
+        step.take(
+            (
+                "000",
+                judged(*((request(each), FIRST) for each in names), partition=2, first_offset=7),
             )
-        out = process(Gateway(), *items, at_most=at_most)
-        assert [words(item) for _, item in out if isinstance(item, OutcomeBatch)] == expected
+        )
+        step.next_epoch()
+        step.gateway.answer("pay_1", "pay_3")
+        assert with_outcomes(step.next_epoch()) == []
+        step.gateway.patience = 0
+        [batch] = with_outcomes(step.next_epoch())
+        return batch
 
-    def test_a_fault_of_the_gateway_is_not_an_outcome(self) -> None:
-        def unreachable(_: list[PaymentRequest]) -> list[Approved | Declined]:
-            raise GatewayFaultError("no answer")
+    def test_a_payment_without_an_answer_in_time_is_parked_and_the_rest_goes_on(self) -> None:
+        step = Step(Gateway(at_once=False))
+        batch = self.park(step)
+        assert words(batch) == ["pay_1", "pay_3"]
+        assert batch.position == (2, 10)
+        assert batch.times_ms.tolist() == [70, 90]
+        [change] = batch.pending
+        entry = change.entry
+        assert entry is not None
+        assert change.is_new
+        assert change.event_id == entry.event_id == Records("requested", 2).event_id(8)
+        assert entry.payment() == request("pay_2")
+        assert (entry.source.partition, entry.source.offset) == (2, 8)
+        assert (entry.state, entry.attempts) == (PendingState.PENDING, 0)
+        assert step.board.parked == 1
+        assert step.board.held(0) == {request("pay_2").identity(): origin(2, 8)}
 
-        step = Process("requested", unreachable, 10, lambda *_: None)
-        with pytest.raises(GatewayFaultError):
-            step([("000", judged((request(), FIRST)))])
+    def test_its_copies_are_answered_at_once(self) -> None:
+        step = Step(Gateway(at_once=False))
+        self.park(step)
+        out = step.take(("000", judged((request("pay_2"), DUPLICATE), first_offset=20)))
+        assert len(with_outcomes(out)) == 1
+
+    def test_an_answer_resolves_it(self) -> None:
+        step = Step(Gateway(at_once=False))
+        [change] = self.park(step).pending
+        step.gateway.answer("pay_2")
+        [batch] = batches(step.next_epoch())
+        assert words(batch) == ["pay_2"]
+        assert batch.event_ids == [change.event_id]
+        assert [(each.event_id, each.entry) for each in batch.pending] == [(change.event_id, None)]
+        assert batch.position is None
+        assert step.board.parked == 0
+        assert step.board.held(0) == {}
+        assert batches(step.next_epoch()) == []
+
+    def test_an_attempt_without_an_answer_is_noted(self) -> None:
+        step = Step(Gateway(at_once=False))
+        self.park(step)
+        at_s = 1_800_000_000.0
+        step.gateway.fail("pay_2", reason="timeout", next_attempt_s=at_s)
+        [batch] = batches(step.next_epoch())
+        [change] = batch.pending
+        assert change.entry is not None
+        assert not change.is_new
+        assert (change.entry.attempts, change.entry.attempts_parked) == (1, 1)
+        assert change.entry.reason == "timeout"
+        assert change.entry.next_attempt_at == "2027-01-15T08:00:00.000Z"
+
+    def test_a_payment_without_a_way_to_learn_its_outcome_is_left_to_a_person(self) -> None:
+        step = Step(Gateway(at_once=False))
+        self.park(step)
+        step.gateway.fail("pay_2", is_unresolved=True)
+        [batch] = batches(step.next_epoch())
+        assert batch.pending[0].entry is not None
+        assert batch.pending[0].entry.state is PendingState.UNRESOLVED
+
+    def test_a_flush_parks_what_is_not_even_charged_and_charges_it_later(self) -> None:
+        """Not before its claim is committed."""
+        gateway = Gateway()
+        step = Step(gateway)
+        step.take(("000", judged((request(), FIRST))))
+        [batch] = with_outcomes(step.take(("000", ControlMessage(Signal.FLUSH, 0, 1))))
+        assert len(batch.pending) == 1
+        assert gateway.asked == []
+        step.next_epoch()
+        assert gateway.asked == [["pay_123"]]
+        gateway.answer("pay_123")
+        assert words(*batches(step.next_epoch())) == ["pay_123"]
+
+    def test_a_flush_leaves_what_was_read_later(self) -> None:
+        step = Step(Gateway(at_once=False))
+        step.take(
+            ("000", judged((request("pay_1"), FIRST), first_offset=0)),
+            ("000", judged((request("pay_2"), FIRST), first_offset=1)),
+        )
+        [batch] = with_outcomes(step.take(("000", ControlMessage(Signal.FLUSH, 0, 1))))
+        assert batch.position == (0, 1)
+
+    @pytest.mark.parametrize("signal", [Signal.DRAIN, Signal.RESTART])
+    def test_a_stop_parks_everything_and_goes_on_to_the_sink(self, signal: Signal) -> None:
+        step = Step(Gateway(at_once=False))
+        step.take(("000", judged((request(), FIRST))))
+        out = step.take(("000", ControlMessage(signal, 0, 1)))
+        assert [len(each.pending) for each in batches(out)] == [1]
+        assert [each.signal for _, each in out if isinstance(each, ControlMessage)] == [signal]
+
+    def test_an_answer_that_comes_while_it_is_parked_is_not_lost(self, gateway: Gateway) -> None:
+        """Of a batch that was charged as a whole, and has left its queue meanwhile."""
+        step = Step(gateway)
+        step.take(("000", judged((request("pay_1"), FIRST), (request("silent_1"), FIRST))))
+        late: list[Answer | BatchAnswer] = []
+        answers = gateway.by_lane[0]
+        ask_at_once = gateway.ask_at_once
+
+        def slow(batches: Sequence[QueuedBatch]) -> bool:
+            ask_at_once(batches)
+            late.extend(answers)
+            answers.clear()
+            return True
+
+        gateway.ask_at_once = slow  # type: ignore[method-assign]
+        gateway.patience = 0
+        [parked] = with_outcomes(step.next_epoch())
+        assert len(parked.pending) == 2
+        answers.extend(late)
+        [batch] = with_outcomes(step.next_epoch())
+        assert words(batch) == ["pay_1"]
+        gateway.answer("silent_1")
+        assert words(*batches(step.next_epoch())) == ["silent_1"]
 
 
-def test_records_keep_their_lane_order_and_position(gateway: Gateway) -> None:
-    signal = ControlMessage(Signal.RESTORE, 3, 7)
-    batch = judged((request(), FIRST), (rejected(), FIRST), partition=3, first_offset=7)
-    out = process(gateway, ("005", signal), ("002", batch), ("005", signal))
-    assert [lane for lane, _ in out] == ["005", "002", "005"]
-    assert out[0][1] is out[2][1] is signal
-    result = decided(out[1])
+class TestRestart:
+    def entries(self) -> list[PendingEntry]:
+        step = Step(Gateway(at_once=False))
+        batch = TestParking().park(step)
+        return [each.entry for each in batch.pending if each.entry is not None]
+
+    def test_a_parked_payment_is_sent_again_and_resolved(self) -> None:
+        [entry] = self.entries()
+        gateway = Gateway(at_once=False)
+        step = Step(gateway, entry)
+        restore = ControlMessage(Signal.RESTORE, 0, 0)
+        step.take(("000", restore), ("001", restore))
+        step.take(("000", ControlMessage(Signal.RESTORE, 1, 0)))
+        assert gateway.asked == [["pay_2"]], "once, though each partition sends a signal"
+        assert step.board.held(0) == {request("pay_2").identity(): origin(2, 8)}
+        gateway.answer("pay_2")
+        [batch] = batches(step.next_epoch())
+        assert words(batch) == ["pay_2"]
+        assert batch.event_ids == [entry.event_id]
+        assert batch.sources == [entry.source]
+
+    def test_nothing_is_emitted_while_lanes_restore(self) -> None:
+        gateway = Gateway(at_once=False)
+        step = Step(gateway, *self.entries())
+        restore = ControlMessage(Signal.RESTORE, 0, 0)
+        assert batches(step.take(("000", restore))) == []
+        gateway.answer("pay_2")
+        assert batches(step.take(("000", ControlMessage(Signal.RESTORE, 1, 0)))) == []
+        assert len(batches(step.next_epoch())) == 1
+
+    def test_a_payment_claimed_by_an_earlier_run_may_be_charged_already(
+        self, gateway: Gateway
+    ) -> None:
+        gateway.at_once = False
+        step = Step(gateway)
+        batch = judged((request("pay_1"), FIRST), (request("pay_2"), FIRST), first_offset=100)
+        batch.claimed_before = frozenset({1})
+        step.take(("000", batch))
+        step.next_epoch()
+        assert [each.may_be_settled for each in gateway.charges] == [False, True]
+        assert gateway.charges[1].first_asked_s == 1.01, "no earlier than its record"
+
+    def test_an_entry_reads_back_as_it_was_written(self) -> None:
+        [entry] = self.entries()
+        assert decode(encode(entry)) == entry
+
+
+def test_a_hold_of_another_process_reaches_the_gateway_and_goes_no_further(
+    gateway: Gateway,
+) -> None:
+    step = Step(gateway)
+    hold, resume = (ControlMessage(each, 3, 0) for each in (Signal.HOLD, Signal.RESUME))
+    assert step.take(("000", hold), ("000", resume)) == []
+    assert gateway.holds == [(3, True), (3, False)]
+
+
+def test_other_signals_go_on(gateway: Gateway) -> None:
+    watermark = ControlMessage(Signal.WATERMARK, 0, 0)
+    assert Step(gateway).take(("000", watermark)) == [("000", watermark)]
+
+
+def test_records_keep_their_lane_and_position(gateway: Gateway) -> None:
+    step = Step(gateway)
+    step.take(("002", judged((request(), FIRST), (rejected(), FIRST), partition=3, first_offset=7)))
+    [(lane, result)] = step.next_epoch("002")
+    assert lane == "002"
+    assert isinstance(result, OutcomeBatch)
     assert [source.offset for source in result.sources] == [7, 8]
     assert {source.topic for source in result.sources} == {"requested"}
     assert len(set(result.event_ids)) == 2
-    assert (result.partition, result.next_offset) == (3, 9)
+    assert result.position == (3, 9)
     assert result.times_ms.tolist() == [70, 80]
-    assert (result.entries, result.remembered) == (b"entries", Remembered(7, 5))
 
 
-def test_the_time_until_the_decision_is_reported(
+def test_the_time_until_the_decision_is_measured(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    measured: list[tuple[float, int]] = []
+    step = Step(gateway, timed=lambda *numbers: measured.append(numbers))
+    step.take(("000", judged((request(), FIRST), (rejected(), FIRST))))
     monkeypatch.setattr(time, "time", lambda: READ_AT + 0.25)
-    told: list[tuple[float, int]] = []
-    step = Process("requested", gateway, 10, lambda *numbers: told.append(numbers))
-    (item,) = step([("000", judged((request(), FIRST), (rejected(), FIRST)))])
-    assert told == [(0.25, 2)]
-    assert decided(item).decided_at == READ_AT + 0.25
+    [batch] = batches(step.next_epoch())
+    assert measured == [(0.25, 2)]
+    assert batch.decided_at == READ_AT + 0.25

@@ -55,8 +55,7 @@ def decided(*outcomes: Outcome, partition: int = 3, first_offset: int = 42) -> O
     offsets = list(range(first_offset, first_offset + len(outcomes)))
     records = Records(INPUT, partition)
     return OutcomeBatch(
-        partition=partition,
-        next_offset=first_offset + len(outcomes),
+        position=(partition, first_offset + len(outcomes)),
         times_ms=np.array(offsets, np.int64) * 10,
         event_ids=[records.event_id(offset) for offset in offsets],
         sources=[records.source(offset) for offset in offsets],

@@ -50,9 +50,13 @@ class Topics:
         return f"{self.prefix}.lane-log"
 
     @property
+    def pending(self) -> str:
+        return f"{self.prefix}.pending"
+
+    @property
     def written(self) -> tuple[str, ...]:
         """All that a lane's transaction writes to."""
-        return *self.outputs, self.lane_log
+        return *self.outputs, self.lane_log, self.pending
 
     @property
     def group(self) -> str:
@@ -70,6 +74,7 @@ class Topics:
             "KAFKA_TOPIC_FAILED": failed,
             "KAFKA_TOPIC_AUDIT": audit,
             "KAFKA_TOPIC_LANE_LOG": self.lane_log,
+            "KAFKA_TOPIC_PENDING": self.pending,
             "KAFKA_GROUP_ID": self.group,
         }
 
@@ -83,6 +88,7 @@ class Topics:
         kafka.create_topics({self.requested: partitions, **dict.fromkeys(self.outputs, 3)})
         # Another number than that of the lanes, which share partitions.
         kafka.create_topics({self.lane_log: 3}, {"retention.ms": "-1"})
+        kafka.create_topics({self.pending: 1}, {"cleanup.policy": "compact"})
 
 
 class Flow:
@@ -165,6 +171,10 @@ class Flow:
         """Return how many input records are settled for good, over all its partitions and runs."""
         partitions = self.health().get("partitions", {}).values()
         return sum(partition["committed"] or 0 for partition in partitions)
+
+    def charges(self) -> bool:
+        """Return whether a call to the gateway is in flight."""
+        return bool(self.health().get("charging", {}).get("in_flight"))
 
     def wait_until_decided(self, count: int, timeout_s: float = 60) -> None:
         self.wait(lambda: self.decided() == count, timeout_s, f"done with {count} records")

@@ -33,6 +33,18 @@ def _in_transaction(args: tuple[Any, ...], _result: Any) -> bool:
     return bool(lane._open and lane._counts.produced)
 
 
+def _has_committed_claims(args: tuple[Any, ...], _result: Any) -> bool:
+    return len(args[1]) > 0
+
+
+def _parks(args: tuple[Any, ...], _result: Any) -> bool:
+    return bool(args[0]._counts.parked)
+
+
+def _resolves(args: tuple[Any, ...], _result: Any) -> bool:
+    return bool(args[0]._counts.resolved)
+
+
 def _is_commit(args: tuple[Any, ...], result: Any) -> bool:
     return bool(args[1] == "commit" and _in_transaction(args, result))
 
@@ -57,6 +69,18 @@ POINTS: dict[str, Point] = {
     "building": Point(lambda: source.KafkaSource.build_part, "before"),
     # a lane of the run is open, others perhaps not: the previous run is fenced in part
     "opening": Point(lambda: lane_transaction.Lane.__init__, "after"),
+    # claims are committed, their payments not charged
+    "claimed-not-charged": Point(lambda: process.Process._charge, "before", _has_committed_claims),
+    # payments are charged, their outcomes not committed
+    "charged-not-committed": Point(lambda: process.Process._charge, "after", _has_committed_claims),
+    # payments are parked, in a transaction that is still open
+    "parked-not-committed": Point(lambda: lane_transaction.Lane._commit, "before", _parks),
+    # the answer for a parked payment is there, nothing of it is written
+    "answered-not-committed": Point(lambda: process.Process._resolve, "after"),
+    # its outcome and its tombstone are written, in a transaction that is still open
+    "tombstone-not-committed": Point(
+        lambda: lane_transaction.Lane._end_transaction, "before", _resolves
+    ),
     # after the gateway has decided, before anything is written
     "decided": Point(lambda: process.Process.__call__, "after", _some_decided),
     # in the middle of a step

@@ -20,15 +20,24 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from msgspec import Raw, structs
 
-from dataflow.core import offset_refresh, silence
+from dataflow.core import lane_queue, offset_refresh, retry_schedule, settled, silence
 from dataflow.core.lanes import lanes_of
 from dataflow.core.timestamps import plausible
+from dataflow.core.verdicts import Verdict
 from dataflow.core.watermarks import Clock
 from dataflow.dedupe import lane_files, manifest, run
 from dataflow.dedupe.manifest import read_manifest
 from dataflow.dedupe.tiered import TieredIndex
 from dataflow.errors import CommitError, Fault, FencedError
-from dataflow.gateways import decimals, http_client, mapping_shape, runner, stripe, stripe_answers
+from dataflow.gateways import (
+    calls,
+    decimals,
+    dispatcher,
+    http_client,
+    mapping_shape,
+    stripe,
+    stripe_answers,
+)
 from dataflow.kafka import (
     client_config,
     commit_pool,
@@ -45,7 +54,7 @@ from dataflow.kafka import (
 )
 from dataflow.kafka.lane_names import lane_group, transactional_id
 from dataflow.observability import partition_progress
-from dataflow.steps import decode, dedupe, publish
+from dataflow.steps import decode, dedupe, process, publish
 from schemas import events, money
 from schemas.outcomes import ErrorCode, EventType
 from schemas.replies import Declined, NotExecuted, Unknown
@@ -99,7 +108,8 @@ def _offsets_outside_the_transaction() -> None:
 
     def too_early(self: lane_transaction.Lane, deadline_s: float) -> None:
         positions = [TopicPartition(self._topic, p, o) for p, o in self._positions.items()]
-        ordinary[self._lane].commit(offsets=positions, asynchronous=False)
+        if positions:
+            ordinary[self._lane].commit(offsets=positions, asynchronous=False)
         self._positions = {}
         commit(self, deadline_s)
 
@@ -433,18 +443,13 @@ def _window_forgotten_too_early() -> None:
     """Remember ids for half of the window only."""
     build = dedupe.Dedupe.__init__
 
-    def halved(
-        self: dedupe.Dedupe,
-        number: int,
-        remembered: Any,
-        log: Any,
-        ids: Any,
-        window_ms: int,
-        *rest: Any,
+    def too_early(
+        self: dedupe.Dedupe, number: int, remembered: Any, log: Any, ids: Any, expiry: dedupe.Expiry
     ) -> None:
-        build(self, number, remembered, log, ids, window_ms // 2, *rest)
+        halved = expiry._replace(window_ms=expiry.window_ms // 2)
+        build(self, number, remembered, log, ids, halved)
 
-    _patch(lambda: dedupe.Dedupe.__init__, halved)
+    _patch(lambda: dedupe.Dedupe.__init__, too_early)
 
 
 @_mutation
@@ -497,6 +502,85 @@ def _requests_of_aborted_transactions() -> None:
     _patch(lambda: client_config.consumer, uncommitted)
 
 
+# ---- the gateway ----
+
+
+@_mutation
+def _charged_before_the_claim_is_committed() -> None:
+    """Charge a payment in the epoch in which it is claimed."""
+    add, take_in = lane_queue.LaneQueue.add, process.Process.__call__
+
+    def as_if_claimed_before(self: Any, batch: Any, due: Any) -> Any:
+        queued = add(self, batch, due)
+        queued.claimed_in -= 1
+        return queued
+
+    def and_charged(self: Any, items: Any) -> Any:
+        out = take_in(self, items)
+        for lane in self._lanes.values():
+            self._charge(lane.queue.begin(lane.queue.epoch, time.monotonic()))
+        return out
+
+    _patch(lambda: lane_queue.LaneQueue.add, as_if_claimed_before)
+    _patch(lambda: process.Process.__call__, and_charged)
+
+
+@_mutation
+def _claims_of_the_last_run_are_repeats() -> None:
+    """Take what the last run has claimed, and not decided, for a repeat of itself."""
+    judge = dedupe.Dedupe._judge
+
+    def as_remembered(self: Any, batch: Any) -> Any:
+        judged = judge(self, batch)
+        for record in judged.claimed_before:
+            judged.verdicts[record] = int(Verdict.DUPLICATE)
+        return judged
+
+    _patch(lambda: dedupe.Dedupe._judge, as_remembered)
+
+
+@_mutation
+def _parked_outside_the_transaction() -> None:
+    """Write what is parked with a producer of its own, at once."""
+    produce = lane_transaction.Lane._produce
+    ordinary: dict[int, Producer] = {}
+
+    def apart(self: Any, topic: str, key: bytes | None, value: bytes | None, **more: Any) -> None:
+        if topic != self._pending_topic:
+            produce(self, topic, key, value, **more)
+            return
+        brokers = {"bootstrap.servers": os.environ["KAFKA_BROKERS"]}
+        producer = ordinary.setdefault(self._lane, Producer(brokers))
+        producer.produce(topic, value, key, **more)
+        producer.flush()
+
+    _patch(lambda: lane_transaction.Lane._produce, apart)
+
+
+@_mutation
+def _positions_that_do_not_lag() -> None:
+    """Keep the position of what is read, though it waits in the lanes."""
+
+    def everything(self: Any, _epoch: int, _lowest: int | None) -> int:
+        self.drain()
+        return int(self.offset)
+
+    _patch(lambda: settled.SettledPosition.settle, everything)
+
+
+@_mutation
+def _answers_emitted_while_restoring() -> None:
+    """Emit the outcomes of what was parked before all lanes are restored."""
+    _patch(lambda: process._QUIET, set())
+
+
+@_mutation
+def _posted_with_an_expired_key() -> None:
+    """Post a payment however old its key is."""
+    always = retry_schedule.Ask.POST
+    _patch_import(calls, retry_schedule.way_to_ask, lambda *_args, **_how: always)
+
+
 # ---- what goes on unseen ----
 
 
@@ -523,7 +607,7 @@ def _silence_without_a_witness() -> None:
 @_mutation
 def _gateway_left_open() -> None:
     """End the flow without closing the gateway."""
-    _patch(lambda: runner.GatewayRunner.close, lambda _: None)
+    _patch(lambda: dispatcher.Dispatcher.close, lambda _: None)
 
 
 @_mutation

@@ -17,6 +17,7 @@ TOPICS = {
     "audit.payment-events": 3,
 }
 LANE_LOG = "payments.lane-log"
+PENDING = "payments.payment-pending"
 
 
 def main() -> int:
@@ -39,6 +40,7 @@ def main() -> int:
             if not args.topics:
                 # The product trims it itself.
                 broker.create_topics({LANE_LOG: 3}, {"retention.ms": "-1"})
+                broker.create_topics({PENDING: 1}, {"cleanup.policy": "compact"})
             _welcome(broker)
             while broker.pid is not None:
                 time.sleep(0.5)
@@ -60,7 +62,7 @@ def _arguments() -> argparse.Namespace:
         type=_topic,
         nargs="+",
         metavar="NAME:PARTITIONS",
-        help="instead of the product's " + ", ".join([*TOPICS, LANE_LOG]),
+        help="instead of the product's " + ", ".join([*TOPICS, LANE_LOG, PENDING]),
     )
     return parser.parse_args()
 

@@ -1,0 +1,126 @@
+"""One call to a gateway: how a payment is asked for, and what counts as a reply.
+
+A gateway that raises, hangs, or breaks the port's contract has not answered: nothing that it does
+ends the process. Only the words of a reply are mended (`dataflow.gateways.replies`), never its
+decision.
+"""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+
+import structlog
+
+from dataflow.core.lane_queue import Charge
+from dataflow.core.retry_schedule import Ask, way_to_ask
+from dataflow.gateways.port import (
+    Approved,
+    BatchGateway,
+    Declined,
+    Gateway,
+    Misconfigured,
+    NotExecuted,
+    Pending,
+    Reply,
+    Unknown,
+    idempotency_key,
+)
+from dataflow.gateways.replies import Publishable, quoted
+from schemas.requests import PaymentRequest
+
+_log = structlog.get_logger()
+
+DEFINITE = frozenset({Approved, Declined})
+_KINDS = DEFINITE | {NotExecuted, Unknown, Pending, Misconfigured}
+_MOST_S = 120.0
+"""A gateway gives a call up by itself, much sooner. One that does not must not keep its place in
+the window for ever."""
+_LOG_EVERY_S = 1.0
+
+
+class Calls:
+    """The calls to one gateway, made on its loop."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._publishable = Publishable()
+        self._logged_s: defaultdict[str, float] = defaultdict(lambda: -_LOG_EVERY_S)
+
+    def way(self, charge: Charge) -> Ask:
+        """Return how a payment may be asked for now, by the age of its key."""
+        traits = self._gateway.traits
+        age_s = time.time() - charge.first_asked_s
+        return way_to_ask(age_s, traits.key_life_s, can_look_up=traits.has_lookup)
+
+    async def reply(self, charge: Charge) -> Reply | None:
+        """Return the reply about a payment; None if a look-up has found no charge."""
+        request = charge.request
+        key = idempotency_key(request.payment_id)
+        way = self.way(charge)
+        if way is Ask.NOTHING:
+            return None
+        if way is Ask.LOOK_UP or (charge.look_up and self._gateway.traits.has_lookup):
+            found = await self._asked(lambda: self._gateway.lookup(request, key), request)
+            if found is not None or charge.look_up or not charge.may_be_settled:
+                return found
+            # An earlier run has claimed it, and not come to charge it: it is new.
+            charge.may_be_settled = False
+            charge.first_asked_s = time.time()
+        return await self._asked(lambda: self._gateway.charge(request, key), request)
+
+    async def _asked(
+        self, ask: Callable[[], Awaitable[Reply | None]], request: PaymentRequest
+    ) -> Reply | None:
+        try:
+            async with asyncio.timeout(_MOST_S):
+                reply = await ask()
+        except Exception as error:  # noqa: BLE001  (whatever a gateway does: it is no answer)
+            self._report("gateway raised an error", reason=quoted(error))
+            return Unknown(quoted(error))
+        if reply is None:
+            return None
+        if type(reply) not in _KINDS:
+            self._report("gateway broke its contract", reply=type(reply).__name__)
+            return Unknown(f"it replied with {type(reply).__name__}")
+        return self._publishable([request], [reply])[0]
+
+    async def replies(
+        self, gateway: BatchGateway, requests: Sequence[PaymentRequest]
+    ) -> list[Reply]:
+        """Return the replies about payments that are charged as a whole."""
+        try:
+            async with asyncio.timeout(_MOST_S):
+                replies = list(await gateway.charge_batch(requests))
+        except Exception as error:  # noqa: BLE001  (whatever a gateway does: it is no answer)
+            self._report("gateway raised an error", reason=quoted(error))
+            return [Unknown(quoted(error))] * len(requests)
+        if len(replies) != len(requests) or not _KINDS.issuperset(map(type, replies)):
+            self._report("gateway broke its contract", replies=len(replies))
+            return [Unknown("it broke its contract")] * len(requests)
+        return self._publishable(requests, replies)
+
+    async def probe(self) -> str | None:
+        """Return why a charge would fail now; None if the gateway finds nothing."""
+        try:
+            async with asyncio.timeout(_MOST_S):
+                reply = await self._gateway.probe()
+        except Exception as error:  # noqa: BLE001  (as above)
+            return quoted(error)
+        return None if reply is None else reason_of(reply)
+
+    def _report(self, event: str, **what: object) -> None:
+        """Log one line a second of a kind at most."""
+        now_s = time.monotonic()
+        if now_s - self._logged_s[event] >= _LOG_EVERY_S:
+            self._logged_s[event] = now_s
+            _log.error(event, **what)
+
+
+def reason_of(reply: object) -> str:
+    """Return why a reply is no answer, for the log and the pending entry."""
+    if reply is None:
+        return "the provider has no such charge"
+    if isinstance(reply, Pending):
+        return f"pending: {quoted(reply.reference)}"
+    return quoted(getattr(reply, "reason", ""))

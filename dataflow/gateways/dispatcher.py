@@ -1,0 +1,421 @@
+"""All calls of a process to its gateway: what is asked when, and what an answer means.
+
+The workers' threads hand payments over and take answers out; everything else happens on one event
+loop in one thread.
+
+1. As many calls are in flight as the window allows, and the rate. Which payment is next is the rule
+   of `dataflow.core.call_queue`.
+2. How to ask, and when to ask again, is the rule of `dataflow.core.retry_schedule`.
+3. While the breaker is open nothing is asked, except for probes. A definite answer to any call ends
+   it; then everything that waits is due, and the window opens step by step.
+4. Whoever reads records asks for credit first. There is none in a hold (`dataflow.core.hold`).
+
+Long because it is the one place that all parts of the rules come together in; they are elsewhere.
+"""
+
+import asyncio
+import random
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import wait
+from typing import NamedTuple
+
+import structlog
+
+from dataflow.core.breaker import Breaker
+from dataflow.core.call_queue import CallQueue
+from dataflow.core.call_rate import CallRate
+from dataflow.core.call_window import CallWindow
+from dataflow.core.charging import NOT_FOUND, ChargingFigures
+from dataflow.core.hold import Hold
+from dataflow.core.lane_board import LaneBoard
+from dataflow.core.lane_queue import Answer, BatchAnswer, Charge, QueuedBatch
+from dataflow.core.patience import Latency
+from dataflow.core.retry_schedule import UNRESOLVED_AFTER_S, Ask, parked_s, soon_s
+from dataflow.gateways.calls import DEFINITE, Calls, reason_of
+from dataflow.gateways.loop_thread import LoopThread
+from dataflow.gateways.port import (
+    Approved,
+    BatchGateway,
+    Declined,
+    Definite,
+    Gateway,
+    Misconfigured,
+    NotExecuted,
+    Pending,
+    Reply,
+    Unknown,
+)
+from dataflow.service.fail_fast import fail_fast
+
+_log = structlog.get_logger()
+
+_AT_ONCE_S = 0.1
+"""The time to wait for a gateway that answers batches without waiting for anything."""
+_UNLIMITED = 1_000_000
+"""Credit where something else bounds a batch."""
+_OUTAGE_SHARE = 0.9
+"""Of a batch that is charged at once, so much has no answer in an outage."""
+_ASKED_MOST_S = 10.0
+"""A provider that demands a longer pause is probed, or asked for others, meanwhile."""
+
+
+class Limits(NamedTuple):
+    """The limits of the use of a gateway by one process."""
+
+    concurrency: int = 256
+    """Calls in flight."""
+    rate: float | None = None
+    """Calls in a second; None for no limit."""
+    patience_s: float = 5.0
+    """The longest that a lane waits for an answer."""
+    parked: int = 20_000
+    """Payments that may be parked before the process holds."""
+    epoch_s: float = 0.2
+    """From reading a record to the proof that its claim is committed, about."""
+    has_peers: bool = False
+    """True if there are lanes in other processes."""
+
+
+class Dispatcher:
+    """The calls of one process. The thread starts with the first payment.
+
+    Attributes:
+        sources: The input partitions of this process, which share its credit.
+        has_peers: True if there are lanes in other processes.
+    """
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        limits: Limits,
+        board: LaneBoard,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self.sources: set[int] = set()
+        self.has_peers = limits.has_peers
+        self._gateway = gateway
+        self._batches = gateway if isinstance(gateway, BatchGateway) else None
+        self._limits = limits
+        self._board = board
+        self._draw = draw
+        self._calls = Calls(gateway)
+        self._thread = LoopThread(gateway.close)
+        # Between the threads: each operation on these is one of the interpreter's.
+        self._answers: dict[int, deque[Answer | BatchAnswer]] = {}
+        self._ripe: deque[int] = deque()
+        self._claimed: dict[int, int] = {}
+        # On the loop.
+        self._breaker = Breaker()
+        self._hold = Hold(self._breaker, limits.parked)
+        self._window = CallWindow(limits.concurrency)
+        self._rate = CallRate(limits.rate, time.monotonic())
+        self._latency = Latency(limits.patience_s)
+        self._queue = CallQueue()
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._replies: Counter[str] = Counter()
+
+    @property
+    def key_life_s(self) -> float | None:
+        """The time for which the provider keeps a key; None for ever."""
+        return self._gateway.traits.key_life_s
+
+    # ---- called by the lanes ----
+
+    def ask(self, charges: Sequence[Charge]) -> None:
+        """Have payments charged, each until there is a definite answer."""
+        self._thread.loop().call_soon_threadsafe(self._accept, list(charges))
+
+    def ask_at_once(self, batches: Sequence[QueuedBatch]) -> bool:
+        """Have batches charged as a whole; False if the gateway takes payments one by one only."""
+        if self._batches is None or self._breaker.is_open:
+            return False
+        charged = self._charge_batches(self._batches, batches)
+        asked = asyncio.run_coroutine_threadsafe(charged, self._thread.loop())
+        # It is there by then; and if it is not, the lanes get it later, as from any gateway.
+        wait([asked], _AT_ONCE_S)
+        return True
+
+    def answers(self, lane: int) -> deque[Answer | BatchAnswer]:
+        """Return the answers for a lane, for it to take out."""
+        found = self._answers.get(lane)
+        return self._answers.setdefault(lane, deque()) if found is None else found
+
+    def patience_s(self) -> float:
+        """Return how long a lane should wait for an answer."""
+        return self._latency.patience_s(self._queue.new, self._window.limit)
+
+    def note_claimed(self, lane: int, payments: int) -> None:
+        """Note how many payments of a lane wait for their claim to be committed."""
+        self._claimed[lane] = payments
+
+    def peer_holds(self, partition: int, *, holds: bool) -> None:
+        """Note that the process that reads a partition holds, or does so no longer."""
+        if partition not in self.sources:
+            self._hold.peer(partition, time.monotonic(), holds=holds)
+
+    # ---- called by the sources ----
+
+    def credit(self) -> int:
+        """Return how many records one source may read now."""
+        now_s = time.monotonic()
+        if self._hold.is_held(self._board.parked):
+            return int(self._hold.is_trial_due(now_s))
+        if self._hold.is_held_by_others(now_s):
+            return 0
+        if self._batches is not None:
+            return _UNLIMITED
+        claimed = sum(list(self._claimed.values()))
+        outstanding = claimed + self._queue.outstanding + self._window.in_flight
+        room = self._latency.credit(outstanding, self._window.limit, self._limits.epoch_s)
+        if self._rate.limit is not None:
+            most = int(self._rate.limit * (self.patience_s() / 2 + self._limits.epoch_s)) + 1
+            room = max(0, min(room, most - outstanding))
+        # Rounded up: with less room than sources, nobody would read anything.
+        return -(-room // max(1, len(self.sources)))
+
+    def to_wake(self, epoch: int) -> tuple[int, ...]:
+        """Return the lanes of this process that have something to do in this epoch."""
+        lanes = {self._ripe.popleft() for _ in range(len(self._ripe))}
+        lanes |= self._board.to_wake(epoch, time.monotonic(), self.patience_s())
+        return tuple(sorted(lanes))
+
+    def lowest(self, partition: int) -> int | None:
+        """Return below which offset of a partition no lane of this process has anything queued."""
+        return self._board.lowest(partition)
+
+    def hold_to_announce(self) -> bool | None:
+        """Return True if the other processes are to hold, False if not any longer, else None."""
+        return self._hold.to_announce(time.monotonic(), self._board.parked)
+
+    def figures(self) -> ChargingFigures:
+        """Return the state of the calls."""
+        return ChargingFigures(
+            in_flight=self._window.in_flight,
+            queued=self._queue.new,
+            waiting=self._queue.waiting,
+            parked=self._board.parked,
+            window=self._window.limit,
+            mean_latency_s=self._latency.mean_s,
+            held_for_s=self._held_s() if self._breaker.is_open else None,
+            hold_reason=self._breaker.reason,
+            times_held=self._breaker.times_opened,
+            replies=dict(self._replies),
+        )
+
+    def close(self) -> None:
+        """Close the gateway and end the thread; never raises, and may be called again."""
+        self._thread.close()
+
+    # ---- on the loop ----
+
+    @fail_fast
+    def _accept(self, charges: list[Charge]) -> None:
+        """Queue payments; what was asked for before waits until it is due again."""
+        now_s = time.time()
+        for charge in charges:
+            if not charge.attempts:
+                self._queue.add(charge)
+            elif charge.parked is None:
+                self._ask_again_later(charge, None)
+            elif charge.next_attempt_s is None or charge.next_attempt_s <= now_s:
+                self._queue.add_due(charge)
+            else:
+                self._put_off(charge, charge.next_attempt_s - now_s)
+        self._fill()
+
+    def _fill(self) -> None:
+        """Begin as many calls as may be in flight."""
+        while self._window.free and not self._breaker.is_open:
+            if self._rate.wait_s(time.monotonic()) > 0:
+                break
+            charge = self._queue.next()
+            if charge is None:
+                break
+            self._begin(charge)
+        self._set_timer()
+
+    def _begin(self, charge: Charge) -> None:
+        self._window.began()
+        self._rate.sent(time.monotonic())
+        self._run(self._ask(charge))
+
+    def _run(self, what: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(what)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _ask(self, charge: Charge) -> None:
+        """Ask once, and see to what follows from the reply."""
+        began_s = time.monotonic()
+        reply = await self._calls.reply(charge)
+        self._take(charge, reply, time.monotonic() - began_s)
+
+    @fail_fast
+    def _take(self, charge: Charge, reply: Reply | None, seconds: float) -> None:
+        is_first = not charge.attempts
+        charge.attempts += 1
+        charge.attempts_parked += charge.parked is not None
+        self._replies[NOT_FOUND if reply is None else type(reply).__name__] += 1
+        self._window.ended(definite=type(reply) in DEFINITE)
+        if isinstance(reply, Approved | Declined):
+            self._latency.answered(seconds)
+            self._note_definite(first=is_first)
+            self._put(charge.lane, Answer(charge, reply))
+        else:
+            charge.reason = reason_of(reply)
+            self._note_indefinite(charge.reason, reply, first=is_first)
+            self._keep(charge, reply)
+        self._fill()
+
+    async def _charge_batches(self, gateway: BatchGateway, batches: Sequence[QueuedBatch]) -> None:
+        """Have whole batches charged by a gateway that answers at once."""
+        requests = [each.batch.parsed[record] for each in batches for record in each.due]
+        replies = await self._calls.replies(gateway, requests)  # type: ignore[arg-type]
+        self._take_batches(batches, replies)
+
+    @fail_fast
+    def _take_batches(self, batches: Sequence[QueuedBatch], replies: list[Reply]) -> None:
+        reasons: list[str] = []
+        start = 0
+        for queued in batches:
+            end = start + len(queued.due)
+            answer = _batch_answer(queued, replies[start:end])
+            start = end
+            reasons += answer.reasons.values()
+            self._put(queued.lane, answer)
+        for kind, number in Counter(map(type, replies)).items():
+            self._replies[kind.__name__] += number
+        # They were asked for side by side, so there is no row of them.
+        if len(reasons) < len(replies) * _OUTAGE_SHARE:
+            self._note_definite(first=True, count=len(replies) - len(reasons))
+        else:
+            for reason in reasons:
+                self._note_indefinite(reason, Unknown(reason), first=True)
+        self._fill()
+
+    def _put(self, lane: int, answer: Answer | BatchAnswer) -> None:
+        self.answers(lane).append(answer)
+        self._ripe.append(lane)
+
+    # ---- what a reply means ----
+
+    def _note_definite(self, *, first: bool, count: int = 1) -> None:
+        held_s = self._held_s()
+        if not self._breaker.definite(first=first, count=count):
+            return
+        self._window.shut()
+        self._queue.release()
+        _log.warning(
+            "gateway answers again: the flow goes on",
+            held_s=round(held_s, 1),
+            parked=self._board.parked,
+        )
+
+    def _note_indefinite(self, reason: str, reply: Reply | None, *, first: bool) -> None:
+        """Note that there was no definite answer: it may be an outage, or too fast for them."""
+        now_s, opened = time.monotonic(), False
+        if isinstance(reply, Misconfigured):
+            opened = self._breaker.misconfigured(reason, now_s)
+        elif isinstance(reply, NotExecuted | Unknown):  # else the provider is well
+            opened = self._breaker.indefinite(reason, now_s, first=first)
+        if isinstance(reply, NotExecuted) and reply.retry_after_s is not None:
+            self._rate.too_fast(reply.retry_after_s, now_s)
+        if opened:
+            self._hold.opened(now_s)
+            _log.warning(
+                "gateway is away: the flow holds, and goes on by itself",
+                reason=reason,
+                parked=self._board.parked,
+            )
+
+    def _keep(self, charge: Charge, reply: Reply | None) -> None:
+        """Keep a payment without an answer: to be asked for again, or for a person."""
+        if isinstance(reply, Pending) or (isinstance(reply, Unknown) and reply.saved):
+            charge.look_up = True
+        way = self._calls.way(charge)
+        charge.is_unresolved = (
+            way is Ask.NOTHING
+            # Of a young key, a charge may still be on its way.
+            or (way is Ask.LOOK_UP and reply is None)
+            or time.time() - charge.first_asked_s > UNRESOLVED_AFTER_S
+        )
+        charge.next_attempt_s = None
+        if way is not Ask.NOTHING:
+            demanded_s = reply.retry_after_s if isinstance(reply, NotExecuted) else None
+            self._ask_again_later(charge, demanded_s)
+        if charge.parked is not None:
+            self._put(charge.lane, Answer(charge, None))
+
+    def _ask_again_later(self, charge: Charge, demanded_s: float | None) -> None:
+        if charge.parked is None:
+            pause_s = soon_s(charge.attempts, self._draw())
+        else:
+            pause_s = parked_s(charge.attempts_parked, self._draw())
+        self._put_off(charge, max(pause_s, min(demanded_s or 0.0, _ASKED_MOST_S)))
+
+    def _put_off(self, charge: Charge, pause_s: float) -> None:
+        charge.next_attempt_s = time.time() + pause_s
+        self._queue.put_off(charge, time.monotonic() + pause_s)
+
+    def _held_s(self) -> float:
+        since_s = self._breaker.open_since_s
+        return 0.0 if since_s is None else time.monotonic() - since_s
+
+    # ---- time ----
+
+    @fail_fast
+    def _tick(self) -> None:
+        """Queue what is due, and send a probe if it is time for one."""
+        self._timer = None
+        now_s = time.monotonic()
+        self._queue.advance(now_s)
+        if self._hold.is_probe_due(now_s) and self._window.in_flight < self._window.most:
+            self._probe()
+        self._fill()
+
+    def _probe(self) -> None:
+        charge = self._queue.probe()
+        if charge is not None:
+            self._begin(charge)
+        elif not self._window.in_flight:
+            # There is no payment to try it with.
+            self._run(self._probe_without_a_payment())
+
+    async def _probe_without_a_payment(self) -> None:
+        self._take_probe(await self._calls.probe())
+
+    @fail_fast
+    def _take_probe(self, reason: str | None) -> None:
+        if reason is None:
+            self._note_definite(first=False)
+        self._fill()
+
+    def _set_timer(self) -> None:
+        """Have `_tick` called when the next thing is due."""
+        now_s = time.monotonic()
+        times_s = [self._queue.next_s, self._hold.next_probe_s]
+        if self._queue.is_ready and not self._breaker.is_open:
+            wait_s = self._rate.wait_s(now_s)
+            times_s.append(now_s + wait_s if wait_s > 0 else None)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        at_s = min((each for each in times_s if each is not None), default=None)
+        if at_s is not None:
+            pause_s = max(0.0, at_s - now_s)
+            self._timer = asyncio.get_running_loop().call_later(pause_s, self._tick)
+
+
+def _batch_answer(queued: QueuedBatch, replies: list[Reply]) -> BatchAnswer:
+    """Return the replies about a batch, with the reasons of those that are no answers."""
+    answers: list[Definite | None] = replies  # type: ignore[assignment]
+    reasons = {}
+    if not DEFINITE.issuperset(map(type, replies)):
+        for number, reply in enumerate(replies):
+            if type(reply) not in DEFINITE:
+                reasons[number] = reason_of(reply)
+                answers[number] = None
+    return BatchAnswer(queued, answers, reasons)

@@ -1,0 +1,567 @@
+"""The dispatcher: each payment is asked for until it is answered; in an outage the flow holds."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from msgspec import Raw
+
+from dataflow.core import hold
+from dataflow.core.items import DedupedBatch, Remembered
+from dataflow.core.lane_board import LaneBoard
+from dataflow.core.lane_queue import Answer, BatchAnswer, Charge, LaneQueue
+from dataflow.gateways import dispatcher
+from dataflow.gateways.dispatcher import Dispatcher, Limits
+from dataflow.gateways.port import (
+    Approved,
+    Declined,
+    Misconfigured,
+    NotExecuted,
+    Pending,
+    Reply,
+    Traits,
+    Unknown,
+    idempotency_key,
+)
+from schemas.events import Source
+from schemas.outcomes import ErrorCode
+from schemas.pending import PendingEntry
+from schemas.requests import PaymentRequest
+from tests.gateways.sample_requests import make_request
+
+DAY_S = 24 * 3600.0
+Script = Callable[[PaymentRequest], Reply]
+
+
+class Provider:
+    """A gateway whose answers a test may change while it runs; it remembers what it was asked."""
+
+    def __init__(self, answer: Script, **traits: Any) -> None:
+        self.traits = Traits(
+            **{"key_life_s": DAY_S, "saves_errors": False, "has_lookup": True} | traits
+        )
+        self.answer = answer
+        self.found: Reply | None = None
+        self.charged: list[tuple[str, str]] = []
+        self.looked_up: list[str] = []
+        self.in_flight = 0
+        self.most_in_flight = 0
+        self.closed = 0
+        self.probed = 0
+        self.trouble: Reply | None = None
+
+    async def charge(self, request: PaymentRequest, key: str) -> Reply:
+        self.charged.append((request.payment_id, key))
+        self.in_flight += 1
+        self.most_in_flight = max(self.in_flight, self.most_in_flight)
+        await asyncio.sleep(0.001)
+        self.in_flight -= 1
+        return self.answer(request)
+
+    async def lookup(self, request: PaymentRequest, key: str) -> Reply | None:
+        assert key == idempotency_key(request.payment_id)
+        self.looked_up.append(request.payment_id)
+        return self.found
+
+    async def probe(self) -> Reply | None:
+        self.probed += 1
+        return self.trouble
+
+    async def close(self) -> None:
+        self.closed += 1
+
+
+class AtOnce(Provider):
+    async def charge_batch(self, requests: Sequence[PaymentRequest]) -> list[Reply]:
+        self.charged += [(each.payment_id, "") for each in requests]
+        return [self.answer(each) for each in requests]
+
+
+def approve(request: PaymentRequest) -> Reply:
+    return Approved("ch_" + request.payment_id)
+
+
+def fail(_: PaymentRequest) -> Reply:
+    return NotExecuted("connection refused")
+
+
+def charge(payment_id: str = "pay_1", lane: int = 0, age_s: float = 0.0, **how: Any) -> Charge:
+    return Charge(lane, make_request(payment_id), time.time() - age_s, **how)
+
+
+def entry(payment_id: str = "pay_1", **how: Any) -> PendingEntry:
+    return PendingEntry(
+        event_id=f"e-{payment_id}",
+        payment_id=payment_id,
+        request=Raw(b"{}"),
+        source=Source("requested", 0, 7),
+        parked_at="2026-01-01T00:00:00.000Z",
+        first_attempt_at="2026-01-01T00:00:00.000Z",
+        attempts=1,
+        attempts_parked=0,
+        next_attempt_at=None,
+        reason="",
+        **how,
+    )
+
+
+def queued(*names: str) -> Any:
+    """Return a batch of payments that are to be charged, all of one lane."""
+    count = len(names)
+    batch = DedupedBatch(
+        partition=0,
+        next_offset=count,
+        read_at=0.0,
+        offsets=list(range(count)),
+        times_ms=np.zeros(count, np.int64),
+        verdicts=[0] * count,
+        first_origins=[0] * count,
+        parsed=[make_request(name) for name in names],
+        entries=b"",
+        remembered=Remembered(0, 0),
+    )
+    return LaneQueue(0).add(batch, list(range(count)))
+
+
+@pytest.fixture(autouse=True)
+def _without_long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatcher, "soon_s", lambda *_: 0.01)
+    monkeypatch.setattr(dispatcher, "parked_s", lambda *_: 0.02)
+    monkeypatch.setattr(hold, "PROBE_LEAST_S", 0.01)
+
+
+Made = Callable[..., Dispatcher]
+
+
+@pytest.fixture
+def made() -> Iterator[Made]:
+    every: list[Dispatcher] = []
+
+    def make(provider: Provider, **limits: Any) -> Dispatcher:
+        every.append(Dispatcher(provider, Limits(**limits), LaneBoard()))
+        return every[-1]
+
+    yield make
+    for each in every:
+        each.close()
+
+
+def until(is_so: Callable[[], object]) -> None:
+    deadline_s = time.monotonic() + 20
+    while not is_so():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.005)
+
+
+def answers(calls: Dispatcher, count: int, lane: int = 0) -> list[Any]:
+    """Return so many answers, as soon as they are there."""
+    until(lambda: len(calls.answers(lane)) >= count)
+    return [calls.answers(lane).popleft() for _ in range(count)]
+
+
+# ---- one payment ----
+
+
+def test_an_answer_comes_to_its_lane_and_wakes_it(made: Made) -> None:
+    provider = Provider(approve)
+    calls = made(provider)
+    asked = charge(lane=3)
+    calls.ask([asked])
+    assert answers(calls, 1, lane=3) == [Answer(asked, Approved("ch_pay_1"))]
+    assert calls.to_wake(1) == (3,)
+    assert calls.to_wake(1) == ()
+    assert provider.charged == [("pay_1", idempotency_key("pay_1"))]
+
+
+def test_a_payment_without_an_answer_is_sent_again_under_the_same_key(made: Made) -> None:
+    script: list[Reply] = [Unknown("timeout"), NotExecuted("refused"), Approved("ch_1")]
+    replies = iter(script)
+    provider = Provider(lambda _: next(replies))
+    calls = made(provider)
+    asked = charge()
+    calls.ask([asked])
+    assert answers(calls, 1) == [Answer(asked, Approved("ch_1"))]
+    assert provider.charged == [("pay_1", idempotency_key("pay_1"))] * 3
+    assert (asked.attempts, asked.attempts_parked) == (3, 0)
+
+
+def test_a_parked_payment_brings_news_of_each_attempt(made: Made) -> None:
+    script: list[Reply] = [Unknown("timeout"), Approved("ch_1")]
+    replies = iter(script)
+    provider = Provider(lambda _: next(replies))
+    calls = made(provider)
+    asked = charge(parked=entry(), attempts=1)
+    calls.ask([asked])
+    news = answers(calls, 2)
+    assert news == [Answer(asked, None), Answer(asked, Approved("ch_1"))]
+    assert (asked.attempts, asked.attempts_parked, asked.reason) == (3, 2, "timeout")
+
+
+def test_a_parked_payment_that_is_not_due_waits(made: Made) -> None:
+    provider = Provider(approve)
+    calls = made(provider)
+    calls.ask([charge("late", parked=entry(), attempts=1, next_attempt_s=time.time() + 3600)])
+    calls.ask([charge("now")])
+    answers(calls, 1)
+    assert [name for name, _ in provider.charged] == ["now"]
+    assert calls.figures().waiting == 1
+
+
+def test_a_saved_answer_is_looked_up(made: Made) -> None:
+    provider = Provider(lambda _: Unknown("500", saved=True))
+    provider.found = Declined(ErrorCode.DECLINED, "No.", retryable=False)
+    calls = made(provider)
+    calls.ask([charge()])
+    assert answers(calls, 1)[0].reply == provider.found
+    assert (len(provider.charged), len(provider.looked_up)) == (1, 1)
+
+
+def test_a_decision_to_come_later_is_looked_up(made: Made) -> None:
+    provider = Provider(lambda _: Pending("pi_1"))
+    provider.found = Approved("pi_1")
+    calls = made(provider)
+    calls.ask([charge()])
+    assert answers(calls, 1)[0].reply == Approved("pi_1")
+    assert len(provider.charged) == 1
+
+
+def test_nothing_is_posted_under_an_old_key(made: Made) -> None:
+    provider = Provider(approve)
+    provider.found = Approved("ch_before")
+    calls = made(provider)
+    calls.ask([charge(age_s=DAY_S, parked=entry(), attempts=3)])
+    assert answers(calls, 1)[0].reply == Approved("ch_before")
+    assert provider.charged == []
+
+
+def test_an_old_key_without_a_charge_is_left_to_a_person(made: Made) -> None:
+    provider = Provider(approve)
+    calls = made(provider)
+    asked = charge(age_s=DAY_S, parked=entry(), attempts=3)
+    calls.ask([asked])
+    assert answers(calls, 1) == [Answer(asked, None)]
+    assert asked.is_unresolved
+    assert provider.charged == []
+
+
+def test_an_old_key_without_a_look_up_is_left_to_a_person(made: Made) -> None:
+    provider = Provider(approve, has_lookup=False)
+    calls = made(provider)
+    asked = charge(age_s=DAY_S, parked=entry(), attempts=3)
+    calls.ask([asked])
+    assert answers(calls, 1) == [Answer(asked, None)]
+    assert asked.is_unresolved
+    assert asked.next_attempt_s is None
+    assert not provider.charged
+    assert not provider.looked_up
+
+
+def test_an_old_claim_that_was_never_charged_is_posted_after_a_look_up(made: Made) -> None:
+    provider = Provider(approve)
+    calls = made(provider)
+    calls.ask([charge(age_s=DAY_S, may_be_settled=True)])
+    assert answers(calls, 1)[0].reply == Approved("ch_pay_1")
+    assert (len(provider.looked_up), len(provider.charged)) == (1, 1)
+
+
+def test_an_old_claim_that_was_charged_is_not_posted(made: Made) -> None:
+    provider = Provider(approve)
+    provider.found = Approved("ch_before")
+    calls = made(provider)
+    calls.ask([charge(age_s=DAY_S, may_be_settled=True)])
+    assert answers(calls, 1)[0].reply == Approved("ch_before")
+    assert provider.charged == []
+
+
+@pytest.mark.parametrize("bad", [RuntimeError("a defect"), "no reply at all"])
+def test_a_gateway_that_breaks_its_contract_has_not_answered(made: Made, bad: Any) -> None:
+    script: list[Any] = [bad, Approved("ch_1")]
+
+    def answer(_: PaymentRequest) -> Reply:
+        found = script.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return found  # type: ignore[no-any-return]
+
+    calls = made(Provider(answer))
+    calls.ask([charge()])
+    assert answers(calls, 1)[0].reply == Approved("ch_1")
+
+
+# ---- many payments ----
+
+
+def test_no_more_calls_are_in_flight_than_allowed(made: Made) -> None:
+    provider = Provider(approve)
+    calls = made(provider, concurrency=3)
+    calls.ask([charge(f"pay_{n}") for n in range(40)])
+    answers(calls, 40)
+    assert provider.most_in_flight == 3
+
+
+def test_a_rate_is_kept(made: Made) -> None:
+    """A second's worth may come at once; the others wait."""
+    provider = Provider(approve)
+    calls = made(provider, rate=5.0)
+    calls.ask([charge(f"pay_{n}") for n in range(8)])
+    answers(calls, 5)
+    assert len(provider.charged) < 8
+    answers(calls, 3)
+
+
+def test_retries_do_not_shut_out_what_is_new_nor_the_other_way_round(made: Made) -> None:
+    provider = Provider(approve)
+    calls = made(provider, concurrency=1)
+    old = [charge(f"old_{n}", parked=entry(f"old_{n}"), attempts=1) for n in range(4)]
+    calls.ask([*(charge(f"new_{n}") for n in range(12)), *old])
+    answers(calls, 16)
+    kinds = [name[:3] for name, _ in provider.charged]
+    assert kinds == ["new", "new", "new", "old"] * 4
+
+
+# ---- outages ----
+
+
+def test_an_outage_stops_the_reading_and_ends_by_itself(made: Made) -> None:
+    provider = Provider(fail)
+    calls = made(provider)
+    asked = [charge(f"pay_{n}") for n in range(30)]
+    calls.ask(asked)
+    until(lambda: calls.figures().held_for_s is not None)
+    assert calls.credit() == 0
+    assert calls.figures().hold_reason == "connection refused"
+    provider.answer = approve
+    assert {each.charge.request.payment_id for each in answers(calls, 30)} == {
+        f"pay_{n}" for n in range(30)
+    }
+    assert calls.figures().held_for_s is None
+    assert calls.credit() > 0
+
+
+def test_probes_go_round_what_is_parked(made: Made) -> None:
+    """One that never gets an answer must not be the only probe."""
+    provider = Provider(fail)
+    calls = made(provider)
+    calls.ask([charge(f"pay_{n}", parked=entry(f"pay_{n}")) for n in range(25)])
+    until(lambda: calls.figures().held_for_s is not None)
+    seen = len(provider.charged)
+    until(lambda: len({name for name, _ in provider.charged[seen:]}) >= 25)
+
+
+def test_the_gateway_is_probed_by_itself_without_a_payment_to_try(made: Made) -> None:
+    provider = AtOnce(fail)
+    provider.trouble = NotExecuted("connection refused")
+    calls = made(provider)
+    # Their lane parks none of them, and does not ask for them again either.
+    calls.ask_at_once([queued(*(f"pay_{n}" for n in range(20)))])
+    until(lambda: provider.probed > 2)
+    assert calls.figures().held_for_s is not None
+    provider.trouble = None
+    until(lambda: calls.figures().held_for_s is None)
+
+
+def test_wrong_credentials_stop_the_reading_at_once(made: Made) -> None:
+    provider = Provider(lambda _: Misconfigured("401"))
+    calls = made(provider)
+    calls.ask([charge()])
+    until(lambda: calls.figures().held_for_s is not None)
+    assert calls.credit() == 0
+    provider.answer = approve
+    answers(calls, 1)
+    assert calls.figures().held_for_s is None
+
+
+def test_payments_that_alone_get_no_answer_are_no_outage(made: Made) -> None:
+    provider = Provider(lambda each: fail(each) if "poison" in each.payment_id else approve(each))
+    calls = made(provider)
+    calls.ask([charge(f"poison_{n}") for n in range(3)])
+    calls.ask([charge(f"pay_{n}") for n in range(50)])
+    answers(calls, 50)
+    until(lambda: len(provider.charged) > 150)
+    assert calls.figures().held_for_s is None
+
+
+def test_the_window_opens_step_by_step_after_an_outage(made: Made) -> None:
+    provider = Provider(fail)
+    calls = made(provider, concurrency=64)
+    calls.ask([charge(f"pay_{n}") for n in range(64)])
+    until(lambda: calls.figures().held_for_s is not None and not provider.in_flight)
+    provider.most_in_flight = 0
+    windows: list[int] = []
+
+    def note(each: PaymentRequest) -> Reply:
+        windows.append(calls.figures().window)
+        return approve(each)
+
+    provider.answer = note
+    answers(calls, 64)
+    assert windows[1] < 8
+    assert provider.most_in_flight < 64
+
+
+def test_now_and_then_a_hold_lets_a_single_record_in(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hold, "TRIAL_LEAST_S", 0.05)
+    calls = made(Provider(fail))
+    calls.ask([charge(f"pay_{n}") for n in range(20)])
+    until(lambda: calls.figures().held_for_s is not None)
+    until(lambda: calls.credit() == 1)
+    assert calls.credit() == 0
+
+
+def test_too_much_that_is_parked_stops_the_reading() -> None:
+    provider = Provider(approve)
+    board = LaneBoard()
+    calls = Dispatcher(provider, Limits(parked=2), board)
+    queue = LaneQueue(0)
+    for n in range(2):
+        queue.park(charge(f"pay_{n}"), entry(f"pay_{n}"))
+    board.show(queue)
+    assert calls.credit() == 0
+    queue.parked -= 1
+    board.show(queue)
+    assert calls.credit() > 0
+
+
+def test_a_hold_is_announced_again_and_again_and_its_end_once(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hold, "ANNOUNCED_EVERY_S", 0.05)
+    provider = Provider(fail)
+    calls = made(provider)
+    assert calls.hold_to_announce() is None
+    calls.ask([charge(f"pay_{n}") for n in range(20)])
+    until(lambda: calls.figures().held_for_s is not None)
+    assert calls.hold_to_announce() is True
+    assert calls.hold_to_announce() is None
+    until(lambda: calls.hold_to_announce() is True)
+    provider.answer = approve
+    answers(calls, 20)
+    assert calls.hold_to_announce() is False
+    assert calls.hold_to_announce() is None
+
+
+def test_another_process_that_holds_stops_the_reading(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = made(Provider(approve))
+    calls.sources = {0, 1}
+    calls.peer_holds(1, holds=True)
+    assert calls.credit() > 0, "it is our own"
+    calls.peer_holds(2, holds=True)
+    assert calls.credit() == 0
+    calls.peer_holds(2, holds=False)
+    assert calls.credit() > 0
+    monkeypatch.setattr(hold, "BELIEVED_FOR_S", 0.01)
+    calls.peer_holds(2, holds=True)
+    until(lambda: calls.credit() > 0)
+
+
+# ---- credit ----
+
+
+def test_credit_is_what_the_window_can_take(made: Made) -> None:
+    calls = made(Provider(approve), concurrency=10)
+    calls.sources = {0}
+    most = calls.credit()
+    assert most >= 10
+    calls.note_claimed(0, most)
+    assert calls.credit() == 0
+    calls.note_claimed(0, 0)
+    calls.sources = {0, 1}
+    assert calls.credit() == -(-most // 2)
+
+
+def test_credit_reaches_a_source_even_where_there_is_less_of_it_than_sources(made: Made) -> None:
+    """Or nothing would ever be read, and nothing answered."""
+    calls = made(Provider(approve), concurrency=1)
+    calls.sources = set(range(12))
+    assert calls.credit() == 1
+
+
+def test_a_gateway_that_answers_at_once_gives_credit_without_end(made: Made) -> None:
+    calls = made(AtOnce(approve))
+    calls.note_claimed(0, 10_000)
+    assert calls.credit() > 100_000
+
+
+# ---- batches ----
+
+
+def test_a_batch_is_answered_at_once(made: Made) -> None:
+    calls = made(AtOnce(approve))
+    batch = queued("pay_1", "pay_2")
+    assert calls.ask_at_once([batch])
+    assert answers(calls, 1) == [
+        BatchAnswer(batch, [Approved("ch_pay_1"), Approved("ch_pay_2")], {})
+    ]
+
+
+def test_other_gateways_take_payments_one_by_one(made: Made) -> None:
+    assert not made(Provider(approve)).ask_at_once([queued("pay_1")])
+
+
+def test_a_few_payments_of_a_batch_without_an_answer_are_no_outage(made: Made) -> None:
+    calls = made(AtOnce(lambda each: fail(each) if "no" in each.payment_id else approve(each)))
+    names = [f"no_{n}" for n in range(60)] + [f"pay_{n}" for n in range(60)]
+    calls.ask_at_once([queued(*names)])
+    [answer] = answers(calls, 1)
+    assert list(answer.reasons) == list(range(60))
+    assert answer.replies[:60] == [None] * 60
+    assert calls.figures().held_for_s is None
+
+
+def test_a_batch_without_any_answer_is_an_outage(made: Made) -> None:
+    calls = made(AtOnce(fail))
+    calls.ask_at_once([queued(*(f"pay_{n}" for n in range(20)))])
+    until(lambda: calls.figures().held_for_s is not None)
+    assert not calls.ask_at_once([queued("pay_1")])
+
+
+def test_a_batch_that_raises_has_no_answer(made: Made) -> None:
+    def raising(_: PaymentRequest) -> Reply:
+        raise RuntimeError("a defect")
+
+    calls = made(AtOnce(raising))
+    calls.ask_at_once([queued("pay_1")])
+    [answer] = answers(calls, 1)
+    assert answer.reasons == {0: "RuntimeError: a defect"}
+
+
+# ---- the end ----
+
+
+def test_closing_closes_the_gateway_once(made: Made) -> None:
+    provider = Provider(approve)
+    calls = made(provider)
+    calls.ask([charge()])
+    answers(calls, 1)
+    calls.close()
+    calls.close()
+    assert provider.closed == 1
+    assert "gateway" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_closing_does_not_wait_for_calls_that_hang(made: Made) -> None:
+    provider = Provider(approve)
+
+    async def hang(request: PaymentRequest, key: str) -> Reply:
+        await asyncio.sleep(3600)
+        return await Provider.charge(provider, request, key)
+
+    provider.charge = hang  # type: ignore[method-assign]
+    calls = made(provider)
+    calls.ask([charge()])
+    until(lambda: calls.figures().in_flight == 1)
+    calls.close()
+    assert provider.closed == 1
+
+
+def test_a_process_that_charges_nothing_starts_no_thread(made: Made) -> None:
+    made(Provider(approve)).close()
+    assert "gateway" not in {thread.name for thread in threading.enumerate()}

@@ -4,7 +4,7 @@ import time
 
 from tests.chaos.catalogue import FAULTS, Fault, Strike, fault
 from tests.chaos.scene import FILES, Scene
-from tests.support.hooks.tuning import COMMITS_AT_ONCE, tuned
+from tests.support.hooks.tuning import COMMITS_AT_ONCE, PARKED_UNIT_S, tuned
 
 EXPECTED = "all processes end; the restart carries on"
 _LATEST_S = 3.0
@@ -27,6 +27,11 @@ def _first_commit(scene: Scene) -> None:
 
 POINTS: dict[str, tuple[str, int]] = {
     "opening": ("while lanes open, some are fenced already", 2),
+    "claimed-not-charged": ("claims are committed, nothing is charged", 30),
+    "charged-not-committed": ("payments are charged, no outcome is committed", 30),
+    "parked-not-committed": ("payments are parked in an open transaction", 2),
+    "answered-not-committed": ("what was parked is answered, nothing is written", 2),
+    "tombstone-not-committed": ("its outcome is written in an open transaction", 2),
     "decided": ("the gateway has decided, nothing is written", 30),
     "deciding": ("in the middle of a step", 60),
     "mid-batch": ("with records of a transaction on their way", 60),
@@ -77,6 +82,15 @@ def _in_files(point: str) -> Strike:
     return strike
 
 
+def _in_parking(point: str) -> Strike:
+    def strike(scene: Scene) -> None:
+        scene.load.late = 20
+        soon = {"GATEWAY_PATIENCE": "1s", **tuned({PARKED_UNIT_S: 0.02})}
+        scene.crash(point, scene.rng.randint(1, POINTS[point][1]), soon)
+
+    return strike
+
+
 def _while_draining(scene: Scene) -> None:
     with scene.run({"CRASH_AT": "draining:1"}) as flow:
         scene.at_work(flow)
@@ -85,6 +99,9 @@ def _while_draining(scene: Scene) -> None:
 
 
 _SPECIAL = {
+    "parked-not-committed": _in_parking("parked-not-committed"),
+    "answered-not-committed": _in_parking("answered-not-committed"),
+    "tombstone-not-committed": _in_parking("tombstone-not-committed"),
     "file-written": _in_files("file-written"),
     "file-listed": _in_files("file-listed"),
     "restored": _in_restored,
@@ -121,9 +138,7 @@ def _at_the_gateway(scene: Scene) -> None:
     slow = {"SIMULATED_LATENCY": "300ms", "GATEWAY_CONCURRENCY": "20"}
     with scene.run(slow) as flow:
         flow.wait(
-            lambda: any(
-                "payment gateway" in each.health().get("waiting_for", []) for each in flow.flows
-            ),
+            lambda: any(each.charges() for each in flow.flows),
             "at the gateway",
         )
         flow.kill_one(scene.rng.randrange(len(flow.flows)))

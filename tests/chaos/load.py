@@ -7,7 +7,7 @@ from random import Random
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from tests.support.flow_process import mixed_requests
+from tests.support.flow_process import mixed_requests, request
 from tests.support.invariants import Place
 from tests.support.kafka import Cluster
 
@@ -23,6 +23,7 @@ class Load(threading.Thread):
 
     Attributes:
         partitions: How many partitions to send to.
+        late: So many of the next payments get no answer of the gateway at first.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Load(threading.Thread):
         self._given = 0
         self._ends: dict[int, int] = {}
         self.partitions = partitions
+        self.late = 0
         self.new_era()
 
     def run(self) -> None:
@@ -118,6 +120,9 @@ class Load(threading.Thread):
         for _ in range(count):
             self._given += 1
             value, partition = next(self._requests), self._given * 7919 % self.partitions
+            if self.late:
+                self.late -= 1
+                value = request(f"late-{self._rng.getrandbits(48)}:unavailable:4")
             while True:
                 try:
                     self._producer.produce(

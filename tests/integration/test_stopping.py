@@ -132,7 +132,7 @@ def test_not_ready_from_the_signal_on(kafka: Cluster, topics: Topics, tmp_path: 
     with Flow(kafka, topics, tmp_path, environ=SLOW) as flow:
         flow.wait_until_ready()
         send(kafka, topics, (request(f"pay-{n}") for n in range(10)), partitions=1)
-        flow.wait(lambda: "payment gateway" in flow.health()["waiting_for"], 20, "charging")
+        flow.wait(flow.charges, 20, "charging")
         flow.process.send_signal(signal.SIGTERM)
         flow.wait(lambda: flow.get("/ready")[0] == 503, 20, "unready")
         assert flow.health()["status"] == "draining"
@@ -148,7 +148,7 @@ def test_the_gateway_is_closed_once_at_the_end(
     with Flow(kafka, topics, tmp_path, "-w", workers, environ=SLOW) as flow:
         flow.wait_until_ready()
         send(kafka, topics, (request(f"pay-{n}") for n in range(10)))
-        flow.wait(lambda: "payment gateway" in flow.health()["waiting_for"], 20, "charging")
+        flow.wait(flow.charges, 20, "charging")
         assert flow.terminate() == 0
     events = [entry["event"] for entry in flow.entries]
     assert events.count("gateway closed") == 1
@@ -163,7 +163,7 @@ def test_a_second_signal_ends_it_at_once(kafka: Cluster, topics: Topics, tmp_pat
     with Flow(kafka, topics, tmp_path, environ={"SIMULATED_LATENCY": "30s"}) as flow:
         flow.wait_until_ready()
         send(kafka, topics, mixed_requests(COUNT, seed=1))
-        flow.wait(lambda: "payment gateway" in flow.health()["waiting_for"], 20, "charging")
+        flow.wait(flow.charges, 20, "charging")
         flow.process.send_signal(signal.SIGTERM)
         flow.wait(lambda: flow.get("/ready")[0] == 503, 20, "unready")
         assert flow.terminate(timeout_s=15) == 128 + signal.SIGTERM

@@ -212,11 +212,8 @@ def test_a_signal_ends_a_process_that_waits_for_kafka(
         assert flow.wait_for_exit(20) == 0
 
 
-def test_waits_of_one_process_are_allowed_for_the_other(
-    kafka: Cluster, topics: Topics, tmp_path: Path
-) -> None:
-    """A slow gateway: no process closes the epoch before the payment is charged."""
-    slow = {"SIMULATED_LATENCY": "5s", "LIVENESS_TIMEOUT": "2s"}
+def test_a_slow_gateway_holds_up_no_epoch(kafka: Cluster, topics: Topics, tmp_path: Path) -> None:
+    slow = {"SIMULATED_LATENCY": "4s", "LIVENESS_TIMEOUT": "2s"}
     with members(kafka, topics, tmp_path, [0, 1], 2, **slow) as flows:
         for flow in flows:
             flow.wait_until_ready()
@@ -228,9 +225,7 @@ def test_waits_of_one_process_are_allowed_for_the_other(
             answers += [flow.get("/live") for flow in flows]
             time.sleep(0.2)
         assert {code for code, _ in answers} == {200}
-        reasons = " ".join(reason for _, reason in answers)
-        assert "waiting for payment gateway" in reasons
-        assert "waiting for the other processes of the cluster to close the epoch" in reasons
+        assert not [reason for _, reason in answers if "close the epoch" in reason]
         assert flows[0].terminate() == 0
         assert flows[1].wait_for_exit() == 0
 

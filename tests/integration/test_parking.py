@@ -1,0 +1,262 @@
+"""A provider without an answer stops nobody; what is charged is what is published, at any crash."""
+
+import shutil
+import signal
+import time
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer
+
+from tests.support.book_gateway import movements
+from tests.support.flow_process import Flow, Topics, read_all, request, send
+from tests.support.hooks.tuning import PARKED_UNIT_S, tuned
+from tests.support.invariants import check, event_of, open_entries
+from tests.support.kafka import Cluster
+from tests.support.kafka.ports import free
+
+POISON = "x:unavailable:999999999"
+PATIENT = {"GATEWAY_PATIENCE": "1s", "COMMIT_INTERVAL": "20ms", **tuned({PARKED_UNIT_S: 0.2})}
+"""Parked payments are asked for again 300 times as often."""
+
+
+@pytest.fixture
+def topics(kafka: Cluster) -> Topics:
+    return Topics.fresh(kafka)
+
+
+def book_of(directory: Path) -> dict[str, str]:
+    """Return the environment of a flow whose provider keeps a book."""
+    gateway = "tests.support.book_gateway:BookGateway"
+    return {**PATIENT, "BOOK": str(directory / "book"), "GATEWAY": gateway}
+
+
+def put(kafka: Cluster, topics: Topics, partition: int, *values: bytes) -> None:
+    producer = Producer({"bootstrap.servers": kafka.bootstrap})
+    for value in values:
+        producer.produce(topics.requested, value, partition=partition)
+    assert producer.flush(30) == 0
+
+
+def pending(flow: Flow) -> int:
+    return int(flow.health().get("charging", {}).get("pending", -1))
+
+
+def run_until(kafka: Cluster, topics: Topics, directory: Path, count: int, **environ: str) -> None:
+    """Run until so many records are settled and nothing is pending, and stop in order."""
+    with Flow(kafka, topics, directory, environ={**PATIENT, **environ}) as flow:
+        flow.wait_until_ready()
+        flow.wait(lambda: flow.decided() == count and pending(flow) == 0, 60, "settled")
+        assert flow.terminate() == 0
+
+
+def published(kafka: Cluster, topics: Topics) -> dict[str, dict[str, Any]]:
+    events = [event_of(message) for message in read_all(kafka, topics.outputs[0])]
+    assert len({event["paymentId"] for event in events}) == len(events)
+    return {event["paymentId"]: event for event in events}
+
+
+def test_a_payment_that_is_never_answered_stops_nobody(
+    kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    """Neither now nor after a restart; its copies are answered, and it waits on."""
+    ids = [f"pay-{n}" for n in range(300)]
+    send(kafka, topics, map(request, [*ids[:150], POISON, *ids[150:]]))
+    with Flow(kafka, topics, tmp_path, environ=PATIENT) as flow:
+        flow.wait_until_ready()
+        flow.wait_until_decided(301)
+        flow.wait(lambda: pending(flow) == 1, 20, "parked")
+        assert flow.get("/ready")[0] == 200
+        assert "payments_pending 1.0" in flow.metrics()
+        assert flow.terminate() == 0
+    [entry] = open_entries(kafka, topics).values()
+    assert entry["paymentId"] == POISON
+    assert entry["state"] == "pending"
+    assert entry["attempts"] > 0
+    send(kafka, topics, map(request, [POISON, "later"]))
+    with Flow(kafka, topics, tmp_path, environ=PATIENT) as flow:
+        flow.wait_until_ready()
+        flow.wait_until_decided(303)
+        assert pending(flow) == 1
+        assert flow.terminate() == 0
+    findings = check(kafka, topics)
+    assert findings.problems == []
+    assert findings.counts["payment.duplicate"] == 1
+    assert findings.counts["pending"] == 1
+
+
+def test_a_parked_payment_has_its_outcome_once_there_is_an_answer(
+    kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    """Approved or declined; the entry goes with the outcome."""
+    late = ["late:unavailable:6", "late:unavailable:7:decline:card_expired"]
+    send(kafka, topics, map(request, ["pay-1", *late, "pay-2"]))
+    run_until(kafka, topics, tmp_path, 4)
+    findings = check(kafka, topics)
+    assert findings.problems == []
+    assert (findings.counts["payment.processed"], findings.counts["payment.failed"]) == (3, 1)
+    assert findings.counts["pending"] == 0
+    written = [message.value() for message in read_all(kafka, topics.pending)]
+    assert written.count(None) == 2, "they were parked, and are not any more"
+
+
+CRASHES = [
+    "claimed-not-charged:1",
+    "claimed-not-charged:2",
+    "charged-not-committed:1",
+    "charged-not-committed:2",
+    "parked-not-committed:1",
+    "answered-not-committed:1",
+    "tombstone-not-committed:1",
+]
+
+
+@pytest.mark.parametrize("crash", CRASHES)
+def test_killed_between_claim_and_outcome(
+    crash: str, kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    """Also with the recovery store lost; each payment is charged once, as it is published."""
+    late = [f"late-{n}:hangs" for n in range(4)]
+    ids = [f"pay-{n}" for n in range(60)]
+    down = tmp_path / "book.down"
+    down.touch()
+    send(kafka, topics, map(request, [*ids[:30], *late, *ids[30:]]))
+    environ = {**book_of(tmp_path), "CRASH_AT": crash}
+    with Flow(kafka, topics, tmp_path, environ=environ) as flow:
+        deadline_s = time.monotonic() + 20
+        while flow.process.poll() is None and pending(flow) != len(late):
+            assert time.monotonic() < deadline_s, flow.log
+            time.sleep(0.02)
+        down.unlink()
+        send(kafka, topics, (request(f"more-{n}") for n in range(30)))
+        assert flow.wait_for_exit() == -signal.SIGKILL
+    down.unlink(missing_ok=True)
+    if crash.endswith("2"):
+        shutil.rmtree(tmp_path / "recovery")
+    run_until(kafka, topics, tmp_path, 64 + 30, **book_of(tmp_path))
+    assert check(kafka, topics).problems == []
+    assert_book(tmp_path, kafka, topics)
+
+
+def assert_book(directory: Path, kafka: Cluster, topics: Topics) -> None:
+    """Check invariant 7: for each payment one movement, of the amount that is published."""
+    moved = movements(directory / "book")
+    events = published(kafka, topics)
+    assert len({line["paymentId"] for line in moved}) == len(moved), "charged twice"
+    assert {line["paymentId"] for line in moved} == events.keys()
+    for line in moved:
+        assert Decimal(line["amount"]) == events[line["paymentId"]]["amount"], line
+    assert not (directory / "book.errors").exists(), (directory / "book.errors").read_text()
+
+
+@pytest.mark.parametrize("crash", ["charged-not-committed:1", "claimed-not-charged:1"])
+@pytest.mark.parametrize("store", ["kept", "lost"])
+def test_the_charged_one_of_two_copies_is_published(
+    crash: str, store: str, kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    """Copies with other content, on two partitions, and a crash after the first was charged.
+
+    After the restart the other one is read first: it is a conflict nevertheless.
+    """
+    ids = [f"pay-{n}" for n in range(40)]
+    environ = book_of(tmp_path)
+    put(kafka, topics, 1, *(request(each, "20.00") for each in ids))
+    with Flow(kafka, topics, tmp_path, environ={**environ, "CRASH_AT": crash}) as flow:
+        assert flow.wait_for_exit() == -signal.SIGKILL
+    assert check(kafka, topics).counts["outcomes"] == 0
+    put(kafka, topics, 0, *(request(each, "10.00") for each in ids))
+    put(kafka, topics, 2, *(request(each, "20.00") for each in ids))
+    if store == "lost":
+        shutil.rmtree(tmp_path / "recovery")
+    run_until(kafka, topics, tmp_path, 120, **environ)
+    findings = check(kafka, topics)
+    assert findings.problems == []
+    assert (findings.counts["payment.conflict"], findings.counts["payment.duplicate"]) == (40, 40)
+    assert {event["amount"] for event in published(kafka, topics).values()} == {20}
+    assert_book(tmp_path, kafka, topics)
+
+
+def test_an_outage_of_the_provider_is_held_and_ends_by_itself(
+    kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    """Alive and ready; the backlog stays in its topic; a stop in it is in order."""
+    out = tmp_path / "book.out"
+    environ = book_of(tmp_path) | {"GATEWAY_CONCURRENCY": "16"}
+    send(kafka, topics, (request(f"pay-{n}") for n in range(2_000)))
+    out.touch()
+    with Flow(kafka, topics, tmp_path, environ=environ) as flow:
+        flow.wait_until_ready()
+        flow.wait(lambda: flow.health().get("status") == "held", 30, "held")
+        assert (flow.get("/ready")[0], flow.get("/live")[0]) == (200, 200)
+        assert "held: the gateway has answered nobody" in flow.health()["reason"]
+        assert flow.terminate() == 0
+    assert not movements(tmp_path / "book")
+    with Flow(kafka, topics, tmp_path, environ=environ) as flow:
+        flow.wait_until_ready()
+        flow.wait(lambda: flow.health().get("status") == "held", 30, "held")
+        assert sum(p["lag"] for p in flow.health()["partitions"].values()) > 1_000
+        out.unlink()
+        flow.wait(lambda: flow.decided() == 2_000 and pending(flow) == 0, 60, "back")
+        assert flow.health()["status"] == "ok"
+        assert flow.terminate() == 0
+    assert check(kafka, topics).problems == []
+    assert_book(tmp_path, kafka, topics)
+
+
+def test_two_processes_hold_together(kafka: Cluster, topics: Topics, tmp_path: Path) -> None:
+    """Only one of them has lost the provider; records of its lanes come from both."""
+    addresses = ";".join(f"127.0.0.1:{port}" for port in free(2))
+    other = tmp_path / "other"
+    other.mkdir()
+    shared = book_of(tmp_path) | {"GATEWAY_CONCURRENCY": "16"}
+    away = shared | {"BOOK": str(other / "book")}
+    (other / "book.out").touch()
+    send(kafka, topics, (request(f"pay-{n}") for n in range(2_000)))
+    with (
+        Flow(kafka, topics, tmp_path, "-i", "0", "-a", addresses, environ=shared) as first,
+        Flow(kafka, topics, tmp_path, "-i", "1", "-a", addresses, environ=away) as second,
+    ):
+        second.wait_until_ready()
+        second.wait(lambda: second.health().get("status") == "held", 30, "held")
+        assert first.get("/live")[0] == 200
+        (other / "book.out").unlink()
+        flows = (first, second)
+        second.wait(lambda: sum(each.decided() for each in flows) == 2_000, 60, "back")
+        second.wait(lambda: sum(map(pending, flows)) == 0, 60, "resolved")
+        assert first.terminate() == 0
+        assert second.wait_for_exit() == 0
+    assert check(kafka, topics).problems == []
+
+
+def delete(kafka: Cluster, topic: str) -> None:
+    admin = kafka.admin()
+    admin.delete_topics([topic])[topic].result(20)
+
+
+def test_a_pending_topic_that_was_created_again_is_refused_and_what_to_do_without_it(
+    kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    """The payments that waited are lost with it; the line has commands to go on without them."""
+    send(kafka, topics, map(request, ["pay-1", POISON]))
+    with Flow(kafka, topics, tmp_path, environ=PATIENT) as flow:
+        flow.wait(lambda: pending(flow) == 1, 30, "parked")
+        assert flow.terminate() == 0
+    delete(kafka, topics.pending)
+    kafka.create_topics({topics.pending: 1}, {"cleanup.policy": "compact"})
+    with Flow(kafka, topics, tmp_path, environ=PATIENT) as flow:
+        reason = flow.refusal()
+    assert "it was deleted and created again" in reason
+    assert f"{topics.group}.lane-" in reason
+
+
+def test_a_pending_topic_that_forgets_is_refused(
+    kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    delete(kafka, topics.pending)
+    kafka.create_topics({topics.pending: 1}, {"cleanup.policy": "compact,delete"})
+    with Flow(kafka, topics, tmp_path, environ=PATIENT) as flow:
+        reason = flow.refusal()
+    assert "Kafka would delete payments that wait for the gateway" in reason
+    assert "--add-config cleanup.policy=compact" in reason

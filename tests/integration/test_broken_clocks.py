@@ -8,7 +8,8 @@ from tests.support.flow_process import Flow, Topics, request
 from tests.support.invariants import check
 from tests.support.kafka import Cluster
 
-SLOW = {"SIMULATED_LATENCY": "3s"}
+SLOW = {"SIMULATED_LATENCY": "1s"}
+"""Less than the patience, or the record would be settled by being parked."""
 
 
 def lag_s(flow: Flow) -> float:

@@ -152,7 +152,8 @@ def test_an_epoch_larger_than_a_record_may_be_is_written_in_pieces(
     topics = Topics("pieces-" + str(time.monotonic_ns()))
     kafka.create_topics({topics.requested: 1})
     small = {"max.message.bytes": "66000", "retention.ms": "-1"}
-    kafka.create_topics(dict.fromkeys(topics.written, 1), small)
+    kafka.create_topics(dict.fromkeys(topics.kept_in_full, 1), small)
+    topics.create_pending(kafka, {"max.message.bytes": "66000"})
     count = 6_000
     requests = [request(f"pay-{n}") for n in range(count)]
     send(kafka, topics, iter(requests), partitions=1)
@@ -383,6 +384,7 @@ def test_a_topic_that_would_forget_is_refused_with_the_command_that_mends_it(
     topics = Topics("wrong-" + str(time.monotonic_ns()))
     kafka.create_topics({topics.requested: 3, **dict.fromkeys(topics.outputs, 3)})
     kafka.create_topics({topics.lane_log: 3}, {"retention.ms": "-1", **wrong})
+    topics.create_pending(kafka)
     with Flow(kafka, topics, tmp_path) as flow:
         refusal = flow.refusal()
     assert (

@@ -244,7 +244,7 @@ def test_a_pending_topic_that_was_created_again_is_refused_and_what_to_do_withou
         flow.wait(lambda: pending(flow) == 1, 30, "parked")
         assert flow.terminate() == 0
     delete(kafka, topics.pending)
-    kafka.create_topics({topics.pending: 1}, {"cleanup.policy": "compact"})
+    topics.create_pending(kafka)
     with Flow(kafka, topics, tmp_path, environ=PATIENT) as flow:
         reason = flow.refusal()
     assert "it was deleted and created again" in reason

@@ -201,8 +201,9 @@ def test_missing_topics_are_all_named(kafka: Cluster, nowhere: Topics, tmp_path:
 def test_output_topics_that_take_smaller_records_than_we_may_write(kafka: Cluster) -> None:
     topics = Topics(f"t{uuid.uuid4().hex[:8]}")
     kafka.create_topics({topics.requested: 1})
-    settings = {"max.message.bytes": "100000", "retention.ms": "-1"}
-    kafka.create_topics(dict.fromkeys(topics.written, 1), settings)
+    small = {"max.message.bytes": "100000"}
+    kafka.create_topics(dict.fromkeys(topics.kept_in_full, 1), {"retention.ms": "-1", **small})
+    topics.create_pending(kafka, small)
 
     def look(most_bytes: int) -> None:
         environ = {
@@ -243,6 +244,7 @@ def test_a_broker_that_is_slow_does_not_hide_a_log_that_would_forget(
     topics = Topics(f"t{uuid.uuid4().hex[:8]}")
     kafka.create_topics({topics.requested: 1, **dict.fromkeys(topics.outputs, 1)})
     kafka.create_topics({topics.lane_log: 1}, {"retention.ms": "604800000"})
+    topics.create_pending(kafka)
     environ = {
         "KAFKA_BROKERS": kafka.bootstrap,
         "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
@@ -270,6 +272,7 @@ def test_compacted_output_topics_and_the_remedy(
     kafka.create_topics({topics.requested: 1, processed: 1, audit: 1})
     kafka.create_topics({failed: 1}, {"cleanup.policy": policy})
     kafka.create_topics({topics.lane_log: 1}, {"retention.ms": "-1"})
+    topics.create_pending(kafka)
     send(kafka, topics, iter([b"{", request("pay-1")]), partitions=1)
     with Flow(kafka, topics, tmp_path) as flow:
         refusal = flow.refusal()

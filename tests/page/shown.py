@@ -1,5 +1,8 @@
 """A process with a past, for the status page to show."""
 
+import time
+from collections.abc import Callable
+
 from dataflow.core.commit_counts import CommitCounts
 from dataflow.observability.liveness import LivenessLimits
 from dataflow.observability.metrics import Metrics
@@ -9,10 +12,11 @@ from schemas.outcomes import ErrorCode
 
 
 class Process:
-    """The process that the page shows, and a clock for its recent past."""
+    """The process that the page shows, and a clock for its recent past; `wall` is its other one."""
 
-    def __init__(self) -> None:
-        self.status = Status(About("1.2.3"), LivenessLimits(60))
+    def __init__(self, wall: Callable[[], float] = time.time) -> None:
+        self.wall = wall
+        self.status = Status(About("1.2.3"), LivenessLimits(60), wall=wall)
         self.metrics = Metrics(
             self.status,
             input_topic="requested",
@@ -36,7 +40,7 @@ class Process:
             self.status.partitions.at(partition, 5000 + partition + lag, 5000 + partition + lag)
             self.status.partitions.committed_at(partition, 5000 + partition)
             if lag:
-                since = self.status._wall() - 7
+                since = self.wall() - 7
                 self.status.partitions.in_flight(partition, 5000 + partition + lag, since)
             self.status.partitions.live(partition)
         for lane in range(lanes):

@@ -54,9 +54,14 @@ class Topics:
         return f"{self.prefix}.pending"
 
     @property
+    def kept_in_full(self) -> tuple[str, ...]:
+        """Those that a lane's transaction writes to and that are not compacted."""
+        return *self.outputs, self.lane_log
+
+    @property
     def written(self) -> tuple[str, ...]:
         """All that a lane's transaction writes to."""
-        return *self.outputs, self.lane_log, self.pending
+        return *self.kept_in_full, self.pending
 
     @property
     def group(self) -> str:
@@ -88,7 +93,10 @@ class Topics:
         kafka.create_topics({self.requested: partitions, **dict.fromkeys(self.outputs, 3)})
         # Another number than that of the lanes, which share partitions.
         kafka.create_topics({self.lane_log: 3}, {"retention.ms": "-1"})
-        kafka.create_topics({self.pending: 1}, {"cleanup.policy": "compact"})
+        self.create_pending(kafka)
+
+    def create_pending(self, kafka: Cluster, config: Mapping[str, str] | None = None) -> None:
+        kafka.create_topics({self.pending: 1}, {"cleanup.policy": "compact", **(config or {})})
 
 
 class Flow:

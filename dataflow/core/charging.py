@@ -68,8 +68,8 @@ class SourceCharging(Protocol):
     sources: set[int]
     has_peers: bool
 
-    def credit(self) -> int:
-        """Return how many records one source may read now."""
+    def credit(self, partition: int) -> int:
+        """Return how many records the source of a partition may read now."""
 
     def to_wake(self, epoch: int) -> tuple[int, ...]:
         """Return the lanes of this process that have something to do in this epoch."""

@@ -3,8 +3,9 @@
 1. A process holds while its breaker is open, while too much is parked, and while another process
    of the cluster holds: records go to everybody's lanes.
 2. While the breaker is open, probes are sent. They get rarer with the length of an outage.
-3. Now and then a *trial*: one record is read in the hold. It may be that nothing but odd payments
-   is parked, which never get an answer, so that no probe can end it.
+3. Now and then a *trial*: one record of each source is read in the hold. It may be that nothing but
+   odd payments is parked, which never get an answer, so that no probe can end it. Each source has
+   its own, as one with nothing to read would use up the trials of the others.
 4. A hold is announced to the other processes, again and again, and its end once. One that is not
    announced again is over: its process may have ended.
 
@@ -31,13 +32,15 @@ class Hold:
     def __init__(self, breaker: Breaker, parked_most: int) -> None:
         self._breaker = breaker
         self._parked_most = parked_most
-        self._probe_at_s = self._trial_at_s = 0.0
+        self._probe_at_s = self._first_trial_s = 0.0
+        self._trial_at_s: dict[int, float] = {}
         self._announced_s: float | None = None
         self._held_by: dict[int, float] = {}
 
     def opened(self, now_s: float) -> None:
         """Note that the breaker has opened."""
-        self._probe_at_s, self._trial_at_s = now_s + PROBE_LEAST_S, now_s + TRIAL_LEAST_S
+        self._probe_at_s, self._first_trial_s = now_s + PROBE_LEAST_S, now_s + TRIAL_LEAST_S
+        self._trial_at_s.clear()
 
     @property
     def next_probe_s(self) -> float | None:
@@ -59,11 +62,13 @@ class Hold:
         """Return whether another process holds."""
         return any(until_s > now_s for until_s in list(self._held_by.values()))
 
-    def is_trial_due(self, now_s: float) -> bool:
-        """Return whether one record may be read in the hold; the next one is after a pause."""
-        if not self._breaker.is_open or now_s < self._trial_at_s:
+    def is_trial_due(self, source: int, now_s: float) -> bool:
+        """Return whether a source may read one record in the hold; the next is after a pause."""
+        due_s = self._trial_at_s.get(source, self._first_trial_s)
+        if not self._breaker.is_open or now_s < due_s:
             return False
-        self._trial_at_s = now_s + self._pause_s(now_s, TRIAL_LEAST_S, _TRIAL_MOST_S, _TRIAL_SHARE)
+        pause_s = self._pause_s(now_s, TRIAL_LEAST_S, _TRIAL_MOST_S, _TRIAL_SHARE)
+        self._trial_at_s[source] = now_s + pause_s
         return True
 
     def peer(self, partition: int, now_s: float, *, holds: bool) -> None:

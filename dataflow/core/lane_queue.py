@@ -36,7 +36,9 @@ class Charge:
     reason: str = ""
     """Why the last attempt brought no answer."""
     may_be_settled: bool = False
-    """True if an earlier run may have charged it: an old one is looked up before it is posted."""
+    """True if an earlier run may have charged it: it is looked up before it is posted."""
+    is_unsent: bool = False
+    """True if no run is known to have posted it: it is still new if a look-up finds nothing."""
     look_up: bool = False
     """True if to post it again would not help."""
     queued: "QueuedBatch | None" = None
@@ -82,7 +84,13 @@ class QueuedBatch:
             is_again = record in self.batch.claimed_before
             first_s = min(now_s, int(self.batch.times_ms[record]) / 1000) if is_again else now_s
             charge = self.charges[number] = Charge(
-                self.lane, request, first_s, may_be_settled=is_again, queued=self, number=number
+                self.lane,
+                request,
+                first_s,
+                may_be_settled=is_again,
+                is_unsent=True,
+                queued=self,
+                number=number,
             )
         return charge
 
@@ -183,6 +191,7 @@ class LaneQueue:
         for number, reason in answer.reasons.items():
             charge = queued.charge(number, now_s)
             charge.attempts += 1
+            charge.is_unsent = False
             charge.reason = reason
             again.append(charge)
         if not queued.has_left:

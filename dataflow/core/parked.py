@@ -19,6 +19,9 @@ def charge_of(lane: int, entry: PendingEntry) -> Charge:
         seconds(entry.first_attempt_at),
         attempts=entry.attempts,
         reason=entry.reason,
+        # It was parked before its first attempt ended; what followed left no entry.
+        may_be_settled=not entry.attempts,
+        is_unsent=not entry.attempts,
         parked=entry,
         attempts_parked=entry.attempts_parked,
         next_attempt_s=None if entry.next_attempt_at is None else seconds(entry.next_attempt_at),

@@ -7,7 +7,8 @@ yet decided, and the position that a source keeps lags behind the one that it re
 2. Of those, nothing is settled from the lowest one on that is still queued in this process.
 3. What is queued in other processes is not seen. There only that counts which was flushed: see
    `Signal.FLUSH`.
-4. The position is always the end of a batch of records that was read at once.
+4. The position is always the end of a batch of records that was read at once, or of markers of
+   transactions behind it. It never goes back.
 """
 
 from collections import deque
@@ -74,6 +75,13 @@ class SettledPosition:
             self.offset = self.records_end = end_offset
             self._read.popleft()
         return self.offset
+
+    def pass_markers(self, position: int) -> None:
+        """Note that there are only markers below a position, from the last settled record on.
+
+        It stays passed when records follow: the log may begin there by then.
+        """
+        self.offset = max(position, self.offset)
 
     def drain(self) -> None:
         """Note that all lanes are made to emit or park everything, in this epoch."""

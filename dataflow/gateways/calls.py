@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 import structlog
 
@@ -28,6 +29,8 @@ from dataflow.gateways.port import (
 )
 from dataflow.gateways.replies import Publishable, quoted
 from schemas.requests import PaymentRequest
+
+_T = TypeVar("_T")
 
 _log = structlog.get_logger()
 
@@ -60,21 +63,28 @@ class Calls:
         way = self.way(charge)
         if way is Ask.NOTHING:
             return None
-        if way is Ask.LOOK_UP or (charge.look_up and self._gateway.traits.has_lookup):
+        # The age of a key that another run has used is only as right as a record's timestamp.
+        looks_first = charge.look_up or charge.may_be_settled
+        if way is Ask.LOOK_UP or (looks_first and self._gateway.traits.has_lookup):
             found = await self._asked(lambda: self._gateway.lookup(request, key), request)
-            if found is not None or charge.look_up or not charge.may_be_settled:
+            if (
+                found is not None
+                or charge.look_up
+                or not (charge.may_be_settled or charge.is_unsent)
+            ):
                 return found
-            # An earlier run has claimed it, and not come to charge it: it is new.
+            # It was claimed, or parked, and not charged: it is new.
             charge.may_be_settled = False
-            charge.first_asked_s = time.time()
+            if way is Ask.LOOK_UP:
+                charge.first_asked_s = time.time()
+        charge.is_unsent = False
         return await self._asked(lambda: self._gateway.charge(request, key), request)
 
     async def _asked(
         self, ask: Callable[[], Awaitable[Reply | None]], request: PaymentRequest
     ) -> Reply | None:
         try:
-            async with asyncio.timeout(_MOST_S):
-                reply = await ask()
+            reply = await _bounded(ask)
         except Exception as error:  # noqa: BLE001  (whatever a gateway does: it is no answer)
             self._report("gateway raised an error", reason=quoted(error))
             return Unknown(quoted(error))
@@ -90,8 +100,7 @@ class Calls:
     ) -> list[Reply]:
         """Return the replies about payments that are charged as a whole."""
         try:
-            async with asyncio.timeout(_MOST_S):
-                replies = list(await gateway.charge_batch(requests))
+            replies = list(await _bounded(lambda: gateway.charge_batch(requests)))
         except Exception as error:  # noqa: BLE001  (whatever a gateway does: it is no answer)
             self._report("gateway raised an error", reason=quoted(error))
             return [Unknown(quoted(error))] * len(requests)
@@ -103,8 +112,7 @@ class Calls:
     async def probe(self) -> str | None:
         """Return why a charge would fail now; None if the gateway finds nothing."""
         try:
-            async with asyncio.timeout(_MOST_S):
-                reply = await self._gateway.probe()
+            reply = await _bounded(self._gateway.probe)
         except Exception as error:  # noqa: BLE001  (as above)
             return quoted(error)
         return None if reply is None else reason_of(reply)
@@ -115,6 +123,21 @@ class Calls:
         if now_s - self._logged_s[event] >= _LOG_EVERY_S:
             self._logged_s[event] = now_s
             _log.error(event, **what)
+
+
+async def _bounded(ask: Callable[[], Awaitable[_T]]) -> _T:
+    """Return what a gateway returns, in time; that it cancels a call is an error like any other.
+
+    Only our own end cancels the task, and that goes on.
+    """
+    try:
+        async with asyncio.timeout(_MOST_S):
+            return await ask()
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise RuntimeError("the gateway cancelled the call") from error
 
 
 def reason_of(reply: object) -> str:

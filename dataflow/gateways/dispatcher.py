@@ -18,7 +18,7 @@ import random
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import wait
+from concurrent.futures import Future, wait
 from typing import NamedTuple
 
 import structlog
@@ -134,6 +134,7 @@ class Dispatcher:
             return False
         charged = self._charge_batches(self._batches, batches)
         asked = asyncio.run_coroutine_threadsafe(charged, self._thread.loop())
+        asked.add_done_callback(_raise_what_ended)
         # It is there by then; and if it is not, the lanes get it later, as from any gateway.
         wait([asked], _AT_ONCE_S)
         return True
@@ -158,11 +159,11 @@ class Dispatcher:
 
     # ---- called by the sources ----
 
-    def credit(self) -> int:
-        """Return how many records one source may read now."""
+    def credit(self, partition: int) -> int:
+        """Return how many records the source of a partition may read now."""
         now_s = time.monotonic()
         if self._hold.is_held(self._board.parked):
-            return int(self._hold.is_trial_due(now_s))
+            return int(self._hold.is_trial_due(partition, now_s))
         if self._hold.is_held_by_others(now_s):
             return 0
         if self._batches is not None:
@@ -217,7 +218,8 @@ class Dispatcher:
         now_s = time.time()
         for charge in charges:
             if not charge.attempts:
-                self._queue.add(charge)
+                # A lane waits for it; what is parked must not take the room of what is new.
+                (self._queue.add if charge.parked is None else self._queue.add_due)(charge)
             elif charge.parked is None:
                 self._ask_again_later(charge, None)
             elif charge.next_attempt_s is None or charge.next_attempt_s <= now_s:
@@ -246,6 +248,7 @@ class Dispatcher:
         task = asyncio.get_running_loop().create_task(what)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(_raise_what_ended)
 
     async def _ask(self, charge: Charge) -> None:
         """Ask once, and see to what follows from the reply."""
@@ -407,6 +410,13 @@ class Dispatcher:
         if at_s is not None:
             pause_s = max(0.0, at_s - now_s)
             self._timer = asyncio.get_running_loop().call_later(pause_s, self._tick)
+
+
+@fail_fast
+def _raise_what_ended(task: "asyncio.Task[None] | Future[None]") -> None:
+    """Raise what has ended a task: its payments would never be answered, and nothing waits."""
+    if not task.cancelled():
+        task.result()
 
 
 def _batch_answer(queued: QueuedBatch, replies: list[Reply]) -> BatchAnswer:

@@ -224,7 +224,9 @@ class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
         is_all = self._settled.is_all
         with_markers = is_all and not is_starting and not self._pace.epoch_records
         position = self._reader.settled_position(with_markers=with_markers)
-        return position if is_all else self._settled.offset
+        if is_all:
+            self._settled.pass_markers(position)
+        return self._settled.offset
 
     # ---- what is emitted ----
 
@@ -272,7 +274,7 @@ class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
         return [self._control(Signal.REFRESH_OFFSETS)]
 
     def _records(self) -> list[RecordBatch]:
-        room = 0 if self._lifecycle.stopping else self._charging.credit()
+        room = 0 if self._lifecycle.stopping else self._charging.credit(self._partition)
         at_most = min(self._pace.limit, room)
         records = self._reader.read(at_most) if at_most else None
         now_s = time.monotonic()

@@ -167,7 +167,9 @@ class Dedupe(StatefulBatchLogic[LaneBatch | ControlMessage, DedupedBatch | Contr
             self._watermark_s = self._watermarks.least_ms() // 1000
         if self._index is None:
             return control
-        entries = self._prolong_held(control.lane, self._index) if control.time_ms else b""
+        # Only it brings a later time; other signals may not reach the log, with what they carry.
+        is_later = control.signal is Signal.WATERMARK
+        entries = self._prolong_held(control.lane, self._index) if is_later else b""
         before_s = self._watermark_s - self._window_s
         oldest_s = self._expiry.oldest_s(control.lane)
         self._index.expire(before_s if oldest_s is None else min(before_s, int(oldest_s)))
@@ -196,8 +198,9 @@ class Dedupe(StatefulBatchLogic[LaneBatch | ControlMessage, DedupedBatch | Contr
         seen = self._index.observe(date_s, keys, fingerprints, own)
         verdicts = np.zeros(len(batch.values), np.int8)
         verdicts[batch.valid] = seen.verdicts
-        # What a run before this one has claimed, and not decided, is still the first.
-        again = batch.valid[(seen.first_origins == own) & (seen.verdicts != Verdict.FIRST)]
+        # What a run before this one has claimed, and not decided, is still the first. Not if it
+        # has other content now: then it is another record, of a topic that was created again.
+        again = batch.valid[(seen.first_origins == own) & (seen.verdicts == Verdict.DUPLICATE)]
         verdicts[again] = Verdict.FIRST
         firsts = np.zeros(len(batch.values), np.uint64)
         firsts[batch.valid] = seen.first_origins

@@ -26,7 +26,7 @@ def test_nothing_is_probed_without_an_outage() -> None:
     hold = Hold(Breaker(), 10)
     assert hold.next_probe_s is None
     assert not hold.is_probe_due(1e9)
-    assert not hold.is_trial_due(1e9)
+    assert not hold.is_trial_due(0, 1e9)
     assert not hold.is_held(9)
 
 
@@ -41,9 +41,9 @@ def test_the_first_probe_and_the_first_trial_come_soon() -> None:
     assert not hold.is_probe_due(PROBE_LEAST_S - 0.1)
     assert hold.is_probe_due(PROBE_LEAST_S)
     assert not hold.is_probe_due(PROBE_LEAST_S)
-    assert not hold.is_trial_due(TRIAL_LEAST_S - 0.1)
-    assert hold.is_trial_due(TRIAL_LEAST_S)
-    assert not hold.is_trial_due(TRIAL_LEAST_S)
+    assert not hold.is_trial_due(0, TRIAL_LEAST_S - 0.1)
+    assert hold.is_trial_due(0, TRIAL_LEAST_S)
+    assert not hold.is_trial_due(0, TRIAL_LEAST_S)
 
 
 @given(st.floats(0, 100_000))
@@ -55,9 +55,25 @@ def test_probes_get_rarer_but_never_end(outage_s: float) -> None:
     assert now_s + PROBE_LEAST_S <= hold.next_probe_s <= now_s + PROBE_MOST_S
 
 
+def test_a_source_without_records_takes_no_trial_from_another() -> None:
+    _, hold = held()
+    for now_s in (TRIAL_LEAST_S, 2 * TRIAL_LEAST_S, 3 * TRIAL_LEAST_S):
+        assert hold.is_trial_due(0, now_s)
+        assert not hold.is_trial_due(0, now_s)
+        assert hold.is_trial_due(1, now_s)
+
+
+def test_each_outage_has_a_first_trial() -> None:
+    _, hold = held()
+    assert hold.is_trial_due(0, 86_400.0)
+    hold.opened(86_401.0)
+    assert not hold.is_trial_due(0, 86_401.0)
+    assert hold.is_trial_due(0, 86_401.0 + TRIAL_LEAST_S)
+
+
 def test_trials_of_a_day_long_outage_do_not_fill_the_pending_topic() -> None:
     _, hold = held()
-    trials = sum(hold.is_trial_due(float(now_s)) for now_s in range(24 * 3600))
+    trials = sum(hold.is_trial_due(0, float(now_s)) for now_s in range(24 * 3600))
     assert 200 < trials < 500
 
 

@@ -12,7 +12,7 @@ class Charging:
         self.news: bool | None = None
         self.at: int | None = None
 
-    def credit(self) -> int:
+    def credit(self, partition: int) -> int:  # noqa: ARG002  (the protocol's signature)
         return 0
 
     def to_wake(self, epoch: int) -> tuple[int, ...]:

@@ -65,6 +65,18 @@ def test_markers_below_the_start_are_no_records() -> None:
     assert (position.offset, position.records_end) == (12, 12)
 
 
+def test_it_does_not_go_back_behind_markers_that_were_passed() -> None:
+    """Retention may have deleted all up to there since: a start would be refused."""
+    position = SettledPosition(100, 100, sees_all=True)
+    position.pass_markers(105)
+    assert (position.offset, position.records_end) == (105, 100)
+    position.read(110, epoch=5, at_s=0)
+    assert position.settle(5, None) == 105
+    assert position.settle(6, None) == 110
+    position.pass_markers(110)
+    assert (position.offset, position.records_end) == (110, 110)
+
+
 def test_everything_is_settled_after_a_drain() -> None:
     position = SettledPosition(0, 0, sees_all=False)
     position.read(10, epoch=3, at_s=0)

@@ -1,6 +1,7 @@
 """The dispatcher: each payment is asked for until it is answered; in an outage the flow holds."""
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ from dataflow.core.items import DedupedBatch, Remembered
 from dataflow.core.lane_board import LaneBoard
 from dataflow.core.lane_queue import Answer, BatchAnswer, Charge, LaneQueue
 from dataflow.gateways import dispatcher
+from dataflow.gateways.calls import Calls
 from dataflow.gateways.dispatcher import Dispatcher, Limits
 from dataflow.gateways.port import (
     Approved,
@@ -27,6 +29,7 @@ from dataflow.gateways.port import (
     Unknown,
     idempotency_key,
 )
+from dataflow.service import fail_fast
 from schemas.events import Source
 from schemas.outcomes import ErrorCode
 from schemas.pending import PendingEntry
@@ -277,13 +280,73 @@ def test_an_old_claim_that_was_charged_is_not_posted(made: Made) -> None:
     assert provider.charged == []
 
 
-@pytest.mark.parametrize("bad", [RuntimeError("a defect"), "no reply at all"])
+def test_a_claim_of_an_earlier_run_is_looked_up_however_young_its_key_seems(made: Made) -> None:
+    """Its age is by the record's timestamp, and a sender's clock may be days ahead."""
+    provider = Provider(approve)
+    provider.found = Approved("ch_before")
+    calls = made(provider)
+    calls.ask([charge(age_s=-DAY_S, may_be_settled=True)])
+    assert answers(calls, 1)[0].reply == Approved("ch_before")
+    assert provider.charged == []
+
+
+def test_a_young_key_that_a_look_up_does_not_find_keeps_its_age(made: Made) -> None:
+    """A post of the run before may still be on its way."""
+    provider = Provider(approve)
+    calls = made(provider)
+    asked = charge(age_s=DAY_S / 2, may_be_settled=True)
+    calls.ask([asked])
+    answers(calls, 1)
+    assert (len(provider.looked_up), len(provider.charged)) == (1, 1)
+    assert time.time() - asked.first_asked_s > DAY_S / 3
+
+
+def test_a_claim_of_an_earlier_run_is_posted_where_nothing_can_be_looked_up(made: Made) -> None:
+    provider = Provider(approve, has_lookup=False)
+    calls = made(provider)
+    calls.ask([charge(may_be_settled=True)])
+    assert answers(calls, 1)[0].reply == Approved("ch_pay_1")
+    assert provider.looked_up == []
+
+
+def test_a_payment_that_an_outage_kept_from_being_sent_is_charged_after_a_look_up(
+    made: Made,
+) -> None:
+    """Its key is old by then, but was never used; look-ups that fail do not change that."""
+    provider = Provider(approve)
+    provider.found = Unknown("timeout")
+    calls = made(provider)
+    late = charge(age_s=DAY_S, parked=entry(), is_unsent=True)
+    calls.ask([late])
+    assert answers(calls, 1) == [Answer(late, None)]
+    assert not late.is_unresolved
+    provider.found = None
+    until(lambda: answers(calls, 1) == [Answer(late, Approved("ch_pay_1"))])
+    assert len(provider.charged) == 1
+
+
+def test_a_payment_that_was_sent_is_not_posted_under_an_old_key(made: Made) -> None:
+    provider = Provider(lambda _: Unknown("timeout"))
+    calls = made(provider)
+    asked = charge(parked=entry(), is_unsent=True)
+    calls.ask([asked])
+    until(lambda: provider.charged)
+    asked.first_asked_s -= DAY_S
+    until(lambda: asked.is_unresolved)
+    posted = len(provider.charged)
+    until(lambda: len(provider.looked_up) > 2)
+    assert len(provider.charged) == posted
+
+
+@pytest.mark.parametrize(
+    "bad", [RuntimeError("a defect"), asyncio.CancelledError(), "no reply at all"]
+)
 def test_a_gateway_that_breaks_its_contract_has_not_answered(made: Made, bad: Any) -> None:
     script: list[Any] = [bad, Approved("ch_1")]
 
     def answer(_: PaymentRequest) -> Reply:
         found = script.pop(0)
-        if isinstance(found, Exception):
+        if isinstance(found, BaseException):
             raise found
         return found  # type: ignore[no-any-return]
 
@@ -301,6 +364,48 @@ def test_no_more_calls_are_in_flight_than_allowed(made: Made) -> None:
     calls.ask([charge(f"pay_{n}") for n in range(40)])
     answers(calls, 40)
     assert provider.most_in_flight == 3
+
+
+def test_calls_that_a_gateway_cancels_give_their_place_back(made: Made) -> None:
+    script: list[Any] = [asyncio.CancelledError()] * 3
+
+    def answer(request: PaymentRequest) -> Reply:
+        if script:
+            raise script.pop()
+        return approve(request)
+
+    calls = made(Provider(answer), concurrency=2)
+    calls.ask([charge(f"pay_{n}") for n in range(4)])
+    answers(calls, 4)
+    until(lambda: calls.figures().in_flight == 0)
+
+
+@pytest.mark.parametrize(
+    ("provider", "call"), [(Provider(approve), "reply"), (AtOnce(approve), "replies")]
+)
+def test_a_defect_of_ours_in_a_call_ends_the_process(
+    made: Made, monkeypatch: pytest.MonkeyPatch, provider: Provider, call: str
+) -> None:
+    """Else its payments are never answered, and their places in the window are lost."""
+    defects: list[BaseException] = []
+    ended = threading.Event()
+    monkeypatch.setattr(fail_fast, "_end_process", True)
+    monkeypatch.setattr(fail_fast, "_report", defects.append)
+    monkeypatch.setattr(fail_fast, "_end", ended.set)
+    calls = made(provider)
+    defect = RuntimeError("a defect")
+
+    async def raising(*_: object) -> None:
+        raise defect
+
+    monkeypatch.setattr(Calls, call, raising)
+    # As this process goes on, they would report it as well.
+    calls._thread.loop().set_exception_handler(lambda *_: None)
+    monkeypatch.setattr(logging.getLogger("concurrent.futures"), "disabled", True)
+    if not calls.ask_at_once([queued("pay_1")]):
+        calls.ask([charge()])
+    assert ended.wait(20)
+    assert defects[0] is defect
 
 
 def test_a_rate_is_kept(made: Made) -> None:
@@ -332,14 +437,14 @@ def test_an_outage_stops_the_reading_and_ends_by_itself(made: Made) -> None:
     asked = [charge(f"pay_{n}") for n in range(30)]
     calls.ask(asked)
     until(lambda: calls.figures().held_for_s is not None)
-    assert calls.credit() == 0
+    assert calls.credit(0) == 0
     assert calls.figures().hold_reason == "connection refused"
     provider.answer = approve
     assert {each.charge.request.payment_id for each in answers(calls, 30)} == {
         f"pay_{n}" for n in range(30)
     }
     assert calls.figures().held_for_s is None
-    assert calls.credit() > 0
+    assert calls.credit(0) > 0
 
 
 def test_probes_go_round_what_is_parked(made: Made) -> None:
@@ -369,7 +474,7 @@ def test_wrong_credentials_stop_the_reading_at_once(made: Made) -> None:
     calls = made(provider)
     calls.ask([charge()])
     until(lambda: calls.figures().held_for_s is not None)
-    assert calls.credit() == 0
+    assert calls.credit(0) == 0
     provider.answer = approve
     answers(calls, 1)
     assert calls.figures().held_for_s is None
@@ -410,8 +515,20 @@ def test_now_and_then_a_hold_lets_a_single_record_in(
     calls = made(Provider(fail))
     calls.ask([charge(f"pay_{n}") for n in range(20)])
     until(lambda: calls.figures().held_for_s is not None)
-    until(lambda: calls.credit() == 1)
-    assert calls.credit() == 0
+    until(lambda: calls.credit(0) == 1)
+    assert calls.credit(0) == 0
+
+
+def test_a_trial_reaches_a_source_beside_one_without_records(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hold, "TRIAL_LEAST_S", 0.05)
+    calls = made(Provider(fail))
+    calls.sources = {0, 1}
+    calls.ask([charge(f"pay_{n}") for n in range(20)])
+    until(lambda: calls.figures().held_for_s is not None)
+    until(lambda: calls.credit(0) == 1)
+    assert calls.credit(1) == 1
 
 
 def test_too_much_that_is_parked_stops_the_reading() -> None:
@@ -422,10 +539,10 @@ def test_too_much_that_is_parked_stops_the_reading() -> None:
     for n in range(2):
         queue.park(charge(f"pay_{n}"), entry(f"pay_{n}"))
     board.show(queue)
-    assert calls.credit() == 0
+    assert calls.credit(0) == 0
     queue.parked -= 1
     board.show(queue)
-    assert calls.credit() > 0
+    assert calls.credit(0) > 0
 
 
 def test_a_hold_is_announced_again_and_again_and_its_end_once(
@@ -452,14 +569,14 @@ def test_another_process_that_holds_stops_the_reading(
     calls = made(Provider(approve))
     calls.sources = {0, 1}
     calls.peer_holds(1, holds=True)
-    assert calls.credit() > 0, "it is our own"
+    assert calls.credit(0) > 0, "it is our own"
     calls.peer_holds(2, holds=True)
-    assert calls.credit() == 0
+    assert calls.credit(0) == 0
     calls.peer_holds(2, holds=False)
-    assert calls.credit() > 0
+    assert calls.credit(0) > 0
     monkeypatch.setattr(hold, "BELIEVED_FOR_S", 0.01)
     calls.peer_holds(2, holds=True)
-    until(lambda: calls.credit() > 0)
+    until(lambda: calls.credit(0) > 0)
 
 
 # ---- credit ----
@@ -468,26 +585,36 @@ def test_another_process_that_holds_stops_the_reading(
 def test_credit_is_what_the_window_can_take(made: Made) -> None:
     calls = made(Provider(approve), concurrency=10)
     calls.sources = {0}
-    most = calls.credit()
+    most = calls.credit(0)
     assert most >= 10
     calls.note_claimed(0, most)
-    assert calls.credit() == 0
+    assert calls.credit(0) == 0
     calls.note_claimed(0, 0)
     calls.sources = {0, 1}
-    assert calls.credit() == -(-most // 2)
+    assert calls.credit(0) == -(-most // 2)
 
 
 def test_credit_reaches_a_source_even_where_there_is_less_of_it_than_sources(made: Made) -> None:
     """Or nothing would ever be read, and nothing answered."""
     calls = made(Provider(approve), concurrency=1)
     calls.sources = set(range(12))
-    assert calls.credit() == 1
+    assert calls.credit(0) == 1
+
+
+def test_restored_payments_leave_credit_for_new_ones(made: Made) -> None:
+    provider = Provider(approve)
+    calls = made(provider, rate=5.0)
+    calls.sources = {0}
+    calls.ask([charge(f"old_{n}", parked=entry(f"old_{n}")) for n in range(500)])
+    until(lambda: calls.figures().waiting > 400)
+    assert calls.credit(0) > 0
+    assert calls.figures().queued == 0
 
 
 def test_a_gateway_that_answers_at_once_gives_credit_without_end(made: Made) -> None:
     calls = made(AtOnce(approve))
     calls.note_claimed(0, 10_000)
-    assert calls.credit() > 100_000
+    assert calls.credit(0) > 100_000
 
 
 # ---- batches ----
@@ -523,14 +650,21 @@ def test_a_batch_without_any_answer_is_an_outage(made: Made) -> None:
     assert not calls.ask_at_once([queued("pay_1")])
 
 
-def test_a_batch_that_raises_has_no_answer(made: Made) -> None:
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (RuntimeError("a defect"), "RuntimeError: a defect"),
+        (asyncio.CancelledError(), "RuntimeError: the gateway cancelled the call"),
+    ],
+)
+def test_a_batch_that_raises_has_no_answer(made: Made, error: BaseException, reason: str) -> None:
     def raising(_: PaymentRequest) -> Reply:
-        raise RuntimeError("a defect")
+        raise error
 
     calls = made(AtOnce(raising))
     calls.ask_at_once([queued("pay_1")])
     [answer] = answers(calls, 1)
-    assert answer.reasons == {0: "RuntimeError: a defect"}
+    assert answer.reasons == {0: reason}
 
 
 # ---- the end ----

@@ -437,6 +437,15 @@ def test_another_copy_does_not_take_a_claim_over() -> None:
     assert verdicts(step, one_lane(payment(amount=5), partition=1)) == [FIRST]
 
 
+def test_other_content_at_the_place_of_a_claim_is_a_conflict() -> None:
+    """The request topic was created again: the claim is of a record that is gone."""
+    (claimed,) = judge(started(), one_lane(payment(amount=5), first_offset=7))
+    step = started(Past(logged(claimed)))
+    (again,) = judge(step, one_lane(payment(amount=9), first_offset=7))
+    assert again.verdicts == [CONFLICT]
+    assert again.claimed_before == frozenset()
+
+
 class TestWaiting:
     """An id whose payment waits for the gateway is not forgotten."""
 
@@ -478,6 +487,18 @@ class TestWaiting:
         entry = entries_in(prolonged[0])[0]
         assert entry["date_s"] == NOW + 3 * HOUR
         assert entry["key"].tobytes() == logged(claim)[0]["key"].tobytes()
+
+    def test_a_signal_that_may_not_reach_the_log_prolongs_nothing(self) -> None:
+        """An id that is prolonged in memory only is forgotten by a restart."""
+        held: dict[bytes, int] = {}
+        step = self.step(held)
+        batch = one_lane(payment("waits"), first_offset=3)
+        judge(step, batch, time(NOW + 3 * HOUR))
+        held[batch.identities] = origin(0, 3)
+        wake = replace(time(NOW + 3 * HOUR), signal=Signal.WAKE)
+        out, _ = step.on_batch([wake, time(NOW + 3 * HOUR)])
+        prolonged = [item.entries for item in out if isinstance(item, ControlMessage)]
+        assert [len(entries_in(each)) for each in prolonged] == [0, 1]
 
     def test_while_nothing_waits_a_watermark_costs_nothing(self) -> None:
         step = self.step({})

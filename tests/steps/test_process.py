@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from dataflow.core.decision import GatewayDecision, Repeated
 from dataflow.core.items import ControlMessage, DedupedBatch, OutcomeBatch, Remembered, Signal
@@ -247,7 +248,8 @@ class TestCharging:
         step.take(("000", judged((request("pay_1"), FIRST), (request("silent_1"), FIRST))))
         assert with_outcomes(step.next_epoch()) == []
         assert gateway.asked == [["pay_1", "silent_1"], ["silent_1"]]
-        assert (gateway.charges[0].attempts, gateway.charges[0].reason) == (1, "no answer")
+        [silent] = gateway.charges
+        assert (silent.attempts, silent.reason, silent.is_unsent) == (1, "no answer", False)
         gateway.answer("silent_1")
         [batch] = with_outcomes(step.next_epoch())
         assert words(batch) == ["pay_1", "silent_1"]
@@ -470,7 +472,20 @@ class TestRestart:
         step.take(("000", batch))
         step.next_epoch()
         assert [each.may_be_settled for each in gateway.charges] == [False, True]
+        assert all(each.is_unsent for each in gateway.charges)
         assert gateway.charges[1].first_asked_s == 1.01, "no earlier than its record"
+
+    def test_a_payment_parked_before_its_first_answer_may_be_charged_already(self) -> None:
+        """It may have been sent after its entry was written, or by the run before that one."""
+        [sent] = self.entries()
+        unsent = structs.replace(sent, event_id="e-2", attempts=0)
+        gateway = Gateway(at_once=False)
+        step = Step(gateway, structs.replace(sent, attempts=1), unsent)
+        step.take(("000", ControlMessage(Signal.RESTORE, 0, 0)))
+        assert [(each.may_be_settled, each.is_unsent) for each in gateway.charges] == [
+            (False, False),
+            (True, True),
+        ]
 
     def test_an_entry_reads_back_as_it_was_written(self) -> None:
         [entry] = self.entries()

@@ -16,7 +16,7 @@ from dataflow.runtime import Runtime
 from dataflow.steps.decode import Decode
 from dataflow.steps.dedupe import Dedupe, Expiry
 from dataflow.steps.process import Process
-from dataflow.steps.publish import Audit, Failed, Pending, Processed, Progress
+from dataflow.steps.publish import Audit, Failed, Pending, Processed, Progress, outcomes_only
 
 
 def flow(
@@ -41,15 +41,16 @@ def flow(
     decoded = op.flat_map("decode", records, Decode(lanes, limit, metrics.consumed))
     window_ms, partitions = settings.dedupe_window_ms, run.context.cluster.partitions
     expiry = Expiry(window_ms, partitions, run.board.held, run.board.oldest_s)
-    index = Dedupe.builder(status.record_remembered, run.log, run.open_ids, expiry)
+    index = Dedupe.builder(status.record_remembered, run.log, run.open_ids, expiry, limit)
     judged = op.stateful_batch("dedupe", decoded, index)
     charge = Process(requested, run.charging, run.pending, run.board, metrics.decided)
     decided = op.flat_map_batch("process", judged, charge)
 
-    processed = op.filter_map("processed", decided, Processed(kafka.topic_processed, limit))
-    failed = op.filter_map("failed", decided, Failed(kafka.topic_failed, limit))
-    audit = op.filter_map("audit", decided, Audit(kafka.topic_audit, limit))
-    pending = op.filter_map("pending", decided, Pending(kafka.topic_pending))
+    outcomes = op.filter_map("outcomes", decided, outcomes_only)
+    processed = op.filter_map("processed", outcomes, Processed(kafka.topic_processed, limit))
+    failed = op.filter_map("failed", outcomes, Failed(kafka.topic_failed, limit))
+    audit = op.filter_map("audit", outcomes, Audit(kafka.topic_audit, limit))
+    pending = op.filter_map("pending", outcomes, Pending(kafka.topic_pending))
     progress = op.map("progress", decided, Progress())
     outgoing: KeyedStream[SinkItem] = op.merge(
         "outgoing", processed, failed, audit, pending, progress

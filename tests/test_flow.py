@@ -32,6 +32,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataflow.config.settings import Settings
+from dataflow.core.fenced import Fenced
 from dataflow.core.items import (
     ControlMessage,
     LaneProgress,
@@ -62,6 +63,7 @@ from tests import ROOT
 from tests.explore import examples
 from tests.support.required import REQUIRED
 from tests.support.settling import SettlingSource
+from tests.support.signals import opening, restoring
 
 LANES = 3
 BATCH = 3
@@ -73,7 +75,7 @@ AUDIT = "audit.payment-events"
 PENDING = "payments.payment-pending"
 FOR_LANES = {Signal.WAKE, Signal.FLUSH, Signal.HOLD, Signal.RESUME}
 """Signals that lanes act on, and do not pass on."""
-START: list[SourceItem] = [ControlMessage(Signal.OPEN, 0, 0), ControlMessage(Signal.RESTORE, 0, 0)]
+START: list[SourceItem] = [opening(), restoring()]
 
 
 def payment(payment_id: str, amount: object = 5, **changes: object) -> bytes:
@@ -133,7 +135,7 @@ class Topics:
 
     # ---- as the pending topic ----
 
-    def of(self, lane: int) -> list[PendingEntry]:
+    def of(self, lane: int, _fenced: Fenced) -> list[PendingEntry]:
         return [
             entry
             for entry in self.pending.values()
@@ -145,7 +147,7 @@ class Topics:
     def expect(self, lane: int, index: TieredIndex) -> None:
         self.indexes[lane] = index
 
-    def restore(self, lane: int) -> dict[int, int]:
+    def restore(self, lane: int, _fenced: Fenced) -> dict[int, int]:
         """Restore what the files do not have; each lane has a partition of its own."""
         index, log = self.indexes[lane], self.logs[lane]
         position = index.position.get(lane, 0)
@@ -377,7 +379,7 @@ class Partition(StatefulSourcePartition[SourceItem, int]):
         self.charging = runtime.charging
         self.next_offset = state or 0
         self.settled = SettledPosition(self.next_offset, self.next_offset, sees_all=True)
-        self.phases = [Signal.OPEN, Signal.RESTORE]
+        self.phases = [opening, restoring]
         self.emitted = False
         self.epoch = 0
 
@@ -387,7 +389,7 @@ class Partition(StatefulSourcePartition[SourceItem, int]):
         if self.emitted:
             return []
         self.emitted = True
-        return [ControlMessage(self.phases[0], self.number, self.next_offset, epoch=self.epoch)]
+        return [self.phases[0](self.number, self.next_offset, epoch=self.epoch)]
 
     def snapshot(self) -> int:
         self.settled.settle(self.epoch, self.charging.lowest(self.number))
@@ -750,6 +752,7 @@ class TestGraph:
             f"payments.{name}"
             for name in (
                 *("source", "decode", "dedupe", "process"),
-                *("processed", "failed", "audit", "pending", "progress", "outgoing", "sink"),
+                *("outcomes", "processed", "failed", "audit", "pending"),
+                *("progress", "outgoing", "sink"),
             )
         ]

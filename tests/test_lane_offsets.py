@@ -4,6 +4,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from dataflow.config.settings import Settings
+from dataflow.core.fenced import Fenced
 from dataflow.errors import ConsumeError, Fault, StartRefusedError
 from dataflow.kafka import lane_offsets, retry
 from dataflow.kafka.lane_offsets import LaneOffsets
@@ -19,7 +20,7 @@ def fault_for(code: int, monkeypatch: pytest.MonkeyPatch) -> Fault:
     settings = Settings.from_env(REQUIRED)
     monkeypatch.setattr(lane_offsets, "committed_offsets", fail)
     with pytest.raises(Fault) as caught:
-        LaneOffsets(settings.kafka, 2, Cluster("", [0])).of(0, 0, None)
+        LaneOffsets(settings.kafka, 2, Cluster("", [0])).of(Fenced(), 0, 0, None)
     return caught.value
 
 

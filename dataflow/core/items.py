@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from dataflow.core.commit_counts import CommitCounts
 from dataflow.core.decision import Outcome
+from dataflow.core.fenced import Fenced
 from schemas.events import Source
 from schemas.parsing import parse
 from schemas.pending import PendingEntry
@@ -100,6 +101,8 @@ class ControlMessage:
     """The lanes that get it; None for all."""
     lane: int = -1
     """The lane that gets it, from `decode` on."""
+    fenced: Fenced | None = None
+    """With `RESTORE`."""
     remembered: Remembered | None = None
     """By that lane, from `dedupe` on."""
     entries: bytes = b""
@@ -118,7 +121,6 @@ class LaneBatch:
     """Of the whole `RecordBatch`: all records of this lane below it are in here, or came before."""
     read_at: float
     epoch: int
-    max_bytes: int
     offsets: NDArray[np.int64]
     times_ms: NDArray[np.int64]
     values: list[bytes | None]
@@ -137,10 +139,10 @@ class LaneBatch:
         for name, value in state.items():
             setattr(self, name, value)
 
-    def requests(self) -> list[PaymentRequest | Rejected]:
-        """Return the records, parsed."""
+    def requests(self, max_bytes: int) -> list[PaymentRequest | Rejected]:
+        """Return the records, parsed; `max_bytes` is that of `decode`."""
         if not self.parsed:
-            self.parsed = [parse(value, self.max_bytes) for value in self.values]
+            self.parsed = [parse(value, max_bytes) for value in self.values]
         return self.parsed
 
 

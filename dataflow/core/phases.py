@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from enum import Enum, auto
 from typing import NamedTuple
 
+from dataflow.core.fenced import Fenced
+
 
 class Phase(Enum):
     """The phase of a partition's life."""
@@ -78,6 +80,12 @@ class PhaseSequence:
             return Emission.NOTHING
         self._has_emitted = True
         return rule.emits
+
+    def fenced(self) -> Fenced:
+        """Return the proof that all lanes are open: that phase has ended everywhere."""
+        if self.phase is Phase.OPEN:
+            raise RuntimeError("some lanes may not be open: an earlier run may still commit")
+        return Fenced()
 
     def stop(self) -> bool:
         """Take in that the process is asked to stop; return whether another phase begins."""

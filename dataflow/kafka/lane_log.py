@@ -24,6 +24,7 @@ import structlog
 from confluent_kafka import Message
 from confluent_kafka.admin import AdminClient
 
+from dataflow.core.fenced import Fenced
 from dataflow.core.lane_log import ENTRY, ForeignRecordError, entries_in, is_of_a_lane, lane_in
 from dataflow.dedupe.read_entries import ReadEntries
 from dataflow.dedupe.tiered import TieredIndex
@@ -71,8 +72,8 @@ class LaneLog:
         with self._lock:
             self._indexes[lane] = index
 
-    def restore(self, lane: int) -> Mapping[int, int]:
-        """Have the history of a lane in its index; only after every lane of the run is open.
+    def restore(self, lane: int, fenced: Fenced) -> Mapping[int, int]:
+        """Have the history of a lane in its index.
 
         Returns:
             How far each partition was read: to its end.
@@ -83,7 +84,7 @@ class LaneLog:
         """
         with self._lock:
             if self._read_to_ends is None:
-                self._read_to_ends = self._read()
+                self._read_to_ends = self._read(fenced)
             self._refuse_too_few(lane)
             return self._read_to_ends
 
@@ -100,8 +101,8 @@ class LaneLog:
                 f" {least} when it committed last: records were deleted from it. {self._remedy()}"
             )
 
-    def _read(self) -> Mapping[int, int]:
-        self._committed = self._offsets.all()
+    def _read(self, fenced: Fenced) -> Mapping[int, int]:
+        self._committed = self._offsets.all(fenced)
         self._refuse_another_log()
         for lane, index in self._indexes.items():
             index.forget_before(lane_marks.since_s(self._committed, lane))

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from dataflow.config.settings import KafkaSettings
+from dataflow.core.fenced import Fenced
 from dataflow.errors import ConsumeError, Fault, StartRefusedError
 from dataflow.kafka import client_config
 from dataflow.kafka.lane_names import Metadata, lane_group, transactional_id
@@ -63,13 +64,13 @@ class LaneOffsets:
         self._fenced: set[int] = set()
         self._read: dict[int, dict[int, Offset]] = {}
 
-    def of(self, partition: int, resume_offset: int, lanes_before: int | None) -> Committed:
+    def of(
+        self, fenced: Fenced, partition: int, resume_offset: int, lanes_before: int | None
+    ) -> Committed:
         """Return what the lanes have committed of one partition.
 
-        Only to be called once every lane of this run is open: until then the previous run may
-        still commit.
-
         Args:
+            fenced: Until then the previous run may still commit.
             partition: Of the request topic.
             resume_offset: Where this run resumes.
             lanes_before: How many lanes the previous run had, as far as is known.
@@ -78,7 +79,7 @@ class LaneOffsets:
             StartRefusedError: `LANES` was changed while some lanes were ahead of the others, or a
                 transaction of the previous run has no end.
         """
-        everything = self.all(lanes_before)
+        everything = self.all(fenced, lanes_before)
         found = {
             lane: offsets[partition] for lane, offsets in everything.items() if partition in offsets
         }
@@ -93,10 +94,12 @@ class LaneOffsets:
         by_lane = {lane: each.offset for lane, each in found.items() if lane < self._lanes}
         return Committed(by_lane, max((each.offset for each in found.values()), default=0))
 
-    def all(self, lanes_before: int | None = None) -> Mapping[int, Mapping[int, Offset]]:
+    def all(
+        self, _fenced: Fenced, lanes_before: int | None = None
+    ) -> Mapping[int, Mapping[int, Offset]]:
         """Return the offsets of all lanes, of this run and of former ones, by lane and partition.
 
-        Only to be called once every lane of this run is open. Raises as `of`.
+        Raises as `of`.
         """
         with self._lock:
             self._read_lanes(range(self._lanes))

@@ -18,6 +18,7 @@ import structlog
 from confluent_kafka import Message
 from confluent_kafka.admin import AdminClient
 
+from dataflow.core.fenced import Fenced
 from dataflow.core.lane_log import is_of_a_lane
 from dataflow.core.lanes import lane_of_key
 from dataflow.errors import StartRefusedError
@@ -59,8 +60,8 @@ class PendingTopic:
         self._lock = threading.Lock()
         self._by_lane: dict[int, list[PendingEntry]] | None = None
 
-    def of(self, lane: int) -> Sequence[PendingEntry]:
-        """Return what is pending in a lane; only after every lane of the run is open.
+    def of(self, lane: int, fenced: Fenced) -> Sequence[PendingEntry]:
+        """Return what is pending in a lane.
 
         Raises:
             StartRefusedError: the topic is not the one that was written, or cannot be read.
@@ -69,11 +70,11 @@ class PendingTopic:
         with self._lock:
             if self._by_lane is None:
                 with self._status.waiting("pending payments", _WAIT_S):
-                    self._by_lane = self._read()
+                    self._by_lane = self._read(fenced)
             return self._by_lane.pop(lane, [])
 
-    def _read(self) -> dict[int, list[PendingEntry]]:
-        self._refuse_another_topic()
+    def _read(self, fenced: Fenced) -> dict[int, list[PendingEntry]]:
+        self._refuse_another_topic(self._offsets.all(fenced))
         admin = AdminClient(client_config.client(self._kafka, "pending"))
         starts = self._retry(lambda: offsets_at(admin, self._topic, [PARTITION], EARLIEST))
         ends = self._retry(lambda: offsets_at(admin, self._topic, [PARTITION], LATEST))
@@ -114,8 +115,7 @@ class PendingTopic:
                 " of this flow has written it, start that: the payment would stay undecided"
             ) from error
 
-    def _refuse_another_topic(self) -> None:
-        committed = self._offsets.all()
+    def _refuse_another_topic(self, committed: lane_marks.Committed) -> None:
         theirs = lane_marks.pending_ids(committed)
         if self._id is None or not theirs - {self._id}:
             return

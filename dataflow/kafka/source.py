@@ -24,6 +24,7 @@ Long because the engine's calls and what each phase emits share the state of one
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -249,14 +250,15 @@ class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
                 raise StopIteration
 
     def _restore(self) -> list[SourceItem]:
+        fenced = self._phases.fenced()
         at_most_s = self._transaction_timeout_s + ASK_MOST_S
         with self._status.waiting("the previous run's transactions", at_most_s):
             committed = self._offsets.of(
-                self._partition, self._reader.next_offset, self._start.lanes
+                fenced, self._partition, self._reader.next_offset, self._start.lanes
             )
         self._start.check(committed, self._context.settings.kafka, self._partition)
         self._committed = committed
-        return [self._control(Signal.RESTORE)]
+        return [replace(self._control(Signal.RESTORE), fenced=fenced)]
 
     def _live(self) -> list[SourceItem]:
         if not self._pace.asked(time.monotonic()):

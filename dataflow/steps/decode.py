@@ -100,7 +100,6 @@ class Decode:
                     next_offset=batch.next_offset,
                     read_at=batch.read_at,
                     epoch=batch.epoch,
-                    max_bytes=self._max_bytes,
                     offsets=batch.offsets[mine],
                     times_ms=batch.times_ms[mine],
                     values=[batch.values[n] for n in chosen],

@@ -17,6 +17,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from bytewax.operators import StatefulBatchLogic
 
+from dataflow.core.fenced import Fenced
 from dataflow.core.items import ControlMessage, DedupedBatch, LaneBatch, Remembered, Signal
 from dataflow.core.lanes import split_identities
 from dataflow.core.origins import origins
@@ -54,8 +55,8 @@ class Log(Protocol):
     def expect(self, lane: int, index: TieredIndex) -> None:
         """Register a lane of this process; its history goes into this index."""
 
-    def restore(self, lane: int) -> Mapping[int, int]:
-        """Have the history in the index; only after every lane of the run is open.
+    def restore(self, lane: int, fenced: Fenced) -> Mapping[int, int]:
+        """Have the history in the index.
 
         Returns:
             How far each partition of the log was read.
@@ -71,7 +72,7 @@ class NoLog:
     def expect(self, lane: int, index: TieredIndex) -> None:
         """Take any lane."""
 
-    def restore(self, lane: int) -> Mapping[int, int]:  # noqa: ARG002  (the protocol's signature)
+    def restore(self, _lane: int, _fenced: Fenced) -> Mapping[int, int]:
         """Return nothing: there is nothing."""
         return {}
 
@@ -90,8 +91,10 @@ class Dedupe(StatefulBatchLogic[LaneBatch | ControlMessage, DedupedBatch | Contr
         log: Log,
         open_index: Callable[[int], TieredIndex],
         expiry: Expiry,
+        max_bytes: int,
     ) -> None:
         self._number = number
+        self._max_bytes = max_bytes
         self._remembered = remembered
         self._log = log
         self._open_index = open_index
@@ -116,6 +119,7 @@ class Dedupe(StatefulBatchLogic[LaneBatch | ControlMessage, DedupedBatch | Contr
         log: Log,
         open_index: Callable[[int], TieredIndex],
         expiry: Expiry,
+        max_bytes: int,
     ) -> Callable[[None], "Dedupe"]:
         """Return the function that the engine calls for each lane.
 
@@ -124,9 +128,10 @@ class Dedupe(StatefulBatchLogic[LaneBatch | ControlMessage, DedupedBatch | Contr
             log: Where the lane's history is read.
             open_index: Opens the index of a lane.
             expiry: When an id is forgotten.
+            max_bytes: As for `decode`.
         """
         numbers = count()
-        return lambda _resumed: cls(next(numbers), remembered, log, open_index, expiry)
+        return lambda _resumed: cls(next(numbers), remembered, log, open_index, expiry, max_bytes)
 
     @fail_fast
     def on_batch(
@@ -159,8 +164,8 @@ class Dedupe(StatefulBatchLogic[LaneBatch | ControlMessage, DedupedBatch | Contr
         if control.signal is Signal.OPEN and self._opened is None:
             self._opened = self._open_index(control.lane)
             self._log.expect(control.lane, self._opened)
-        if control.signal is Signal.RESTORE and self._index is None:
-            self._ends = self._known = self._log.restore(control.lane)
+        if control.fenced and self._index is None:
+            self._ends = self._known = self._log.restore(control.lane, control.fenced)
             self._index = self._opened
         if control.time_ms:
             self._watermarks.announce(control.partition, control.time_ms)
@@ -210,7 +215,7 @@ class Dedupe(StatefulBatchLogic[LaneBatch | ControlMessage, DedupedBatch | Contr
             read_at=batch.read_at,
             offsets=batch.offsets.tolist(),
             times_ms=batch.times_ms,
-            parsed=batch.requests(),
+            parsed=batch.requests(self._max_bytes),
             verdicts=verdicts.tolist(),
             first_origins=firsts.tolist(),
             entries=seen.entries.tobytes(),

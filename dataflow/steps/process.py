@@ -14,6 +14,7 @@ import numpy as np
 
 from dataflow.core.charging import LaneCharging
 from dataflow.core.decision import GatewayDecision, decide, needs_gateway
+from dataflow.core.fenced import Fenced
 from dataflow.core.items import (
     ControlMessage,
     DedupedBatch,
@@ -42,14 +43,14 @@ _FLUSHING = {Signal.FLUSH, Signal.DRAIN, Signal.RESTART}
 class Pending(Protocol):
     """The pending topic."""
 
-    def of(self, lane: int) -> Sequence[PendingEntry]:
-        """Return what is pending in a lane; only after every lane of the run is open."""
+    def of(self, lane: int, fenced: Fenced) -> Sequence[PendingEntry]:
+        """Return what is pending in a lane."""
 
 
 class NothingPending:
     """The pending topic of a flow that has no past."""
 
-    def of(self, lane: int) -> Sequence[PendingEntry]:  # noqa: ARG002  (the protocol's signature)
+    def of(self, _lane: int, _fenced: Fenced) -> Sequence[PendingEntry]:
         """Return nothing."""
         return ()
 
@@ -120,10 +121,10 @@ class Process:
     def _obey(self, lane: _Lane, control: ControlMessage) -> ControlMessage | None:
         """Act on a signal; return it as it goes on, if it does."""
         signal = control.signal
-        if signal is Signal.RESTORE and not lane.has_restored:
+        if control.fenced and not lane.has_restored:
             # Each input partition sends one.
             lane.has_restored = True
-            self._restore(lane.queue)
+            self._restore(lane.queue, control.fenced)
         elif signal in _FLUSHING:
             lane.flushes.append((control.partition, control.next_offset))
         elif signal in {Signal.HOLD, Signal.RESUME}:
@@ -148,9 +149,9 @@ class Process:
         if charges:
             self._charging.ask(charges)
 
-    def _restore(self, queue: LaneQueue) -> None:
+    def _restore(self, queue: LaneQueue, fenced: Fenced) -> None:
         """Take over what earlier runs have parked, and ask for it again."""
-        charges = [charge_of(queue.lane, entry) for entry in self._pending.of(queue.lane)]
+        charges = [charge_of(queue.lane, entry) for entry in self._pending.of(queue.lane, fenced)]
         queue.restore(charges)
         for charge in charges:
             self._hold(charge)

@@ -28,6 +28,18 @@ _LOG_EVERY_S = 1.0
 Event = ProcessedEvent | FailedEvent | AuditEvent
 
 
+def outcomes_only(
+    item: tuple[str, OutcomeBatch | ControlMessage],
+) -> tuple[str, OutcomeBatch] | None:
+    """Return what may have records for the topics; None for a signal, which has none.
+
+    Signals go to `progress` alone, and there in their order among the batches: the ids that a lane
+    remembers are those of the last of them.
+    """
+    lane, content = item
+    return (lane, content) if isinstance(content, OutcomeBatch) else None
+
+
 class Branch(ABC):
     """A branch with the events of one topic; the subclass defines which event an outcome has.
 
@@ -41,14 +53,10 @@ class Branch(ABC):
         self.max_bytes = max_bytes
 
     @fail_fast
-    def __call__(
-        self, item: tuple[str, OutcomeBatch | ControlMessage]
-    ) -> tuple[str, OutputBatch] | None:
+    def __call__(self, item: tuple[str, OutcomeBatch]) -> tuple[str, OutputBatch] | None:
         """Return the lane's records for this branch's topic; None when there are none."""
-        lane, content = item
-        if isinstance(content, ControlMessage):
-            return None
-        outgoing = self._publish(content)
+        lane, batch = item
+        outgoing = self._publish(batch)
         return (lane, outgoing) if outgoing.values else None
 
     def _publish(self, batch: OutcomeBatch) -> OutputBatch:
@@ -181,15 +189,13 @@ class Pending:
         self.topic = topic
 
     @fail_fast
-    def __call__(
-        self, item: tuple[str, OutcomeBatch | ControlMessage]
-    ) -> tuple[str, OutputBatch] | None:
+    def __call__(self, item: tuple[str, OutcomeBatch]) -> tuple[str, OutputBatch] | None:
         """Return the entries that a batch changes; None if there are none."""
-        lane, content = item
-        if isinstance(content, ControlMessage) or not content.pending:
+        lane, batch = item
+        if not batch.pending:
             return None
         out = OutputBatch(self.topic)
-        for change in content.pending:
+        for change in batch.pending:
             key = change.event_id.encode()
             if change.entry is None:
                 out.tombstones.append(key)

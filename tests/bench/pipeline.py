@@ -23,8 +23,9 @@ from dataflow.gateways.simulated import ImmediateGateway
 from dataflow.steps.decode import Decode
 from dataflow.steps.dedupe import Dedupe, Expiry, NoLog
 from dataflow.steps.process import NothingPending, Process
-from dataflow.steps.publish import Audit, Failed, Pending, Processed, Progress
+from dataflow.steps.publish import Audit, Failed, Pending, Processed, Progress, outcomes_only
 from tests.bench.load import requests
+from tests.support.signals import opening, restoring
 
 BATCH = 2_000
 PREPARED = 12
@@ -58,10 +59,11 @@ class Pipeline:
             NoLog(),
             RememberedIds(_WINDOW_MS, _MEMORY_BYTES).open,
             Expiry(_WINDOW_MS, [0]),
+            _MAX_BYTES,
         )
         self._lanes = {f"{lane:03d}": build(None) for lane in range(LANES)}
-        for signal in (Signal.OPEN, Signal.RESTORE):
-            for key, control in self._decode(ControlMessage(signal, 0, 0)):
+        for signal in (opening(), restoring()):
+            for key, control in self._decode(signal):
                 self._lanes[key].on_batch([control])
         board = LaneBoard()
         charging = InThisThread(ImmediateGateway(), Limits(), board)
@@ -89,10 +91,12 @@ class Pipeline:
             judged += [(key, one) for one in self._lanes[key].on_batch([each])[0]]
         published = 0
         for decided in self._process(judged):
-            for branch in self._branches:
-                outgoing = branch(decided)
-                published += len(outgoing[1].values) if outgoing else 0
             self._progress(decided)
+            if (outcomes := outcomes_only(decided)) is None:
+                continue
+            for branch in self._branches:
+                outgoing = branch(outcomes)
+                published += len(outgoing[1].values) if outgoing else 0
         return published
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from dataflow.core.fenced import Fenced
 from dataflow.core.phases import RULES, Emission, Phase, PhaseSequence
 
 
@@ -77,3 +78,11 @@ def test_every_phase_has_a_row_and_leads_to_the_end() -> None:
             seen.add(following)
             phase = following  # noqa: PLW2901  (the walk from there on)
         assert phase is Phase.DRAINED
+
+
+def test_offsets_of_earlier_runs_are_read_once_these_are_fenced() -> None:
+    """While lanes open, an earlier run may still commit more."""
+    with pytest.raises(RuntimeError, match="an earlier run may still commit"):
+        at(Phase.OPEN).fenced()
+    for phase in set(Phase) - {Phase.OPEN}:
+        assert at(phase).fenced() == Fenced()

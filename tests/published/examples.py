@@ -11,11 +11,12 @@ import numpy as np
 from bytewax.testing import TestingSink, run_main
 
 from dataflow.config.settings import Settings
-from dataflow.core.items import ControlMessage, OutputBatch, RecordBatch, Signal, SinkItem
+from dataflow.core.items import OutputBatch, RecordBatch, SinkItem
 from dataflow.flow import flow
 from dataflow.runtime import Runtime
 from tests.support.required import REQUIRED
 from tests.support.settling import SettlingSource
+from tests.support.signals import opening, restoring
 
 DECIDED_AT = 1_769_851_800.123
 PARTITION, FIRST_OFFSET = 3, 42
@@ -57,10 +58,7 @@ def events() -> dict[str, dict[str, bytes]]:
     sink: list[tuple[str, SinkItem]] = []
     clock = SimpleNamespace(time=lambda: DECIDED_AT, monotonic=time.monotonic)
     with closing(runtime.charging), patch("dataflow.steps.process.time", clock):
-        start = [
-            ControlMessage(signal, PARTITION, FIRST_OFFSET)
-            for signal in (Signal.OPEN, Signal.RESTORE)
-        ]
+        start = [signal(PARTITION, FIRST_OFFSET) for signal in (opening, restoring)]
         graph = flow(SettlingSource([*start, batch], runtime), TestingSink(sink), runtime)
         run_main(graph, epoch_interval=timedelta(0))  # type: ignore[no-untyped-call]
     kafka = runtime.context.settings.kafka

@@ -68,7 +68,7 @@ class TestLanes:
             assert batch.identities == b"".join(
                 each.identity() for each in requests if isinstance(each, PaymentRequest)
             )
-            assert batch.requests() == requests
+            assert batch.requests(MAX_BYTES) == requests
 
     @given(records, st.lists(records, max_size=10), st.integers(0, 10), st.integers(1, 20))
     def test_a_record_has_its_lane_in_any_batch(
@@ -124,8 +124,8 @@ class TestCommitted:
             if (left := [n for n in batch.offsets.tolist() if n >= committed.get(lane, 0)])
         }
         for lane, batch in again.items():
-            part = whole[lane].requests()[-len(batch.values) :]
-            assert batch.requests() == part
+            part = whole[lane].requests(MAX_BYTES)[-len(batch.values) :]
+            assert batch.requests(MAX_BYTES) == part
             assert batch.next_offset == 100 + len(values)
             valid = [n for n, each in enumerate(part) if isinstance(each, PaymentRequest)]
             assert batch.valid.tolist() == valid
@@ -148,7 +148,7 @@ class TestPickle:
     def test_the_requests_are_the_same_on_the_other_side(self, values: list[bytes | None]) -> None:
         batch = one_lane(*values)
         received: LaneBatch = pickle.loads(pickle.dumps(batch))  # noqa: S301
-        assert received.requests() == batch.requests()
+        assert received.requests(MAX_BYTES) == batch.requests(MAX_BYTES)
         assert received.values == batch.values
         assert received.identities == batch.identities
         assert received.valid.tolist() == batch.valid.tolist()
@@ -161,7 +161,7 @@ class TestPickle:
 
     def test_parsed_requests_are_kept_inside_the_process(self) -> None:
         batch = one_lane(payment())
-        assert batch.requests() is batch.parsed
+        assert batch.requests(MAX_BYTES) is batch.parsed
 
 
 @pytest.mark.parametrize("signal", Signal)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dataflow.core.fenced import Fenced
 from dataflow.core.items import ControlMessage, DedupedBatch, LaneBatch, Remembered, Signal
 from dataflow.core.lane_log import ENTRY, Entries, entries_in, entries_of
 from dataflow.core.lanes import split_identities
@@ -21,6 +22,7 @@ from tests.steps.step_samples import (
     DUPLICATE,
     FIRST,
     GARBAGE,
+    MAX_BYTES,
     READ_AT,
     fetched,
     lane_batches,
@@ -28,12 +30,13 @@ from tests.steps.step_samples import (
     parsed,
     payment,
 )
+from tests.support.signals import restoring
 
 HOUR = 3_600
 WINDOW = 16 * HOUR
 """A bucket spans an hour."""
 OPEN = ControlMessage(Signal.OPEN, 0, 0, lane=0)
-RESTORE = ControlMessage(Signal.RESTORE, 0, 0, lane=0)
+RESTORE = restoring(lane=0)
 NOW = int(READ_AT)
 
 
@@ -47,7 +50,7 @@ def unopened(
 ) -> Dedupe:
     ids = ids or RememberedIds(WINDOW * 1000, 1_000_000)
     build = Dedupe.builder(
-        lambda *_: None, log or NoLog(), ids.open, Expiry(WINDOW * 1000, partitions)
+        lambda *_: None, log or NoLog(), ids.open, Expiry(WINDOW * 1000, partitions), MAX_BYTES
     )
     return build(None)
 
@@ -92,7 +95,7 @@ class Past(NoLog):
         self.asked.append(-1 - lane)
         self.index = index
 
-    def restore(self, lane: int) -> dict[int, int]:
+    def restore(self, lane: int, _fenced: Fenced) -> dict[int, int]:
         self.asked.append(lane)
         assert self.index is not None
         self.index.expire(self.since_s)
@@ -118,7 +121,7 @@ class Shared(NoLog):
     def expect(self, _lane: int, index: TieredIndex) -> None:
         self.index = index
 
-    def restore(self, _lane: int) -> dict[int, int]:
+    def restore(self, _lane: int, _fenced: Fenced) -> dict[int, int]:
         assert self.index is not None
         for record in self.records[self.index.position.get(0, 0) :]:
             self.index.restore(record)
@@ -184,7 +187,7 @@ class TestRestore:
         log = past(one_lane(payment()))
         step = unopened(log)
         step.on_batch([ControlMessage(Signal.OPEN, p, 0, lane=7) for p in (0, 1)])
-        step.on_batch([ControlMessage(Signal.RESTORE, p, 0, lane=7) for p in (0, 1)])
+        step.on_batch([restoring(p, lane=7) for p in (0, 1)])
         assert log.asked == [-8, 7]
 
     def test_nothing_is_decided_before_it(self) -> None:
@@ -314,7 +317,8 @@ class TestRemembered:
 
 def test_signals_are_passed_on_in_order() -> None:
     control = [ControlMessage(signal, 0, 5, lane=0) for signal in Signal]
-    restored = control.index(ControlMessage(Signal.RESTORE, 0, 5, lane=0)) + 1
+    restored = list(Signal).index(Signal.RESTORE) + 1
+    control[restored - 1] = RESTORE
     items: list[LaneBatch | ControlMessage] = [
         *control[:restored],
         one_lane(payment()),
@@ -329,7 +333,11 @@ def test_the_number_of_remembered_ids_is_reported_by_lane() -> None:
     reports: list[tuple[int, int | None]] = []
     ids = RememberedIds(WINDOW * 1000, 1_000_000)
     build = Dedupe.builder(
-        lambda *numbers: reports.append(numbers), NoLog(), ids.open, Expiry(WINDOW * 1000, [0])
+        lambda *numbers: reports.append(numbers),
+        NoLog(),
+        ids.open,
+        Expiry(WINDOW * 1000, [0]),
+        MAX_BYTES,
     )
     one, other = build(None), build(None)
     judge(one, ControlMessage(Signal.OPEN, 0, 0))
@@ -452,7 +460,7 @@ class TestWaiting:
     def step(self, held: dict[bytes, int]) -> Dedupe:
         ids = RememberedIds(WINDOW * 1000, 1_000_000)
         expiry = Expiry(WINDOW * 1000, (0,), lambda _lane: held)
-        step = Dedupe.builder(lambda *_: None, NoLog(), ids.open, expiry)(None)
+        step = Dedupe.builder(lambda *_: None, NoLog(), ids.open, expiry, MAX_BYTES)(None)
         judge(step, OPEN, RESTORE)
         return step
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from dataflow.core.decision import GatewayDecision, Repeated
+from dataflow.core.fenced import Fenced
 from dataflow.core.items import ControlMessage, DedupedBatch, OutcomeBatch, Remembered, Signal
 from dataflow.core.lane_board import LaneBoard
 from dataflow.core.lane_queue import Answer, BatchAnswer, Charge, QueuedBatch
@@ -26,6 +27,7 @@ from schemas.pending import PendingEntry, PendingState, decode, encode
 from schemas.replies import Approved, Declined, Definite
 from schemas.requests import PaymentRequest
 from tests.steps.step_samples import CONFLICT, DUPLICATE, FIRST, READ_AT, judged, rejected, request
+from tests.support.signals import restoring
 
 Item = tuple[str, DedupedBatch | ControlMessage]
 Out = list[tuple[str, OutcomeBatch | ControlMessage]]
@@ -107,7 +109,7 @@ class Kept:
     def __init__(self, *entries: PendingEntry) -> None:
         self.entries = entries
 
-    def of(self, lane: int) -> Sequence[PendingEntry]:
+    def of(self, lane: int, _fenced: Fenced) -> Sequence[PendingEntry]:
         return self.entries if lane == 0 else ()
 
 
@@ -442,9 +444,9 @@ class TestRestart:
         [entry] = self.entries()
         gateway = Gateway(at_once=False)
         step = Step(gateway, entry)
-        restore = ControlMessage(Signal.RESTORE, 0, 0)
+        restore = restoring()
         step.take(("000", restore), ("001", restore))
-        step.take(("000", ControlMessage(Signal.RESTORE, 1, 0)))
+        step.take(("000", restoring(1)))
         assert gateway.asked == [["pay_2"]], "once, though each partition sends a signal"
         assert step.board.held(0) == {request("pay_2").identity(): origin(2, 8)}
         gateway.answer("pay_2")
@@ -456,10 +458,10 @@ class TestRestart:
     def test_nothing_is_emitted_while_lanes_restore(self) -> None:
         gateway = Gateway(at_once=False)
         step = Step(gateway, *self.entries())
-        restore = ControlMessage(Signal.RESTORE, 0, 0)
+        restore = restoring()
         assert batches(step.take(("000", restore))) == []
         gateway.answer("pay_2")
-        assert batches(step.take(("000", ControlMessage(Signal.RESTORE, 1, 0)))) == []
+        assert batches(step.take(("000", restoring(1)))) == []
         assert len(batches(step.next_epoch())) == 1
 
     def test_a_payment_claimed_by_an_earlier_run_may_be_charged_already(
@@ -481,7 +483,7 @@ class TestRestart:
         unsent = structs.replace(sent, event_id="e-2", attempts=0)
         gateway = Gateway(at_once=False)
         step = Step(gateway, structs.replace(sent, attempts=1), unsent)
-        step.take(("000", ControlMessage(Signal.RESTORE, 0, 0)))
+        step.take(("000", restoring()))
         assert [(each.may_be_settled, each.is_unsent) for each in gateway.charges] == [
             (False, False),
             (True, True),

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataflow.core.decision import GatewayDecision, Repeated
+from dataflow.core.fenced import Fenced
 from dataflow.core.items import ControlMessage, OutcomeBatch, RecordBatch, Signal
 from dataflow.core.lane_board import LaneBoard
 from dataflow.core.lane_log import Entries, entries_in
@@ -34,6 +35,7 @@ from schemas.replies import Approved, Declined
 from schemas.requests import PaymentRequest, key_of
 from tests.explore import examples
 from tests.steps.step_samples import MAX_BYTES, payment
+from tests.support.signals import opening, restoring
 
 LANES = 2
 PARTITIONS = 2
@@ -185,7 +187,7 @@ class _Log(NoLog):
     def expect(self, lane: int, index: TieredIndex) -> None:
         self.indexes[lane] = index
 
-    def restore(self, lane: int) -> dict[int, int]:
+    def restore(self, lane: int, _fenced: Fenced) -> dict[int, int]:
         lanes = np.array([lane_of_key(each["key"].tobytes(), LANES) for each in self.entries], int)
         self.indexes[lane].restore(self.entries[lanes == lane])
         return {}
@@ -195,7 +197,7 @@ class _Pending:
     def __init__(self, kafka: Kafka) -> None:
         self.kafka = kafka
 
-    def of(self, lane: int) -> list[PendingEntry]:
+    def of(self, lane: int, _fenced: Fenced) -> list[PendingEntry]:
         entries = map(pending.decode, self.kafka.pending.values())
         return [each for each in entries if lane_of_key(key_of(each.payment_id), LANES) == lane]
 
@@ -222,6 +224,7 @@ class Run:
             _Log(kafka.claims()),
             RememberedIds(DAY_MS, 2**24).open,
             Expiry(DAY_MS, range(PARTITIONS), self.board.held),
+            MAX_BYTES,
         )
         self.lanes = {lane_name(lane): build(None) for lane in range(LANES)}
         self.process = Process("requested", charging, _Pending(kafka), self.board, lambda *_: None)
@@ -233,9 +236,9 @@ class Run:
             partition: {lane: at.get(partition, 0) for lane, at in kafka.positions.items()}
             for partition in range(PARTITIONS)
         }
-        for signal in (Signal.OPEN, Signal.RESTORE):
+        for signal in (opening, restoring):
             for partition in range(PARTITIONS):
-                self.emit(self.control(signal, partition))
+                self.emit(signal(partition, epoch=self.epoch))
                 self.deliver()
                 charging.answer(definite=True, which=0)
             assert not self.open, "something was emitted while lanes restore"

@@ -441,13 +441,11 @@ def _window_never_forgotten() -> None:
 @_mutation
 def _window_forgotten_too_early() -> None:
     """Remember ids for half of the window only."""
-    build = dedupe.Dedupe.__init__
+    build: Any = dedupe.Dedupe.__init__
 
-    def too_early(
-        self: dedupe.Dedupe, number: int, remembered: Any, log: Any, ids: Any, expiry: dedupe.Expiry
-    ) -> None:
-        halved = expiry._replace(window_ms=expiry.window_ms // 2)
-        build(self, number, remembered, log, ids, halved)
+    def too_early(self: dedupe.Dedupe, *parts: Any) -> None:
+        *others, expiry, max_bytes = parts
+        build(self, *others, expiry._replace(window_ms=expiry.window_ms // 2), max_bytes)
 
     _patch(lambda: dedupe.Dedupe.__init__, too_early)
 

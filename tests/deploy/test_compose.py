@@ -11,10 +11,10 @@ import yaml
 import dataflow
 from dataflow.config.settings import Settings
 from tests import ROOT
+from tests.dashboard.test_promql import needs_prometheus
 from tests.deploy.manifests import applied, one
 from tests.support.kafka import Cluster, distribution
 from tests.support.kafka.cluster import run_java
-from tests.test_promql import needs_prometheus
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
 SERVICES: dict[str, Any] = COMPOSE["services"]

@@ -32,6 +32,9 @@ COMMANDS = {
     "verify": Command(
         "dataflow.verify.command", "check that every request of a cluster was decided exactly once"
     ),
+    "pending": Command(
+        "dataflow.pending_tools.list_command", "list the payments that wait for the gateway"
+    ),
     "scale": Command(
         "dataflow.scaling.command", "calculate lanes, partitions and processes for a load"
     ),
@@ -47,6 +50,7 @@ _EPILOG = """\
 examples:
   payments demo
   payments verify --running
+  payments pending --unresolved
   payments scale --rate 5000 --window 1d --latency 2s
   payments verify --help
 

@@ -28,8 +28,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("startup",),
     ("flow",),
     # the tools, of which the flow imports nothing; the demo starts a fake provider
-    ("fake_provider",),
-    ("demo", "gateway_check", "scaling", "verify"),
+    ("console", "fake_provider"),
+    ("demo", "gateway_check", "pending_tools", "scaling", "verify"),
     ("cli",),
     ("__main__",),
 )

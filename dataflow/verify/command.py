@@ -4,26 +4,23 @@
 
 import argparse
 import signal
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from dataflow.config import values
 from dataflow.config.settings import Settings
-from dataflow.errors import Fault, SettingsError
+from dataflow.console import arguments, running
+from dataflow.console.progress import Progress
 from dataflow.kafka import preflight
-from dataflow.observability import logs
 from dataflow.verify import report
 from dataflow.verify.checker import Check, Report, Watched
 from dataflow.verify.kafka_reader import KafkaReader
-from dataflow.verify.progress import Progress
 from dataflow.verify.readings import Reading, compare
 
-HOLDS, BROKEN, NOT_CHECKED, INTERRUPTED = 0, 1, 2, 130
-"""Exit codes."""
+HOLDS, BROKEN = 0, 1
+"""Exit codes, besides those of all tools."""
 
 _DESCRIPTION = """\
 Read the request topic, the three output topics and the lanes' log, and check that every request was
@@ -41,7 +38,6 @@ examples:
 exit code: 0 when everything holds, 1 when not, 2 when it could not be checked, 130 when it was
 interrupted
 """
-_EXTRA_TIMEOUT_S = 10.0
 
 
 class Following:
@@ -72,32 +68,16 @@ class Following:
 def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """Check, print the report, and return the exit code."""
     args = _arguments(argv)
-    logs.configure("error")
-    try:
-        # It charges nobody, so the choice that only the user can make is not asked for here.
-        settings = Settings.from_env({"GATEWAY": "simulated", **environ})
-    except SettingsError as error:
-        for problem in error.problems:
-            print(problem, file=sys.stderr)
-        return NOT_CHECKED
-    timeout_s = settings.kafka.transaction_timeout_ms / 1000 + _EXTRA_TIMEOUT_S
-    if args.timeout is not None:
-        timeout_s = args.timeout
-    progress = Progress()
-    try:
-        preflight.inspect(settings.kafka)
-        reader = KafkaReader(settings, timeout_s)
-        with tempfile.TemporaryDirectory(dir=args.scratch, prefix="payments-verify-") as scratch:
-            found = _check(settings, reader, Path(scratch), args, progress)
-            progress.end()
-        _print(found, reader, as_json=args.json)
-    except (Fault, OSError) as error:
+    return running.run(environ, lambda settings, progress: _verify(settings, args, progress))
+
+
+def _verify(settings: Settings, args: argparse.Namespace, progress: Progress) -> int:
+    preflight.inspect(settings.kafka)
+    reader = KafkaReader(settings, running.timeout_s(settings, args.timeout))
+    with tempfile.TemporaryDirectory(dir=args.scratch, prefix="payments-verify-") as scratch:
+        found = _check(settings, reader, Path(scratch), args, progress)
         progress.end()
-        print(error, file=sys.stderr)
-        return NOT_CHECKED
-    except KeyboardInterrupt:
-        progress.end()
-        return INTERRUPTED
+    _print(found, reader, as_json=args.json)
     return HOLDS if found.holds else BROKEN
 
 
@@ -180,18 +160,12 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--until-idle",
-        type=_seconds,
+        type=arguments.duration_s,
         default=30.0,
         metavar="DURATION",
         help="with --follow: end after so long without records (default: 30s)",
     )
-    parser.add_argument(
-        "--timeout",
-        type=_seconds,
-        metavar="DURATION",
-        help="wait so long for an open transaction to end (default: KAFKA_TRANSACTION_TIMEOUT"
-        " plus 10s)",
-    )
+    arguments.add_timeout(parser)
     parser.add_argument(
         "--scratch",
         type=Path,
@@ -199,11 +173,3 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
         help="directory for temporary files, about 300 bytes per request (default: the system's)",
     )
     return parser.parse_args(argv)
-
-
-def _seconds(text: str) -> float:
-    kind = values.duration_s("0ms", "24h")
-    try:
-        return float(kind.parse(text))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected {kind.expects}, got {text!r}") from None

@@ -1,18 +1,11 @@
 """The port to what is read: a cluster's five topics, as a `read_committed` reader sees them."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
+from dataflow.kafka.topic_scan import Bounds, Chunk
 
-class Bounds(NamedTuple):
-    """The begin and the end of one partition; offsets of the next record."""
-
-    low: int
-    """The first offset that retention has left."""
-    stable: int
-    """The offset up to which a `read_committed` reader can read."""
-    high: int
-    """The end, open transactions included."""
+__all__ = ["Bounds", "Chunk", "LanePosition", "Positions", "Reader", "Snapshot"]
 
 
 class LanePosition(NamedTuple):
@@ -45,19 +38,6 @@ class Snapshot(NamedTuple):
     """By topic and partition."""
     compacted: list[str]
     """Topics that are cleaned up by key."""
-
-
-class Chunk(NamedTuple):
-    """Some records of one partition, in aligned lists, offsets ascending."""
-
-    partition: int
-    offsets: list[int]
-    times_ms: list[int]
-    """Their timestamps, in milliseconds since 1970; negative where there is none."""
-    keys: list[bytes | None]
-    values: list[bytes | None]
-    headers: list[Any]
-    """As the client gives them."""
 
 
 class Reader(Protocol):

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from dataflow.console.progress import Progress
 from dataflow.errors import ConsumeError, StartRefusedError
 from dataflow.kafka import preflight
 from dataflow.verify import command
-from dataflow.verify.progress import Progress
 from dataflow.verify.reader import Chunk
 from tests.verify.fake_cluster import AUDIT, ENVIRON, PROCESSED, START_MS, FakeCluster, payment
 

@@ -1,4 +1,4 @@
-"""The progress of the check: one line that is written over, on a terminal; nothing in a pipe."""
+"""The progress of a tool: one line that is written over, on a terminal; nothing in a pipe."""
 
 import sys
 import time

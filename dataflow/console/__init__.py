@@ -1,0 +1,1 @@
+"""The parts that the command lines of several tools share."""

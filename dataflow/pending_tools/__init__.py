@@ -1,0 +1,1 @@
+"""`payments pending`: the payments that wait for the gateway."""

@@ -35,6 +35,9 @@ COMMANDS = {
     "pending": Command(
         "dataflow.pending_tools.list_command", "list the payments that wait for the gateway"
     ),
+    "redrive": Command(
+        "dataflow.redrive.command", "send failed payments again that may succeed on another try"
+    ),
     "scale": Command(
         "dataflow.scaling.command", "calculate lanes, partitions and processes for a load"
     ),

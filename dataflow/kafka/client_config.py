@@ -95,3 +95,13 @@ def producer(kafka: KafkaSettings, transactional_id: str) -> Config:
         # Successes report nothing that the commit does not; each failure is counted and latched.
         "delivery.report.only.error": True,
     }
+
+
+def tool_producer(kafka: KafkaSettings, name: str) -> Config:
+    """Return the configuration of a producer of a tool: no transaction, and nothing twice."""
+    return client(kafka, name) | {
+        "enable.idempotence": True,
+        "message.max.bytes": kafka.message_max_bytes,
+        "partitioner": "murmur2_random",
+        "compression.type": kafka.compression,
+    }

@@ -1,47 +1,12 @@
-"""The open entries of the pending topic, and the choice of those that a person wants to see."""
+"""The choice of the entries that a person wants to see, and their figures."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from decimal import Decimal
 from typing import NamedTuple
 
-from dataflow.core.lane_log import is_of_a_lane
-from dataflow.kafka.topic_scan import Chunk
 from schemas import pending
 from schemas.pending import PendingEntry, PendingState
-
-
-class OpenEntries:
-    """The open entries: of each eventId the last record counts, and a tombstone ends it.
-
-    Attributes:
-        foreign: Records that no lane has written, which the flow passes over as well.
-    """
-
-    def __init__(self) -> None:
-        self.foreign = 0
-        self._values: dict[bytes | None, bytes] = {}
-
-    def take(self, chunk: Chunk) -> None:
-        """Take in records, in their order."""
-        for key, value, headers in zip(chunk.keys, chunk.values, chunk.headers, strict=True):
-            if not is_of_a_lane(headers):
-                self.foreign += 1
-            elif value is None:
-                self._values.pop(key, None)
-            else:
-                self._values[key] = value
-
-    def read(self) -> tuple[list[PendingEntry], int]:
-        """Return the entries, the oldest first, and how many cannot be read by this version."""
-        found: list[PendingEntry] = []
-        unreadable = 0
-        for value in self._values.values():
-            try:
-                found.append(pending.decode(value))
-            except ValueError:
-                unreadable += 1
-        return sorted(found, key=lambda entry: (entry.parked_at, entry.event_id)), unreadable
 
 
 class Choice(NamedTuple):

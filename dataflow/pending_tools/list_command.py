@@ -8,13 +8,15 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from dataflow.config.settings import KafkaSettings, Settings
+from dataflow.config.settings import Settings
 from dataflow.console import arguments, running
 from dataflow.console.progress import Progress
+from dataflow.console.reading import open_entries
 from dataflow.console.text import amount_text, plain, span, table
+from dataflow.core.open_entries import OpenEntries
 from dataflow.kafka import preflight
 from dataflow.kafka.topic_scan import TopicScan
-from dataflow.pending_tools.entries import Choice, OpenEntries, Summary, age_s, summary
+from dataflow.pending_tools.entries import Choice, Summary, age_s, summary
 from schemas import pending
 from schemas.pending import PendingEntry
 
@@ -65,7 +67,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 def _list(settings: Settings, args: argparse.Namespace, progress: Progress) -> int:
     preflight.inspect(settings.kafka)
     scan = TopicScan(settings.kafka, running.timeout_s(settings, args.timeout), "pending")
-    found = read_entries(scan, settings.kafka, progress)
+    found = open_entries(scan, settings.kafka.topic_pending, progress)
     progress.end()
     choice = Choice(args.unresolved, args.older_than, args.payment_id)
     listing = Listing(found, choice, time.time())
@@ -74,19 +76,6 @@ def _list(settings: Settings, args: argparse.Namespace, progress: Progress) -> i
     else:
         print("\n".join(as_text(listing)))
     return PERSON_NEEDED if listing.summary.unresolved else NOBODY_NEEDED
-
-
-def read_entries(scan: TopicScan, kafka: KafkaSettings, progress: Progress) -> OpenEntries:
-    """Return the open entries, as a `read_committed` reader sees them now."""
-    found = OpenEntries()
-    bounds = scan.bounds_now(kafka.topic_pending)
-    total = sum(each.high - each.low for each in bounds.values())
-    done = 0
-    for chunk in scan.read_all(kafka.topic_pending, bounds):
-        found.take(chunk)
-        done = max(done, chunk.offsets[-1] + 1 - bounds[chunk.partition].low)
-        progress("pending topic", done, total)
-    return found
 
 
 def as_text(listing: Listing) -> Iterator[str]:

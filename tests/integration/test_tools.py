@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from tests import ROOT
-from tests.support.flow_process import Flow, Topics, request, send
+from tests.support.flow_process import Flow, Topics, read_all, request, run_until_decided, send
 from tests.support.hooks.tuning import PARKED_UNIT_S, tuned
+from tests.support.invariants import check
 from tests.support.kafka import Cluster
 
 POISON = "x:unavailable:999999999"
@@ -66,3 +67,39 @@ def test_what_waits_is_listed_beside_the_flow_and_without_it(
     assert entry["attempts"] >= running["entries"][0]["attempts"] > 0
     assert stopped["notes"] == []
     assert result(kafka, topics, "pending", "--older-than", "1h")[1]["count"] == 0
+
+
+def test_a_failed_payment_is_tried_again_once_however_often_the_tool_runs(
+    kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    poor = [f"pay-{n}:decline:insufficient_funds" for n in range(5)]
+    send(kafka, topics, map(request, [*poor, "pay-6", "pay-7:decline:card_expired"]))
+    run_until_decided(kafka, topics, tmp_path, 7)
+    code, found = result(kafka, topics, "redrive")
+    assert (code, found["sent"], found["money"]) == (0, None, {"USD": "50.00"})
+    assert result(kafka, topics, "redrive", "--send", "--limit", "2")[1]["sent"] == 2
+    # Of the first two it is not known yet what became of them: the flow has not run.
+    code, found = result(kafka, topics, "redrive", "--send", "--rate", "1000")
+    assert (code, found["sent"], found["error"]) == (0, 5, None)
+    run_until_decided(kafka, topics, tmp_path, 7 + 2 + 5)
+    findings = check(kafka, topics)
+    assert findings.problems == []
+    assert findings.counts["payment.duplicate"] == 2
+
+    sent = {each.key(): each.headers() for each in read_all(kafka, topics.requested) if each.key()}
+    first = next(
+        each for each in read_all(kafka, topics.outputs[1]) if each.key() == poor[0].encode()
+    )
+    event_id = json.loads(first.value() or b"")["eventId"]
+    assert sent[f"{poor[0]}~redrive-1".encode()] == [
+        ("redrive-of", poor[0].encode()),
+        ("redrive-event", event_id.encode()),
+    ]
+    # They were declined again, which is the end of it, unless it is asked for.
+    code, found = result(kafka, topics, "redrive", "--send")
+    assert (code, found["sent"]) == (0, 0)
+    assert set(found["leftOut"].values()) == {5}
+    _, found = result(kafka, topics, "redrive", "--max-generation", "2")
+    assert {each["newPaymentId"] for each in found["redrives"]} == {
+        f"{each}~redrive-2" for each in poor
+    }

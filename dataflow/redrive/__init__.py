@@ -1,0 +1,1 @@
+"""`payments redrive`: failed payments that may succeed on another try, as new requests."""

@@ -35,6 +35,9 @@ COMMANDS = {
     "pending": Command(
         "dataflow.pending_tools.list_command", "list the payments that wait for the gateway"
     ),
+    "reconcile": Command(
+        "dataflow.reconcile.command", "compare the provider's list with what was published"
+    ),
     "redrive": Command(
         "dataflow.redrive.command", "send failed payments again that may succeed on another try"
     ),

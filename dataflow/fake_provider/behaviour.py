@@ -140,6 +140,8 @@ class Settings(Struct, forbid_unknown_fields=True):
     waits_in_flight: bool = True
     """False, a bad provider: a key in flight is executed a second time."""
     has_lookup: bool = True
+    page_size: int = 100
+    """The payments on one page of the contract's list."""
     faults: list[FaultRule] = []
 
 

@@ -162,6 +162,16 @@ class Book:
         """Return all payments, the oldest first."""
         return self._payments("1 ORDER BY created_s, id", ())
 
+    def page(
+        self, prefix: str, since_s: float, until_s: float, after: str, size: int
+    ) -> list[Payment]:
+        """Return the payments of a shape from one instant on, in the order of their ids."""
+        where = (
+            "substr(id, 1, ?) = ? AND created_s >= ? AND created_s < ? AND id > ?"
+            " ORDER BY id LIMIT ?"
+        )
+        return self._payments(where, (len(prefix), prefix, since_s, until_s, after, size))
+
     def count(self, status: str) -> int:
         """Return how many payments have a status."""
         query = "SELECT count(*) FROM payments WHERE status = ?"

@@ -3,13 +3,22 @@
 import json
 import re
 import time
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 from aiohttp import web
 from iso4217 import Currency
 
-from dataflow.fake_provider.book import DECLINED, PROCESSING, REQUIRES_ACTION, Payment, Saved
+from dataflow.fake_provider.book import (
+    CANCELED,
+    DECLINED,
+    PROCESSING,
+    REQUIRES_ACTION,
+    SUCCEEDED,
+    Payment,
+    Saved,
+)
 from dataflow.fake_provider.provider import Call, Problem, Provider
 
 _FIELDS = {"paymentId", "userId", "amount", "currency", "paymentMethod"}
@@ -121,6 +130,7 @@ class ContractApi:
         """Return what the server has to serve."""
         return [
             web.post("/v1/payments", self._create),
+            web.get("/v1/payments", self._list),
             web.get("/v1/payments/{key}", self._get),
             web.get("/v1/health", self._health),
         ]
@@ -142,10 +152,45 @@ class ContractApi:
             return _response(_json(404, {"status": "not_found"}))
         return _response(SHAPE.answer(seen[0]))
 
+    async def _list(self, request: web.Request) -> web.Response:
+        if not self._provider.is_authorised(request):
+            return _response(SHAPE.problem(Problem.UNAUTHORIZED))
+        try:
+            since_s, until_s = (_seconds(request.query[name]) for name in ("since", "until"))
+        except (KeyError, ValueError):
+            return _response(_problem(400, "expected the instants since and until"))
+        now_s = time.time()
+        self._provider.book.settle(now_s)
+        after, size = request.query.get("after", ""), self._provider.settings.page_size
+        # One more, to see whether there is a next page.
+        found = self._provider.book.page(
+            SHAPE.prefix, since_s, min(until_s, now_s), after, size + 1
+        )
+        body: dict[str, Any] = {"payments": [_listed(each) for each in found[:size]]}
+        return _response(_json(200, body | {"next": found[size - 1].id if found[size:] else None}))
+
     async def _health(self, request: web.Request) -> web.Response:
         if not self._provider.is_authorised(request):
             return _response(SHAPE.problem(Problem.UNAUTHORIZED))
         return web.Response(status=204)
+
+
+def _listed(payment: Payment) -> dict[str, str]:
+    """Return a payment as the list has it."""
+    states = {SUCCEEDED: "approved", DECLINED: "declined", CANCELED: "declined"}
+    created = datetime.fromtimestamp(payment.created_s, UTC).isoformat(timespec="milliseconds")
+    return {
+        "paymentId": payment.payment_id,
+        "reference": payment.id,
+        "amount": f"{Decimal(payment.amount).scaleb(-(_EXPONENTS[payment.currency] or 0)):f}",
+        "currency": payment.currency,
+        "status": states.get(payment.status, "pending"),
+        "createdAt": created.replace("+00:00", "Z"),
+    }
+
+
+def _seconds(instant: str) -> float:
+    return datetime.fromisoformat(instant).timestamp()
 
 
 def _response(answer: Saved) -> web.Response:

@@ -207,11 +207,12 @@ class StripeApi:
 
     async def _list(self, request: web.Request) -> web.Response:
         since_s = float(request.query.get("created[gte]", "0"))
+        until_s = float(request.query.get("created[lt]", "inf"))
         now_s = time.time()
         found = [
             each
             for each in self._known(request.query.get("customer", ""), since_s)
-            if each.created_s <= now_s
+            if each.created_s <= now_s and int(each.created_s) < until_s
         ]
         return self._page(request, found)
 
@@ -271,7 +272,8 @@ class StripeApi:
         self._provider.book.settle(time.time())
         if customer:
             return self._provider.book.of_customer(customer, since_s)
-        return [each for each in self._provider.book.everything() if each.created_s >= since_s]
+        newest_first = reversed(self._provider.book.everything())
+        return [each for each in newest_first if each.created_s >= since_s]
 
     def _page(self, request: web.Request, found: list[Payment]) -> web.Response:
         if not self._provider.is_authorised(request):

@@ -9,12 +9,14 @@ charge.
 import base64
 import re
 import ssl
+from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote
 
 from dataflow.config.secret import Secret
-from dataflow.gateways import json_pointer
+from dataflow.gateways import http_list, json_pointer
 from dataflow.gateways.http_client import HttpClient, Response, read, retry_after_s
+from dataflow.gateways.listing import ListedPayment, ListError
 from dataflow.gateways.mapping_shape import Call, HttpMapping, Rule, Values, headers_of
 from dataflow.gateways.port import (
     Approved,
@@ -112,6 +114,12 @@ class HttpGateway(Gateway):
             return None
         reply = self._reply("charge", response)
         return Unknown(f"HTTP {response.status}") if isinstance(reply, Definite) else reply
+
+    def payments(self, since_s: float, until_s: float) -> AsyncIterator[ListedPayment]:
+        """Yield the payments that were made in that time, if the mapping has a list."""
+        if self._mapping.list is None:
+            raise ListError("the mapping has no [list]")
+        return http_list.payments(self._client, self._mapping.list.path, since_s, until_s)
 
     async def close(self) -> None:
         """Close the connections."""

@@ -88,7 +88,7 @@ def _check_headers(mapping: HttpMapping) -> None:
 
 
 def _check_paths(mapping: HttpMapping) -> None:
-    for part in (mapping.charge, mapping.lookup, mapping.probe):
+    for part in (mapping.charge, mapping.lookup, mapping.probe, mapping.list):
         if part and not re.fullmatch('/[!"$-~]*', part.path):
             raise ValueError(f"expected a path that begins with '/', got {part.path!r}")
         known = _PLACES if part is mapping.lookup else ()
@@ -151,6 +151,9 @@ path = "/v1/payments/{key}"
 
 [probe]
 path = "/v1/health"
+
+[list]
+path = "/v1/payments"
 
 [echo]
 "/paymentId" = "paymentId"

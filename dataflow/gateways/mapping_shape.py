@@ -80,6 +80,12 @@ class ProbeMapping(Struct, forbid_unknown_fields=True):
     path: str
 
 
+class ListMapping(Struct, forbid_unknown_fields=True):
+    """The request that lists payments, with the parameters and answers of our contract."""
+
+    path: str
+
+
 class Rule(Struct, forbid_unknown_fields=True):
     """An answer, and the reply that it is."""
 
@@ -133,6 +139,7 @@ class HttpMapping(Struct, forbid_unknown_fields=True):
     amount: AmountMapping = field(default_factory=AmountMapping)
     lookup: LookupMapping | None = None
     probe: ProbeMapping | None = None
+    list: ListMapping | None = None
     echo: dict[str, FieldName] = field(default_factory=dict)
     """The values of the payment that answers repeat, by their JSON pointers."""
 

@@ -10,17 +10,22 @@
 5. The lookup reads the customer's list, which is up to date; Stripe's search may lag for an hour.
    A payment is found by `metadata[paymentId]`.
 
+6. `payments` lists the whole account, for tools.
+
 A restricted key needs: PaymentIntents write (which includes read), and nothing else.
 """
 
+import math
 import re
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from urllib.parse import quote, urlencode
 
 from dataflow.config.secret import Secret
 from dataflow.config.settings import GatewaySettings
-from dataflow.gateways import decimals
+from dataflow.gateways import decimals, listing
 from dataflow.gateways.http_client import HttpClient, Response, read
+from dataflow.gateways.listing import ListedPayment, ListedState, ListError
 from dataflow.gateways.port import (
     Approved,
     Declined,
@@ -116,6 +121,24 @@ class StripeGateway(Gateway):
         response = await self._client.send("GET", f"{_INTENTS}?limit=1")
         return of_probe(response) if isinstance(response, Response) else response
 
+    async def payments(self, since_s: float, until_s: float) -> AsyncIterator[ListedPayment]:
+        """Yield all payments of the account that were created in that time, the newest first."""
+        query = {
+            "limit": str(_PAGE),
+            "created[gte]": str(math.floor(since_s)),
+            "created[lt]": str(math.ceil(until_s)),
+        }
+        while True:
+            response = await listing.get(self._client, f"{_INTENTS}?{urlencode(query)}")
+            page = read(response, IntentList)
+            if page is None:
+                raise ListError("the answer is no list of PaymentIntents")
+            for intent in page.data:
+                yield _listed(intent)
+            if not page.has_more or not page.data:
+                return
+            query["starting_after"] = page.data[-1].id
+
     async def close(self) -> None:
         """Close the connections."""
         await self._client.close()
@@ -207,6 +230,31 @@ def _page(
         return trouble
     page = None if trouble else read(response, IntentList)
     return page or Unknown(f"HTTP {response.status} instead of a list of payments")
+
+
+def _listed(intent: Intent) -> ListedPayment:
+    """Return a PaymentIntent as a list has it."""
+    currency = (intent.currency or "").upper()
+    # What is in no currency that we send is not ours.
+    is_ours = currency in decimals.STRIPE and intent.amount is not None
+    return ListedPayment(
+        payment_id=_payment_id(intent) if is_ours else None,
+        reference=intent.id,
+        amount=(
+            decimals.to_major(intent.amount or 0, currency, decimals.STRIPE)
+            if is_ours
+            else Decimal(0)
+        ),
+        currency=currency,
+        state=_state(of_intent(intent)),
+        created_s=None if intent.created is None else float(intent.created),
+    )
+
+
+def _state(reply: Reply | ToCancel) -> ListedState:
+    if isinstance(reply, Approved):
+        return ListedState.APPROVED
+    return ListedState.DECLINED if isinstance(reply, Declined) else ListedState.PENDING
 
 
 def _the_one_that_counts(replies: list[Reply]) -> Reply:

@@ -117,6 +117,8 @@ class Intent(Struct):
     metadata: dict[str, str] = {}
     last_payment_error: Problem | None = None
     cancellation_reason: str | None = None
+    created: int | None = None
+    """In seconds since 1970."""
 
 
 class IntentList(Struct):

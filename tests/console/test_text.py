@@ -40,7 +40,7 @@ def test_an_amount_is_exact(amount: str, currency: str, text: str) -> None:
     assert amount_text(Decimal(amount), currency) == text
 
 
-def test_what_is_not_printable_is_escaped() -> None:
+def test_a_character_that_is_not_printable_is_escaped() -> None:
     assert plain("a\x1b\nü") == "a\\x1b\\nü"
 
 

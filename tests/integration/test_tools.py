@@ -3,11 +3,14 @@
 import json
 import subprocess
 import sys
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dataflow.fake_provider.process import FakeProvider
 from tests import ROOT
 from tests.support.flow_process import Flow, Topics, read_all, request, run_until_decided, send
 from tests.support.hooks.tuning import PARKED_UNIT_S, tuned
@@ -38,7 +41,7 @@ def run(kafka: Cluster, topics: Topics, *args: str, **environ: str) -> tuple[int
         capture_output=True,
         text=True,
         check=False,
-        timeout=90,
+        timeout=180,
     )
     return done.returncode, done.stdout, done.stderr
 
@@ -50,7 +53,7 @@ def result(kafka: Cluster, topics: Topics, *args: str, **environ: str) -> tuple[
     return code, json.loads(out)
 
 
-def test_what_waits_is_listed_beside_the_flow_and_without_it(
+def test_pending_payments_are_listed_beside_the_flow_and_without_it(
     kafka: Cluster, topics: Topics, tmp_path: Path
 ) -> None:
     send(kafka, topics, map(request, ["pay-1", POISON, "pay-2"]))
@@ -102,4 +105,49 @@ def test_a_failed_payment_is_tried_again_once_however_often_the_tool_runs(
     _, found = result(kafka, topics, "redrive", "--max-generation", "2")
     assert {each["newPaymentId"] for each in found["redrives"]} == {
         f"{each}~redrive-2" for each in poor
+    }
+
+
+def test_the_providers_list_agrees_until_it_does_not(
+    kafka: Cluster, topics: Topics, tmp_path: Path, provider: FakeProvider
+) -> None:
+    """With charges that are approved, declined and undecided, and one of another system."""
+    since = datetime.fromtimestamp(time.time() - 60, UTC).isoformat()
+    environ = {
+        **PATIENT,
+        "GATEWAY": "http",
+        "HTTP_GATEWAY_URL": provider.url,
+        "HTTP_GATEWAY_CREDENTIALS": "sk_test_fake",
+    }
+    mark = topics.prefix  # The provider is shared.
+    ids = [f"{mark}-{n}" for n in range(5)]
+    late = f"{mark}-late:processing"
+    provider.change(settle_s=3600.0, page_size=3)
+    send(kafka, topics, map(request, [*ids, f"{mark}-no:decline_expired_card", late]))
+    with Flow(kafka, topics, tmp_path, environ=environ) as flow:
+        flow.wait_until_ready()
+        flow.wait(lambda: flow.decided() == 7, 90, "settled")
+        assert flow.terminate() == 0
+    until = datetime.fromtimestamp(time.time() + 60, UTC).isoformat()
+    given = ["reconcile", "--since", since, "--until", until, "--lookback", "0ms"]
+    code, found = result(kafka, topics, *given, **environ)
+    mine = [each for each in found["findings"] if each["paymentId"].startswith(mark)]
+    assert mine == [], "others' payments at this provider are none of ours"
+    assert found["counts"]["processed"] == 5
+    assert found["counts"]["pending"] == 1
+    assert found["money"]["USD"]["processed"] == "50.00"
+
+    charged = [each for each in provider.book() if each.payment_id in ids]
+    rows = [f"{each.payment_id},{each.id},{each.amount / 100:.2f},USD" for each in charged]
+    file = tmp_path / "export.csv"
+    file.write_text("\n".join(["paymentId,reference,amount,currency", *rows]))
+    given = [*given, "--provider-file", str(file)]
+    code, found = result(kafka, topics, *given)
+    assert (code, found["money"]["USD"]["difference"]) == (0, "0.00")
+    file.write_text(file.read_text().replace("10.00", "10.01", 1).replace(rows[-1], ""))
+    code, found = result(kafka, topics, *given)
+    assert code == 1
+    assert {each["paymentId"]: each["difference"] for each in found["findings"]} == {
+        charged[0].payment_id: "amount",
+        charged[-1].payment_id: "not_charged",
     }

@@ -91,7 +91,7 @@ def test_nothing_is_sent_without_the_option(
     assert err == ""
 
 
-def test_what_is_sent_names_its_origin(
+def test_a_new_request_names_its_origin(
     scan: FakeScan, producer: FakeProducer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fill(scan, "pay_1", "pay_2", "pay_3")
@@ -152,7 +152,7 @@ def test_a_record_that_is_not_taken_is_reported(
     assert "Run it again" in out
 
 
-def test_what_is_interrupted_is_flushed(
+def test_an_interruption_flushes(
     scan: FakeScan, producer: FakeProducer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: object, **__: object) -> None:

@@ -185,7 +185,7 @@ def test_an_id_without_room_is_left_out() -> None:
     assert (ids(found), found.skipped) == ([], Counter({Skipped.TOO_LONG: 1}))
 
 
-def test_what_is_no_event_stops_nothing() -> None:
+def test_a_record_that_is_no_event_stops_nothing() -> None:
     found = plan(b"{", None, failed("pay_1").replace(b"2026-", b"never"), failed("pay_2"))
     assert (ids(found), found.skipped) == (["pay_2~redrive-1"], Counter({Skipped.UNREADABLE: 3}))
 

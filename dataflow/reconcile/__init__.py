@@ -1,0 +1,1 @@
+"""`payments reconcile`: the provider's list of payments against what was published."""

@@ -11,9 +11,16 @@ from typing import Any, Self
 from msgspec import Struct, convert
 
 from dataflow.config import gateway_names
+from dataflow.config.client_properties import ClientProperties
 from dataflow.config.secret import Secret
 from dataflow.config.spelling import suspects
-from dataflow.config.variables import VARIABLES, Variable
+from dataflow.config.variables import (
+    AWS_MSK_IAM,
+    LOGIN_MECHANISMS,
+    OAUTHBEARER,
+    VARIABLES,
+    Variable,
+)
 from dataflow.errors import SettingsError
 
 
@@ -25,6 +32,13 @@ class KafkaSettings(Struct, frozen=True, kw_only=True):
     sasl_mechanism: str
     sasl_username: Secret | None
     sasl_password: Secret | None
+    oauth_token_url: str | None
+    oauth_client_id: str | None
+    oauth_client_secret: Secret | None
+    oauth_scope: str | None
+    oauth_ca_location: str | None
+    aws_region: str | None
+    client_properties: ClientProperties | None
     ssl_ca_location: str | None
     ssl_certificate_location: str | None
     ssl_key_location: str | None
@@ -52,7 +66,7 @@ class KafkaSettings(Struct, frozen=True, kw_only=True):
 
     @property
     def uses_sasl(self) -> bool:
-        """True if the security protocol needs a user name and a password."""
+        """True if the security protocol needs a login."""
         return self.security_protocol.startswith("SASL_")
 
 
@@ -139,11 +153,14 @@ class Settings(Struct, frozen=True, kw_only=True):
         """
         given = (
             self.kafka.sasl_password,
+            self.kafka.oauth_client_secret,
             self.kafka.ssl_key_password,
             self.gateway.http_credentials,
             self.gateway.stripe_api_key,
         )
-        return tuple(secret for secret in given if secret is not None)
+        properties = self.kafka.client_properties
+        in_file = properties.secrets() if properties else []
+        return *(secret for secret in given if secret is not None), *in_file
 
 
 def environment(environ: Mapping[str, str]) -> str:
@@ -159,14 +176,7 @@ def _conflicts(values: Mapping[str, Any]) -> Iterator[str]:
     """Yield the problems between variables; `values` lacks those that are wrong in themselves."""
     named = {variable.field: variable for variable in VARIABLES}
 
-    protocol = values.get("kafka.security_protocol", "")
-    if protocol.startswith("SASL_"):
-        for field in ("kafka.sasl_username", "kafka.sasl_password"):
-            if values.get(field, ...) is None:
-                yield named[field].problem(
-                    f"required, or {named[field].name}_FILE, "
-                    f"when KAFKA_SECURITY_PROTOCOL is {protocol}"
-                )
+    yield from _login_conflicts(values, named)
 
     for pair in (
         ("kafka.ssl_certificate_location", "kafka.ssl_key_location"),
@@ -186,6 +196,43 @@ def _conflicts(values: Mapping[str, Any]) -> Iterator[str]:
             if taken != named[field].name:
                 expects = f"a {noun} that no other setting uses"
                 yield named[field].wrong(str(values[field]), expects, f", the same as {taken}")
+
+
+def _login_conflicts(values: Mapping[str, Any], named: Mapping[str, Variable]) -> Iterator[str]:
+    properties: ClientProperties | None = values.get("kafka.client_properties")
+    if properties is not None:
+        for refusal in properties.refusals():
+            yield named["kafka.client_properties"].problem(refusal)
+
+    protocol = values.get("kafka.security_protocol", "")
+    mechanism = values.get("kafka.sasl_mechanism", "")
+    if not protocol.startswith("SASL_"):
+        return
+    condition = f"KAFKA_SECURITY_PROTOCOL is {protocol}"
+    if mechanism not in LOGIN_MECHANISMS:
+        condition += f" and KAFKA_SASL_MECHANISM is {mechanism}"
+    for field in _NEEDED_TO_LOG_IN.get(mechanism, ()):
+        if values.get(field, ...) is None:
+            variable = named[field]
+            or_file = f", or {variable.name}_FILE," if variable.secret else ""
+            yield variable.problem(f"required{or_file} when {condition}")
+    token_url = values.get("kafka.oauth_token_url") or ""
+    if (protocol, mechanism) == ("SASL_SSL", OAUTHBEARER) and token_url.startswith("http:"):
+        yield named["kafka.oauth_token_url"].wrong(
+            token_url, "https://, because the client secret is sent there"
+        )
+
+
+_NEEDED_TO_LOG_IN = {
+    **dict.fromkeys(LOGIN_MECHANISMS, ("kafka.sasl_username", "kafka.sasl_password")),
+    OAUTHBEARER: (
+        "kafka.oauth_token_url",
+        "kafka.oauth_client_id",
+        "kafka.oauth_client_secret",
+    ),
+    AWS_MSK_IAM: ("kafka.aws_region",),
+}
+"""The fields that a mechanism cannot do without."""
 
 
 def _gateway_conflicts(values: Mapping[str, Any], named: Mapping[str, Variable]) -> Iterator[str]:

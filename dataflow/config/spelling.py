@@ -132,7 +132,7 @@ def _is_of_use(name: str, environ: Mapping[str, str]) -> bool:
 
 
 def _problem(name: str, meant: str) -> str:
-    setting = meant.removesuffix("_FILE")
+    setting = meant.removesuffix("_FILE") if meant in _FILES else meant
     variable = _VARIABLES.get(setting)
     value = (variable.example or variable.default) if variable else _BYTEWAX[setting]
     if meant in _FILES:

@@ -15,6 +15,7 @@ _UNITS_BYTES = {"GB": 1024**3, "MB": 1024**2}
 _HOST = r"(?:\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9]+)?\]|[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)"
 _BROKER = re.compile(rf"{_HOST}:(?P<port>[0-9]{{1,5}})")
 _MAX_PORT = 65_535
+_URL = re.compile(rf"https?://{_HOST}(?::(?P<port>[0-9]{{1,5}}))?(?:/[A-Za-z0-9._~/-]*)?")
 
 
 class ValueKind(Struct, frozen=True):
@@ -176,17 +177,22 @@ def brokers() -> ValueKind:
     return ValueKind("host:port[,host:port...] with IPv6 addresses in brackets", parse)
 
 
-def base_url() -> ValueKind:
-    """Return the kind of the beginning of addresses: scheme, host, maybe port and path."""
-    pattern = re.compile(rf"https?://{_HOST}(?::(?P<port>[0-9]{{1,5}}))?(?:/[A-Za-z0-9._~/-]*)?")
+def url() -> ValueKind:
+    """Return the kind of an address: scheme, host, maybe port and path."""
 
     def parse(text: str) -> str:
-        match = pattern.fullmatch(text)
+        match = _URL.fullmatch(text)
         if match is None or (match["port"] and not 1 <= int(match["port"]) <= _MAX_PORT):
             raise ValueError
-        return text.rstrip("/")
+        return text
 
     return ValueKind("http:// or https://, a host, and maybe a port and a path", parse)
+
+
+def base_url() -> ValueKind:
+    """Return the kind of the beginning of addresses, without a slash at its end."""
+    whole = url()
+    return ValueKind(whole.expects, lambda text: str(whole.parse(text)).rstrip("/"))
 
 
 def address() -> ValueKind:

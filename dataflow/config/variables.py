@@ -12,8 +12,14 @@ from typing import Any
 
 from msgspec import Struct
 
-from dataflow.config import gateway_names, values
+from dataflow.config import client_properties, gateway_names, values
 from dataflow.config.values import ValueKind
+
+LOGIN_MECHANISMS = ("SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN")
+"""Those with a user name and a password."""
+OAUTHBEARER = "OAUTHBEARER"
+AWS_MSK_IAM = "AWS_MSK_IAM"
+"""Amazon's name; on the wire it is OAUTHBEARER, with a signed request as the token."""
 
 _SHOWN_CHARACTERS = 60
 """The characters of a wrong value that an error quotes."""
@@ -45,6 +51,8 @@ class Variable(Struct, frozen=True):
     example: str = ""
     """A right value for documents and errors, where the default does not serve as one."""
     secret: bool = False
+    rotates: bool = False
+    """Names a file whose content may change while the process runs, such as a certificate."""
     synonym: str = ""
     """Another variable, read when this one is unset."""
     required: str = ""
@@ -121,8 +129,8 @@ KAFKA = (
     Variable(
         "KAFKA_SASL_MECHANISM",
         "kafka.sasl_mechanism",
-        values.one_of("SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"),
-        "Login mechanism: SCRAM-SHA-512, SCRAM-SHA-256 or PLAIN.",
+        values.one_of(*LOGIN_MECHANISMS, OAUTHBEARER, AWS_MSK_IAM),
+        "Login mechanism: SCRAM-SHA-512, SCRAM-SHA-256, PLAIN, OAUTHBEARER or AWS_MSK_IAM.",
         default="SCRAM-SHA-512",
     ),
     Variable(
@@ -132,7 +140,7 @@ KAFKA = (
         "User name to log in with.",
         example="payments",
         secret=True,
-        required="with SASL_PLAINTEXT and SASL_SSL",
+        required="for a login by SCRAM or PLAIN",
     ),
     Variable(
         "KAFKA_SASL_PASSWORD",
@@ -141,7 +149,69 @@ KAFKA = (
         "Password to log in with.",
         example="change-me",
         secret=True,
-        required="with SASL_PLAINTEXT and SASL_SSL",
+        required="for a login by SCRAM or PLAIN",
+    ),
+    Variable(
+        "KAFKA_OAUTH_TOKEN_URL",
+        "kafka.oauth_token_url",
+        values.url(),
+        "Token endpoint of the OpenID provider.",
+        example="https://login.example.com/oauth2/token",
+        required="with KAFKA_SASL_MECHANISM=OAUTHBEARER",
+    ),
+    Variable(
+        "KAFKA_OAUTH_CLIENT_ID",
+        "kafka.oauth_client_id",
+        values.matching(r"\S{1,255}", "1 to 255 characters without blanks"),
+        "Client id to get tokens with.",
+        example="payments-service",
+        required="with KAFKA_SASL_MECHANISM=OAUTHBEARER",
+    ),
+    Variable(
+        "KAFKA_OAUTH_CLIENT_SECRET",
+        "kafka.oauth_client_secret",
+        values.secret(),
+        "Client secret to get tokens with.",
+        example="change-me",
+        secret=True,
+        required="with KAFKA_SASL_MECHANISM=OAUTHBEARER",
+    ),
+    Variable(
+        "KAFKA_OAUTH_SCOPE",
+        "kafka.oauth_scope",
+        values.matching(r"\S+(?: \S+)*", "scopes, separated by blanks"),
+        "Scope of the tokens, if the provider wants one.",
+        example="kafka",
+    ),
+    Variable(
+        "KAFKA_OAUTH_CA_LOCATION",
+        "kafka.oauth_ca_location",
+        values.readable_file(),
+        "PEM file of the authorities to trust there; if unset, those of the system.",
+        example="/etc/kafka/oauth-ca.pem",
+        rotates=True,
+    ),
+    Variable(
+        "KAFKA_AWS_REGION",
+        "kafka.aws_region",
+        values.matching("[A-Za-z0-9-]{1,64}", "the name of an AWS region"),
+        "Region of the MSK cluster; AWS_REGION is read if it is unset.",
+        example="eu-central-1",
+        synonym="AWS_REGION",
+        required="with KAFKA_SASL_MECHANISM=AWS_MSK_IAM",
+    ),
+    Variable(
+        "KAFKA_CLIENT_PROPERTIES_FILE",
+        "kafka.client_properties",
+        values.ValueKind(
+            "the path of a file with a property of librdkafka, name=value, on each line",
+            client_properties.parse,
+            lambda properties: properties.path,
+        ),
+        "File with more properties of librdkafka, `name=value` on each line. Those that carry a "
+        "guarantee are refused.",
+        example="/etc/kafka/client.properties",
+        rotates=True,
     ),
     Variable(
         "KAFKA_SSL_CA_LOCATION",
@@ -149,6 +219,7 @@ KAFKA = (
         values.readable_file(),
         "PEM file of the authorities to trust; if unset, those of the system.",
         example="/etc/kafka/ca.pem",
+        rotates=True,
     ),
     Variable(
         "KAFKA_SSL_CERTIFICATE_LOCATION",
@@ -156,6 +227,7 @@ KAFKA = (
         values.readable_file(),
         "PEM file of the client certificate, for mutual TLS; only together with its key.",
         example="/etc/kafka/client.pem",
+        rotates=True,
     ),
     Variable(
         "KAFKA_SSL_KEY_LOCATION",
@@ -163,6 +235,7 @@ KAFKA = (
         values.readable_file(),
         "PEM file of the client certificate's key.",
         example="/etc/kafka/client.key",
+        rotates=True,
     ),
     Variable(
         "KAFKA_SSL_KEY_PASSWORD",
@@ -241,7 +314,7 @@ KAFKA = (
         "kafka.message_max_bytes",
         values.whole_number(65_536, 104_857_600),
         "Largest record of the output topics, in bytes; not above their `max.message.bytes`.",
-        default="1048576",
+        default="1000000",
     ),
     Variable(
         "KAFKA_COMPRESSION",
@@ -377,6 +450,7 @@ GATEWAY = (
         values.readable_file(),
         "PEM file of the authorities to trust there; if unset, those of the system.",
         example="/etc/payments/provider-ca.pem",
+        rotates=True,
     ),
     Variable(
         "HTTP_GATEWAY_CERTIFICATE",
@@ -384,6 +458,7 @@ GATEWAY = (
         values.readable_file(),
         "PEM file of the client certificate, for mutual TLS; only together with its key.",
         example="/etc/payments/client.pem",
+        rotates=True,
     ),
     Variable(
         "HTTP_GATEWAY_KEY",
@@ -391,6 +466,7 @@ GATEWAY = (
         values.readable_file(),
         "PEM file of the client certificate's key.",
         example="/etc/payments/client.key",
+        rotates=True,
     ),
     Variable(
         "STRIPE_API_KEY",

@@ -1,13 +1,34 @@
-"""From settings to librdkafka's dictionaries: every option we set, and why, is in this file."""
+"""From settings to librdkafka's dictionaries: every option we set, and why, is in this file.
+
+Properties of KAFKA_CLIENT_PROPERTIES_FILE come last. What is set here is either refused there
+(`dataflow.config.client_properties`) or in `TUNABLE`.
+"""
 
 import logging
 from typing import Any
 
 from dataflow.config.settings import KafkaSettings
+from dataflow.config.variables import AWS_MSK_IAM, OAUTHBEARER
+from dataflow.kafka import msk_token
 
 Config = dict[str, Any]
 
+TUNABLE = frozenset(
+    {
+        *("reconnect.backoff.ms", "reconnect.backoff.max.ms", "log.connection.close"),
+        *("fetch.wait.max.ms", "fetch.message.max.bytes", "linger.ms", "batch.size"),
+    }
+)
+"""Set here for speed alone: no guarantee depends on them, so a file may set them otherwise."""
+
+
+def _concerns_this_client(record: logging.LogRecord) -> bool:
+    """Return False for a property of the file that is another kind of client's."""
+    return "property and will be ignored by this" not in record.getMessage()
+
+
 _LOGGER = logging.getLogger("kafka")
+_LOGGER.addFilter(_concerns_this_client)
 
 _QUEUE_KBYTES = 64 * 1024
 _QUEUE_TOTAL_KBYTES = 512 * 1024
@@ -39,17 +60,15 @@ def client(kafka: KafkaSettings, name: str) -> Config:
             config["ssl.key.location"] = kafka.ssl_key_location
         if kafka.ssl_key_password:
             config["ssl.key.password"] = kafka.ssl_key_password.reveal()
-    if kafka.uses_sasl and kafka.sasl_username and kafka.sasl_password:
-        config["sasl.mechanism"] = kafka.sasl_mechanism
-        config["sasl.username"] = kafka.sasl_username.reveal()
-        config["sasl.password"] = kafka.sasl_password.reveal()
-    return config
+    if kafka.uses_sasl:
+        config |= _login(kafka)
+    return _with_properties(config, kafka)
 
 
 def consumer(kafka: KafkaSettings, name: str, partitions: int) -> Config:
     """Return the configuration of a partition's consumer; `partitions` share the fetch memory."""
     kbytes = max(2 * 1024, min(_QUEUE_KBYTES, _QUEUE_TOTAL_KBYTES // max(1, partitions)))
-    return client(kafka, name) | {
+    config = client(kafka, name) | {
         "group.id": kafka.group_id,
         # Positions are committed with the outcomes, or once those are durable; never by a timer.
         "enable.auto.commit": False,
@@ -65,6 +84,7 @@ def consumer(kafka: KafkaSettings, name: str, partitions: int) -> Config:
         "fetch.message.max.bytes": min(kbytes * 1024, 4 * 1024 * 1024),
         "allow.auto.create.topics": False,
     }
+    return _with_properties(config, kafka)
 
 
 def log_consumer(kafka: KafkaSettings, partitions: int) -> Config:
@@ -79,7 +99,7 @@ def log_consumer(kafka: KafkaSettings, partitions: int) -> Config:
 
 def producer(kafka: KafkaSettings, transactional_id: str) -> Config:
     """Return the configuration of the transactional producer of one lane."""
-    return client(kafka, transactional_id) | {
+    config = client(kafka, transactional_id) | {
         "transactional.id": transactional_id,
         "transaction.timeout.ms": kafka.transaction_timeout_ms,
         # Within one transaction a record is retried until the transaction ends.
@@ -95,13 +115,52 @@ def producer(kafka: KafkaSettings, transactional_id: str) -> Config:
         # Successes report nothing that the commit does not; each failure is counted and latched.
         "delivery.report.only.error": True,
     }
+    return _with_properties(config, kafka)
 
 
 def tool_producer(kafka: KafkaSettings, name: str) -> Config:
     """Return the configuration of a producer of a tool: no transaction, and nothing twice."""
-    return client(kafka, name) | {
+    config = client(kafka, name) | {
         "enable.idempotence": True,
         "message.max.bytes": kafka.message_max_bytes,
         "partitioner": "murmur2_random",
         "compression.type": kafka.compression,
     }
+    return _with_properties(config, kafka)
+
+
+def _login(kafka: KafkaSettings) -> Config:
+    if kafka.sasl_mechanism == OAUTHBEARER:
+        return _openid_login(kafka)
+    if kafka.sasl_mechanism == AWS_MSK_IAM:
+        assert kafka.aws_region is not None
+        return {"sasl.mechanism": OAUTHBEARER, "oauth_cb": msk_token.signer(kafka.aws_region)}
+    assert kafka.sasl_username is not None
+    assert kafka.sasl_password is not None
+    return {
+        "sasl.mechanism": kafka.sasl_mechanism,
+        "sasl.username": kafka.sasl_username.reveal(),
+        "sasl.password": kafka.sasl_password.reveal(),
+    }
+
+
+def _openid_login(kafka: KafkaSettings) -> Config:
+    """Return what librdkafka needs to get tokens, and new ones in time, by itself."""
+    assert kafka.oauth_client_secret is not None
+    config = {
+        "sasl.mechanism": OAUTHBEARER,
+        "sasl.oauthbearer.method": "oidc",
+        "sasl.oauthbearer.token.endpoint.url": kafka.oauth_token_url,
+        "sasl.oauthbearer.client.id": kafka.oauth_client_id,
+        "sasl.oauthbearer.client.secret": kafka.oauth_client_secret.reveal(),
+    }
+    if kafka.oauth_scope:
+        config["sasl.oauthbearer.scope"] = kafka.oauth_scope
+    if kafka.oauth_ca_location:
+        config["https.ca.location"] = kafka.oauth_ca_location
+    return config
+
+
+def _with_properties(config: Config, kafka: KafkaSettings) -> Config:
+    properties = kafka.client_properties
+    return config | properties.revealed() if properties else config

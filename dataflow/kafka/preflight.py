@@ -14,6 +14,8 @@ from confluent_kafka.admin import AdminClient, ClusterMetadata, ConfigResource
 from dataflow.config.settings import KafkaSettings
 from dataflow.errors import StartRefusedError
 from dataflow.kafka import client_config
+from dataflow.kafka.client_check import check_properties
+from dataflow.kafka.connection_hints import hint_for
 from dataflow.kafka.retry import passes, retry_briefly
 from dataflow.process_context import Cluster
 
@@ -49,6 +51,7 @@ def inspect(kafka: KafkaSettings, sit_out: SitOut | None = None) -> Cluster:
     Raises:
         StartRefusedError: a person must mend it; the message names the variable that may be wrong.
     """
+    check_properties(kafka)
     met = _Met()
     client = client_config.client(kafka, "start-check") | {
         "error_cb": met.on_error,
@@ -58,7 +61,8 @@ def inspect(kafka: KafkaSettings, sit_out: SitOut | None = None) -> Cluster:
     try:
         admin = AdminClient(client)
     except KafkaException as error:
-        raise StartRefusedError(f"Kafka client: {error.args[0].str()}") from error
+        hint = hint_for(error.args[0], kafka)
+        raise StartRefusedError(hint or f"Kafka client: {error.args[0].str()}") from error
     metadata = _metadata(admin, kafka, met, sit_out)
     wanted = [kafka.topic_requested, *kafka.topics_written]
     problems = [
@@ -242,7 +246,7 @@ def _metadata(
         except KafkaException as error:
             admin.poll(_POLL_S)
             for found in met.errors:
-                if hint := _hint(found, kafka):
+                if hint := hint_for(found, kafka):
                     raise StartRefusedError(hint) from error
             met.errors.clear()
             last = _reason(met.last or error.args[0])
@@ -267,24 +271,6 @@ def _reason(error: KafkaError) -> str:
     if error.code() == KafkaError._RESOLVE:  # noqa: SLF001  (no public name)
         return f"the name cannot be resolved: {error.str()}"
     return error.str()
-
-
-def _hint(error: KafkaError, kafka: KafkaSettings) -> str | None:
-    """Return what to check for an error that stays; None for one that may pass."""
-    text = error.str()
-    if "Disconnected" in text or "Local: " in text:
-        return None  # the connection broke while it was being made: see `_Met.hangs_up_for_s`
-    if error.code() == KafkaError._AUTHENTICATION:  # noqa: SLF001  (no public name)
-        return (
-            f"KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD or KAFKA_SASL_MECHANISM"
-            f" ({kafka.sasl_mechanism}): Kafka refused the login: {text}"
-        )
-    if error.code() == KafkaError._SSL or "SSL" in text:  # noqa: SLF001  (no public name)
-        return (
-            f"KAFKA_SSL_CA_LOCATION, KAFKA_BROKERS or KAFKA_SECURITY_PROTOCOL"
-            f" ({kafka.security_protocol}): no trusted TLS connection: {text}"
-        )
-    return None
 
 
 def _topic_problem(metadata: ClusterMetadata, name: str) -> str | None:

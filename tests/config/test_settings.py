@@ -44,7 +44,7 @@ def test_the_defaults() -> None:
     assert defaults.kafka.topic_failed == "payments.payment-failed"
     assert defaults.kafka.topic_audit == "audit.payment-events"
     assert defaults.kafka.transaction_timeout_ms == 60_000
-    assert defaults.kafka.message_max_bytes == 1_048_576
+    assert defaults.kafka.message_max_bytes == 1_000_000
     assert defaults.lanes == 4
     assert defaults.commit_interval_s == 0.1
     assert defaults.dedupe_window_ms == 7 * 24 * 60 * 60 * 1000
@@ -331,6 +331,7 @@ def test_these_are_the_secrets() -> None:
     assert SECRETS == [
         "KAFKA_SASL_USERNAME",
         "KAFKA_SASL_PASSWORD",
+        "KAFKA_OAUTH_CLIENT_SECRET",
         "KAFKA_SSL_KEY_PASSWORD",
         "HTTP_GATEWAY_CREDENTIALS",
         "STRIPE_API_KEY",

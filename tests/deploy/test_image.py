@@ -179,6 +179,8 @@ def test_it_has_its_name_and_version(stages: dict[str, image.Stage]) -> None:
         ("dataflow/__pycache__/flow.pyc", True),
         ("dataflow/flow.py", False),
         ("requirements.txt", False),
+        ("requirements-msk.txt", False),
+        ("requirements-dev.txt", True),
         ("k8s/waxctl/entrypoint.sh", False),
     ],
 )

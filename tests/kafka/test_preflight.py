@@ -10,8 +10,9 @@ from confluent_kafka import KafkaError
 from dataflow.config.settings import KafkaSettings, Settings
 from dataflow.errors import StartRefusedError
 from dataflow.kafka import preflight
+from dataflow.kafka.connection_hints import hint_for
 from dataflow.kafka.partition_offsets import Ends
-from dataflow.kafka.preflight import _hint, inspect
+from dataflow.kafka.preflight import inspect
 from dataflow.kafka.watcher import Watcher
 from dataflow.runtime import Runtime
 from tests.support.required import REQUIRED
@@ -89,14 +90,16 @@ def test_a_listener_that_only_hangs_up_is_refused(sit_out: SitOut | None, hangin
         "SSL handshake failed: Disconnected: connecting to a PLAINTEXT broker listener?",
         "SASL SCRAM-SHA-512 mechanism handshake failed: Local: Broker transport failure",
         "SaslAuthenticateRequest failed: Local: Timed out",
+        "Failed to acquire SASL OAUTHBEARER token: Failed to connect to 10.0.0.1:443 after 0 ms",
+        "Failed to acquire SASL OAUTHBEARER token: Could not resolve host: login.example.com",
     ],
 )
 @pytest.mark.parametrize(
     "code", [KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError._TRANSPORT]
 )
 def test_a_connection_that_breaks_during_the_login_is_no_refusal(text: str, code: int) -> None:
-    """As when a broker ends just then."""
-    assert _hint(KafkaError(code, text), at("127.0.0.1:1")) is None
+    """As when a broker ends just then, or the provider of tokens."""
+    assert hint_for(KafkaError(code, text), at("127.0.0.1:1")) is None
 
 
 def test_a_watcher_that_meets_an_unexpected_error_goes_on_looking(

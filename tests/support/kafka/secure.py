@@ -1,17 +1,19 @@
-"""The broker with a second listener: encrypted by TLS, and a login by SCRAM."""
+"""The broker with more listeners, encrypted by TLS: one with a login by SCRAM, one by tokens."""
 
 from collections.abc import Mapping, Sequence
 
 from tests.support.kafka import certificates, ports
 from tests.support.kafka.broker import Broker, Listener
+from tests.support.kafka.tokens import AUDIENCE, ISSUER, TokenServer
 
 MECHANISM = "SCRAM-SHA-512"
 USER = "payments"
 PASSWORD = "an-example-password"
+_OAUTH = "org.apache.kafka.common.security.oauthbearer"
 
 
 class SecureBroker(Broker):
-    """A `Broker` with a SASL_SSL listener beside the plaintext one.
+    """A `Broker` with two SASL_SSL listeners beside the plaintext one.
 
     Attributes:
         sasl_ssl_bootstrap: `localhost:port` of that listener. Its certificate is for `localhost`
@@ -20,6 +22,8 @@ class SecureBroker(Broker):
         other_ca_pem: Path of the certificate of a CA that did not.
         user: The one user there is.
         password: Theirs.
+        oauth_bootstrap: `localhost:port` of the listener that takes tokens, of `tokens` alone.
+        tokens: The provider of tokens.
     """
 
     def __init__(
@@ -27,8 +31,14 @@ class SecureBroker(Broker):
     ) -> None:
         super().__init__(port=port, config=config, java_options=java_options)
         files = certificates.write(self.directory)
-        [sasl_ssl] = ports.free(1, for_good=True)
+        sasl_ssl, oauth = ports.free(2, for_good=True)
         self.listeners["SASL_SSL"] = Listener("localhost", sasl_ssl)
+        self.listeners["OAUTH"] = Listener("localhost", oauth, protocol="SASL_SSL")
+        self.tokens = TokenServer(self.directory, files.server)
+        keys = f"file://{self.tokens.jwks}"
+        # Since 4.0 Kafka takes keys from nowhere else.
+        allowed = f"-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls={keys}"
+        self._java_options = (*java_options, allowed)
         self.settings |= {
             "ssl.keystore.type": "PEM",
             "ssl.keystore.location": str(files.server),
@@ -38,7 +48,18 @@ class SecureBroker(Broker):
             f"listener.name.sasl_ssl.{MECHANISM.lower()}.sasl.jaas.config": (
                 "org.apache.kafka.common.security.scram.ScramLoginModule required;"
             ),
+            "listener.name.oauth.sasl.enabled.mechanisms": "OAUTHBEARER",
+            "listener.name.oauth.oauthbearer.sasl.jaas.config": (
+                f"{_OAUTH}.OAuthBearerLoginModule required;"
+            ),
+            "listener.name.oauth.oauthbearer.sasl.server.callback.handler.class": (
+                f"{_OAUTH}.OAuthBearerValidatorCallbackHandler"
+            ),
+            "sasl.oauthbearer.jwks.endpoint.url": keys,
+            "sasl.oauthbearer.expected.issuer": ISSUER,
+            "sasl.oauthbearer.expected.audience": AUDIENCE,
         }
+        self.oauth_bootstrap = f"localhost:{oauth}"
         self.sasl_ssl_bootstrap = f"localhost:{sasl_ssl}"
         self.ca_pem = str(files.ca)
         self.other_ca_pem = str(files.other_ca)
@@ -55,6 +76,11 @@ class SecureBroker(Broker):
             "sasl.username": self.user,
             "sasl.password": self.password,
         }
+
+    def close(self) -> None:
+        """End broker and provider for good, and delete the data."""
+        super().close()
+        self.tokens.close()
 
     def _format(self, *options: str) -> None:
         scram = f"{MECHANISM}=[name={self.user},password={self.password}]"

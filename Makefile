@@ -12,7 +12,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint kafka bench monitoring contract lock tools clean soak chaos mutants explore pictures bench-quick
+.PHONY: help demo test oldest-kafka lint kafka bench monitoring contract lock tools clean soak chaos mutants explore pictures bench-quick
 
 # What the tests need beside Python, by Go from its module proxy: two linters of manifests, and
 # Stripe's description of its API, which is a file in the module of its mock server.
@@ -21,8 +21,11 @@ KUSTOMIZE := v5.8.2
 KUBE_SCORE := v1.20.0
 STRIPE_MOCK := v0.203.0
 
+# What a version of Kafka may do otherwise: transactions, offsets, fencing, refusals, logins.
+ON_OLDEST := exactly_once lane lane_log parking start_refusals stopping growth wire_security token_login
+
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(VENV)/.complete: requirements-dev.txt
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or 3.12 found (Bytewax has no wheels for" \
@@ -44,6 +47,10 @@ else
 	$(RUN) -m pytest -m campaign; campaign=$$?; \
 	test $$tests = 0 || exit $$tests; exit $$campaign
 endif
+
+oldest-kafka: $(VENV)/.complete ## Run the tests of the guarantees on the oldest Kafka that is supported
+	@KAFKA_TEST_VERSION=oldest $(RUN) -m pytest --numprocesses 3 --dist worksteal \
+		$(or $(ARGS),$(addprefix tests/integration/test_,$(addsuffix .py,$(ON_OLDEST))))
 
 lint: $(VENV)/.complete
 	@$(RUN) -m ruff check
@@ -82,7 +89,7 @@ pictures: $(VENV)/.complete ## Take the pictures of the documents again, from a 
 	@$(RUN) -m tests.pictures $(ARGS)
 
 lock: $(VENV)/.complete ## Resolve the dependencies again
-	@for extra in "" dev; do \
+	@for extra in "" msk dev; do \
 		$(RUN) -m piptools compile --quiet --upgrade --generate-hashes --strip-extras \
 			--allow-unsafe --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
 			--no-emit-trusted-host $${extra:+--extra $$extra} \

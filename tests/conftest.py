@@ -27,7 +27,8 @@ def _forget_leftovers() -> None:
     """Take from the environment what is there for the product, and would reach it in the tests."""
     names = {name for each in VARIABLES for name in (each.name, f"{each.name}_FILE", each.synonym)}
     for name in list(os.environ):
-        if (name in names or name.startswith(("KAFKA_", "BYTEWAX_"))) and name != BROKERS:
+        is_of_the_tests = name in {BROKERS, distribution.VERSION}
+        if (name in names or name.startswith(("KAFKA_", "BYTEWAX_"))) and not is_of_the_tests:
             del os.environ[name]
     # Nothing that a test starts is behind a proxy.
     for name in ("no_proxy", "NO_PROXY"):

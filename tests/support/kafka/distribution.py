@@ -1,4 +1,7 @@
-"""Apache Kafka's jars, as `pom.xml` pins them, fetched once into `.kafka/` by Maven."""
+"""Apache Kafka's jars, as `pom.xml` pins them, fetched once into `.kafka/` by Maven.
+
+`KAFKA_TEST_VERSION` names another version; `oldest` is the oldest that the product supports.
+"""
 
 import fcntl
 import hashlib
@@ -17,6 +20,9 @@ POM = Path(__file__).with_name("pom.xml")
 STORE = (ROOT / ".kafka").resolve()
 """Without links: the archive fits jars of the same paths only."""
 MIN_JAVA = 17
+OLDEST = "3.9.2"
+"""The oldest line of Apache Kafka that the product supports, by its last release."""
+VERSION = "KAFKA_TEST_VERSION"
 FETCH_TIMEOUT_S = 600.0
 
 
@@ -25,7 +31,13 @@ class FetchError(Exception):
 
 
 def version() -> str:
-    """Return the Apache Kafka version that `pom.xml` pins."""
+    """Return the Apache Kafka version of the tests: what `pom.xml` pins, if no other is given."""
+    named = os.environ.get(VERSION)
+    return OLDEST if named == "oldest" else named or newest()
+
+
+def newest() -> str:
+    """Return the version that `pom.xml` pins."""
     # Our own file, so the parser's weakness against hostile XML does not matter.
     node = ET.parse(POM).find(".//{*}kafka.version")  # noqa: S314
     if node is None or not node.text:
@@ -99,6 +111,8 @@ def _fetch() -> None:
     shutil.rmtree(partial, ignore_errors=True)
     command = ["mvn", "-q", "-B", "-f", str(POM), "dependency:copy-dependencies"]
     command += ["-DincludeScope=runtime", f"-DoutputDirectory={partial}"]
+    # The backend of 3.9's own logging, which ours is instead of.
+    command += [f"-Dkafka.version={version()}", "-DexcludeArtifactIds=slf4j-reload4j,reload4j"]
     log = STORE / "maven.log"
     with log.open("wb") as output:
         maven = subprocess.Popen(

@@ -31,10 +31,14 @@ class Ends:
         self._topic = topic
         self.offsets: dict[int, int] = {}
 
-    def look(self, admin: AdminClient) -> None:
-        """Look up those that are known again. Raises `KafkaException`."""
+    def look(self, admin: AdminClient, timeout_s: float) -> None:
+        """Look up those that are known again.
+
+        Raises:
+            KafkaException: no answer within `timeout_s`, or an error.
+        """
         if self.offsets:
-            self.offsets = offsets_at(admin, self._topic, self.offsets, LATEST)
+            self.offsets = offsets_at(admin, self._topic, self.offsets, LATEST, timeout_s=timeout_s)
 
 
 def partitions_of(admin: AdminClient, topic: str) -> list[int]:
@@ -51,6 +55,7 @@ def offsets_at(
     partitions: Iterable[int],
     spec: OffsetSpec,
     level: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
+    timeout_s: float = _TIMEOUT_S,
 ) -> dict[int, int]:
     """Return the offset that `spec` means, of each partition; -1 where there is none.
 
@@ -58,7 +63,7 @@ def offsets_at(
     transaction that is still open.
     """
     wanted = {TopicPartition(topic, partition): spec for partition in partitions}
-    answers = admin.list_offsets(wanted, isolation_level=level, request_timeout=_TIMEOUT_S)
+    answers = admin.list_offsets(wanted, isolation_level=level, request_timeout=timeout_s)
     return {where.partition: each.result().offset for where, each in answers.items()}
 
 

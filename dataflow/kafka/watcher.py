@@ -63,12 +63,14 @@ class Watcher(threading.Thread):
             return
         self._status.broker_up()
         self._outage.is_over()
-        self._report_ends(list(topic.partitions))
+        if not self._report_ends(list(topic.partitions)):
+            # Kafka has just gone silent: to ask for more would only delay the look that finds it.
+            return
         if positions := self._status.partitions.to_be_witnessed():
             for partition in self._with_records(positions):
                 self._status.partitions.witnessed(partition, positions[partition])
         try:
-            self._log_ends.look(self._admin)
+            self._log_ends.look(self._admin, _WATCH_EVERY_S)
         except KafkaException as error:
             # An older answer serves as well: then a start reads a little more of the log.
             _log.debug("ends of the lane log", error=error.args[0].str())
@@ -80,15 +82,22 @@ class Watcher(threading.Thread):
                 restart=True,
             )
 
-    def _report_ends(self, partitions: list[int]) -> None:
-        """Report the ends: for the lag, for stopped clients, and for how far all is read."""
+    def _report_ends(self, partitions: list[int]) -> bool:
+        """Report the ends: for the lag, for stopped clients, and for how far all is read.
+
+        Returns:
+            Whether any partition gave an answer.
+        """
         now_ms = int(self._clock.now_s(time.time(), time.monotonic()) * 1000)
         ends = self._latest(partitions, IsolationLevel.READ_UNCOMMITTED)
+        if not ends:
+            return False
         stable = self._latest(partitions, IsolationLevel.READ_COMMITTED)
         for partition in ends.keys() & stable.keys():
             self._status.partitions.ends_at(partition, ends[partition], stable[partition])
             if partition in self._read_up_to:
                 self._read_up_to[partition].ends_at(ends[partition], now_ms)
+        return True
 
     def _with_records(self, positions: dict[int, int]) -> set[int]:
         """Return the partitions of which a second client is given a record from the position on."""

@@ -86,7 +86,7 @@ def test_kafka_comes_back(
 
     A commit that was under way can be lost on the client for good.
     """
-    # Longer than the watcher may take to find that the broker is silent, which is up to 10 s.
+    # Longer than the watcher may take to find that the broker is silent: three of its requests.
     environ = {**WATCHFUL, "KAFKA_TRANSACTION_TIMEOUT": "20s"}
     with Flow(kafka_control, topics, tmp_path, environ=environ) as flow:
         flow.wait_until_ready()

@@ -56,7 +56,7 @@ def test_a_look_has_all_ends() -> None:
     assert look(Admin(answers=3)).offsets == {0: 7}
 
 
-def test_a_kafka_that_goes_silent_is_asked_once_more_at_most() -> None:
+def test_a_kafka_that_goes_silent_gets_one_more_request_at_most() -> None:
     """The next look finds that it is away; this one must not wait for each of its requests."""
     admin = Admin(answers=0)
     assert look(admin).offsets == {0: 5}

@@ -396,7 +396,8 @@ GATEWAY = (
         "GATEWAY_PARKED_MAX",
         "gateway.parked_max",
         values.whole_number(100, 1_000_000),
-        "Parked payments, in each process, from which on nothing more is read: 100 to 1000000.",
+        "Parked payments, in each process, from which on nothing more is read: 100 to 1000000. "
+        "Those that wait for a person (`unresolved`) do not count.",
         default="20000",
     ),
     Variable(

@@ -28,8 +28,10 @@ class ChargingFigures(NamedTuple):
     """Calls that may be in flight."""
     mean_latency_s: float = 0.0
     held_for_s: float | None = None
-    """The time for which the gateway has answered nobody; None while it does."""
+    """The time for which the process has read nothing; None if it does not hold by itself."""
     hold_reason: str = ""
+    is_full: bool = False
+    """True if it holds because too much is parked, not because the gateway answers nobody."""
     times_held: int = 0
     replies: Mapping[str, int] = {}
     """Replies since the start, by kind."""

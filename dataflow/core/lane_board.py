@@ -19,6 +19,7 @@ class _View(NamedTuple):
     claims_in: int | None
     waits_since_s: float | None
     parked: int
+    unresolved: int
     oldest_s: float | None
 
 
@@ -32,7 +33,12 @@ class LaneBoard:
     def show(self, queue: LaneQueue) -> None:
         """Show a lane as it is now."""
         self._views[queue.lane] = _View(
-            queue.lowest(), queue.claims_in, queue.waits_since_s, queue.parked, queue.oldest_s
+            queue.lowest(),
+            queue.claims_in,
+            queue.waits_since_s,
+            queue.parked,
+            queue.unresolved,
+            queue.oldest_s,
         )
 
     def lowest(self, partition: int) -> int | None:
@@ -68,6 +74,11 @@ class LaneBoard:
     def parked(self) -> int:
         """The payments that are parked."""
         return sum(view.parked for view in self._now())
+
+    @property
+    def unresolved(self) -> int:
+        """The parked payments that wait for a person."""
+        return sum(view.unresolved for view in self._now())
 
     def _now(self) -> list[_View]:
         return list(self._views.values())

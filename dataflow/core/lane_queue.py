@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from dataflow.core.items import DedupedBatch
-from schemas.pending import PendingEntry
+from schemas.pending import PendingEntry, PendingState
 from schemas.replies import Definite
 from schemas.requests import PaymentRequest
 
@@ -130,6 +130,8 @@ class LaneQueue:
         """The latest epoch that an item was of."""
         self.parked = 0
         """The number of payments that are parked."""
+        self.unresolved = 0
+        """The number of those that wait for a person."""
         self._queue: deque[QueuedBatch] = deque()
         self._claimed: deque[QueuedBatch] = deque()
         self._resolved: list[Answer] = []
@@ -161,6 +163,7 @@ class LaneQueue:
     def restore(self, charges: Sequence[Charge]) -> None:
         """Take over what an earlier run has parked."""
         self.parked += len(charges)
+        self.unresolved += sum(charge.is_unresolved for charge in charges)
 
     def take(self, answers: Iterable[Answer | BatchAnswer], now_s: float) -> list[Charge]:
         """Take in answers; return the payments that are to be asked for again, one by one.
@@ -229,20 +232,19 @@ class LaneQueue:
             queued.has_left = True
         return left
 
-    def park(self, charge: Charge, entry: PendingEntry) -> None:
-        """Note that a payment of a batch that leaves is parked."""
+    def park(self, charge: Charge, entry: PendingEntry | None) -> None:
+        """Note the entry of a payment on the pending topic; None once it has its outcome."""
+        for each, change in ((charge.parked, -1), (entry, 1)):
+            if each is not None:
+                self.parked += change
+                self.unresolved += change * (each.state is PendingState.UNRESOLVED)
         charge.parked = entry
-        self.parked += 1
 
     def resolved(self) -> list[Answer]:
-        """Return the news of what is parked; what has a reply is parked no longer."""
+        """Return the news of what is parked."""
         news, self._resolved = self._resolved, []
         # Without what an answer has resolved that came before it.
-        found = [answer for answer in news if answer.charge.parked is not None]
-        for answer in found:
-            if answer.reply is not None:
-                self.parked -= 1
-        return found
+        return [answer for answer in news if answer.charge.parked is not None]
 
     # ---- what others may know ----
 

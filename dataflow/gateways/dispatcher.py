@@ -71,7 +71,7 @@ class Limits(NamedTuple):
     patience_s: float = 5.0
     """The longest that a lane waits for an answer."""
     parked: int = 20_000
-    """Payments that may be parked before the process holds."""
+    """Payments that may be parked before the process holds, without those that are unresolved."""
     epoch_s: float = 0.2
     """From reading a record to the proof that its claim is committed, about."""
     has_peers: bool = False
@@ -162,7 +162,11 @@ class Dispatcher:
     def credit(self, partition: int) -> int:
         """Return how many records the source of a partition may read now."""
         now_s = time.monotonic()
-        if self._hold.is_held(self._board.parked):
+        self._hold.note_parked(self._board.parked - self._board.unresolved, now_s)
+        if self._hold.is_full:
+            # The loop does not notice by itself what lanes park, and what is parked may wait long.
+            self._thread.call(self._tick)
+        if self._hold.is_held:
             return int(self._hold.is_trial_due(partition, now_s))
         if self._hold.is_held_by_others(now_s):
             return 0
@@ -189,7 +193,7 @@ class Dispatcher:
 
     def hold_to_announce(self) -> bool | None:
         """Return True if the other processes are to hold, False if not any longer, else None."""
-        return self._hold.to_announce(time.monotonic(), self._board.parked)
+        return self._hold.to_announce(time.monotonic())
 
     def figures(self) -> ChargingFigures:
         """Return the state of the calls."""
@@ -200,8 +204,9 @@ class Dispatcher:
             parked=self._board.parked,
             window=self._window.limit,
             mean_latency_s=self._latency.mean_s,
-            held_for_s=self._held_s() if self._breaker.is_open else None,
-            hold_reason=self._breaker.reason,
+            held_for_s=self._held_s() if self._hold.is_held else None,
+            hold_reason=self._hold.reason,
+            is_full=self._hold.is_full,
             times_held=self._breaker.times_opened,
             replies=dict(self._replies),
         )
@@ -308,6 +313,8 @@ class Dispatcher:
     def _note_definite(self, *, first: bool, count: int = 1) -> None:
         held_s = self._held_s()
         if not self._breaker.definite(first=first, count=count):
+            if self._hold.is_release_due(time.monotonic()):
+                self._queue.release()
             return
         self._window.shut()
         self._queue.release()
@@ -364,7 +371,7 @@ class Dispatcher:
         self._queue.put_off(charge, time.monotonic() + pause_s)
 
     def _held_s(self) -> float:
-        since_s = self._breaker.open_since_s
+        since_s = self._hold.since_s
         return 0.0 if since_s is None else time.monotonic() - since_s
 
     # ---- time ----
@@ -372,7 +379,6 @@ class Dispatcher:
     @fail_fast
     def _tick(self) -> None:
         """Queue what is due, and send a probe if it is time for one."""
-        self._timer = None
         now_s = time.monotonic()
         self._queue.advance(now_s)
         if self._hold.is_probe_due(now_s) and self._window.in_flight < self._window.most:

@@ -44,6 +44,11 @@ class LoopThread:
                     self._thread.start()
         return self._running.result().loop
 
+    def call(self, what: Callable[..., object], *args: object) -> None:
+        """Call something on the loop; nothing once that has ended."""
+        with suppress(RuntimeError):
+            self.loop().call_soon_threadsafe(what, *args)
+
     def close(self) -> None:
         """Close the gateway and end the thread; what is under way is cancelled.
 

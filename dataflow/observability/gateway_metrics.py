@@ -27,7 +27,7 @@ def _metrics(figures: ChargingFigures) -> Iterator[Metric]:
     for name, documentation, value in (
         (
             "payments_gateway_held",
-            "1 while the flow reads nothing, because the gateway does not answer anybody.",
+            "1 while the flow reads nothing: the gateway answers nobody, or too much is parked.",
             float(figures.held_for_s is not None),
         ),
         ("payments_gateway_in_flight", "Calls to the gateway in flight.", figures.in_flight),

@@ -335,7 +335,5 @@ def _with_hold(reason: str, charging: ChargingFigures) -> str:
     """Return the reason of the state, and that the flow holds, if it does."""
     if charging.held_for_s is None:
         return reason
-    return (
-        f"{reason}; held: the gateway has answered nobody for {charging.held_for_s:.0f} s"
-        f" ({charging.hold_reason})"
-    )
+    why = "too much is parked" if charging.is_full else "the gateway has answered nobody"
+    return f"{reason}; held: {why} for {charging.held_for_s:.0f} s ({charging.hold_reason})"

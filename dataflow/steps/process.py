@@ -181,7 +181,7 @@ class Process:
         for queued in left:
             yield self._decide(queue, queued)
         if resolved := queue.resolved():
-            yield self._resolve(resolved)
+            yield self._resolve(queue, resolved)
 
     def _decide(self, queue: LaneQueue, queued: QueuedBatch) -> OutcomeBatch:
         batch = queued.batch
@@ -246,7 +246,7 @@ class Process:
         self._timed(now - batch.read_at, len(decided))
         return out
 
-    def _resolve(self, news: Sequence[Answer]) -> OutcomeBatch:
+    def _resolve(self, queue: LaneQueue, news: Sequence[Answer]) -> OutcomeBatch:
         """Return the outcomes of what was parked, and the entries of what still is."""
         out = OutcomeBatch(decided_at=time.time())
         for answer in news:
@@ -254,10 +254,10 @@ class Process:
             entry = charge.parked
             assert entry is not None
             if answer.reply is None:
-                charge.parked = after_an_attempt(charge, entry)
+                queue.park(charge, after_an_attempt(charge, entry))
                 out.pending.append(PendingChange(entry.event_id, charge.parked))
                 continue
-            charge.parked = None
+            queue.park(charge, None)
             del self._board.held(charge.lane)[charge.request.identity()]
             out.pending.append(PendingChange(entry.event_id, None))
             out.event_ids.append(entry.event_id)

@@ -9,6 +9,7 @@ from dataflow.core.hold import (
     BELIEVED_FOR_S,
     PROBE_LEAST_S,
     PROBE_MOST_S,
+    RELEASED_EVERY_S,
     TRIAL_LEAST_S,
     Hold,
 )
@@ -27,13 +28,46 @@ def test_nothing_is_probed_without_an_outage() -> None:
     assert hold.next_probe_s is None
     assert not hold.is_probe_due(1e9)
     assert not hold.is_trial_due(0, 1e9)
-    assert not hold.is_held(9)
+    assert not hold.is_held
+    assert not hold.is_release_due(1e9)
 
 
-def test_too_much_that_is_parked_is_a_hold_without_probes() -> None:
+def state(hold: Hold) -> tuple[bool, bool, float | None]:
+    return hold.is_held, hold.is_full, hold.since_s
+
+
+def test_too_much_that_is_parked_is_a_hold_with_probes() -> None:
     hold = Hold(Breaker(), 10)
-    assert hold.is_held(10)
-    assert not hold.is_probe_due(1e9)
+    hold.note_parked(9, 0.0)
+    assert state(hold) == (False, False, None)
+    hold.note_parked(10, 1.0)
+    hold.note_parked(11, 2.0)
+    assert state(hold) == (True, True, 1.0)
+    assert hold.reason == "GATEWAY_PARKED_MAX is 10"
+    assert hold.is_probe_due(3.0)
+    assert not hold.is_probe_due(3.0)
+    assert hold.is_probe_due(3.0 + PROBE_LEAST_S)
+    assert not hold.is_trial_due(0, 1e9)
+    hold.note_parked(9, 9.0)
+    assert state(hold) == (False, False, None)
+
+
+def test_a_definite_answer_makes_due_what_is_parked_too_much_now_and_then() -> None:
+    """Each answer would have those asked for without a pause that never get one."""
+    hold = Hold(Breaker(), 10)
+    hold.note_parked(10, 0.0)
+    assert hold.is_release_due(1.0)
+    assert not hold.is_release_due(1.0 + RELEASED_EVERY_S - 0.1)
+    assert hold.is_release_due(1.0 + RELEASED_EVERY_S)
+
+
+def test_an_outage_with_too_much_that_is_parked_is_an_outage() -> None:
+    breaker, hold = held()
+    hold.note_parked(10, 5.0)
+    assert (*state(hold), hold.reason) == (True, False, 0.0, "401")
+    assert not hold.is_release_due(6.0)
+    breaker.definite(first=True)
+    assert state(hold) == (True, True, 5.0)
 
 
 def test_the_first_probe_and_the_first_trial_come_soon() -> None:
@@ -79,12 +113,12 @@ def test_trials_of_a_day_long_outage_do_not_fill_the_pending_topic() -> None:
 
 def test_a_hold_is_announced_again_and_its_end_once() -> None:
     breaker, hold = held()
-    assert hold.to_announce(0.0, 0) is True
-    assert hold.to_announce(ANNOUNCED_EVERY_S - 0.1, 0) is None
-    assert hold.to_announce(ANNOUNCED_EVERY_S, 0) is True
+    assert hold.to_announce(0.0) is True
+    assert hold.to_announce(ANNOUNCED_EVERY_S - 0.1) is None
+    assert hold.to_announce(ANNOUNCED_EVERY_S) is True
     breaker.definite(first=True)
-    assert hold.to_announce(ANNOUNCED_EVERY_S, 0) is False
-    assert hold.to_announce(ANNOUNCED_EVERY_S, 0) is None
+    assert hold.to_announce(ANNOUNCED_EVERY_S) is False
+    assert hold.to_announce(ANNOUNCED_EVERY_S) is None
 
 
 def test_the_hold_of_another_process_ends_with_it() -> None:

@@ -32,7 +32,7 @@ from dataflow.gateways.port import (
 from dataflow.service import fail_fast
 from schemas.events import Source
 from schemas.outcomes import ErrorCode
-from schemas.pending import PendingEntry
+from schemas.pending import PendingEntry, PendingState
 from schemas.requests import PaymentRequest
 from tests.gateways.sample_requests import make_request
 
@@ -531,17 +531,52 @@ def test_a_trial_reaches_a_source_beside_one_without_records(
     assert calls.credit(1) == 1
 
 
-def test_too_much_that_is_parked_stops_the_reading() -> None:
-    provider = Provider(approve)
-    board = LaneBoard()
-    calls = Dispatcher(provider, Limits(parked=2), board)
-    queue = LaneQueue(0)
-    for n in range(2):
-        queue.park(charge(f"pay_{n}"), entry(f"pay_{n}"))
-    board.show(queue)
+def park(calls: Dispatcher, queue: LaneQueue, state: PendingState, count: int = 2) -> list[Charge]:
+    """Park payments in a lane, in the view of the calls."""
+    parked = [charge(f"pay_{n}") for n in range(count)]
+    for each in parked:
+        queue.park(each, entry(each.request.payment_id, state=state))
+    calls._board.show(queue)
+    return parked
+
+
+def test_too_much_that_is_parked_stops_the_reading(made: Made) -> None:
+    calls, queue = made(Provider(approve), parked=2), LaneQueue(0)
+    one, _ = park(calls, queue, PendingState.PENDING)
     assert calls.credit(0) == 0
-    queue.parked -= 1
-    board.show(queue)
+    figures = calls.figures()
+    assert figures.held_for_s is not None
+    assert (figures.is_full, figures.hold_reason) == (True, "GATEWAY_PARKED_MAX is 2")
+    queue.park(one, None)
+    calls._board.show(queue)
+    assert calls.credit(0) > 0
+    assert calls.figures().held_for_s is None
+
+
+def test_what_waits_for_a_person_stops_no_reading(made: Made) -> None:
+    calls, queue = made(Provider(approve), parked=2), LaneQueue(0)
+    park(calls, queue, PendingState.UNRESOLVED, 5)
+    assert calls.credit(0) > 0
+    park(calls, queue, PendingState.PENDING, 2)
+    assert calls.credit(0) == 0
+
+
+def test_a_hold_for_what_is_parked_ends_while_the_provider_is_well(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whenever it would be due: restored entries may be so in hours. One probe is enough."""
+    monkeypatch.setattr(hold, "PROBE_LEAST_S", 3600.0)
+    provider = Provider(approve)
+    calls, queue = made(provider, parked=2), LaneQueue(0)
+    late = park(calls, queue, PendingState.PENDING, 5)
+    for each in late:
+        each.attempts, each.next_attempt_s = 6, time.time() + 12 * 3600
+    calls.ask(late)
+    until(lambda: calls.figures().waiting == 5)
+    until(lambda: not calls.credit(0) and len(calls.answers(0)) == 5)
+    for answer in answers(calls, 5):
+        queue.park(answer.charge, None)
+    calls._board.show(queue)
     assert calls.credit(0) > 0
 
 

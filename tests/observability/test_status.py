@@ -130,6 +130,10 @@ class TestHealth:
         assert body["reason"] == "ready; held: the gateway has answered nobody for 12 s (refused)"
         assert body["charging"]["hold_reason"] == "refused"
         assert body["charging"]["pending"] == 3
+        full = ChargingFigures(held_for_s=3, hold_reason="GATEWAY_PARKED_MAX is 9", is_full=True)
+        status.charging = lambda: full
+        reason = status.health()[1]["reason"]
+        assert reason == "ready; held: too much is parked for 3 s (GATEWAY_PARKED_MAX is 9)"
 
     def test_a_process_that_has_set_nothing_yet_is_starting(self, clock: Clock) -> None:
         bare = Status(About("1"), LivenessLimits(60), monotonic=clock.monotonic)

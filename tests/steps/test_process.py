@@ -378,6 +378,14 @@ class TestParking:
         [batch] = batches(step.next_epoch())
         assert batch.pending[0].entry is not None
         assert batch.pending[0].entry.state is PendingState.UNRESOLVED
+        assert (step.board.parked, step.board.unresolved) == (1, 1)
+        again = Step(Gateway(at_once=False), batch.pending[0].entry)
+        again.take(("000", ControlMessage(Signal.RESTORE, 0, 0)))
+        again.next_epoch()
+        assert (again.board.parked, again.board.unresolved) == (1, 1)
+        step.gateway.answer("pay_2")
+        step.next_epoch()
+        assert (step.board.parked, step.board.unresolved) == (0, 0)
 
     def test_a_flush_parks_what_is_not_even_charged_and_charges_it_later(self) -> None:
         """Not before its claim is committed."""

@@ -234,7 +234,9 @@ class Dispatcher:
         self._fill()
 
     def _fill(self) -> None:
-        """Begin as many calls as may be in flight."""
+        """Begin as many calls as may be in flight; none once the thread is to end."""
+        if self._thread.is_closed:
+            return
         while self._window.free and not self._breaker.is_open:
             if self._rate.wait_s(time.monotonic()) > 0:
                 break
@@ -379,6 +381,8 @@ class Dispatcher:
     @fail_fast
     def _tick(self) -> None:
         """Queue what is due, and send a probe if it is time for one."""
+        if self._thread.is_closed:
+            return
         now_s = time.monotonic()
         self._queue.advance(now_s)
         if self._hold.is_probe_due(now_s) and self._window.in_flight < self._window.most:

@@ -44,6 +44,11 @@ class LoopThread:
                     self._thread.start()
         return self._running.result().loop
 
+    @property
+    def is_closed(self) -> bool:
+        """True once it is to end: nothing may begin on the loop any more."""
+        return self._closed
+
     def call(self, what: Callable[..., object], *args: object) -> None:
         """Call something on the loop; nothing once that has ended."""
         with suppress(RuntimeError):

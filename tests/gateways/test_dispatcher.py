@@ -5,6 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -729,6 +730,44 @@ def test_closing_does_not_wait_for_calls_that_hang(made: Made) -> None:
     until(lambda: calls.figures().in_flight == 1)
     calls.close()
     assert provider.closed == 1
+
+
+def test_an_answer_that_comes_while_it_closes_begins_no_other_call(made: Made) -> None:
+    """It would be torn off in the middle, and nothing waits for it."""
+    provider = Provider(approve)
+
+    async def answer_in_the_end(request: PaymentRequest, key: str) -> Reply:
+        provider.charged.append((request.payment_id, key))
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(3600)
+        return approve(request)
+
+    provider.charge = answer_in_the_end  # type: ignore[method-assign]
+    calls = made(provider, concurrency=1)
+    calls._thread._close_gateway = lambda: asyncio.sleep(0.1)
+    first = charge("pay_1")
+    calls.ask([first, charge("pay_2")])
+    until(lambda: provider.charged)
+    calls.close()
+    assert answers(calls, 1) == [Answer(first, Approved("ch_pay_1"))]
+    assert [name for name, _ in provider.charged] == ["pay_1"]
+
+
+def test_a_probe_that_is_due_while_it_closes_is_not_sent(made: Made) -> None:
+    provider = Provider(fail)
+    calls = made(provider)
+    calls.ask([charge(f"pay_{n}") for n in range(20)])
+    until(lambda: calls.figures().held_for_s is not None)
+    asked: list[int] = []
+
+    async def slow() -> None:
+        asked.append(len(provider.charged))
+        await asyncio.sleep(0.2)
+        asked.append(len(provider.charged))
+
+    calls._thread._close_gateway = slow
+    calls.close()
+    assert asked[0] == asked[1]
 
 
 def test_a_process_that_charges_nothing_starts_no_thread(made: Made) -> None:

@@ -125,6 +125,8 @@ def execute(graph: Dataflow, workers: int = 1, recovery: RecoveryConfig | None =
 class Topics:
     """The input, and what is visible of the output."""
 
+    generation = 0
+
     def __init__(self, *partitions: list[bytes | None]) -> None:
         self.partitions = partitions
         self.events: dict[str, list[dict[str, Any]]] = defaultdict(list)

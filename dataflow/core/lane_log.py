@@ -21,7 +21,10 @@ from numpy.typing import NDArray
 
 from dataflow.core.lanes import KeyArray, U64Array
 
-VERSION = 1
+VERSION = 2
+_READABLE = {1, 2}
+"""The first version claimed what it decided in the same transaction. It would take what this one
+has claimed, and not decided, for duplicates: so it has to refuse the log."""
 ENTRY = np.dtype(
     [("key", "<u8", (2,)), ("fingerprint", "<u8"), ("origin", "<u8"), ("date_s", "<u4")]
 )
@@ -79,7 +82,7 @@ def lane_in(headers: Any) -> tuple[int, int]:
         version, lane, lanes = (int(found[name] or b"") for name in (_VERSION, _LANE, _LANES))
     except (KeyError, ValueError) as error:
         raise ForeignRecordError("its headers are damaged") from error
-    if version != VERSION:
+    if version not in _READABLE:
         raise ForeignRecordError(f"its layout is version {version}, this is version {VERSION}")
     return lane, lanes
 

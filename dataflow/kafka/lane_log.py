@@ -26,6 +26,7 @@ from confluent_kafka.admin import AdminClient
 
 from dataflow.core.fenced import Fenced
 from dataflow.core.lane_log import ENTRY, ForeignRecordError, entries_in, is_of_a_lane, lane_in
+from dataflow.core.origins import generation_of
 from dataflow.dedupe.read_entries import ReadEntries
 from dataflow.dedupe.tiered import TieredIndex
 from dataflow.errors import StartRefusedError
@@ -59,6 +60,7 @@ class LaneLog:
         self._reader = TopicReader(context, self._topic, sit_out)
         self._lanes = context.settings.lanes
         self._cluster = context.cluster
+        self.generation = generation_of(context.cluster.topic_id)
         self._offsets = offsets
         self._ends = ends
         self._status = context.status

@@ -19,7 +19,7 @@ from confluent_kafka import Message
 from confluent_kafka.admin import AdminClient
 
 from dataflow.core.fenced import Fenced
-from dataflow.core.lane_log import is_of_a_lane
+from dataflow.core.lane_log import is_of_a_lane, lane_in
 from dataflow.core.lanes import lane_of_key
 from dataflow.errors import StartRefusedError
 from dataflow.kafka import client_config, lane_marks
@@ -107,6 +107,7 @@ class PendingTopic:
 
     def _entry(self, message: Message) -> PendingEntry:
         try:
+            lane_in(message.headers())
             return pending.decode(message.value() or b"")
         except ValueError as error:
             raise StartRefusedError(

@@ -20,7 +20,7 @@ from bytewax.operators import StatefulBatchLogic
 from dataflow.core.fenced import Fenced
 from dataflow.core.items import ControlMessage, DedupedBatch, LaneBatch, Remembered, Signal
 from dataflow.core.lanes import split_identities
-from dataflow.core.origins import origins
+from dataflow.core.origins import are_same, origins
 from dataflow.core.verdicts import Verdict
 from dataflow.core.watermarks import Watermarks
 from dataflow.dedupe.tiered import TieredIndex
@@ -50,7 +50,14 @@ class Expiry(NamedTuple):
 
 
 class Log(Protocol):
-    """The log that the lanes' histories are read from."""
+    """The log that the lanes' histories are read from.
+
+    Attributes:
+        generation: That of the request topic, for the claims of this run; see
+            `dataflow.core.origins`.
+    """
+
+    generation: int
 
     def expect(self, lane: int, index: TieredIndex) -> None:
         """Register a lane of this process; its history goes into this index."""
@@ -68,6 +75,8 @@ class Log(Protocol):
 
 class NoLog:
     """The log of a flow that has no past."""
+
+    generation = 0
 
     def expect(self, lane: int, index: TieredIndex) -> None:
         """Take any lane."""
@@ -199,13 +208,14 @@ class Dedupe(StatefulBatchLogic[LaneBatch | ControlMessage, DedupedBatch | Contr
         date_s = max(int(batch.read_at), self._watermark_s)
         self._has_judged = True
         keys, fingerprints = split_identities(batch.identities)
-        own = origins(batch.partition, batch.offsets[batch.valid])
+        own = origins(batch.partition, batch.offsets[batch.valid], self._log.generation)
         seen = self._index.observe(date_s, keys, fingerprints, own)
         verdicts = np.zeros(len(batch.values), np.int8)
         verdicts[batch.valid] = seen.verdicts
         # What a run before this one has claimed, and not decided, is still the first. Not if it
-        # has other content now: then it is another record, of a topic that was created again.
-        again = batch.valid[(seen.first_origins == own) & (seen.verdicts == Verdict.DUPLICATE)]
+        # has other content now, or is of a topic that was created again: it is another record.
+        repeats = np.flatnonzero(seen.verdicts == Verdict.DUPLICATE)
+        again = batch.valid[repeats[are_same(seen.first_origins[repeats], own[repeats])]]
         verdicts[again] = Verdict.FIRST
         firsts = np.zeros(len(batch.values), np.uint64)
         firsts[batch.valid] = seen.first_origins

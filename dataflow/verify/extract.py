@@ -9,7 +9,7 @@ import numpy as np
 
 from dataflow.core.lane_log import ForeignRecordError, entries_in, is_of_a_lane, lane_in
 from dataflow.core.lanes import split_identities
-from dataflow.core.origins import origin
+from dataflow.core.origins import origin, places
 from dataflow.verify import rows
 from dataflow.verify.content import (
     Event,
@@ -240,7 +240,7 @@ class Claims:
                 continue
             claims = np.empty(len(entries), rows.CLAIM)
             claims["key_high"], claims["key_low"] = entries["key"][:, 0], entries["key"][:, 1]
-            claims["origin"], claims["print"] = entries["origin"], entries["fingerprint"]
+            claims["origin"], claims["print"] = places(entries["origin"]), entries["fingerprint"]
             claims["partition"], claims["offset"] = chunk.partition, offset
             found.append(claims)
         return np.concatenate(found)

@@ -31,7 +31,11 @@ def test_the_layout_is_what_is_in_the_topics() -> None:
     value = entries(0x04030201, Row((1, 2), 3, 4)).tobytes()
     numbers = b"".join(n.to_bytes(8, "little") for n in (1, 2, 3, 4))
     assert value == numbers + b"\x01\x02\x03\x04"
-    assert headers(3, 8) == [("version", b"1"), ("lane", b"3"), ("lanes", b"8")]
+    assert headers(3, 8) == [("version", b"2"), ("lane", b"3"), ("lanes", b"8")]
+
+
+def test_the_layout_of_the_first_version_is_read_as_well() -> None:
+    assert lane_in([("version", b"1"), ("lane", b"3"), ("lanes", b"8")]) == (3, 8)
 
 
 @given(st.integers(0, 50), st.integers(ENTRY.itemsize, 500))
@@ -71,7 +75,7 @@ def test_a_record_of_something_else_is_none_of_a_lane(
     [
         [("version", b"1"), ("lane", b"x"), ("lanes", b"8")],
         [("version", b"1"), ("lane", None), ("lanes", b"8")],
-        [("version", b"2"), ("lane", b"1"), ("lanes", b"8")],
+        [("version", b"3"), ("lane", b"1"), ("lanes", b"8")],
     ],
 )
 def test_headers_that_cannot_be_read_are_still_those_of_a_lane(

@@ -522,7 +522,7 @@ def test_a_record_of_something_else_is_passed_over(
     ("version", "value", "said"),
     [
         (b"1", b"cut short", "9 bytes are no whole number of entries"),
-        (b"2", b"", "its layout is version 2, this is version 1"),
+        (b"3", b"", "its layout is version 3, this is version 2"),
     ],
     ids=["damaged", "of a newer version"],
 )

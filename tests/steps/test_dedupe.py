@@ -12,7 +12,7 @@ from dataflow.core.fenced import Fenced
 from dataflow.core.items import ControlMessage, DedupedBatch, LaneBatch, Remembered, Signal
 from dataflow.core.lane_log import ENTRY, Entries, entries_in, entries_of
 from dataflow.core.lanes import split_identities
-from dataflow.core.origins import origin, origins
+from dataflow.core.origins import generation_of, origin, origins, place
 from dataflow.dedupe.remembered import RememberedIds
 from dataflow.dedupe.tiered import TieredIndex
 from dataflow.errors import StartRefusedError
@@ -452,6 +452,29 @@ def test_other_content_at_the_place_of_a_claim_is_a_conflict() -> None:
     (again,) = judge(step, one_lane(payment(amount=9), first_offset=7))
     assert again.verdicts == [CONFLICT]
     assert again.claimed_before == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        (("one", "one"), FIRST),
+        (("one", "another"), DUPLICATE),
+        # Not known: a claim without a decision that is taken for a duplicate is a lost payment.
+        ((None, "one"), FIRST),
+        (("one", None), FIRST),
+    ],
+)
+def test_the_place_of_a_claim_in_a_topic_that_was_created_again_is_a_duplicate(
+    ids: tuple[str | None, str | None], expected: int
+) -> None:
+    before, now = NoLog(), Past(np.empty(0, ENTRY))
+    before.generation, now.generation = map(generation_of, ids)
+    (claimed,) = judge(started(before), one_lane(payment("pay_1"), first_offset=7, partition=3))
+    now.entries = logged(claimed)
+    step = started(now)
+    (again,) = judge(step, one_lane(payment("pay_1"), first_offset=7, partition=3))
+    assert again.verdicts == [expected]
+    assert list(map(place, again.first_origins)) == [(3, 7)]
 
 
 class TestWaiting:

@@ -31,6 +31,7 @@ LANE_LOG = "lane-log"
 PENDING = "pending"
 GROUP = "group"
 LANES = 4
+GENERATION = 7
 ENVIRON = {
     **REQUIRED,
     "KAFKA_TOPIC_REQUESTED": REQUESTED,
@@ -147,7 +148,7 @@ class FakeCluster:
         """Claim the request's id for a record, or prolong its life."""
         assert isinstance(request, PaymentRequest)
         keys, prints = split_identities(request.identity())
-        origins = np.array([origin(partition, offset)], np.uint64)
+        origins = np.array([origin(partition, offset, GENERATION)], np.uint64)
         entries = entries_of(keys, prints, origins, time_ms // 1000)
         lane = lane_of(request.payment_id)
         at = self.append(LANE_LOG, lane % 2, time_ms, None, entries.tobytes())
@@ -245,7 +246,8 @@ class FakeCluster:
             log[:] = [
                 record
                 for record in log
-                if origin(partition, offset) not in entries_in(record.value or b"")["origin"]
+                if origin(partition, offset, GENERATION)
+                not in entries_in(record.value or b"")["origin"]
             ]
         return self
 

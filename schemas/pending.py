@@ -38,12 +38,17 @@ class PendingEntry(Struct, rename="camel", frozen=True, kw_only=True):
     request: Raw
     """The request, as it was sent, without fields that are not part of it."""
     source: Source
+    record_time_ms: int
+    """The timestamp of the request's record, in milliseconds since 1970, whatever it is."""
     parked_at: str
     first_attempt_at: str
     """No earlier than this it may have been charged: the life of its key counts from here."""
     attempts: int
     attempts_parked: int
     """Of those, how many since it was parked: the next pause depends on them."""
+    is_unsent: bool
+    """True if no post is known that may have been executed: a look-up that finds nothing proves
+    that the payment is new, however old its key seems."""
     next_attempt_at: str | None
     reason: str
     """Why there was no answer, last."""

@@ -38,7 +38,7 @@ class Charge:
     may_be_settled: bool = False
     """True if an earlier run may have charged it: it is looked up before it is posted."""
     is_unsent: bool = False
-    """True if no run is known to have posted it: it is still new if a look-up finds nothing."""
+    """True if no post is known that may have been executed: what a look-up does not find is new."""
     look_up: bool = False
     """True if to post it again would not help."""
     queued: "QueuedBatch | None" = None

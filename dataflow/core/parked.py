@@ -13,15 +13,17 @@ _encode = msgspec.json.Encoder().encode
 
 def charge_of(lane: int, entry: PendingEntry) -> Charge:
     """Return a payment that an earlier run has parked."""
+    # Without an attempt that ended, it was parked before the first one did.
+    is_unsent = entry.is_unsent or not entry.attempts
     return Charge(
         lane,
         entry.payment(),
         seconds(entry.first_attempt_at),
         attempts=entry.attempts,
         reason=entry.reason,
-        # It was parked before its first attempt ended; what followed left no entry.
-        may_be_settled=not entry.attempts,
-        is_unsent=not entry.attempts,
+        # What followed in that run left no entry.
+        may_be_settled=is_unsent,
+        is_unsent=is_unsent,
         parked=entry,
         attempts_parked=entry.attempts_parked,
         next_attempt_s=None if entry.next_attempt_at is None else seconds(entry.next_attempt_at),
@@ -29,18 +31,22 @@ def charge_of(lane: int, entry: PendingEntry) -> Charge:
     )
 
 
-def entry_of(charge: Charge, event_id: str, source: Source, now_s: float) -> PendingEntry:
-    """Return the entry of a payment that is parked now."""
+def entry_of(
+    charge: Charge, event_id: str, source: Source, time_ms: int, now_s: float
+) -> PendingEntry:
+    """Return the entry of a payment that is parked now, with the timestamp of its record."""
     return PendingEntry(
         event_id=event_id,
         payment_id=charge.request.payment_id,
         state=_state(charge),
         request=Raw(_encode(charge.request)),
         source=source,
+        record_time_ms=time_ms,
         parked_at=events.instant(now_s),
         first_attempt_at=events.instant(charge.first_asked_s),
         attempts=charge.attempts,
         attempts_parked=0,
+        is_unsent=charge.is_unsent,
         next_attempt_at=_instant(charge.next_attempt_s),
         reason=charge.reason[:MAX_REASON],
     )
@@ -51,7 +57,10 @@ def after_an_attempt(charge: Charge, entry: PendingEntry) -> PendingEntry:
     return structs.replace(
         entry,
         state=_state(charge),
+        # Later than before if a look-up has shown that nothing was charged.
+        first_attempt_at=events.instant(charge.first_asked_s),
         attempts=charge.attempts,
+        is_unsent=charge.is_unsent,
         attempts_parked=charge.attempts_parked,
         next_attempt_at=_instant(charge.next_attempt_s),
         reason=charge.reason[:MAX_REASON],

@@ -8,7 +8,8 @@
    After that a post might be a new charge: it is only looked up.
 5. An old key that the provider has no charge of, or a provider that cannot look up, leaves it to a
    person: the payment is *unresolved*. So does `UNRESOLVED_AFTER_S` without any answer. But if no
-   run is known to have posted it, a look-up that finds nothing proves that it is new: it is posted.
+   post is known that may have been executed, a look-up that finds nothing proves that the payment
+   is new: it is posted.
 """
 
 from enum import Enum, auto

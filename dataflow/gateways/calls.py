@@ -77,8 +77,11 @@ class Calls:
             charge.may_be_settled = False
             if way is Ask.LOOK_UP:
                 charge.first_asked_s = time.time()
-        charge.is_unsent = False
-        return await self._asked(lambda: self._gateway.charge(request, key), request)
+        was_unsent, charge.is_unsent = charge.is_unsent, False
+        reply = await self._asked(lambda: self._gateway.charge(request, key), request)
+        # It certainly did not happen.
+        charge.is_unsent = was_unsent and isinstance(reply, NotExecuted)
+        return reply
 
     async def _asked(
         self, ask: Callable[[], Awaitable[Reply | None]], request: PaymentRequest

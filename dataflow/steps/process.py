@@ -226,7 +226,8 @@ class Process:
             event_id = records.event_id(offset)
             if record in parked:
                 charge = queued.charge(parked[record], now)
-                entry = entry_of(charge, event_id, records.source(offset), now)
+                time_ms = int(batch.times_ms[record])
+                entry = entry_of(charge, event_id, records.source(offset), time_ms, now)
                 queue.park(charge, entry)
                 self._hold(charge)
                 out.pending.append(PendingChange(event_id, entry, is_new=True))
@@ -249,6 +250,7 @@ class Process:
     def _resolve(self, queue: LaneQueue, news: Sequence[Answer]) -> OutcomeBatch:
         """Return the outcomes of what was parked, and the entries of what still is."""
         out = OutcomeBatch(decided_at=time.time())
+        times_ms = []
         for answer in news:
             charge = answer.charge
             entry = charge.parked
@@ -263,6 +265,8 @@ class Process:
             out.event_ids.append(entry.event_id)
             out.sources.append(entry.source)
             out.outcomes.append(GatewayDecision(charge.request, answer.reply))
+            times_ms.append(entry.record_time_ms)
+        out.times_ms = np.array(times_ms, np.int64)
         return out
 
 

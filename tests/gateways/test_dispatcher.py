@@ -103,10 +103,12 @@ def entry(payment_id: str = "pay_1", **how: Any) -> PendingEntry:
         payment_id=payment_id,
         request=Raw(b"{}"),
         source=Source("requested", 0, 7),
+        record_time_ms=1_767_225_600_000,
         parked_at="2026-01-01T00:00:00.000Z",
         first_attempt_at="2026-01-01T00:00:00.000Z",
         attempts=1,
         attempts_parked=0,
+        is_unsent=False,
         next_attempt_at=None,
         reason="",
         **how,
@@ -337,6 +339,32 @@ def test_a_payment_that_was_sent_is_not_posted_under_an_old_key(made: Made) -> N
     posted = len(provider.charged)
     until(lambda: len(provider.looked_up) > 2)
     assert len(provider.charged) == posted
+
+
+def test_a_payment_that_was_certainly_not_charged_is_charged_after_an_outage(made: Made) -> None:
+    """However often it was tried: its key is old by then, but was never used."""
+    provider = Provider(fail)
+    calls = made(provider)
+    asked = charge(parked=entry(), is_unsent=True)
+    calls.ask([asked])
+    until(lambda: asked.attempts > 1)
+    asked.first_asked_s -= DAY_S
+    until(lambda: provider.looked_up)
+    provider.answer = approve
+    until(lambda: answers(calls, 1)[0].reply == Approved("ch_pay_1"))
+    assert not asked.is_unresolved
+
+
+def test_a_payment_that_may_have_been_charged_before_is_not_taken_for_a_new_one(
+    made: Made,
+) -> None:
+    script: list[Reply] = [Unknown("timeout"), NotExecuted("refused")]
+    provider = Provider(lambda _: script.pop(0) if script else NotExecuted("refused"))
+    calls = made(provider)
+    asked = charge(parked=entry(), is_unsent=True)
+    calls.ask([asked])
+    until(lambda: asked.attempts > 2)
+    assert not asked.is_unsent
 
 
 @pytest.mark.parametrize(

@@ -41,10 +41,12 @@ def entry(
         payment_id=payment_id,
         request=Raw(json.dumps(request).encode()),
         source=records.source(offset),
+        record_time_ms=int((NOW_S - age_s) * 1000),
         parked_at=events.instant(NOW_S - age_s),
         first_attempt_at=events.instant(NOW_S - age_s),
         attempts=3,
         attempts_parked=2,
+        is_unsent=False,
         next_attempt_at=events.instant(NOW_S + 90),
         reason="no answer within 10 s",
     )

@@ -336,6 +336,7 @@ class TestParking:
         assert entry.payment() == request("pay_2")
         assert (entry.source.partition, entry.source.offset) == (2, 8)
         assert (entry.state, entry.attempts) == (PendingState.PENDING, 0)
+        assert (entry.is_unsent, entry.record_time_ms) == (True, 80)
         assert step.board.parked == 1
         assert step.board.held(0) == {request("pay_2").identity(): origin(2, 8)}
 
@@ -352,6 +353,7 @@ class TestParking:
         [batch] = batches(step.next_epoch())
         assert words(batch) == ["pay_2"]
         assert batch.event_ids == [change.event_id]
+        assert batch.times_ms.tolist() == [80], "its latency counts from its record, too"
         assert [(each.event_id, each.entry) for each in batch.pending] == [(change.event_id, None)]
         assert batch.position is None
         assert step.board.parked == 0
@@ -380,7 +382,7 @@ class TestParking:
         assert batch.pending[0].entry.state is PendingState.UNRESOLVED
         assert (step.board.parked, step.board.unresolved) == (1, 1)
         again = Step(Gateway(at_once=False), batch.pending[0].entry)
-        again.take(("000", ControlMessage(Signal.RESTORE, 0, 0)))
+        again.take(("000", restoring()))
         again.next_epoch()
         assert (again.board.parked, again.board.unresolved) == (1, 1)
         step.gateway.answer("pay_2")
@@ -488,14 +490,41 @@ class TestRestart:
     def test_a_payment_parked_before_its_first_answer_may_be_charged_already(self) -> None:
         """It may have been sent after its entry was written, or by the run before that one."""
         [sent] = self.entries()
+        sent = structs.replace(sent, attempts=1, is_unsent=False)
         unsent = structs.replace(sent, event_id="e-2", attempts=0)
         gateway = Gateway(at_once=False)
-        step = Step(gateway, structs.replace(sent, attempts=1), unsent)
+        step = Step(gateway, sent, unsent)
         step.take(("000", restoring()))
         assert [(each.may_be_settled, each.is_unsent) for each in gateway.charges] == [
             (False, False),
             (True, True),
         ]
+
+    def test_a_payment_keeps_over_restarts_what_was_found_out_about_its_key(self) -> None:
+        """Claimed by one run, looked up in vain by the next one, and asked for by a third one."""
+        gateway = Gateway(at_once=False)
+        step = Step(gateway)
+        batch = judged((request("pay_1"), FIRST), first_offset=100)
+        batch.claimed_before = frozenset({0})
+        step.take(("000", batch))
+        step.next_epoch()
+        gateway.fail("pay_1", reason="timeout of the look-up")
+        gateway.patience = 0
+        [parked] = with_outcomes(step.next_epoch())
+        [change] = parked.pending
+        assert change.entry is not None
+        assert change.entry.first_attempt_at == "1970-01-01T00:00:01.000Z"
+        third = Step(Gateway(at_once=False), change.entry)
+        third.take(("000", restoring()))
+        [charge] = third.gateway.charges
+        assert (charge.attempts, charge.may_be_settled, charge.is_unsent) == (1, True, True)
+        # A look-up finds nothing, and it is posted.
+        third.gateway.fail("pay_1", is_unsent=False, first_asked_s=1_800_000_000.0)
+        [news] = batches(third.next_epoch())
+        [change] = news.pending
+        assert change.entry is not None
+        assert change.entry.first_attempt_at == "2027-01-15T08:00:00.000Z"
+        assert not change.entry.is_unsent
 
     def test_an_entry_reads_back_as_it_was_written(self) -> None:
         [entry] = self.entries()

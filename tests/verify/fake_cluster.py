@@ -167,10 +167,12 @@ class FakeCluster:
                 payment_id=str(json.loads(value)["paymentId"]),
                 request=Raw(value),
                 source=records.source(offset),
+                record_time_ms=START_MS,
                 parked_at=at(START_MS),
                 first_attempt_at=at(START_MS),
                 attempts=1,
                 attempts_parked=0,
+                is_unsent=False,
                 next_attempt_at=None,
                 reason="timeout",
             )

@@ -29,6 +29,7 @@ class LaneBoard:
     def __init__(self) -> None:
         self._views: dict[int, _View] = {}
         self._held: dict[int, dict[bytes, int]] = {}
+        self._woken_in: dict[int, int] = {}
 
     def show(self, queue: LaneQueue) -> None:
         """Show a lane as it is now."""
@@ -47,13 +48,17 @@ class LaneBoard:
         return min(offsets, default=None)
 
     def to_wake(self, epoch: int, now_s: float, patience_s: float) -> set[int]:
-        """Return the lanes whose claims are committed, or whose head was waited for long enough."""
-        return {
+        """Return the lanes whose claims are committed, or whose head was waited for long enough.
+
+        Each once in an epoch: one signal is enough, and all sources ask.
+        """
+        due = {
             lane
             for lane, view in list(self._views.items())
-            if (view.claims_in is not None and view.claims_in < epoch)
-            or (view.waits_since_s is not None and now_s - view.waits_since_s >= patience_s)
+            if self._woken_in.get(lane, -1) < epoch and _has_to_wake(view, epoch, now_s, patience_s)
         }
+        self._woken_in |= dict.fromkeys(due, epoch)
+        return due
 
     def oldest_s(self, lane: int) -> float | None:
         """Return when the oldest of what a lane has queued was read, in seconds since 1970."""
@@ -82,3 +87,9 @@ class LaneBoard:
 
     def _now(self) -> list[_View]:
         return list(self._views.values())
+
+
+def _has_to_wake(view: _View, epoch: int, now_s: float, patience_s: float) -> bool:
+    if view.claims_in is not None and view.claims_in < epoch:
+        return True
+    return view.waits_since_s is not None and now_s - view.waits_since_s >= patience_s

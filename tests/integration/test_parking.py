@@ -140,6 +140,35 @@ def test_killed_between_claim_and_outcome(
     assert_book(tmp_path, kafka, topics)
 
 
+def test_lanes_may_change_while_payments_wait(
+    kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    """Up and down; each is taken over by the lane it hashes to now, also if a crash is next."""
+    late = [f"late-{n}:hangs" for n in range(12)]
+    down = tmp_path / "book.down"
+    down.touch()
+    count = 0
+    for lanes in ("2", "5"):
+        # The second time they are copies of what waits.
+        count += send(kafka, topics, map(request, [*late, *(f"pay-{lanes}-{n}" for n in range(9))]))
+        environ = {**book_of(tmp_path), "LANES": lanes}
+        with Flow(kafka, topics, tmp_path, environ=environ) as flow:
+            flow.wait_until_ready()
+            flow.wait_until_decided(count)
+            flow.wait(lambda: pending(flow) == len(late), 30, "parked")
+            assert flow.terminate() == 0
+    down.unlink()
+    environ = {**book_of(tmp_path), "LANES": "3"}
+    crash = {"CRASH_AT": "tombstone-not-committed:1"}
+    with Flow(kafka, topics, tmp_path, environ={**environ, **crash}) as flow:
+        assert flow.wait_for_exit() == -signal.SIGKILL
+    run_until(kafka, topics, tmp_path, count, **environ)
+    findings = check(kafka, topics)
+    assert findings.problems == []
+    assert (findings.counts["payment.duplicate"], findings.counts["pending"]) == (len(late), 0)
+    assert_book(tmp_path, kafka, topics)
+
+
 def assert_book(directory: Path, kafka: Cluster, topics: Topics) -> None:
     """Check invariant 7: for each payment one movement, of the amount that is published."""
     moved = movements(directory / "book")
@@ -249,6 +278,25 @@ def test_a_pending_topic_that_was_created_again_is_refused_and_what_to_do_withou
         reason = flow.refusal()
     assert "it was deleted and created again" in reason
     assert f"{topics.group}.lane-" in reason
+
+
+def test_an_entry_of_a_newer_version_is_refused(
+    kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    """Whatever it looks like: to go on without it would leave the payment undecided."""
+    send(kafka, topics, map(request, ["pay-1", POISON]))
+    with Flow(kafka, topics, tmp_path, environ=PATIENT) as flow:
+        flow.wait(lambda: pending(flow) == 1, 30, "parked")
+        assert flow.terminate() == 0
+    entry = read_all(kafka, topics.pending)[-1]
+    headers: dict[str, str | bytes | None] = {"version": b"3", "lane": b"1", "lanes": b"2"}
+    producer = Producer({"bootstrap.servers": kafka.bootstrap})
+    producer.produce(topics.pending, entry.value(), entry.key(), 0, headers=headers)
+    assert producer.flush(10) == 0
+    with Flow(kafka, topics, tmp_path, environ=PATIENT) as flow:
+        reason = flow.refusal()
+    assert "its layout is version 3, this is version 2" in reason
+    assert "start that: the payment would stay undecided" in reason
 
 
 def test_a_pending_topic_that_forgets_is_refused(

@@ -2,7 +2,8 @@
 
 The steps are the real ones, from `decode` to the branches. What Kafka keeps is played by `Kafka`,
 which takes a lane's transaction as a whole or not at all; the provider by `Provider`, whose book
-outlives all crashes. One lane of two commits, and the process is killed: the state is torn.
+outlives all crashes. One lane of two commits, and the process is killed: the state is torn. After a
+clean stop there may be another number of lanes, whatever is parked.
 """
 
 from collections import Counter, defaultdict, deque
@@ -37,7 +38,6 @@ from tests.explore import examples
 from tests.steps.step_samples import MAX_BYTES, payment
 from tests.support.signals import opening, restoring
 
-LANES = 2
 PARTITIONS = 2
 DAY_MS = 24 * 3600 * 1000
 FOR_EVER_S = 1e9
@@ -49,10 +49,13 @@ class Kafka:
 
     def __init__(self, partitions: Sequence[Sequence[bytes | None]]) -> None:
         self.partitions = partitions
+        self.lanes = 2
         self.log: list[bytes] = []
-        self.positions: dict[int, dict[int, int]] = {lane: {} for lane in range(LANES)}
+        self.positions: dict[int, dict[int, int]] = defaultdict(dict)
         self.kept = [0] * PARTITIONS
         """The position of each source, in its store."""
+        self.stopped_at = [0] * PARTITIONS
+        """The same at the last clean stop; it is in the group, too."""
         self.outcomes: dict[str, tuple[PaymentRequest, str]] = {}
         """Processed or failed, by the eventId."""
         self.repeats: dict[str, tuple[Place, str, Place]] = {}
@@ -86,6 +89,14 @@ class Kafka:
                     first = place(outcome.first_origin)
                     kind = outcome.event_type.value.removeprefix("payment.")
                     self.repeats[event_id] = where, kind, first
+
+    def is_any_ahead(self) -> bool:
+        """Return whether a lane is ahead of the sources: then another number of them is refused."""
+        return any(
+            offset > self.kept[partition]
+            for offsets in self.positions.values()
+            for partition, offset in offsets.items()
+        )
 
     def claims(self) -> Entries:
         return entries_in(b"".join(self.log))
@@ -180,15 +191,16 @@ class Charging:
 class _Log(NoLog):
     """The lanes' log, as it was when the run began."""
 
-    def __init__(self, entries: Entries) -> None:
-        self.entries = entries
+    def __init__(self, entries: Entries, lanes: int) -> None:
+        self.entries, self.lanes = entries, lanes
         self.indexes: dict[int, TieredIndex] = {}
 
     def expect(self, lane: int, index: TieredIndex) -> None:
         self.indexes[lane] = index
 
     def restore(self, lane: int, _fenced: Fenced) -> dict[int, int]:
-        lanes = np.array([lane_of_key(each["key"].tobytes(), LANES) for each in self.entries], int)
+        keys = [each["key"].tobytes() for each in self.entries]
+        lanes = np.array([lane_of_key(key, self.lanes) for key in keys], int)
         self.indexes[lane].restore(self.entries[lanes == lane])
         return {}
 
@@ -199,7 +211,8 @@ class _Pending:
 
     def of(self, lane: int, _fenced: Fenced) -> list[PendingEntry]:
         entries = map(pending.decode, self.kafka.pending.values())
-        return [each for each in entries if lane_of_key(key_of(each.payment_id), LANES) == lane]
+        lanes = self.kafka.lanes
+        return [each for each in entries if lane_of_key(key_of(each.payment_id), lanes) == lane]
 
 
 class _Board(LaneBoard):
@@ -215,25 +228,26 @@ class Run:
 
     def __init__(self, kafka: Kafka, charging: Charging, *, sees_all: bool) -> None:
         self.kafka, self.charging = kafka, charging
+        lanes = range(kafka.lanes)
         self.board = LaneBoard() if sees_all else _Board()
         self.on_their_way: list[RecordBatch | ControlMessage] = []
         """Items that the sources have emitted, and the lanes not got."""
-        self.decode = Decode(LANES, MAX_BYTES, lambda *_: None)
+        self.decode = Decode(kafka.lanes, MAX_BYTES, lambda *_: None)
         build = Dedupe.builder(
             lambda *_: None,
-            _Log(kafka.claims()),
+            _Log(kafka.claims(), kafka.lanes),
             RememberedIds(DAY_MS, 2**24).open,
             Expiry(DAY_MS, range(PARTITIONS), self.board.held),
             MAX_BYTES,
         )
-        self.lanes = {lane_name(lane): build(None) for lane in range(LANES)}
+        self.lanes = {lane_name(lane): build(None) for lane in lanes}
         self.process = Process("requested", charging, _Pending(kafka), self.board, lambda *_: None)
         self.epoch = 0
         self.open: dict[int, list[OutcomeBatch]] = defaultdict(list)
         self.next = list(kafka.kept)
         self.settled = [SettledPosition(at, at, sees_all=sees_all) for at in kafka.kept]
         self.committed = {
-            partition: {lane: at.get(partition, 0) for lane, at in kafka.positions.items()}
+            partition: {lane: kafka.positions[lane].get(partition, 0) for lane in lanes}
             for partition in range(PARTITIONS)
         }
         for signal in (opening, restoring):
@@ -242,7 +256,7 @@ class Run:
                 self.deliver()
                 charging.answer(definite=True, which=0)
             assert not self.open, "something was emitted while lanes restore"
-            self.end_epoch(LANES)
+            self.end_epoch(kafka.lanes)
 
     def control(self, signal: Signal, partition: int, offset: int = 0) -> ControlMessage:
         return ControlMessage(signal, partition, offset, epoch=self.epoch)
@@ -303,11 +317,22 @@ class Run:
         self.deliver()
         for lane in range(lanes_that_commit):
             self.kafka.commit(lane, self.open.pop(lane, []))
-        if lanes_that_commit < LANES:
+        if lanes_that_commit < self.kafka.lanes:
             return False
         self.kafka.kept = kept
         self.epoch += 1
         return True
+
+    def stop(self, lanes: int) -> None:
+        """Stop in order, and have so many lanes from then on."""
+        for partition, settled in enumerate(self.settled):
+            self.emit(self.control(Signal.DRAIN, partition, self.next[partition]))
+            settled.drain()
+        assert self.end_epoch(self.kafka.lanes)
+        assert self.kafka.kept == self.next
+        if not self.kafka.is_any_ahead():
+            self.kafka.stopped_at = self.kafka.kept
+            self.kafka.lanes = lanes
 
     def finish(self) -> None:
         """Go on until everything is read and answered."""
@@ -318,7 +343,7 @@ class Run:
                 self.flush(partition)
             self.charging.answer(definite=True, which=turn)
             self.wake()
-            assert self.end_epoch(LANES)
+            assert self.end_epoch(self.kafka.lanes)
         assert self.charging.is_idle
 
 
@@ -333,6 +358,7 @@ HAPPENS = {
     "end": (),
     "crash": ((0, 1),),
     "lose the store": (),
+    "stop": ((1, 2, 3, 5),),
 }
 OFTEN = (
     *["read"] * 4,
@@ -349,7 +375,9 @@ OFTEN = (
 def story(seed: int) -> list[tuple[Any, ...]]:
     """Return what happens in several runs; lists that are drawn one by one would be too short."""
     draw = Random(seed)
-    names = draw.choices([*OFTEN, *OFTEN, "crash", "lose the store"], k=draw.randrange(20, 120))
+    names = draw.choices(
+        [*OFTEN, *OFTEN, "crash", "lose the store", "stop"], k=draw.randrange(20, 120)
+    )
     return [(name, *map(draw.choice, HAPPENS[name])) for name in names]
 
 
@@ -363,8 +391,11 @@ def records(seed: int) -> list[list[bytes | None]]:
 
 
 def play(run: Run, steps: Sequence[tuple[Any, ...]]) -> tuple[bool, int]:
-    """Play steps until a crash; return whether there was one, and how many were played."""
+    """Play steps until the process ends; return whether it did, and how many were played."""
     for number, (what, *how) in enumerate(steps, 1):
+        if what in ENDS:
+            end(run, what, *how)
+            return True, number
         if what == "read":
             run.read(*how)
         elif what == "answer":
@@ -378,14 +409,21 @@ def play(run: Run, steps: Sequence[tuple[Any, ...]]) -> tuple[bool, int]:
         elif what == "patience":
             run.charging.patience = how[0]
         elif what == "end":
-            run.end_epoch(LANES)
-        elif what == "crash":
-            run.end_epoch(how[0])
-            return True, number
-        else:
-            run.kafka.kept = [0] * PARTITIONS
-            return True, number
+            run.end_epoch(run.kafka.lanes)
     return False, len(steps)
+
+
+ENDS = {"crash", "lose the store", "stop"}
+
+
+def end(run: Run, what: str, *how: int) -> None:
+    """End the process."""
+    if what == "crash":
+        run.end_epoch(*how)
+    elif what == "stop":
+        run.stop(*how)
+    else:
+        run.kafka.kept = run.kafka.stopped_at
 
 
 def assert_exact(kafka: Kafka, provider: Provider) -> None:

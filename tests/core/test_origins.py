@@ -13,7 +13,7 @@ generations = st.integers(0, 255)
 
 
 @given(partitions, offsets, generations)
-def test_a_place_is_found_again_whatever_the_generation(
+def test_an_origin_has_its_place_with_any_generation(
     partition: int, offset: int, generation: int
 ) -> None:
     number = origin(partition, offset, generation)
@@ -24,7 +24,7 @@ def test_a_place_is_found_again_whatever_the_generation(
 
 
 def test_origins_without_a_generation_are_those_of_the_first_version() -> None:
-    """What it has written is read as it is."""
+    """The entries that it has written are read as they are."""
     assert origin(3, 7) == 3 << 48 | 7
 
 

@@ -7,9 +7,10 @@
 4. It is posted, under the same key, while the key is younger than its life less `KEY_MARGIN_S`.
    After that a post might be a new charge: it is only looked up.
 5. An old key that the provider has no charge of, or a provider that cannot look up, leaves it to a
-   person: the payment is *unresolved*. So does `UNRESOLVED_AFTER_S` without any answer. But if no
+   person: the payment is *unresolved*. So does `UNRESOLVED_AFTER_S` after it was parked. But if no
    post is known that may have been executed, a look-up that finds nothing proves that the payment
-   is new: it is posted.
+   is new: it is posted. What is unresolved is not posted any more: a person may have settled it in
+   another way. It is looked up only.
 """
 
 from enum import Enum, auto

@@ -53,6 +53,9 @@ class Calls:
     def way(self, charge: Charge) -> Ask:
         """Return how a payment may be asked for now, by the age of its key."""
         traits = self._gateway.traits
+        if charge.is_unresolved:
+            # A person may have settled it in another way.
+            return Ask.LOOK_UP if traits.has_lookup else Ask.NOTHING
         age_s = time.time() - charge.first_asked_s
         return way_to_ask(age_s, traits.key_life_s, can_look_up=traits.has_lookup)
 
@@ -70,6 +73,7 @@ class Calls:
             if (
                 found is not None
                 or charge.look_up
+                or charge.is_unresolved
                 or not (charge.may_be_settled or charge.is_unsent)
             ):
                 return found

@@ -48,6 +48,7 @@ from dataflow.gateways.port import (
     Unknown,
 )
 from dataflow.service.fail_fast import fail_fast
+from schemas.pending import seconds
 
 _log = structlog.get_logger()
 
@@ -349,10 +350,11 @@ class Dispatcher:
             charge.look_up = True
         way = self._calls.way(charge)
         charge.is_unresolved = (
-            way is Ask.NOTHING
+            charge.is_unresolved
+            or way is Ask.NOTHING
             # Of a young key, a charge may still be on its way.
             or (way is Ask.LOOK_UP and reply is None)
-            or time.time() - charge.first_asked_s > UNRESOLVED_AFTER_S
+            or _parked_for_s(charge) > UNRESOLVED_AFTER_S
         )
         charge.next_attempt_s = None
         if way is not Ask.NOTHING:
@@ -427,6 +429,11 @@ def _raise_what_ended(task: "asyncio.Task[None] | Future[None]") -> None:
     """Raise what has ended a task: its payments would never be answered, and nothing waits."""
     if not task.cancelled():
         task.result()
+
+
+def _parked_for_s(charge: Charge) -> float:
+    """Return for how long a payment is parked; its key may seem older, by a record's timestamp."""
+    return 0.0 if charge.parked is None else time.time() - seconds(charge.parked.parked_at)
 
 
 def _batch_answer(queued: QueuedBatch, replies: list[Reply]) -> BatchAnswer:

@@ -31,6 +31,7 @@ from dataflow.gateways.port import (
     idempotency_key,
 )
 from dataflow.service import fail_fast
+from schemas import events
 from schemas.events import Source
 from schemas.outcomes import ErrorCode
 from schemas.pending import PendingEntry, PendingState
@@ -97,14 +98,14 @@ def charge(payment_id: str = "pay_1", lane: int = 0, age_s: float = 0.0, **how: 
     return Charge(lane, make_request(payment_id), time.time() - age_s, **how)
 
 
-def entry(payment_id: str = "pay_1", **how: Any) -> PendingEntry:
+def entry(payment_id: str = "pay_1", age_s: float = 0.0, **how: Any) -> PendingEntry:
     return PendingEntry(
         event_id=f"e-{payment_id}",
         payment_id=payment_id,
         request=Raw(b"{}"),
         source=Source("requested", 0, 7),
         record_time_ms=1_767_225_600_000,
-        parked_at="2026-01-01T00:00:00.000Z",
+        parked_at=events.instant(time.time() - age_s),
         first_attempt_at="2026-01-01T00:00:00.000Z",
         attempts=1,
         attempts_parked=0,
@@ -266,6 +267,31 @@ def test_an_old_key_without_a_look_up_is_left_to_a_person(made: Made) -> None:
     assert not provider.looked_up
 
 
+def test_a_payment_that_waits_for_a_person_is_never_posted(made: Made) -> None:
+    """Even if its key lives for ever: the person may have settled it in another way."""
+    provider = Provider(fail, key_life_s=None)
+    calls = made(provider)
+    asked = charge(parked=entry(age_s=4 * DAY_S), is_unsent=True)
+    calls.ask([asked])
+    until(lambda: asked.is_unresolved)
+    posted = len(provider.charged)
+    provider.answer = approve
+    until(lambda: len(provider.looked_up) > 2)
+    assert len(provider.charged) == posted
+    provider.found = Approved("ch_found")
+    until(lambda: answers(calls, 1)[0].reply == Approved("ch_found"))
+
+
+def test_a_payment_waits_for_a_person_whatever_becomes_of_a_look_up(made: Made) -> None:
+    provider = Provider(approve)
+    provider.found = Unknown("timeout")
+    calls = made(provider)
+    asked = charge(age_s=DAY_S, parked=entry(), attempts=3, is_unresolved=True)
+    calls.ask([asked])
+    answers(calls, 2)
+    assert asked.is_unresolved
+
+
 def test_an_old_claim_that_was_never_charged_is_posted_after_a_look_up(made: Made) -> None:
     provider = Provider(approve)
     calls = made(provider)
@@ -312,14 +338,15 @@ def test_a_claim_of_an_earlier_run_is_posted_where_nothing_can_be_looked_up(made
     assert provider.looked_up == []
 
 
+@pytest.mark.parametrize("days", [1, 1_000])
 def test_a_payment_that_an_outage_kept_from_being_sent_is_charged_after_a_look_up(
-    made: Made,
+    made: Made, days: int
 ) -> None:
-    """Its key is old by then, but was never used; look-ups that fail do not change that."""
+    """Its key seems old by then, but was never used; look-ups that fail do not change that."""
     provider = Provider(approve)
     provider.found = Unknown("timeout")
     calls = made(provider)
-    late = charge(age_s=DAY_S, parked=entry(), is_unsent=True)
+    late = charge(age_s=days * DAY_S, parked=entry(), is_unsent=True)
     calls.ask([late])
     assert answers(calls, 1) == [Answer(late, None)]
     assert not late.is_unresolved

@@ -22,6 +22,7 @@ from msgspec import Raw, structs
 
 from dataflow.core import lane_queue, offset_refresh, retry_schedule, settled, silence
 from dataflow.core.lanes import lanes_of
+from dataflow.core.origins import are_same, places
 from dataflow.core.timestamps import plausible
 from dataflow.core.verdicts import Verdict
 from dataflow.core.watermarks import Clock
@@ -535,6 +536,16 @@ def _claims_of_the_last_run_are_repeats() -> None:
         return judged
 
     _patch(lambda: dedupe.Dedupe._judge, as_remembered)
+
+
+@_mutation
+def _claims_of_a_deleted_topic_count() -> None:
+    """Take a record for the one that has claimed its paymentId by the place alone."""
+
+    def are_at_one_place(some: Any, others: Any) -> Any:
+        return places(some) == places(others)
+
+    _patch_import(dedupe, are_same, are_at_one_place)
 
 
 @_mutation

@@ -282,7 +282,7 @@ def test_a_payment_that_waits_for_a_person_is_never_posted(made: Made) -> None:
     until(lambda: answers(calls, 1)[0].reply == Approved("ch_found"))
 
 
-def test_a_payment_waits_for_a_person_whatever_becomes_of_a_look_up(made: Made) -> None:
+def test_a_payment_waits_for_a_person_also_after_a_look_up_that_fails(made: Made) -> None:
     provider = Provider(approve)
     provider.found = Unknown("timeout")
     calls = made(provider)
@@ -609,7 +609,7 @@ def test_too_much_that_is_parked_stops_the_reading(made: Made) -> None:
     assert calls.figures().held_for_s is None
 
 
-def test_what_waits_for_a_person_stops_no_reading(made: Made) -> None:
+def test_payments_that_wait_for_a_person_stop_no_reading(made: Made) -> None:
     calls, queue = made(Provider(approve), parked=2), LaneQueue(0)
     park(calls, queue, PendingState.UNRESOLVED, 5)
     assert calls.credit(0) > 0

@@ -30,6 +30,8 @@ class Breaker:
         """The time at which it opened; None while it is closed."""
         self.reason = ""
         """The last reason that was given for it."""
+        self.is_misconfigured = False
+        """True if that was the provider's refusal of us: of our credentials, or our URL."""
         self.times_opened = 0
         self._row = 0
         self._last: deque[bool] = deque(maxlen=SHARE_OF)
@@ -61,7 +63,7 @@ class Breaker:
     def indefinite(self, reason: str, now_s: float, *, first: bool) -> bool:
         """Note an attempt without a definite answer; return whether that opened it."""
         if self.is_open:
-            self.reason = reason
+            self.reason, self.is_misconfigured = reason, False
             return False
         if not first:
             return False
@@ -70,17 +72,17 @@ class Breaker:
         most = _PROBATION_ROW if self._probation else ROW
         if self._row < most and self._last.count(False) < SHARE_BAD:
             return False
-        return self._trip(reason, now_s)
+        return self._trip(reason, now_s, is_misconfigured=False)
 
     def misconfigured(self, reason: str, now_s: float) -> bool:
         """Note that the provider refuses us, not a payment; return whether that opened it."""
         if self.is_open:
-            self.reason = reason
+            self.reason, self.is_misconfigured = reason, True
             return False
-        return self._trip(reason, now_s)
+        return self._trip(reason, now_s, is_misconfigured=True)
 
-    def _trip(self, reason: str, now_s: float) -> bool:
-        self.open_since_s, self.reason = now_s, reason
+    def _trip(self, reason: str, now_s: float, *, is_misconfigured: bool) -> bool:
+        self.open_since_s, self.reason, self.is_misconfigured = now_s, reason, is_misconfigured
         self.times_opened += 1
         self._row = 0
         return True

@@ -2,8 +2,10 @@
 
 from collections import deque
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from typing import NamedTuple, Protocol
 
+from dataflow.core.hold import HoldCause
 from dataflow.core.lane_queue import Answer, BatchAnswer, Charge, QueuedBatch
 
 NOT_FOUND = "NotFound"
@@ -15,6 +17,22 @@ REPLIES = (
 """The kinds of replies, as they are counted."""
 
 
+class CallKind(StrEnum):
+    """The kinds of calls, as they are counted."""
+
+    CHARGE = "charge"
+    LOOK_UP = "look_up"
+    PROBE = "probe"
+
+
+class Durations(NamedTuple):
+    """The durations of calls, as a histogram."""
+
+    buckets: Sequence[tuple[str, float]] = ()
+    """The upper bounds in seconds, each with how many calls took no longer."""
+    sum_s: float = 0.0
+
+
 class ChargingFigures(NamedTuple):
     """The state of the calls, for metrics and probes."""
 
@@ -24,17 +42,33 @@ class ChargingFigures(NamedTuple):
     waiting: int = 0
     """Payments that are to be asked for again later."""
     parked: int = 0
+    parked_most: int = 0
+    """With so many the process holds."""
+    oldest_parked_for_s: float | None = None
+    """The age of the oldest of the parked; None if there is none."""
+    unresolved: int = 0
+    """Those of the parked that a person has to decide."""
     window: int = 0
     """Calls that may be in flight."""
+    rate_limit: float | None = None
+    """Calls in a second that may begin; None for no limit."""
     mean_latency_s: float = 0.0
+    hold_cause: HoldCause | None = None
+    """The reason why the process reads nothing; None if it reads."""
     held_for_s: float | None = None
-    """The time for which the process has read nothing; None if it does not hold by itself."""
+    """The time for which it has read nothing; None if it reads."""
     hold_reason: str = ""
-    is_full: bool = False
-    """True if it holds because too much is parked, not because the gateway answers nobody."""
+    """The provider's last reason, or our own; empty if the process reads."""
     times_held: int = 0
+    """The number of times that the gateway was taken to be away."""
+    calls: Mapping[CallKind, int] = {}
+    """Calls since the start, by kind."""
     replies: Mapping[str, int] = {}
     """Replies since the start, by kind."""
+    key_replays: int = 0
+    """Charges under a key that may have been used before."""
+    durations: Mapping[bool, Durations] = {}
+    """The durations of the calls: of those with a definite answer, and of the others."""
 
 
 class LaneCharging(Protocol):

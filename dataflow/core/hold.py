@@ -14,6 +14,9 @@
 Times are in seconds, of one monotonic clock.
 """
 
+from enum import StrEnum
+from typing import NamedTuple
+
 from dataflow.core.breaker import Breaker
 
 PROBE_LEAST_S, PROBE_MOST_S, _PROBE_SHARE = 1.0, 10.0, 60.0
@@ -22,6 +25,28 @@ TRIAL_LEAST_S, _TRIAL_MOST_S, _TRIAL_SHARE = 5.0, 300.0, 4.0
 RELEASED_EVERY_S = 60.0
 ANNOUNCED_EVERY_S = 1.0
 BELIEVED_FOR_S = 2.5
+
+
+class HoldCause(StrEnum):
+    """The reason why a process reads nothing."""
+
+    OUTAGE = "outage"
+    """The gateway answers nobody."""
+    MISCONFIGURED = "misconfigured"
+    """The gateway refuses our credentials, or our URL."""
+    PARKED = "parked"
+    """Too much is parked."""
+    PEER = "peer"
+    """Another process of the cluster holds."""
+
+
+class Held(NamedTuple):
+    """A hold, by what and since when."""
+
+    cause: HoldCause
+    since_s: float
+    reason: str
+    """The provider's last one, or our own."""
 
 
 class Hold:
@@ -41,6 +66,7 @@ class Hold:
         self._trial_at_s: dict[int, float] = {}
         self._announced_s: float | None = None
         self._held_by: dict[int, float] = {}
+        self._peers_since_s = 0.0
 
     def opened(self, now_s: float) -> None:
         """Note that the breaker has opened."""
@@ -99,6 +125,22 @@ class Hold:
         """Return whether another process holds."""
         return any(until_s > now_s for until_s in list(self._held_by.values()))
 
+    def held(self, now_s: float) -> Held | None:
+        """Return why this process reads nothing; None if it reads."""
+        since_s = self.since_s
+        if since_s is not None:
+            return Held(self._cause, since_s, self.reason)
+        if self.is_held_by_others(now_s):
+            reason = "another process of the cluster holds"
+            return Held(HoldCause.PEER, self._peers_since_s, reason)
+        return None
+
+    @property
+    def _cause(self) -> HoldCause:
+        if self.is_full:
+            return HoldCause.PARKED
+        return HoldCause.MISCONFIGURED if self._breaker.is_misconfigured else HoldCause.OUTAGE
+
     def is_trial_due(self, source: int, now_s: float) -> bool:
         """Return whether a source may read one record in the hold; the next is after a pause."""
         due_s = self._trial_at_s.get(source, self._first_trial_s)
@@ -111,6 +153,8 @@ class Hold:
     def peer(self, partition: int, now_s: float, *, holds: bool) -> None:
         """Note that the process that reads a partition holds, or does so no longer."""
         if holds:
+            if not self.is_held_by_others(now_s):
+                self._peers_since_s = now_s
             self._held_by[partition] = now_s + BELIEVED_FOR_S
         else:
             self._held_by.pop(partition, None)

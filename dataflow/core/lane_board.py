@@ -18,9 +18,10 @@ class _View(NamedTuple):
     lowest: Mapping[int, int]
     claims_in: int | None
     waits_since_s: float | None
-    parked: int
-    unresolved: int
     oldest_s: float | None
+    parked: int
+    parked_since_s: float | None
+    unresolved: int
 
 
 class LaneBoard:
@@ -33,13 +34,15 @@ class LaneBoard:
 
     def show(self, queue: LaneQueue) -> None:
         """Show a lane as it is now."""
+        parked = queue.parked
         self._views[queue.lane] = _View(
             queue.lowest(),
             queue.claims_in,
             queue.waits_since_s,
-            queue.parked,
-            queue.unresolved,
             queue.oldest_s,
+            len(parked),
+            parked.oldest_s,
+            parked.unresolved,
         )
 
     def lowest(self, partition: int) -> int | None:
@@ -81,8 +84,14 @@ class LaneBoard:
         return sum(view.parked for view in self._now())
 
     @property
+    def parked_since_s(self) -> float | None:
+        """The time at which the oldest of them was parked, in seconds since 1970; None if none."""
+        since_s = (view.parked_since_s for view in self._now())
+        return min((each for each in since_s if each is not None), default=None)
+
+    @property
     def unresolved(self) -> int:
-        """The parked payments that wait for a person."""
+        """The number of them that a person has to decide."""
         return sum(view.unresolved for view in self._now())
 
     def _now(self) -> list[_View]:

@@ -19,7 +19,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from dataflow.core.items import DedupedBatch
-from schemas.pending import PendingEntry, PendingState
+from dataflow.core.parked_ages import ParkedAges
+from schemas.pending import PendingEntry, PendingState, seconds
 from schemas.replies import Definite
 from schemas.requests import PaymentRequest
 
@@ -128,10 +129,8 @@ class LaneQueue:
         self.lane = lane
         self.epoch = 0
         """The latest epoch that an item was of."""
-        self.parked = 0
-        """The number of payments that are parked."""
-        self.unresolved = 0
-        """The number of those that wait for a person."""
+        self.parked = ParkedAges()
+        """The payments that are parked."""
         self._queue: deque[QueuedBatch] = deque()
         self._claimed: deque[QueuedBatch] = deque()
         self._resolved: list[Answer] = []
@@ -162,8 +161,9 @@ class LaneQueue:
 
     def restore(self, charges: Sequence[Charge]) -> None:
         """Take over what an earlier run has parked."""
-        self.parked += len(charges)
-        self.unresolved += sum(charge.is_unresolved for charge in charges)
+        entries = [(charge, charge.parked) for charge in charges if charge.parked is not None]
+        for charge, entry in sorted(entries, key=lambda each: each[1].parked_at):
+            self.park(charge, entry)
 
     def take(self, answers: Iterable[Answer | BatchAnswer], now_s: float) -> list[Charge]:
         """Take in answers; return the payments that are to be asked for again, one by one.
@@ -234,11 +234,12 @@ class LaneQueue:
 
     def park(self, charge: Charge, entry: PendingEntry | None) -> None:
         """Note the entry of a payment on the pending topic; None once it has its outcome."""
-        for each, change in ((charge.parked, -1), (entry, 1)):
-            if each is not None:
-                self.parked += change
-                self.unresolved += change * (each.state is PendingState.UNRESOLVED)
         charge.parked = entry
+        if entry is None:
+            self.parked.remove(charge)
+        else:
+            is_unresolved = entry.state is PendingState.UNRESOLVED
+            self.parked.put(charge, seconds(entry.parked_at), is_unresolved=is_unresolved)
 
     def resolved(self) -> list[Answer]:
         """Return the news of what is parked."""

@@ -13,12 +13,12 @@ from typing import TypeVar
 
 import structlog
 
+from dataflow.core.charging import CallKind
 from dataflow.core.lane_queue import Charge
 from dataflow.core.retry_schedule import Ask, way_to_ask
+from dataflow.gateways.call_counts import DEFINITE, CallCounts
 from dataflow.gateways.port import (
-    Approved,
     BatchGateway,
-    Declined,
     Gateway,
     Misconfigured,
     NotExecuted,
@@ -34,7 +34,6 @@ _T = TypeVar("_T")
 
 _log = structlog.get_logger()
 
-DEFINITE = frozenset({Approved, Declined})
 _KINDS = DEFINITE | {NotExecuted, Unknown, Pending, Misconfigured}
 _MOST_S = 120.0
 """A gateway gives a call up by itself, much sooner. One that does not must not keep its place in
@@ -43,9 +42,14 @@ _LOG_EVERY_S = 1.0
 
 
 class Calls:
-    """The calls to one gateway, made on its loop."""
+    """The calls to one gateway, made on its loop.
+
+    Attributes:
+        counts: What was asked, and what came of it.
+    """
 
     def __init__(self, gateway: Gateway) -> None:
+        self.counts = CallCounts()
         self._gateway = gateway
         self._publishable = Publishable()
         self._logged_s: defaultdict[str, float] = defaultdict(lambda: -_LOG_EVERY_S)
@@ -69,7 +73,9 @@ class Calls:
         # The age of a key that another run has used is only as right as a record's timestamp.
         looks_first = charge.look_up or charge.may_be_settled
         if way is Ask.LOOK_UP or (looks_first and self._gateway.traits.has_lookup):
-            found = await self._asked(lambda: self._gateway.lookup(request, key), request)
+            found = await self._asked(
+                CallKind.LOOK_UP, lambda: self._gateway.lookup(request, key), request
+            )
             if (
                 found is not None
                 or charge.look_up
@@ -81,13 +87,24 @@ class Calls:
             charge.may_be_settled = False
             if way is Ask.LOOK_UP:
                 charge.first_asked_s = time.time()
+        self.counts.key_replays += charge.may_be_settled or not charge.is_unsent
         was_unsent, charge.is_unsent = charge.is_unsent, False
-        reply = await self._asked(lambda: self._gateway.charge(request, key), request)
+        reply = await self._asked(
+            CallKind.CHARGE, lambda: self._gateway.charge(request, key), request
+        )
         # It certainly did not happen.
         charge.is_unsent = was_unsent and isinstance(reply, NotExecuted)
         return reply
 
     async def _asked(
+        self, kind: CallKind, ask: Callable[[], Awaitable[Reply | None]], request: PaymentRequest
+    ) -> Reply | None:
+        began_s = time.monotonic()
+        reply = await self._answered(ask, request)
+        self.counts.replied(kind, reply, time.monotonic() - began_s)
+        return reply
+
+    async def _answered(
         self, ask: Callable[[], Awaitable[Reply | None]], request: PaymentRequest
     ) -> Reply | None:
         try:
@@ -106,6 +123,14 @@ class Calls:
         self, gateway: BatchGateway, requests: Sequence[PaymentRequest]
     ) -> list[Reply]:
         """Return the replies about payments that are charged as a whole."""
+        began_s = time.monotonic()
+        found = await self._answered_at_once(gateway, requests)
+        self.counts.replied_to_all(found, time.monotonic() - began_s)
+        return found
+
+    async def _answered_at_once(
+        self, gateway: BatchGateway, requests: Sequence[PaymentRequest]
+    ) -> list[Reply]:
         try:
             replies = list(await _bounded(lambda: gateway.charge_batch(requests)))
         except Exception as error:  # noqa: BLE001  (whatever a gateway does: it is no answer)
@@ -116,13 +141,13 @@ class Calls:
             return [Unknown("it broke its contract")] * len(requests)
         return self._publishable(requests, replies)
 
-    async def probe(self) -> str | None:
+    async def probe(self) -> Reply | None:
         """Return why a charge would fail now; None if the gateway finds nothing."""
+        self.counts.probed()
         try:
-            reply = await _bounded(self._gateway.probe)
+            return await _bounded(self._gateway.probe)
         except Exception as error:  # noqa: BLE001  (as above)
-            return quoted(error)
-        return None if reply is None else reason_of(reply)
+            return Unknown(quoted(error))
 
     def _report(self, event: str, **what: object) -> None:
         """Log one line a second of a kind at most."""

@@ -16,7 +16,7 @@ Long because it is the one place that all parts of the rules come together in; t
 import asyncio
 import random
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future, wait
 from typing import NamedTuple
@@ -27,13 +27,14 @@ from dataflow.core.breaker import Breaker
 from dataflow.core.call_queue import CallQueue
 from dataflow.core.call_rate import CallRate
 from dataflow.core.call_window import CallWindow
-from dataflow.core.charging import NOT_FOUND, ChargingFigures
+from dataflow.core.charging import ChargingFigures
 from dataflow.core.hold import Hold
 from dataflow.core.lane_board import LaneBoard
 from dataflow.core.lane_queue import Answer, BatchAnswer, Charge, QueuedBatch
 from dataflow.core.patience import Latency
 from dataflow.core.retry_schedule import UNRESOLVED_AFTER_S, Ask, parked_s, soon_s
-from dataflow.gateways.calls import DEFINITE, Calls, reason_of
+from dataflow.gateways.call_counts import DEFINITE
+from dataflow.gateways.calls import Calls, reason_of
 from dataflow.gateways.loop_thread import LoopThread
 from dataflow.gateways.port import (
     Approved,
@@ -116,7 +117,6 @@ class Dispatcher:
         self._queue = CallQueue()
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._replies: Counter[str] = Counter()
 
     @property
     def key_life_s(self) -> float | None:
@@ -167,10 +167,8 @@ class Dispatcher:
         if self._hold.is_full:
             # The loop does not notice by itself what lanes park, and what is parked may wait long.
             self._thread.call(self._tick)
-        if self._hold.is_held:
+        if self._hold.held(now_s) is not None:
             return int(self._hold.is_trial_due(partition, now_s))
-        if self._hold.is_held_by_others(now_s):
-            return 0
         if self._batches is not None:
             return _UNLIMITED
         claimed = sum(list(self._claimed.values()))
@@ -198,18 +196,30 @@ class Dispatcher:
 
     def figures(self) -> ChargingFigures:
         """Return the state of the calls."""
+        now_s, parked, counts = time.monotonic(), self._board.parked, self._calls.counts
+        held = self._hold.held(now_s)
+        parked_since_s = self._board.parked_since_s
         return ChargingFigures(
             in_flight=self._window.in_flight,
             queued=self._queue.new,
             waiting=self._queue.waiting,
-            parked=self._board.parked,
+            parked=parked,
+            parked_most=self._limits.parked,
+            oldest_parked_for_s=(
+                None if parked_since_s is None else max(0.0, time.time() - parked_since_s)
+            ),
+            unresolved=self._board.unresolved,
             window=self._window.limit,
+            rate_limit=self._rate.limit,
             mean_latency_s=self._latency.mean_s,
-            held_for_s=self._held_s() if self._hold.is_held else None,
-            hold_reason=self._hold.reason,
-            is_full=self._hold.is_full,
+            hold_cause=None if held is None else held.cause,
+            held_for_s=None if held is None else now_s - held.since_s,
+            hold_reason="" if held is None else held.reason,
             times_held=self._breaker.times_opened,
-            replies=dict(self._replies),
+            calls=counts.calls,
+            replies=counts.replies,
+            key_replays=counts.key_replays,
+            durations=counts.durations,
         )
 
     def close(self) -> None:
@@ -269,7 +279,6 @@ class Dispatcher:
         is_first = not charge.attempts
         charge.attempts += 1
         charge.attempts_parked += charge.parked is not None
-        self._replies[NOT_FOUND if reply is None else type(reply).__name__] += 1
         self._window.ended(definite=type(reply) in DEFINITE)
         if isinstance(reply, Approved | Declined):
             self._latency.answered(seconds)
@@ -284,6 +293,11 @@ class Dispatcher:
     async def _charge_batches(self, gateway: BatchGateway, batches: Sequence[QueuedBatch]) -> None:
         """Have whole batches charged by a gateway that answers at once."""
         requests = [each.batch.parsed[record] for each in batches for record in each.due]
+        self._calls.counts.key_replays += sum(
+            len(each.batch.claimed_before.intersection(each.due))
+            for each in batches
+            if each.batch.claimed_before
+        )
         replies = await self._calls.replies(gateway, requests)  # type: ignore[arg-type]
         self._take_batches(batches, replies)
 
@@ -297,8 +311,6 @@ class Dispatcher:
             start = end
             reasons += answer.reasons.values()
             self._put(queued.lane, answer)
-        for kind, number in Counter(map(type, replies)).items():
-            self._replies[kind.__name__] += number
         # They were asked for side by side, so there is no row of them.
         if len(reasons) < len(replies) * _OUTAGE_SHARE:
             self._note_definite(first=True, count=len(replies) - len(reasons))
@@ -403,9 +415,11 @@ class Dispatcher:
         self._take_probe(await self._calls.probe())
 
     @fail_fast
-    def _take_probe(self, reason: str | None) -> None:
-        if reason is None:
+    def _take_probe(self, reply: Reply | None) -> None:
+        if reply is None:
             self._note_definite(first=False)
+        elif self._breaker.is_open:
+            self._note_indefinite(reason_of(reply), reply, first=False)
         self._fill()
 
     def _set_timer(self) -> None:

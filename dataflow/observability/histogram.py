@@ -8,16 +8,16 @@ from math import inf
 from prometheus_client.metrics_core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from dataflow.core.charging import Durations
 
-class BatchHistogram(Collector):
-    """A histogram that takes n observations of one value in the time of one.
+
+class Buckets:
+    """Durations by size; safe to use from any thread.
 
     The client library's own `Histogram.observe` would have to be called once per record.
     """
 
-    def __init__(self, name: str, documentation: str, bounds: tuple[float, ...]) -> None:
-        self._name = name
-        self._documentation = documentation
+    def __init__(self, bounds: tuple[float, ...]) -> None:
         self._bounds = bounds
         self._counts = [0] * (len(bounds) + 1)
         self._sum = 0.0
@@ -38,14 +38,28 @@ class BatchHistogram(Collector):
             self._counts[bucket] += count
             self._sum += value * count
 
-    def collect(self) -> Iterator[Metric]:
-        """Yield the histogram as of now, count and sum of the same moment."""
+    def now(self) -> Durations:
+        """Return what was observed up to now, count and sum of the same moment."""
         with self._lock:
             counts, total = self._counts.copy(), self._sum
         buckets, cumulative = [], 0
         for bound, count in zip((*map(str, self._bounds), "+Inf"), counts, strict=True):
             cumulative += count
             buckets.append((bound, float(cumulative)))
+        return Durations(buckets, total)
+
+
+class BatchHistogram(Buckets, Collector):
+    """A histogram that takes n observations of one value in the time of one."""
+
+    def __init__(self, name: str, documentation: str, bounds: tuple[float, ...]) -> None:
+        super().__init__(bounds)
+        self._name = name
+        self._documentation = documentation
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the histogram as of now."""
+        found = self.now()
         yield HistogramMetricFamily(
-            self._name, self._documentation, buckets=buckets, sum_value=total
+            self._name, self._documentation, buckets=found.buckets, sum_value=found.sum_s
         )

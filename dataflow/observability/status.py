@@ -13,14 +13,18 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from dataflow.core.charging import ChargingFigures
+from dataflow.core.hold import HoldCause
 from dataflow.observability.liveness import AWAITS_PEERS, Liveness, LivenessLimits
 from dataflow.observability.partition_progress import PartitionProgress, age_s
 from dataflow.observability.restore_progress import Restores, Restoring
 
 _REASON_MAX_CHARS = 300
+
+Word = Literal["ok", "held", "starting", "draining", "kafka_unreachable", "not_reading", "stuck"]
+"""The state of the process, in one word."""
 
 
 class About(NamedTuple):
@@ -251,7 +255,7 @@ class Status:
             charging = self.charging()
             recovery_dir = self.about.recovery_dir
             body = {
-                "status": self._word(live=live, ready=ready, held=_is_held(charging)),
+                "status": self._word(live=live, ready=ready, held=charging.hold_cause is not None),
                 "reason": _with_hold(ready_reason, charging) if live else live_reason,
                 "live": live,
                 "ready": ready,
@@ -263,13 +267,7 @@ class Status:
                 "kafka": {"reachable": self._broker, "reason": self._broker_reason},
                 "partitions": self.partitions.shown(),
                 "lanes": {"expected": self._lanes_expected, "open": sorted(self._lanes_open)},
-                "charging": {
-                    "held_for_seconds": charging.held_for_s,
-                    "hold_reason": charging.hold_reason if _is_held(charging) else "",
-                    "in_flight": charging.in_flight,
-                    "queued": charging.queued,
-                    "pending": charging.parked,
-                },
+                "charging": _shown(charging),
                 "remembered_ids": self._remembered_ids(),
                 "restore": {"ids": restored.ids, "done": restored.done},
                 "last_commit_age_seconds": age_s(self._last_commit_at, self._wall()),
@@ -315,7 +313,7 @@ class Status:
             missing.append(f"Kafka is unreachable: {self._broker_reason}")
         return not missing, "; ".join(missing) or "ready"
 
-    def _word(self, *, live: bool, ready: bool, held: bool) -> str:
+    def _word(self, *, live: bool, ready: bool, held: bool) -> Word:
         if not live:
             return "stuck"
         if self._draining:
@@ -327,13 +325,39 @@ class Status:
         return "not_reading" if self.partitions.silent() else "starting"
 
 
-def _is_held(charging: ChargingFigures) -> bool:
-    return charging.held_for_s is not None
+def _shown(charging: ChargingFigures) -> dict[str, Any]:
+    """Return the state of the gateway, and of what waits for it, as `/health` has it."""
+    return {
+        "state": "charging" if charging.hold_cause is None else "held",
+        "hold_cause": charging.hold_cause,
+        "hold_reason": charging.hold_reason,
+        "held_for_seconds": charging.held_for_s,
+        "in_flight": charging.in_flight,
+        "window": charging.window,
+        "queued": charging.queued,
+        "waiting": charging.waiting,
+        "mean_seconds": charging.mean_latency_s,
+        "pending": charging.parked,
+        "pending_max": charging.parked_most,
+        "pending_oldest_seconds": charging.oldest_parked_for_s,
+        "unresolved": charging.unresolved,
+    }
+
+
+_HELD = {
+    HoldCause.OUTAGE: "the gateway has answered nobody for {age:.0f} s ({reason})",
+    HoldCause.MISCONFIGURED: "the gateway refuses our credentials or URL, for {age:.0f} s"
+    " ({reason})",
+    HoldCause.PARKED: "too much is parked for {age:.0f} s ({reason})",
+    HoldCause.PEER: "{reason}, for {age:.0f} s",
+}
 
 
 def _with_hold(reason: str, charging: ChargingFigures) -> str:
     """Return the reason of the state, and that the flow holds, if it does."""
-    if charging.held_for_s is None:
+    if charging.hold_cause is None:
         return reason
-    why = "too much is parked" if charging.is_full else "the gateway has answered nobody"
-    return f"{reason}; held: {why} for {charging.held_for_s:.0f} s ({charging.hold_reason})"
+    why = _HELD[charging.hold_cause].format(
+        age=charging.held_for_s or 0.0, reason=charging.hold_reason
+    )
+    return f"{reason}; held: {why}"

@@ -69,6 +69,27 @@ def test_wrong_credentials_open_it_at_once() -> None:
     assert breaker.misconfigured("401", 3.0)
     assert not breaker.misconfigured("401 again", 4.0)
     assert (breaker.open_since_s, breaker.reason) == (3.0, "401 again")
+    assert breaker.is_misconfigured
+
+
+def test_the_last_reason_decides_whether_the_provider_refuses_us() -> None:
+    breaker = Breaker()
+
+    def refuses() -> bool:
+        return breaker.is_misconfigured
+
+    fail(breaker, ROW)
+    assert not refuses()
+    breaker.misconfigured("401", 2.0)
+    assert refuses(), "it is back, with another password"
+    fail(breaker, 1)
+    assert not refuses()
+    breaker.definite(first=False)
+    breaker.misconfigured("401", 3.0)
+    assert refuses()
+    breaker.definite(first=False)
+    fail(breaker, ROW)
+    assert not refuses()
 
 
 def test_any_definite_answer_closes_it() -> None:

@@ -11,7 +11,9 @@ from dataflow.core.hold import (
     PROBE_MOST_S,
     RELEASED_EVERY_S,
     TRIAL_LEAST_S,
+    Held,
     Hold,
+    HoldCause,
 )
 
 
@@ -129,3 +131,27 @@ def test_the_hold_of_another_process_ends_with_it() -> None:
     hold.peer(3, 5.0, holds=True)
     hold.peer(3, 5.1, holds=False)
     assert not hold.is_held_by_others(5.2)
+
+
+def test_a_hold_has_the_cause_of_its_breaker_and_counts_from_there() -> None:
+    breaker, hold = held()
+    hold.peer(3, 1e9, holds=True)
+    assert hold.held(50.0) == Held(HoldCause.MISCONFIGURED, 0.0, "401")
+    breaker.indefinite("no answer", 60.0, first=False)
+    hold.note_parked(10, 65.0)
+    assert hold.held(70.0) == Held(HoldCause.OUTAGE, 0.0, "no answer")
+    breaker.definite(first=False)
+    assert hold.held(80.0) == Held(HoldCause.PARKED, 65.0, "GATEWAY_PARKED_MAX is 10")
+
+
+def test_a_hold_of_others_counts_from_the_first_of_them() -> None:
+    hold = Hold(Breaker(), 10)
+    assert hold.held(1.0) is None
+    hold.peer(3, 2.0, holds=True)
+    hold.peer(3, 3.0, holds=True)
+    hold.peer(4, 4.0, holds=True)
+    hold.peer(3, 5.0, holds=False)
+    assert hold.held(5.0) == Held(HoldCause.PEER, 2.0, "another process of the cluster holds")
+    assert hold.held(4.0 + BELIEVED_FOR_S) is None
+    hold.peer(3, 9.0, holds=True)
+    assert hold.held(9.0) == Held(HoldCause.PEER, 9.0, "another process of the cluster holds")

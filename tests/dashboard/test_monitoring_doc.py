@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from dataflow.config.settings import Settings
 from dataflow.core.charging import ChargingFigures
 from dataflow.dedupe.tiered import Figures
+from dataflow.gateways.call_counts import CallCounts
 from dataflow.observability.certificates import CertificateMetrics
 from dataflow.observability.engine_metrics import EngineMetrics
 from dataflow.observability.gateway_metrics import GatewayMetrics
@@ -50,7 +51,8 @@ def exposed(tmp_path: Path) -> dict[str, set[str]]:
     (tmp_path / "part-0.sqlite3").touch()
     metrics.registry.register(StoreMetrics(tmp_path))
     metrics.registry.register(IdMetrics(lambda: Figures.of([])))
-    metrics.registry.register(GatewayMetrics(ChargingFigures))
+    figures = ChargingFigures(rate_limit=1.0, durations=CallCounts().durations)
+    metrics.registry.register(GatewayMetrics(lambda: figures))
     kafka = replace(
         Settings.from_env(REQUIRED | {"KAFKA_SECURITY_PROTOCOL": "SSL"}).kafka, ssl_ca_location="x"
     )

@@ -6,13 +6,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import pytest
 from msgspec import Raw
+from msgspec.structs import replace
 
 from dataflow.core import hold
+from dataflow.core.charging import CallKind
+from dataflow.core.hold import HoldCause
 from dataflow.core.items import DedupedBatch, Remembered
 from dataflow.core.lane_board import LaneBoard
 from dataflow.core.lane_queue import Answer, BatchAnswer, Charge, LaneQueue
@@ -521,8 +525,14 @@ def test_the_gateway_is_probed_by_itself_without_a_payment_to_try(made: Made) ->
     calls.ask_at_once([queued(*(f"pay_{n}" for n in range(20)))])
     until(lambda: provider.probed > 2)
     assert calls.figures().held_for_s is not None
+    assert calls.figures().hold_cause is HoldCause.OUTAGE
+    provider.trouble = Misconfigured("401")
+    until(lambda: calls.figures().hold_cause is HoldCause.MISCONFIGURED)
+    assert calls.figures().hold_reason == "401"
     provider.trouble = None
     until(lambda: calls.figures().held_for_s is None)
+    assert calls.figures().hold_reason == ""
+    assert calls.figures().calls[CallKind.PROBE] == provider.probed
 
 
 def test_wrong_credentials_stop_the_reading_at_once(made: Made) -> None:
@@ -530,6 +540,7 @@ def test_wrong_credentials_stop_the_reading_at_once(made: Made) -> None:
     calls = made(provider)
     calls.ask([charge()])
     until(lambda: calls.figures().held_for_s is not None)
+    assert calls.figures().hold_cause is HoldCause.MISCONFIGURED
     assert calls.credit(0) == 0
     provider.answer = approve
     answers(calls, 1)
@@ -602,7 +613,8 @@ def test_too_much_that_is_parked_stops_the_reading(made: Made) -> None:
     assert calls.credit(0) == 0
     figures = calls.figures()
     assert figures.held_for_s is not None
-    assert (figures.is_full, figures.hold_reason) == (True, "GATEWAY_PARKED_MAX is 2")
+    assert figures.hold_cause is HoldCause.PARKED
+    assert figures.hold_reason == "GATEWAY_PARKED_MAX is 2"
     queue.park(one, None)
     calls._board.show(queue)
     assert calls.credit(0) > 0
@@ -634,6 +646,7 @@ def test_a_hold_for_what_is_parked_ends_while_the_provider_is_well(
         queue.park(answer.charge, None)
     calls._board.show(queue)
     assert calls.credit(0) > 0
+    assert calls.figures().hold_cause is None
 
 
 def test_a_hold_is_announced_again_and_again_and_its_end_once(
@@ -663,6 +676,8 @@ def test_another_process_that_holds_stops_the_reading(
     assert calls.credit(0) > 0, "it is our own"
     calls.peer_holds(2, holds=True)
     assert calls.credit(0) == 0
+    assert calls.figures().hold_cause is HoldCause.PEER
+    assert calls.figures().hold_reason == "another process of the cluster holds"
     calls.peer_holds(2, holds=False)
     assert calls.credit(0) > 0
     monkeypatch.setattr(hold, "BELIEVED_FOR_S", 0.01)
@@ -735,7 +750,10 @@ def test_a_few_payments_of_a_batch_without_an_answer_are_no_outage(made: Made) -
 
 
 def test_a_batch_without_any_answer_is_an_outage(made: Made) -> None:
-    calls = made(AtOnce(fail))
+    provider = AtOnce(fail)
+    # Else the first probe, which comes at once here, would end it before it is seen.
+    provider.trouble = NotExecuted("connection refused")
+    calls = made(provider)
     calls.ask_at_once([queued(*(f"pay_{n}" for n in range(20)))])
     until(lambda: calls.figures().held_for_s is not None)
     assert not calls.ask_at_once([queued("pay_1")])
@@ -756,6 +774,100 @@ def test_a_batch_that_raises_has_no_answer(made: Made, error: BaseException, rea
     calls.ask_at_once([queued("pay_1")])
     [answer] = answers(calls, 1)
     assert answer.reasons == {0: reason}
+
+
+# ---- what is counted ----
+
+
+def test_every_call_is_counted_with_its_reply_and_its_duration(made: Made) -> None:
+    script: list[Reply] = [Unknown("500", saved=True)]
+    provider = Provider(lambda _: script[0])
+    provider.found = Declined(ErrorCode.DECLINED, "No.", retryable=False)
+    calls = made(provider)
+    calls.ask([charge(is_unsent=True)])
+    answers(calls, 1)
+    figures = calls.figures()
+    assert figures.calls == {CallKind.CHARGE: 1, CallKind.LOOK_UP: 1, CallKind.PROBE: 0}
+    assert figures.replies == {"Unknown": 1, "Declined": 1}
+    assert {each: found.buckets[-1][1] for each, found in figures.durations.items()} == {
+        True: 1,
+        False: 1,
+    }
+    # The provider takes a millisecond, and the look-up no time.
+    assert figures.durations[False].sum_s >= 0.001
+
+
+def test_a_charge_under_a_used_key_is_counted(made: Made) -> None:
+    """The first call here was certainly never executed."""
+    script: list[Reply] = [
+        NotExecuted("refused"),
+        Unknown("timeout"),
+        NotExecuted("refused"),
+        Approved("ch_1"),
+    ]
+    replies = iter(script)
+    calls = made(Provider(lambda _: next(replies)))
+    calls.ask([charge(is_unsent=True)])
+    answers(calls, 1)
+    assert calls.figures().key_replays == 2
+
+
+def test_a_first_charge_and_a_look_up_use_no_key_again(made: Made) -> None:
+    provider = Provider(approve)
+    calls = made(provider)
+    calls.ask([charge("pay_1", is_unsent=True)])
+    # A run before may have charged it; the provider has nothing of it.
+    calls.ask([charge("pay_2", is_unsent=True, may_be_settled=True)])
+    answers(calls, 2)
+    assert provider.looked_up == ["pay_2"]
+    assert calls.figures().key_replays == 0
+
+
+def test_a_charge_that_a_run_before_may_have_made_is_counted_without_a_look_up(made: Made) -> None:
+    calls = made(Provider(approve, has_lookup=False))
+    calls.ask([charge(is_unsent=True, may_be_settled=True)])
+    answers(calls, 1)
+    assert calls.figures().key_replays == 1
+
+
+def test_a_batch_is_counted_by_its_payments(made: Made) -> None:
+    calls = made(AtOnce(lambda each: fail(each) if "no" in each.payment_id else approve(each)))
+    batch = queued("no_1", "pay_2", "pay_3")
+    batch.batch.claimed_before = frozenset({1, 2, 7})
+    calls.ask_at_once([batch])
+    answers(calls, 1)
+    figures = calls.figures()
+    assert figures.calls[CallKind.CHARGE] == 3
+    assert figures.replies == {"NotExecuted": 1, "Approved": 2}
+    assert figures.key_replays == 2
+
+
+def test_what_is_parked_has_the_age_of_the_oldest_of_all_lanes(made: Made) -> None:
+    calls = made(Provider(approve))
+    assert calls.figures().oldest_parked_for_s is None
+    for lane, years, state in (
+        (0, (2026, 2025), PendingState.PENDING),
+        (1, (2026,), PendingState.UNRESOLVED),
+    ):
+        queue = LaneQueue(lane)
+        entries = [
+            replace(
+                entry(f"pay_{lane}_{year}", state=state), parked_at=f"{year}-01-01T00:00:00.000Z"
+            )
+            for year in years
+        ]
+        queue.restore(
+            [
+                charge(each.payment_id, lane, parked=each, is_unresolved=lane == 1)
+                for each in entries
+            ]
+        )
+        calls._board.show(queue)
+    figures = calls.figures()
+    assert figures.oldest_parked_for_s == pytest.approx(
+        time.time() - datetime(2025, 1, 1, tzinfo=UTC).timestamp(), abs=60
+    )
+    assert (figures.parked, figures.unresolved) == (3, 1)
 
 
 # ---- the end ----

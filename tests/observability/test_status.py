@@ -2,7 +2,10 @@
 
 import threading
 
+import pytest
+
 from dataflow.core.charging import ChargingFigures
+from dataflow.core.hold import HoldCause
 from dataflow.observability.liveness import LivenessLimits
 from dataflow.observability.status import About, Status
 from tests.observability.clock import LIVENESS_TIMEOUT_S, Clock
@@ -81,6 +84,17 @@ class TestHealth:
         status.record_commit(0)
         status.record_remembered(0, 70)
         status.record_remembered(1, 30)
+        status.charging = lambda: ChargingFigures(
+            in_flight=3,
+            window=8,
+            queued=4,
+            waiting=5,
+            mean_latency_s=0.2,
+            parked=6,
+            parked_most=20,
+            oldest_parked_for_s=61.5,
+            unresolved=1,
+        )
         clock.passes(1.5)
         assert status.health() == (
             True,
@@ -101,11 +115,19 @@ class TestHealth:
                 },
                 "lanes": {"expected": 2, "open": [0, 1]},
                 "charging": {
-                    "held_for_seconds": None,
+                    "state": "charging",
+                    "hold_cause": None,
                     "hold_reason": "",
-                    "in_flight": 0,
-                    "queued": 0,
-                    "pending": 0,
+                    "held_for_seconds": None,
+                    "in_flight": 3,
+                    "window": 8,
+                    "queued": 4,
+                    "waiting": 5,
+                    "mean_seconds": 0.2,
+                    "pending": 6,
+                    "pending_max": 20,
+                    "pending_oldest_seconds": 61.5,
+                    "unresolved": 1,
                 },
                 "remembered_ids": 100,
                 "restore": {"ids": 0, "done": 0},
@@ -123,17 +145,34 @@ class TestHealth:
     def test_a_hold_is_shown_and_no_reason_to_be_unready(self, status: Status) -> None:
         status.assign([], lanes=0)
         status.broker_up()
-        status.charging = lambda: ChargingFigures(held_for_s=12.4, hold_reason="refused", parked=3)
+        status.charging = lambda: ChargingFigures(
+            hold_cause=HoldCause.OUTAGE, held_for_s=12.4, hold_reason="refused", parked=3
+        )
         good, body = status.health()
         assert good
         assert body["status"] == "held"
         assert body["reason"] == "ready; held: the gateway has answered nobody for 12 s (refused)"
+        assert body["charging"]["state"] == "held"
         assert body["charging"]["hold_reason"] == "refused"
         assert body["charging"]["pending"] == 3
-        full = ChargingFigures(held_for_s=3, hold_reason="GATEWAY_PARKED_MAX is 9", is_full=True)
-        status.charging = lambda: full
-        reason = status.health()[1]["reason"]
-        assert reason == "ready; held: too much is parked for 3 s (GATEWAY_PARKED_MAX is 9)"
+
+    @pytest.mark.parametrize(
+        ("cause", "why"),
+        [
+            ("misconfigured", "the gateway refuses our credentials or URL, for 9 s ({x})"),
+            ("parked", "too much is parked for 9 s ({x})"),
+            ("peer", "{x}, for 9 s"),
+        ],
+    )
+    def test_a_hold_has_its_cause(self, status: Status, cause: str, why: str) -> None:
+        status.assign([], lanes=0)
+        status.charging = lambda: ChargingFigures(
+            hold_cause=HoldCause(cause), held_for_s=9.1, hold_reason="{x}"
+        )
+        body = status.health()[1]
+        assert body["status"] == "held"
+        assert body["charging"]["hold_cause"] == cause
+        assert body["reason"] == f"ready; held: {why}"
 
     def test_a_process_that_has_set_nothing_yet_is_starting(self, clock: Clock) -> None:
         bare = Status(About("1"), LivenessLimits(60), monotonic=clock.monotonic)

@@ -23,7 +23,7 @@ from dataflow.core.verdicts import Verdict
 from dataflow.steps.process import NothingPending, Process
 from schemas.events import Records
 from schemas.outcomes import ErrorCode, EventType
-from schemas.pending import PendingEntry, PendingState, decode, encode
+from schemas.pending import PendingEntry, PendingState, decode, encode, seconds
 from schemas.replies import Approved, Declined, Definite
 from schemas.requests import PaymentRequest
 from tests.steps.step_samples import CONFLICT, DUPLICATE, FIRST, READ_AT, judged, rejected, request
@@ -337,7 +337,8 @@ class TestParking:
         assert (entry.source.partition, entry.source.offset) == (2, 8)
         assert (entry.state, entry.attempts) == (PendingState.PENDING, 0)
         assert (entry.is_unsent, entry.record_time_ms) == (True, 80)
-        assert step.board.parked == 1
+        assert (step.board.parked, step.board.unresolved) == (1, 0)
+        assert step.board.parked_since_s == seconds(entry.parked_at)
         assert step.board.held(0) == {request("pay_2").identity(): origin(2, 8)}
 
     def test_its_copies_are_answered_at_once(self) -> None:
@@ -356,7 +357,7 @@ class TestParking:
         assert batch.times_ms.tolist() == [80], "its latency counts from its record, too"
         assert [(each.event_id, each.entry) for each in batch.pending] == [(change.event_id, None)]
         assert batch.position is None
-        assert step.board.parked == 0
+        assert (step.board.parked, step.board.parked_since_s) == (0, None)
         assert step.board.held(0) == {}
         assert batches(step.next_epoch()) == []
 

@@ -2,8 +2,11 @@
 
 import time
 from collections.abc import Callable
+from typing import Any
 
+from dataflow.core.charging import ChargingFigures
 from dataflow.core.commit_counts import CommitCounts
+from dataflow.core.hold import HoldCause
 from dataflow.observability.liveness import LivenessLimits
 from dataflow.observability.metrics import Metrics
 from dataflow.observability.recent import Recent
@@ -25,6 +28,13 @@ class Process:
         )
         self.now = 1000.0
         self.metrics.recent = Recent(lambda: self.now)
+
+    def holds(self, **figures: Any) -> None:
+        """Let the gateway answer nobody, with these figures as well."""
+        outage = ChargingFigures(
+            hold_cause=HoldCause.OUTAGE, hold_reason="HTTP 503, by rule 9", held_for_s=75.0
+        )
+        self.status.charging = lambda: outage._replace(**figures)
 
     def commits(self, counts: CommitCounts) -> None:
         """Commit it, and let the second pass."""

@@ -174,7 +174,7 @@ def test_it_cannot_be_framed_or_read_from_another_origin(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("state", ["good", "bad", "busy"])
+@pytest.mark.parametrize("state", ["good", "bad", "busy", "held"])
 def test_every_text_can_be_read(
     page: Page, url: str, process: Process, scheme: str, state: str
 ) -> None:
@@ -183,11 +183,14 @@ def test_every_text_can_be_read(
     process.status.assign([7], lanes=0)
     if state == "bad":
         process.status.broker_down("all brokers are down")
-    elif state == "good":
+    elif state != "busy":
         process.status.partitions.live(7)
+    if state == "held":
+        process.holds(unresolved=1)
     page.look(scheme=scheme)
     page.open(url)
-    assert page.run("document.querySelector('main').className") == state
+    mood = "bad" if state == "held" else state
+    assert page.run("document.querySelector('main').className") == mood
     ratio, text = page.run(WORST_CONTRAST)
     assert ratio >= 4.5, text
 

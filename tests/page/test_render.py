@@ -3,13 +3,16 @@
 import html
 import re
 import time
+from typing import get_args
 
 import pytest
 
+from dataflow.core.charging import ChargingFigures
 from dataflow.core.commit_counts import CommitCounts
+from dataflow.observability.status import Word
 from dataflow.web.status_page.chart import chart
 from dataflow.web.status_page.formatting import age, count, percent, rate
-from dataflow.web.status_page.render import POLICY, render
+from dataflow.web.status_page.render import POLICY, STATES, render
 from schemas.outcomes import ErrorCode
 from tests.page.shown import Process
 
@@ -108,6 +111,55 @@ def test_text_from_kafka_cannot_become_part_of_the_page(process: Process) -> Non
     page = rendered(process)
     assert "<script>alert" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;&amp;amp;&quot;&#x27;" in page
+
+
+def test_every_state_of_the_process_has_its_title() -> None:
+    assert set(get_args(Word)) == STATES.keys()
+
+
+def test_a_hold_is_at_the_top_with_its_reason_and_how_long_it_has_lasted(process: Process) -> None:
+    process.flows()
+    process.status.about = process.status.about._replace(gateway="stripe")
+    process.holds()
+    text = words(process)
+    assert text.startswith(
+        "Waiting for the gateway ready; held: the gateway has answered nobody for 75 s"
+        " (HTTP 503, by rule 9) This process"
+    )
+    assert "Payment gateway Provider stripe State held for 1 min 15 s In flight" in text
+
+
+def test_the_gateway_is_shown_with_what_waits_for_it(process: Process) -> None:
+    process.flows()
+    process.status.charging = lambda: ChargingFigures(
+        in_flight=12,
+        window=256,
+        queued=40,
+        waiting=1234,
+        mean_latency_s=0.25,
+        parked=1230,
+        parked_most=20_000,
+        oldest_parked_for_s=3725.0,
+        unresolved=2,
+    )
+    text = words(process)
+    assert "Pending 1,230 parked without an answer Unresolved 2 need a person" in text
+    assert (
+        "State charging In flight 12 of 256 Mean time to answer 0.2 s Waiting for the first call 40"
+        " To be asked for again 1,234 Pending 1,230 of 20,000 at most Oldest pending 1 h 2 min"
+        " Unresolved 2" in text
+    )
+    assert '<td><span class="warn">2</span></td>' in rendered(process)
+
+
+def test_a_reason_of_the_provider_cannot_become_part_of_the_page(process: Process) -> None:
+    process.flows()
+    process.status.about = process.status.about._replace(gateway="<b>acme</b>")
+    process.holds(hold_reason="<script>alert(1)</script>")
+    page = rendered(process)
+    assert "<script>alert" not in page
+    assert "<b>acme" not in page
+    assert "&lt;script&gt;alert(1)" in page
 
 
 def test_a_partition_that_is_not_live_yet_stands_out(process: Process) -> None:

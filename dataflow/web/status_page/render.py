@@ -16,7 +16,7 @@ from typing import Any
 from dataflow.config.gateway_names import SIMULATED
 from dataflow.core.commit_counts import CommitCounts
 from dataflow.observability.metrics import Metrics
-from dataflow.observability.status import Status
+from dataflow.observability.status import Status, Word
 from dataflow.web.status_page.chart import chart
 from dataflow.web.status_page.formatting import UNKNOWN, age, count, percent, rate
 
@@ -46,8 +46,9 @@ POLICY = "; ".join(
     ]
 )
 """The page's Content-Security-Policy: its own style and script, by their hashes, and no others."""
-_STATES = {
+STATES: dict[Word, tuple[str, str]] = {
     "ok": ("good", "Payments flow"),
+    "held": ("bad", "Waiting for the gateway"),
     "starting": ("busy", "Starting"),
     "draining": ("busy", "Stopping"),
     "kafka_unreachable": ("bad", "Waiting for Kafka"),
@@ -66,11 +67,12 @@ def render(status: Status, metrics: Metrics) -> str:
         _tiles(status, metrics, health),
         _rates(metrics),
         _failures(metrics),
-        _process(health),
+        _gateway(health),
         _partitions(status, health),
         _lanes(status),
+        _process(health),
     )
-    mood, title = _STATES[health["status"]]
+    mood, title = STATES[health["status"]]
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -84,7 +86,7 @@ def render(status: Status, metrics: Metrics) -> str:
 
 
 def _heading(health: dict[str, Any]) -> str:
-    _, title = _STATES[health["status"]]
+    _, title = STATES[health["status"]]
     reason = "" if health["status"] == "ok" else f"<p>{escape(str(health['reason']))}</p>"
     now = datetime.now(UTC)
     return (
@@ -111,6 +113,7 @@ def _tiles(status: Status, metrics: Metrics, health: dict[str, Any]) -> str:
     oldest_s = max(ages.values(), default=None)
     charged = minutes.processed + sum(minutes.failed.values())
     committed_s = health["last_commit_age_seconds"]
+    charging = health["charging"]
     seconds = metrics.recent.covered(_MINUTE_S)
     tiles = (
         ("Decided", rate(_records(minute), seconds), "a second"),
@@ -119,6 +122,8 @@ def _tiles(status: Status, metrics: Metrics, health: dict[str, Any]) -> str:
         ("Oldest waiting", _waiting(oldest_s), "for its outcome"),
         ("Last commit", UNKNOWN if committed_s is None else age(committed_s), "ago"),
         ("Conflicts", count(minutes.conflicts), "in the last 5 minutes"),
+        ("Pending", count(charging["pending"]), "parked without an answer"),
+        ("Unresolved", count(charging["unresolved"]), "need a person"),
     )
     return (
         '<dl class="tiles">'
@@ -184,7 +189,8 @@ def _partitions(status: Status, health: dict[str, Any]) -> str:
     ]
     head = ["Partition", "Committed up to", "Lag", "Oldest waiting", "State"]
     title = _titled("Input partitions", len(rows))
-    return _section(title, _table("Input partitions", head, rows, "None assigned yet."))
+    content = _table("Input partitions", head, rows, "None assigned yet.")
+    return _section(title, content, kind="wide")
 
 
 def _lanes(status: Status) -> str:
@@ -196,6 +202,33 @@ def _lanes(status: Status) -> str:
     ]
     title = f"Lanes ({len(rows)} of {expected} open)" if expected else "Lanes"
     return _section(title, _table("Lanes", ["Lane", "Last commit"], rows, "None open yet."))
+
+
+def _gateway(health: dict[str, Any]) -> str:
+    charging = health["charging"]
+    rows = [
+        ["Provider", f"<code>{escape(health['gateway'])}</code>"],
+        ["State", _charging_state(charging)],
+        ["In flight", f"{count(charging['in_flight'])} of {count(charging['window'])}"],
+        ["Mean time to answer", age(charging["mean_seconds"])],
+        ["Waiting for the first call", count(charging["queued"])],
+        ["To be asked for again", count(charging["waiting"])],
+        ["Pending", f"{count(charging['pending'])} of {count(charging['pending_max'])} at most"],
+        ["Oldest pending", _waiting(charging["pending_oldest_seconds"])],
+        ["Unresolved", _warned(charging["unresolved"])],
+    ]
+    return _section("Payment gateway", _table("Payment gateway", [], rows))
+
+
+def _charging_state(charging: dict[str, Any]) -> str:
+    if charging["state"] == "charging":
+        return "charging"
+    # What the reason is, is at the top of the page.
+    return f'<span class="warn">held for {age(charging["held_for_seconds"])}</span>'
+
+
+def _warned(number: int) -> str:
+    return f'<span class="warn">{count(number)}</span>' if number else count(number)
 
 
 def _process(health: dict[str, Any]) -> str:

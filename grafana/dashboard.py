@@ -154,10 +154,11 @@ def table(title: str, description: str, *targets: dict[str, Any], **more: Any) -
     return made
 
 
-def quantiles(metric: str, *of: float) -> list[dict[str, Any]]:
-    """Return the quantiles of a histogram."""
-    buckets = f"sum by (le) (rate({metric}_bucket{{}}[$__rate_interval]))"
-    return [q(f"histogram_quantile({each}, {buckets})", f"p{each * 100:g}") for each in of]
+def quantiles(metric: str, *shares: float, of: str = "") -> list[dict[str, Any]]:
+    """Return the quantiles of a histogram, or of its series with a label."""
+    matchers = f"{{, {of}}}" if of else "{}"
+    buckets = f"sum by (le) (rate({metric}_bucket{matchers}[$__rate_interval]))"
+    return [q(f"histogram_quantile({each}, {buckets})", f"p{each * 100:g}") for each in shares]
 
 
 _LATE = (
@@ -167,6 +168,40 @@ _LATE = (
 _FAILED = "sum(rate(payments_failed_total{}[$__rate_interval]))"
 _PROCESSED = "sum(rate(payments_processed_total{}[$__rate_interval]))"
 _ALL = "sum(rate(payments_audited_total{}[$__rate_interval]))"
+_DECLINED = 'payments_failed_by_code_total{, code!~"tombstone|too_large|malformed|invalid"}'
+"""The failures that are answers of the gateway."""
+
+
+def _decline_ratio(window: str) -> str:
+    declined = f"sum(increase({_DECLINED}[{window}]))"
+    return f"{declined} / (sum(increase(payments_processed_total{{}}[{window}])) + {declined})"
+
+
+_HOLDS = {
+    "misconfigured": "Misconfigured",
+    "outage": "No answers",
+    "parked": "Too many pending",
+    "peer": "Another process",
+}
+"""The causes of a hold, the worst first."""
+
+
+def _hold() -> str:
+    """Return a query for the causes of now, as a number with a bit for each of them."""
+    bits = {cause: 2**n for n, cause in enumerate(reversed(_HOLDS))}
+    return " + ".join(
+        f'{bit} * max(payments_gateway_held{{, cause="{cause}"}})' for cause, bit in bits.items()
+    )
+
+
+def _hold_texts() -> dict[str, dict[str, str]]:
+    """Return the worst of the causes, for each such number."""
+    texts = {"0": {"text": "Charging"}}
+    for number in range(1, 2 ** len(_HOLDS)):
+        worst = list(reversed(_HOLDS.values()))[number.bit_length() - 1]
+        texts[str(number)] = {"text": worst}
+    return texts
+
 
 _row(
     "Headline",
@@ -294,6 +329,124 @@ _row(
         *quantiles("payment_processing_duration_seconds", 0.5, 0.99),
         unit="s",
         width=12,
+    ),
+)
+_row(
+    "Payment gateway",
+    stat(
+        "State",
+        "The worst of the processes. Except when it charges, the flow reads nothing: the gateway "
+        "answers nobody, or refuses our credentials or URL, or too many payments wait for it; or "
+        "another process of the cluster holds for one of these.",
+        q(_hold()),
+        unit="none",
+        steps=[(None, _GOOD), (1, _BAD)],
+        mappings=[{"type": "value", "options": _hold_texts()}],
+    ),
+    stat(
+        "Held for",
+        "The time for which the flow has read nothing because of the gateway; the longest of the "
+        "processes. It goes on by itself at the first answer.",
+        q("max(payments_gateway_held_seconds{})"),
+        unit="s",
+        steps=[(None, _GOOD), (1, _WARN), (120, _BAD)],
+    ),
+    stat(
+        "Pending",
+        "Payments without an answer in time, which wait on the pending topic. They are asked for "
+        "again after 1 m, 5 m, 15 m, 1 h, 4 h, 12 h; after an outage at once.",
+        q("sum(payments_pending{})"),
+        steps=[(None, _GOOD), (100, _WARN)],
+    ),
+    stat(
+        "Oldest pending",
+        "The time since the oldest of them was put there.",
+        q("max(payments_pending_oldest_seconds{})"),
+        unit="s",
+        steps=[(None, _GOOD), (3600, _WARN), (6 * 3600, _BAD)],
+    ),
+    stat(
+        "Unresolved",
+        "Pending payments that a person has to decide: there is no safe way to ask for them any "
+        "more.",
+        q("sum(payments_unresolved{})"),
+        steps=[(None, _GOOD), (1, _BAD)],
+    ),
+    stat(
+        "Decline ratio",
+        "Payments that the gateway declined, of all that it decided. What is usual is below.",
+        q(_decline_ratio("$__range")),
+        unit="percentunit",
+        max=1,
+    ),
+    curves(
+        "Replies",
+        "By kind, per second. NotExecuted and Unknown are no answers: the payment is asked for "
+        "again, under the same key. Pending: the provider decides later. Misconfigured: it refuses "
+        "us.",
+        q("sum by (reply) (rate(payments_gateway_replies_total{}[$__rate_interval]))", "{{reply}}"),
+        unit="ops",
+        stacked=True,
+    ),
+    curves(
+        "Calls in flight, and what waits for one",
+        "The window is what may be in flight: after an outage it opens from one. Queued: payments "
+        "that were never asked for. Waiting: those that are asked for again at their time.",
+        q("sum(payments_gateway_in_flight{})", "in flight"),
+        q("sum(payments_gateway_window{})", "window"),
+        q("sum(payments_gateway_queued{})", "queued"),
+        q("sum(payments_gateway_waiting{})", "waiting"),
+    ),
+    curves(
+        "Calls",
+        "By kind, per second. Replays: charges under a key that may have been sent before; the "
+        "provider answers them without charging again.",
+        q("sum by (call) (rate(payments_gateway_calls_total{}[$__rate_interval]))", "{{call}}"),
+        q("sum(rate(payments_gateway_key_replays_total{}[$__rate_interval]))", "replays"),
+        unit="ops",
+    ),
+    heatmap(
+        "Time that a call takes",
+        "All calls: those that fail at once are at the bottom, timeouts at the top.",
+        "payments_gateway_call_duration_seconds",
+    ),
+    curves(
+        "Time to a decision: mean and quantiles",
+        "The calls that approved or declined a payment.",
+        q(
+            'sum(rate(payments_gateway_call_duration_seconds_sum{, answer="definite"}'
+            "[$__rate_interval]))"
+            ' / sum(rate(payments_gateway_call_duration_seconds_count{, answer="definite"}'
+            "[$__rate_interval]))",
+            "mean",
+        ),
+        *quantiles("payments_gateway_call_duration_seconds", 0.5, 0.99, of='answer="definite"'),
+        unit="s",
+        width=12,
+    ),
+    curves(
+        "Pending and unresolved",
+        "At the limit the flow reads nothing; unresolved payments do not count for it.",
+        q("sum(payments_pending{})", "pending"),
+        q("sum(payments_unresolved{})", "unresolved"),
+        q("min(payments_pending_max{})", "limit of each process"),
+    ),
+    curves(
+        "Parked, resolved, and holds",
+        "Payments that began to wait on the pending topic, and that got their outcome after that; "
+        "and how often the flow began to hold.",
+        q("sum(increase(payments_parked_total{}[$__rate_interval]))", "parked"),
+        q("sum(increase(payments_resolved_total{}[$__rate_interval]))", "resolved"),
+        q("sum(increase(payments_gateway_holds_total{}[$__rate_interval]))", "holds"),
+    ),
+    curves(
+        "Declines, and what is usual",
+        "Share of the declined payments now, in 15 minutes, and in a day. The alert is at twice "
+        "the usual share, and five points above it.",
+        q(_decline_ratio("$__rate_interval"), "now"),
+        q(_decline_ratio("15m"), "15 minutes"),
+        q(_decline_ratio("1d"), "a day"),
+        unit="percentunit",
     ),
 )
 _row(

@@ -60,6 +60,42 @@ def build(gateway: str, environment: str) -> dict[str, str]:
     return series("payments_build_info", "1x10", labels)
 
 
+def held(cause: str, values: str) -> dict[str, str]:
+    """Return the hold of a process, by its cause."""
+    return series("payments_gateway_held", values, f'cause="{cause}"')
+
+
+def answered(values: str) -> list[dict[str, str]]:
+    """Return the answers that decide a payment."""
+    return [
+        series("payments_gateway_replies_total", values, 'reply="Approved"'),
+        series("payments_gateway_replies_total", "0x600", 'reply="Declined"'),
+    ]
+
+
+def declines(
+    before: tuple[int, int], after: tuple[int, int], since: int, until: int
+) -> list[dict[str, str]]:
+    """Return the declined and all payments of each step, before and after step `since`.
+
+    There are as many invalid requests as payments, which the gateway does not see.
+    """
+
+    def grows(step: int, later: int) -> str:
+        return f"0+{step}x{since} {step * since + later}+{later}x{until - since}"
+
+    return [
+        series("payments_processed_total", grows(before[1] - before[0], after[1] - after[0])),
+        series(
+            "payments_failed_by_code_total",
+            grows(before[0], after[0]),
+            'code="insufficient_funds"',
+        ),
+        series("payments_failed_by_code_total", f"0x{until}", 'code="declined"'),
+        series("payments_failed_by_code_total", grows(before[1], after[1]), 'code="invalid"'),
+    ]
+
+
 def visible(good: str, all_of_them: str) -> list[dict[str, str]]:
     """Return outcomes that were on time, and all."""
     return [
@@ -125,6 +161,12 @@ CASES = [
             series("payments_audited_total", "500x20"),
             series("payments_audited_total", "0+60x20", process=OTHER),
         ],
+        "15m",
+    ),
+    Case(
+        "PaymentsStalled",
+        "it holds because the gateway is away, and other alerts have the cause",
+        [*lag("100x20"), series("payments_audited_total", "500x20"), held("outage", "1x20")],
         "15m",
     ),
     Case(
@@ -297,6 +339,221 @@ CASES = [
             series("payments_audited_total", "0 10 0 10"),
         ],
         "3m",
+    ),
+    # ---- the payment gateway ----
+    Case(
+        "PaymentsGatewayDown",
+        "an outage",
+        [held("outage", "0x3 1x10")],
+        "8m",
+        "the payment gateway answers nobody: payments wait",
+        JOB | CRITICAL,
+    ),
+    Case(
+        "PaymentsGatewayDown",
+        "an outage in which the process starts again",
+        [held("outage", "0x3 1x3 stale 0 1x10")],
+        "10m",
+        "the payment gateway answers nobody: payments wait",
+        JOB | CRITICAL,
+    ),
+    Case(
+        "PaymentsGatewayDown",
+        "an outage at night: too few payments to open the breaker",
+        [series("payments_parked_total", "0x5 1 1 2 3x20"), *answered("70x30")],
+        "12m",
+        "the payment gateway answers nobody: payments wait",
+        JOB | CRITICAL,
+    ),
+    Case("PaymentsGatewayDown", "away for a moment", [held("outage", "0x5 1 0x10")], "9m"),
+    Case("PaymentsGatewayDown", "it is back", [held("outage", "1x10 0x10")], "14m"),
+    Case(
+        "PaymentsGatewayDown",
+        "one payment at night is never answered",
+        [series("payments_parked_total", "0x5 1x20"), *answered("70x30")],
+        "15m",
+    ),
+    Case(
+        "PaymentsGatewayDown",
+        "some payments are parked, the others are answered",
+        [series("payments_parked_total", "0+1x30"), *answered("0+60x30")],
+        "20m",
+    ),
+    Case(
+        "PaymentsGatewayDown",
+        "wrong credentials: another alert has the cause",
+        [
+            held("misconfigured", "0x3 1x20"),
+            series("payments_parked_total", "0x5 40x20"),
+            *answered("70x30"),
+        ],
+        "15m",
+    ),
+    Case(
+        "PaymentsGatewayFlapping",
+        "away once a minute",
+        [series("payments_gateway_holds_total", "0+1x50")],
+        "40m",
+        "the payment gateway has been away 30 times in 30 minutes",
+        JOB | WARNING,
+    ),
+    Case(
+        "PaymentsGatewayFlapping",
+        "one outage",
+        [series("payments_gateway_holds_total", "0x5 1x50")],
+        "20m",
+    ),
+    Case(
+        "PaymentsGatewayMisconfigured",
+        "the credentials are refused",
+        [held("misconfigured", "0x3 1x10")],
+        "8m",
+        "the payment gateway refuses our credentials or URL: payments wait",
+        JOB | CRITICAL,
+    ),
+    Case(
+        "PaymentsGatewayMisconfigured",
+        "started again with the right ones",
+        [held("misconfigured", "0 1 1 stale 0x10")],
+        "6m",
+    ),
+    Case("PaymentsGatewayMisconfigured", "an outage", [held("outage", "1x10")], "8m"),
+    Case(
+        "PaymentsPendingGrowing",
+        "ten a minute",
+        [series("payments_pending", "0+10x60")],
+        "40m",
+        "more and more payments get no answer of the gateway: 400 are pending",
+        JOB | WARNING,
+    ),
+    Case(
+        "PaymentsPendingGrowing",
+        "parked at once, and answered one after the other",
+        [series("payments_pending", "0x5 400x1 220x5 160x10 130x60")],
+        "30m",
+    ),
+    Case(
+        "PaymentsPendingGrowing",
+        "an outage: what was under way, and the trials",
+        [held("outage", "0x5 1x60"), series("payments_pending", "0x5 300+1x60")],
+        "45m",
+    ),
+    Case("PaymentsPendingGrowing", "few", [series("payments_pending", "0+1x60")], "40m"),
+    Case(
+        "PaymentsPendingFull",
+        "near the limit",
+        [
+            series("payments_pending", "17000x20"),
+            series("payments_unresolved", "500x20"),
+            series("payments_pending_max", "20000x20"),
+        ],
+        "10m",
+        "pod-0 has 82.5% of GATEWAY_PARKED_MAX pending",
+        INSTANCE | CRITICAL,
+    ),
+    Case(
+        "PaymentsPendingFull",
+        "most of them wait for a person, and count for no limit",
+        [
+            series("payments_pending", "17000x20"),
+            series("payments_unresolved", "9000x20"),
+            series("payments_pending_max", "20000x20"),
+        ],
+        "10m",
+    ),
+    Case(
+        "PaymentsPendingOld",
+        "one is never answered",
+        [series("payments_pending_oldest_seconds", "0+60x500")],
+        "400m",
+        "a payment has been pending for 6h 40m 0s",
+        JOB | WARNING,
+    ),
+    Case(
+        "PaymentsPendingOld",
+        "each is answered within hours",
+        [series("payments_pending_oldest_seconds", "0+60x200 0+60x200 0+60x200")],
+        "500m",
+    ),
+    Case(
+        "PaymentsPendingOld",
+        "it waits for a person: another alert has that",
+        [
+            series("payments_pending_oldest_seconds", "0+60x500"),
+            series("payments_unresolved", "0x300 1x200"),
+        ],
+        "400m",
+    ),
+    Case(
+        "PaymentsPendingOld",
+        "an outage of a day",
+        [held("outage", "1x500"), series("payments_pending_oldest_seconds", "0+60x500")],
+        "450m",
+    ),
+    Case(
+        "PaymentsUnresolved",
+        "two of them",
+        [series("payments_unresolved", "0x5 2x20")],
+        "15m",
+        "2 payments wait for a person: it is unknown whether they were charged",
+        JOB | WARNING,
+    ),
+    Case(
+        "PaymentsUnresolved",
+        "decided by a person",
+        [series("payments_unresolved", "2x5 0x20")],
+        "8m",
+    ),
+    Case(
+        "PaymentsDeclineRatio",
+        "from one in thirty to one in six",
+        declines((33, 1000), (150, 1000), 300, 330),
+        f"{25 * 60 + 40}m",
+        "the gateway declines 15% of the payments, more than twice what is usual",
+        JOB | WARNING,
+        step_min=5,
+    ),
+    Case(
+        "PaymentsDeclineRatio",
+        "high, as always",
+        declines((150, 1000), (150, 1000), 300, 330),
+        f"{25 * 60 + 40}m",
+        step_min=5,
+    ),
+    Case(
+        "PaymentsDeclineRatio",
+        "somewhat more, where many are declined",
+        declines((150, 1000), (220, 1000), 300, 330),
+        f"{25 * 60 + 40}m",
+        step_min=5,
+    ),
+    Case(
+        "PaymentsDeclineRatio",
+        "more than twice, and still rare",
+        declines((10, 1000), (40, 1000), 300, 330),
+        f"{25 * 60 + 40}m",
+        step_min=5,
+    ),
+    Case(
+        "PaymentsDeclineRatio",
+        "a handful now",
+        declines((0, 20), (5, 20), 300, 330),
+        f"{25 * 60 + 40}m",
+        step_min=5,
+    ),
+    Case(
+        "PaymentsDeclineRatio",
+        "a handful before: nothing is usual yet",
+        declines((0, 2), (150, 1000), 300, 330),
+        f"{25 * 60 + 40}m",
+        step_min=5,
+    ),
+    Case(
+        "PaymentsDeclineRatio",
+        "a new flow: nothing is usual yet",
+        declines((0, 1000), (150, 1000), 1, 30),
+        "55m",
+        step_min=5,
     ),
     # ---- Kafka ----
     Case(

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from dataflow.cli import COMMANDS
 from grafana import rules
+from schemas.outcomes import INVALID_RECORD
 from tests import ROOT
 from tests.alerts.alert_cases import CASES, Case
 
@@ -99,6 +101,42 @@ def test_every_alert_has_a_runbook(alert: str) -> None:
         assert (RUNBOOKS / target).exists(), target
     for heading in ("## What it means", "## Look", "## Do"):
         assert heading in text
+
+
+def test_what_counts_as_a_decline_is_every_failure_of_a_valid_request() -> None:
+    lists = re.findall(r'code!~"([^"]*)"', PLAIN.read_text())
+    assert lists
+    for each in lists:
+        assert set(each.split("|")) == INVALID_RECORD
+
+
+@pytest.mark.parametrize("path", sorted(RUNBOOKS.glob("*.md")), ids=lambda path: path.stem)
+def test_a_runbook_names_metrics_that_there_are(path: Path) -> None:
+    documented = (ROOT / "docs" / "monitoring.md").read_text()
+    text = re.sub(r"payments?_\w+\.\w+", "", path.read_text())
+    for name in re.findall(r"\b(?:payments?|kafka)_\w+", text):
+        assert f"`{re.sub('_(bucket|sum|count)$', '', name)}`" in documented, name
+
+
+GATEWAY_RUNBOOKS = sorted(
+    {
+        runbook(alert)
+        for alert in ALERTS
+        if alert.startswith(("PaymentsGateway", "PaymentsPending", "PaymentsUnresolved"))
+        and alert != "PaymentsGatewaySimulated"
+    }
+)
+
+
+@pytest.mark.parametrize("path", GATEWAY_RUNBOOKS)
+def test_a_runbook_of_the_gateway_begins_with_three_commands(path: str) -> None:
+    look = (ROOT / path).read_text().partition("## Look\n\n")[2]
+    block = re.match(r"```sh\n(.*?)```", look, re.DOTALL)
+    assert block is not None
+    commands = [line for line in block[1].splitlines() if not line.startswith("  ")]
+    assert len(commands) == 3
+    for command in re.findall(r"python -m dataflow (\S+)", block[1]):
+        assert command in COMMANDS
 
 
 def test_every_runbook_belongs_to_an_alert() -> None:

@@ -70,6 +70,7 @@ def test_a_payment_that_is_never_answered_stops_nobody(
         flow.wait(lambda: pending(flow) == 1, 20, "parked")
         assert flow.get("/ready")[0] == 200
         assert "payments_pending 1.0" in flow.metrics()
+        assert flow.health()["charging"]["pending_oldest_seconds"] > 0
         assert flow.terminate() == 0
     [entry] = open_entries(kafka, topics).values()
     assert entry["paymentId"] == POISON
@@ -220,6 +221,8 @@ def test_an_outage_of_the_provider_is_held_and_ends_by_itself(
         flow.wait(lambda: flow.health().get("status") == "held", 30, "held")
         assert (flow.get("/ready")[0], flow.get("/live")[0]) == (200, 200)
         assert "held: the gateway has answered nobody" in flow.health()["reason"]
+        assert 'payments_gateway_held{cause="outage"} 1.0' in flow.metrics()
+        assert "Waiting for the gateway" in flow.get("/")[1]
         assert flow.terminate() == 0
     assert not movements(tmp_path / "book")
     with Flow(kafka, topics, tmp_path, environ=environ) as flow:

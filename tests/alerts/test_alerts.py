@@ -103,7 +103,7 @@ def test_every_alert_has_a_runbook(alert: str) -> None:
         assert heading in text
 
 
-def test_what_counts_as_a_decline_is_every_failure_of_a_valid_request() -> None:
+def test_every_failure_of_a_valid_request_counts_as_a_decline() -> None:
     lists = re.findall(r'code!~"([^"]*)"', PLAIN.read_text())
     assert lists
     for each in lists:

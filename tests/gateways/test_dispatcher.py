@@ -842,7 +842,7 @@ def test_a_batch_is_counted_by_its_payments(made: Made) -> None:
     assert figures.key_replays == 2
 
 
-def test_what_is_parked_has_the_age_of_the_oldest_of_all_lanes(made: Made) -> None:
+def test_parked_payments_have_the_age_of_the_oldest_of_all_lanes(made: Made) -> None:
     calls = made(Provider(approve))
     assert calls.figures().oldest_parked_for_s is None
     for lane, years, state in (

@@ -59,7 +59,7 @@ def test_a_hold_has_one_cause() -> None:
     assert found["gateway_held_seconds"] == 12.5
 
 
-def test_what_is_parked_has_its_number_its_age_and_what_needs_a_person() -> None:
+def test_parked_payments_have_a_number_an_age_and_those_that_need_a_person() -> None:
     found = scraped(
         ChargingFigures(parked=7, parked_most=100, oldest_parked_for_s=61.0, unresolved=2)
     )

@@ -41,6 +41,9 @@ COMMANDS = {
     "redrive": Command(
         "dataflow.redrive.command", "send failed payments again that may succeed on another try"
     ),
+    "resolve": Command(
+        "dataflow.pending_tools.resolve_command", "decide a payment that needs a person"
+    ),
     "scale": Command(
         "dataflow.scaling.command", "calculate lanes, partitions and processes for a load"
     ),

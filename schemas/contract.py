@@ -31,6 +31,7 @@ from schemas.events import (
     Error,
     FailedEvent,
     ProcessedEvent,
+    Resolution,
     Source,
 )
 from schemas.outcomes import DECLINE_CODES, ErrorCode, EventType
@@ -105,6 +106,9 @@ FIELDS: dict[str, Field] = {
     "source": Field("The request record."),
     "error": Field("Why the payment failed."),
     "firstSource": Field("The request record that claimed the paymentId."),
+    "resolution": Field(
+        "The decision of a person about a payment that the gateway did not answer."
+    ),
     "original": Field(
         "The record's value in base64; digits of card numbers are replaced by `*`.",
         {"contentEncoding": "base64"},
@@ -118,6 +122,10 @@ FIELDS: dict[str, Field] = {
     "message": Field("For people; may change.", _text(MAX_MESSAGE)),
     "retryable": Field("The payer may try again, with a new paymentId."),
     "providerCode": Field("The provider's own code of a decline.", _text(MAX_PROVIDER_CODE)),
+    # Of `resolution`
+    "by": Field("Who has decided.", {"minLength": 1}),
+    "at": Field("When.", _INSTANT),
+    "reason": Field("Why.", {"minLength": 1}),
 }
 
 # ---- the amount of a request ----
@@ -245,6 +253,7 @@ MESSAGES = (
             "firstSource": "if `eventType` is `payment.duplicate` or `payment.conflict`",
             "gatewayReference": "if `eventType` is `payment.processed`",
             "error": "if `eventType` is `payment.failed`",
+            "resolution": "if a person has decided",
         },
         rules=[
             {
@@ -316,7 +325,7 @@ def _property(bare: Schema, field: Field, present: str | None) -> Schema:
 
 
 _NESTED: dict[str, type[Struct]] = {
-    f"#/$defs/{struct.__name__}": struct for struct in (Source, Error)
+    f"#/$defs/{struct.__name__}": struct for struct in (Source, Error, Resolution)
 }
 _PRESENT_IN: dict[type[Struct], Mapping[str, str]] = {
     Error: {"providerCode": "if the gateway declined, and gave a code of its own"},

@@ -48,6 +48,14 @@ class Error(Struct, rename="camel", frozen=True, gc=False):
     """Of a decline: the provider's own code, if it gave one."""
 
 
+class Resolution(Struct, frozen=True, gc=False):
+    """A person's decision that an outcome follows from, instead of the gateway's answer."""
+
+    by: str
+    at: str
+    reason: str
+
+
 class ProcessedEvent(Struct, rename="camel", frozen=True, gc=False, kw_only=True):
     """On the processed topic: the request as it was sent, and the gateway's reference."""
 
@@ -97,6 +105,8 @@ class AuditEvent(Struct, rename="camel", frozen=True, gc=False, kw_only=True):
     """For a duplicate or conflict: the record that claimed the paymentId."""
     gateway_reference: str | UnsetType = UNSET
     error: Error | UnsetType = UNSET
+    resolution: Resolution | UnsetType = UNSET
+    """If a person has decided what the gateway did not answer."""
 
 
 encode = msgspec.json.Encoder().encode

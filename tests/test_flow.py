@@ -54,6 +54,7 @@ from dataflow.gateways.dispatcher import Dispatcher, Limits
 from dataflow.gateways.port import Approved, Declined, Reply, Unknown
 from dataflow.gateways.simulated import ImmediateGateway, SimulatedGateway
 from dataflow.runtime import Runtime
+from schemas.decisions import PersonsDecision
 from schemas.events import EVENT_OVERHEAD_BYTES
 from schemas.outcomes import ErrorCode
 from schemas.parsing import parse
@@ -136,6 +137,9 @@ class Topics:
         self.pending: dict[bytes, PendingEntry] = {}
 
     # ---- as the pending topic ----
+
+    def decisions(self, _lane: int) -> list[PersonsDecision]:
+        return []
 
     def of(self, lane: int, _fenced: Fenced) -> list[PendingEntry]:
         return [

@@ -70,6 +70,15 @@ class CallQueue:
             self._soon.add(charge)
         heapq.heappush(self._later, (until_s, next(self._numbers), charge))
 
+    def remove(self, charge: Charge) -> None:
+        """Take a payment out, wherever it waits."""
+        for each in (self._new, self._due):
+            if charge in each:
+                each.remove(charge)
+        self._later = [each for each in self._later if each[2] is not charge]
+        heapq.heapify(self._later)
+        self._soon.discard(charge)
+
     def advance(self, now_s: float) -> None:
         """Take in what time it is: some become due."""
         while self._later and self._later[0][0] <= now_s:

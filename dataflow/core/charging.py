@@ -1,12 +1,13 @@
 """The gateway, as the lanes and the sources of a process see it. No call waits for the provider."""
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from dataflow.core.hold import HoldCause
 from dataflow.core.lane_queue import Answer, BatchAnswer, Charge, QueuedBatch
+from schemas.decisions import PersonsDecision
 
 NOT_FOUND = "NotFound"
 """A look-up that has found no charge."""
@@ -86,6 +87,9 @@ class LaneCharging(Protocol):
     def patience_s(self) -> float:
         """Return how long a lane should wait for an answer."""
 
+    def decide(self, charge: Charge, decision: PersonsDecision) -> None:
+        """Carry out a person's decision about what is parked, if the provider does not answer."""
+
     def note_claimed(self, lane: int, payments: int) -> None:
         """Note how many payments of a lane wait for their claim to be committed."""
 
@@ -115,6 +119,9 @@ class SourceCharging(Protocol):
 
     def patience_s(self) -> float:
         """Return how long a lane should wait for an answer."""
+
+    def wake(self, lanes: Iterable[int]) -> None:
+        """Wake lanes of this process in the next epoch."""
 
     def hold_to_announce(self) -> bool | None:
         """Return True if the other processes are to hold, False if not any longer, else None."""

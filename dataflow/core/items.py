@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from dataflow.core.commit_counts import CommitCounts
 from dataflow.core.decision import Outcome
 from dataflow.core.fenced import Fenced
-from schemas.events import Source
+from schemas.events import Resolution, Source
 from schemas.parsing import parse
 from schemas.pending import PendingEntry
 from schemas.requests import PaymentRequest, Rejected
@@ -200,6 +200,10 @@ class OutcomeBatch:
     entries: bytes = b""
     remembered: Remembered | None = None
     pending: list[PendingChange] = field(default_factory=list)
+    resolutions: dict[str, Resolution] = field(default_factory=dict)
+    """By eventId, of the outcomes that a person has decided."""
+    decisions_done: list[str] = field(default_factory=list)
+    """The eventIds of payments whose decision by a person is over, with or without effect."""
 
 
 # ---- to the sink ----

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 
 from dataflow.core.items import DedupedBatch
 from dataflow.core.parked_ages import ParkedAges
+from schemas.decisions import PersonsDecision
 from schemas.pending import PendingEntry, PendingState, seconds
 from schemas.replies import Definite
 from schemas.requests import PaymentRequest
@@ -53,6 +54,16 @@ class Charge:
     """In seconds since 1970; None if it is under way, or if there will be none."""
     is_unresolved: bool = False
     """True if there is no safe way to ask any more."""
+    decision: PersonsDecision | None = None
+    """A person's: from then on it is only looked up."""
+    posted_s: float = 0.0
+    """The time of the last post, or of the start of this run: an earlier one may have posted it."""
+    quiet_until_s: float = 0.0
+    """Until then what was posted may be on its way; both by the monotonic clock."""
+    fruitless: int = 0
+    """The look-ups since the decision that have given no answer."""
+    is_answered: bool = False
+    """True once its lane gets the answer that ends it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -109,6 +120,8 @@ class Answer:
     charge: Charge
     reply: Definite | None
     """None if another attempt brought no answer: of interest only once it is parked."""
+    decision: PersonsDecision | None = None
+    """The decision of a person that the reply is; None if it is the gateway's."""
 
 
 @dataclass(slots=True, frozen=True)

@@ -63,11 +63,22 @@ class Calls:
         age_s = time.time() - charge.first_asked_s
         return way_to_ask(age_s, traits.key_life_s, can_look_up=traits.has_lookup)
 
+    def has_old_key(self, charge: Charge) -> bool:
+        """Return whether the key is so old that nothing was posted for an hour at least."""
+        age_s, life_s = time.time() - charge.first_asked_s, self._gateway.traits.key_life_s
+        return way_to_ask(age_s, life_s, can_look_up=True) is not Ask.POST
+
     async def reply(self, charge: Charge) -> Reply | None:
         """Return the reply about a payment; None if a look-up has found no charge."""
         request = charge.request
         key = idempotency_key(request.payment_id)
         way = self.way(charge)
+        if _is_decided(charge):
+            if not self._gateway.traits.has_lookup:
+                return None
+            return await self._asked(
+                CallKind.LOOK_UP, lambda: self._gateway.lookup(request, key), request
+            )
         if way is Ask.NOTHING:
             return None
         # The age of a key that another run has used is only as right as a record's timestamp.
@@ -83,12 +94,15 @@ class Calls:
                 or not (charge.may_be_settled or charge.is_unsent)
             ):
                 return found
+            if _is_decided(charge):
+                return found  # A person was quicker: it is not posted any more.
             # It was claimed, or parked, and not charged: it is new.
             charge.may_be_settled = False
             if way is Ask.LOOK_UP:
                 charge.first_asked_s = time.time()
         self.counts.key_replays += charge.may_be_settled or not charge.is_unsent
         was_unsent, charge.is_unsent = charge.is_unsent, False
+        charge.posted_s = time.monotonic()
         reply = await self._asked(
             CallKind.CHARGE, lambda: self._gateway.charge(request, key), request
         )
@@ -155,6 +169,11 @@ class Calls:
         if now_s - self._logged_s[event] >= _LOG_EVERY_S:
             self._logged_s[event] = now_s
             _log.error(event, **what)
+
+
+def _is_decided(charge: Charge) -> bool:
+    """Return whether a person has decided by now; it may happen during any call."""
+    return charge.decision is not None
 
 
 async def _bounded(ask: Callable[[], Awaitable[_T]]) -> _T:

@@ -17,12 +17,13 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import Future, wait
 from typing import NamedTuple
 
 import structlog
 
+from dataflow.core import persons_decisions, retry_schedule
 from dataflow.core.breaker import Breaker
 from dataflow.core.call_queue import CallQueue
 from dataflow.core.call_rate import CallRate
@@ -32,7 +33,7 @@ from dataflow.core.hold import Hold
 from dataflow.core.lane_board import LaneBoard
 from dataflow.core.lane_queue import Answer, BatchAnswer, Charge, QueuedBatch
 from dataflow.core.patience import Latency
-from dataflow.core.retry_schedule import UNRESOLVED_AFTER_S, Ask, parked_s, soon_s
+from dataflow.core.retry_schedule import Ask, parked_s, soon_s
 from dataflow.gateways.call_counts import DEFINITE
 from dataflow.gateways.calls import Calls, reason_of
 from dataflow.gateways.loop_thread import LoopThread
@@ -49,6 +50,7 @@ from dataflow.gateways.port import (
     Unknown,
 )
 from dataflow.service.fail_fast import fail_fast
+from schemas.decisions import PersonsDecision
 from schemas.pending import seconds
 
 _log = structlog.get_logger()
@@ -117,6 +119,7 @@ class Dispatcher:
         self._queue = CallQueue()
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._in_flight: set[Charge] = set()
 
     @property
     def key_life_s(self) -> float | None:
@@ -139,6 +142,10 @@ class Dispatcher:
         # It is there by then; and if it is not, the lanes get it later, as from any gateway.
         wait([asked], _AT_ONCE_S)
         return True
+
+    def decide(self, charge: Charge, decision: PersonsDecision) -> None:
+        """Carry out a person's decision about what is parked, if the provider does not answer."""
+        self._thread.loop().call_soon_threadsafe(self._decide, charge, decision)
 
     def answers(self, lane: int) -> deque[Answer | BatchAnswer]:
         """Return the answers for a lane, for it to take out."""
@@ -185,6 +192,10 @@ class Dispatcher:
         lanes = {self._ripe.popleft() for _ in range(len(self._ripe))}
         lanes |= self._board.to_wake(epoch, time.monotonic(), self.patience_s())
         return tuple(sorted(lanes))
+
+    def wake(self, lanes: Iterable[int]) -> None:
+        """Wake lanes of this process in the next epoch."""
+        self._ripe.extend(lanes)
 
     def lowest(self, partition: int) -> int | None:
         """Return below which offset of a partition no lane of this process has anything queued."""
@@ -233,6 +244,10 @@ class Dispatcher:
         """Queue payments; what was asked for before waits until it is due again."""
         now_s = time.time()
         for charge in charges:
+            if charge.decision is not None:
+                continue  # A person was quicker.
+            if charge.parked is not None and not charge.posted_s:
+                charge.posted_s = time.monotonic()
             if not charge.attempts:
                 # A lane waits for it; what is parked must not take the room of what is new.
                 (self._queue.add if charge.parked is None else self._queue.add_due)(charge)
@@ -260,6 +275,7 @@ class Dispatcher:
     def _begin(self, charge: Charge) -> None:
         self._window.began()
         self._rate.sent(time.monotonic())
+        self._in_flight.add(charge)
         self._run(self._ask(charge))
 
     def _run(self, what: Coroutine[None, None, None]) -> None:
@@ -271,11 +287,16 @@ class Dispatcher:
     async def _ask(self, charge: Charge) -> None:
         """Ask once, and see to what follows from the reply."""
         began_s = time.monotonic()
+        decision = charge.decision
         reply = await self._calls.reply(charge)
-        self._take(charge, reply, time.monotonic() - began_s)
+        seconds = time.monotonic() - began_s
+        self._take(charge, reply, seconds, is_of_decision=decision is charge.decision)
 
     @fail_fast
-    def _take(self, charge: Charge, reply: Reply | None, seconds: float) -> None:
+    def _take(
+        self, charge: Charge, reply: Reply | None, seconds: float, *, is_of_decision: bool
+    ) -> None:
+        self._in_flight.discard(charge)
         is_first = not charge.attempts
         charge.attempts += 1
         charge.attempts_parked += charge.parked is not None
@@ -283,11 +304,17 @@ class Dispatcher:
         if isinstance(reply, Approved | Declined):
             self._latency.answered(seconds)
             self._note_definite(first=is_first)
-            self._put(charge.lane, Answer(charge, reply))
+            self._end(charge, reply, None)
         else:
             charge.reason = reason_of(reply)
             self._note_indefinite(charge.reason, reply, first=is_first)
-            self._keep(charge, reply)
+            if charge.decision is None:
+                self._keep(charge, reply)
+            elif is_of_decision:
+                self._keep_decided(charge, charge.decision, reply)
+            else:
+                # A call that was in flight when the decision came.
+                self._look_up_for(charge)
         self._fill()
 
     async def _charge_batches(self, gateway: BatchGateway, batches: Sequence[QueuedBatch]) -> None:
@@ -318,6 +345,10 @@ class Dispatcher:
             for reason in reasons:
                 self._note_indefinite(reason, Unknown(reason), first=True)
         self._fill()
+
+    def _end(self, charge: Charge, reply: Definite, decision: PersonsDecision | None) -> None:
+        charge.is_answered = True
+        self._put(charge.lane, Answer(charge, reply, decision))
 
     def _put(self, lane: int, answer: Answer | BatchAnswer) -> None:
         self.answers(lane).append(answer)
@@ -366,7 +397,7 @@ class Dispatcher:
             or way is Ask.NOTHING
             # Of a young key, a charge may still be on its way.
             or (way is Ask.LOOK_UP and reply is None)
-            or _parked_for_s(charge) > UNRESOLVED_AFTER_S
+            or _parked_for_s(charge) > retry_schedule.UNRESOLVED_AFTER_S
         )
         charge.next_attempt_s = None
         if way is not Ask.NOTHING:
@@ -374,6 +405,37 @@ class Dispatcher:
             self._ask_again_later(charge, demanded_s)
         if charge.parked is not None:
             self._put(charge.lane, Answer(charge, None))
+
+    # ---- decisions of persons: the rules are those of `dataflow.core.persons_decisions` ----
+
+    @fail_fast
+    def _decide(self, charge: Charge, decision: PersonsDecision) -> None:
+        if charge.is_answered:
+            return  # Its lane finds the answer.
+        charge.decision, charge.fruitless = decision, 0
+        if charge not in self._in_flight:
+            self._queue.remove(charge)
+            self._look_up_for(charge)
+            self._fill()
+
+    def _look_up_for(self, charge: Charge) -> None:
+        """Have the provider asked once more before a decision stands."""
+        if not self._calls.has_old_key(charge):
+            charge.quiet_until_s = charge.posted_s + persons_decisions.QUIET_S
+        self._put_off(charge, max(0.0, charge.quiet_until_s - time.monotonic()))
+
+    def _keep_decided(self, charge: Charge, decision: PersonsDecision, reply: Reply | None) -> None:
+        # A probe, or the end of an outage, may have come before that.
+        quiet_s = charge.quiet_until_s - time.monotonic()
+        charge.fruitless += isinstance(reply, Unknown)
+        decided = None
+        if quiet_s <= 0:
+            decided = persons_decisions.outcome(decision, reply, charge.fruitless)
+        if decided is not None:
+            self._end(charge, decided, decision)
+            return
+        self._put_off(charge, max(quiet_s, parked_s(charge.fruitless, self._draw())))
+        self._put(charge.lane, Answer(charge, None))
 
     def _ask_again_later(self, charge: Charge, demanded_s: float | None) -> None:
         if charge.parked is None:

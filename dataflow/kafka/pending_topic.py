@@ -5,30 +5,35 @@
 2. Of each eventId the last record counts; a tombstone ends it.
 3. Another topic of this name has not what was parked. To go on without it would leave payments
    undecided for ever, some of them charged: that is refused.
-4. A record that no lane has written is passed over, with a warning: a client with write access must
+4. A person's decision about a payment is on the same topic, by another key. It is handed over to
+   the payment's lane, at the start or when it comes (`dataflow.kafka.decision_reader`).
+5. A record that no lane has written is passed over, with a warning: a client with write access must
    not be able to stop every start. One that a lane may have written, and that cannot be read, is
    refused.
 """
 
 import threading
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
-from confluent_kafka import Message
+from confluent_kafka import Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from dataflow.core.fenced import Fenced
 from dataflow.core.lane_log import is_of_a_lane, lane_in
 from dataflow.core.lanes import lane_of_key
+from dataflow.core.persons_decisions import DecisionInbox
 from dataflow.errors import StartRefusedError
 from dataflow.kafka import client_config, lane_marks
+from dataflow.kafka.decision_reader import DecisionReader, take
 from dataflow.kafka.lane_offsets import LaneOffsets
 from dataflow.kafka.partition_offsets import EARLIEST, LATEST, offsets_at
 from dataflow.kafka.retry import Retry, retry_briefly
 from dataflow.kafka.topic_reader import TopicReader
 from dataflow.process_context import ProcessContext
 from schemas import pending
+from schemas.decisions import PersonsDecision, is_decision
 from schemas.pending import PendingEntry
 from schemas.requests import key_of
 
@@ -59,6 +64,9 @@ class PendingTopic:
         self._reader = TopicReader(context, self._topic, sit_out)
         self._lock = threading.Lock()
         self._by_lane: dict[int, list[PendingEntry]] | None = None
+        self._inbox = DecisionInbox(self._lanes)
+        self._decisions: dict[int, deque[PersonsDecision]] = {}
+        self._wake = context.charging.wake
 
     def of(self, lane: int, fenced: Fenced) -> Sequence[PendingEntry]:
         """Return what is pending in a lane.
@@ -72,6 +80,17 @@ class PendingTopic:
                 with self._status.waiting("pending payments", _WAIT_S):
                     self._by_lane = self._read(fenced)
             return self._by_lane.pop(lane, [])
+
+    def decisions(self, lane: int) -> Sequence[PersonsDecision]:
+        """Return the decisions of persons that have come for a lane since the last call."""
+        found = self._decisions.get(lane)
+        return [found.popleft() for _ in range(len(found))] if found else ()
+
+    def _deliver(self, found: Mapping[int, Sequence[PersonsDecision]]) -> None:
+        """Hand over decisions to the lanes; those of other processes have readers of their own."""
+        for lane, decisions in found.items():
+            self._decisions.setdefault(lane, deque()).extend(decisions)
+        self._wake(found)
 
     def _read(self, fenced: Fenced) -> dict[int, list[PendingEntry]]:
         self._refuse_another_topic(self._offsets.all(fenced))
@@ -88,11 +107,15 @@ class PendingTopic:
         for message in values.values():
             entry = self._entry(message)
             found[lane_of_key(key_of(entry.payment_id), self._lanes)].append(entry)
+        where = TopicPartition(self._topic, PARTITION, ends[PARTITION])
+        DecisionReader(self._kafka, where, self._inbox, self._deliver).start()
         _log.info("pending payments read", records=records, pending=len(values))
         return dict(found)
 
     def _take(self, message: Message, values: dict[bytes | None, Message]) -> None:
-        if not is_of_a_lane(message.headers()):
+        if is_decision(message.key()):
+            take(self._inbox, message)
+        elif not is_of_a_lane(message.headers()):
             _log.warning(
                 "the pending topic has a record that no lane has written: it is passed over; see"
                 " who may write to the topic",

@@ -1,1 +1,1 @@
-"""`payments pending`: the payments that wait for the gateway."""
+"""`payments pending` and `payments resolve`: the payments that wait for the gateway."""

@@ -49,6 +49,7 @@ class Listing:
     def __init__(self, found: OpenEntries, choice: Choice, now_s: float) -> None:
         entries, unreadable = found.read()
         self.now_s = now_s
+        self.decided = found.decided
         self.entries = [entry for entry in entries if choice.has(entry, now_s)]
         self.notes = list(_notes(unreadable, found.foreign))
 
@@ -82,7 +83,7 @@ def as_text(listing: Listing) -> Iterator[str]:
     """Yield the listing in lines."""
     figures = listing.summary
     if listing.entries:
-        rows = [list(_cells(entry, listing.now_s)) for entry in listing.entries]
+        rows = [list(_cells(entry, listing)) for entry in listing.entries]
         yield from table(_HEADS, rows, _NUMBERS)
         yield ""
     yield f"{figures.number:,} pending, {figures.unresolved:,} of them unresolved" + (
@@ -109,21 +110,22 @@ def as_json(listing: Listing) -> dict[str, Any]:
         "money": {
             currency: amount_text(amount, currency) for currency, amount in figures.money.items()
         },
-        "entries": [_object(entry, listing.now_s) for entry in listing.entries],
+        "entries": [_object(entry, listing) for entry in listing.entries],
         "notes": listing.notes,
     }
 
 
-def _object(entry: PendingEntry, now_s: float) -> dict[str, Any]:
+def _object(entry: PendingEntry, listing: Listing) -> dict[str, Any]:
     request = entry.payment()
     return {
         "eventId": entry.event_id,
         "paymentId": entry.payment_id,
         "state": entry.state.value,
+        "isDecided": entry.event_id in listing.decided,
         "amount": amount_text(request.amount, request.currency),
         "currency": request.currency,
         "parkedAt": entry.parked_at,
-        "ageSeconds": round(age_s(entry, now_s)),
+        "ageSeconds": round(age_s(entry, listing.now_s)),
         "firstAttemptAt": entry.first_attempt_at,
         "attempts": entry.attempts,
         "nextAttemptAt": entry.next_attempt_at,
@@ -136,15 +138,16 @@ def _object(entry: PendingEntry, now_s: float) -> dict[str, Any]:
     }
 
 
-def _cells(entry: PendingEntry, now_s: float) -> Iterator[str]:
-    request = entry.payment()
+def _cells(entry: PendingEntry, listing: Listing) -> Iterator[str]:
+    request, now_s = entry.payment(), listing.now_s
     yield plain(entry.payment_id)
     yield amount_text(request.amount, request.currency)
     yield request.currency
     yield span(age_s(entry, now_s))
     yield str(entry.attempts)
     yield _next(entry.next_attempt_at, now_s)
-    yield entry.state.value
+    # A person has decided; the flow has not carried it out yet.
+    yield "decided" if entry.event_id in listing.decided else entry.state.value
     yield plain(entry.reason)
 
 

@@ -27,6 +27,8 @@ from dataflow.core.lane_queue import Answer, Charge, LaneQueue, QueuedBatch
 from dataflow.core.origins import origin
 from dataflow.core.parked import after_an_attempt, charge_of, entry_of
 from dataflow.service.fail_fast import fail_fast
+from dataflow.steps.person import Person
+from schemas.decisions import PersonsDecision
 from schemas.events import Records
 from schemas.pending import PendingEntry
 
@@ -46,12 +48,19 @@ class Pending(Protocol):
     def of(self, lane: int, fenced: Fenced) -> Sequence[PendingEntry]:
         """Return what is pending in a lane."""
 
+    def decisions(self, lane: int) -> Sequence[PersonsDecision]:
+        """Return the decisions of persons that have come for a lane since the last call."""
+
 
 class NothingPending:
     """The pending topic of a flow that has no past."""
 
     def of(self, _lane: int, _fenced: Fenced) -> Sequence[PendingEntry]:
         """Return nothing."""
+        return ()
+
+    def decisions(self, _lane: int) -> Sequence[PersonsDecision]:
+        """Return none."""
         return ()
 
 
@@ -89,6 +98,7 @@ class Process:
         self._board = board
         self._timed = timed
         self._lanes: dict[LaneName, _Lane] = {}
+        self._person = Person(pending.decisions, charging)
 
     @fail_fast
     def __call__(
@@ -164,6 +174,7 @@ class Process:
         assert entry is not None
         at = origin(entry.source.partition, entry.source.offset)
         self._board.held(charge.lane)[charge.request.identity()] = at
+        self._person.note_parked(entry.event_id, charge)
 
     # ---- publishing ----
 
@@ -182,6 +193,8 @@ class Process:
             yield self._decide(queue, queued)
         if resolved := queue.resolved():
             yield self._resolve(queue, resolved)
+        if done := self._person.take(queue.lane):
+            yield OutcomeBatch(decided_at=time.time(), decisions_done=done)
 
     def _decide(self, queue: LaneQueue, queued: QueuedBatch) -> OutcomeBatch:
         batch = queued.batch
@@ -261,6 +274,7 @@ class Process:
                 continue
             queue.park(charge, None)
             del self._board.held(charge.lane)[charge.request.identity()]
+            self._person.end(entry.event_id, answer, out)
             out.pending.append(PendingChange(entry.event_id, None))
             out.event_ids.append(entry.event_id)
             out.sources.append(entry.source)

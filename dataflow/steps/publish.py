@@ -9,14 +9,14 @@ from collections import defaultdict
 from decimal import Decimal
 
 import structlog
-from msgspec import Raw
+from msgspec import Raw, structs
 
 from dataflow.core.commit_counts import CommitCounts
 from dataflow.core.decision import GatewayDecision, Outcome, Repeated
 from dataflow.core.items import ControlMessage, LaneProgress, OutcomeBatch, OutputBatch, Signal
 from dataflow.core.origins import place
 from dataflow.service.fail_fast import fail_fast
-from schemas import events, pending
+from schemas import decisions, events, pending
 from schemas.events import AuditEvent, FailedEvent, ProcessedEvent, Source
 from schemas.outcomes import EventType
 from schemas.replies import Approved, Declined
@@ -101,6 +101,22 @@ class Failed(Branch):
 
 class Audit(Branch):
     """One event for every record."""
+
+    def _publish(self, batch: OutcomeBatch) -> OutputBatch:
+        out = super()._publish(batch)
+        if batch.resolutions:
+            self._add_resolutions(batch, out)
+        return out
+
+    def _add_resolutions(self, batch: OutcomeBatch, out: OutputBatch) -> None:
+        """Add who has decided, and why, where that was a person."""
+        at = events.instant(batch.decided_at)
+        each = zip(batch.event_ids, batch.sources, batch.outcomes, strict=True)
+        for number, (event_id, source, outcome) in enumerate(each):
+            if resolution := batch.resolutions.get(event_id):
+                event = self.event(event_id, source, outcome, at)
+                value = events.encode(structs.replace(event, resolution=resolution))
+                out.values[number] = value
 
     def event(self, event_id: str, source: Source, outcome: Outcome, at: str) -> AuditEvent:
         """Return the event of any record."""
@@ -192,9 +208,10 @@ class Pending:
     def __call__(self, item: tuple[str, OutcomeBatch]) -> tuple[str, OutputBatch] | None:
         """Return the entries that a batch changes; None if there are none."""
         lane, batch = item
-        if not batch.pending:
+        if not batch.pending and not batch.decisions_done:
             return None
         out = OutputBatch(self.topic)
+        out.tombstones += map(decisions.key_of, batch.decisions_done)
         for change in batch.pending:
             key = change.event_id.encode()
             if change.entry is None:

@@ -1,5 +1,7 @@
 """The signals of a partition to the lanes, and when it may stop."""
 
+from collections.abc import Iterable
+
 from dataflow.core.items import Signal
 from dataflow.core.lane_signals import LaneSignals
 
@@ -21,6 +23,8 @@ class Charging:
 
     def lowest(self, partition: int) -> int | None:
         return self.at if partition == 3 else None
+
+    def wake(self, lanes: Iterable[int]) -> None: ...
 
     def patience_s(self) -> float:
         return 2.0

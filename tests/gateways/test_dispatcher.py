@@ -14,7 +14,7 @@ import pytest
 from msgspec import Raw
 from msgspec.structs import replace
 
-from dataflow.core import hold
+from dataflow.core import hold, persons_decisions
 from dataflow.core.charging import CallKind
 from dataflow.core.hold import HoldCause
 from dataflow.core.items import DedupedBatch, Remembered
@@ -36,6 +36,7 @@ from dataflow.gateways.port import (
 )
 from dataflow.service import fail_fast
 from schemas import events
+from schemas.decisions import PersonsDecision
 from schemas.events import Source
 from schemas.outcomes import ErrorCode
 from schemas.pending import PendingEntry, PendingState
@@ -940,3 +941,199 @@ def test_a_probe_that_is_due_while_it_closes_is_not_sent(made: Made) -> None:
 def test_a_process_that_charges_nothing_starts_no_thread(made: Made) -> None:
     made(Provider(approve)).close()
     assert "gateway" not in {thread.name for thread in threading.enumerate()}
+
+
+# ---- decisions of persons ----
+
+
+def decision(**how: Any) -> PersonsDecision:
+    fields = {"event_id": "e-pay_1", "payment_id": "pay_1", "reference": "ch_by_ann"}
+    who = {"by": "ann", "at": "2026-01-01T00:00:00.000Z", "reason": "ticket 7"}
+    return PersonsDecision(**{**fields, **who, **how})
+
+
+def ended(calls: Dispatcher) -> list[Answer]:
+    """Return the answers that end a payment, and leave them to the lane."""
+    each = [found for found in calls.answers(0) if isinstance(found, Answer)]
+    return [found for found in each if found.reply is not None]
+
+
+def unresolved(calls: Dispatcher, provider: Provider, **how: Any) -> Charge:
+    """Return a payment that is asked for, and is unresolved: its key is old."""
+    asked = charge(age_s=DAY_S, parked=entry(), attempts=3, **how)
+    calls.ask([asked])
+    answers(calls, 1)
+    assert asked.is_unresolved
+    provider.looked_up.clear()
+    return asked
+
+
+def test_a_persons_decision_stands_if_the_provider_has_no_such_charge(made: Made) -> None:
+    provider = Provider(approve)
+    calls = made(provider)
+    asked, given = unresolved(calls, provider), decision()
+    calls.decide(asked, given)
+    assert answers(calls, 1) == [Answer(asked, Approved("ch_by_ann"), given)]
+    assert (provider.charged, len(provider.looked_up)) == ([], 1)
+    time.sleep(0.1)
+    assert len(provider.looked_up) == 1, "it is over"
+
+
+def test_the_providers_answer_counts_before_a_persons_decision(made: Made) -> None:
+    provider = Provider(approve)
+    calls = made(provider)
+    asked = unresolved(calls, provider)
+    provider.found = Approved("ch_theirs")
+    calls.decide(asked, decision(reference=None, code=ErrorCode.DECLINED))
+    assert answers(calls, 1) == [Answer(asked, Approved("ch_theirs"), None)]
+
+
+def test_a_persons_decision_waits_for_a_provider_that_is_away(made: Made) -> None:
+    provider = Provider(approve)
+    calls = made(provider)
+    asked, given = unresolved(calls, provider), decision()
+    provider.found = NotExecuted("connection refused")
+    calls.decide(asked, given)
+    assert [each.reply for each in answers(calls, 8)] == [None] * 8
+    provider.found = None
+    until(lambda: ended(calls))
+    assert [each.decision for each in ended(calls)] == [given]
+    assert provider.charged == []
+
+
+def test_a_look_up_that_never_answers_does_not_hold_up_a_decision_for_ever(made: Made) -> None:
+    provider = Provider(approve)
+    calls = made(provider)
+    asked, given = unresolved(calls, provider), decision()
+    provider.found = Unknown("timeout")
+    calls.decide(asked, given)
+    *news, last = answers(calls, persons_decisions.LOOK_UPS_MOST)
+    assert [each.reply for each in news] == [None] * (persons_decisions.LOOK_UPS_MOST - 1)
+    assert last.decision is given
+
+
+def test_a_decision_without_a_look_up_stands(made: Made) -> None:
+    provider = Provider(approve, has_lookup=False)
+    calls = made(provider)
+    asked, given = unresolved(calls, provider), decision()
+    calls.decide(asked, given)
+    assert answers(calls, 1) == [Answer(asked, Approved("ch_by_ann"), given)]
+    assert provider.looked_up == []
+
+
+def test_nothing_is_posted_once_a_person_has_decided(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of a young key, and what was posted before has the time to arrive."""
+    monkeypatch.setattr(persons_decisions, "QUIET_S", 0.3)
+    provider = Provider(lambda _: Unknown("timeout"))
+    calls = made(provider)
+    asked, given = charge(parked=entry(), attempts=1), decision(force=True)
+    calls.ask([asked])
+    answers(calls, 3)
+    calls.decide(asked, given)
+    until(lambda: asked.decision is given and not calls.figures().in_flight)
+    posted = len(provider.charged)
+    until(lambda: ended(calls))
+    assert time.monotonic() - asked.posted_s >= 0.3
+    assert len(provider.charged) == posted
+    assert provider.looked_up
+    assert [each.decision for each in ended(calls)] == [given]
+
+
+def test_the_end_of_an_outage_does_not_cut_the_quiet_time_short(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then everything that waits is due, but what was posted may still be on its way."""
+    monkeypatch.setattr(persons_decisions, "QUIET_S", 3600.0)
+    provider = Provider(lambda _: Unknown("timeout"))
+    calls = made(provider)
+    asked, given = charge(parked=entry(), attempts=1), decision(force=True)
+    calls.ask([asked])
+    answers(calls, 1)
+    calls.decide(asked, given)
+
+    def release() -> None:
+        calls._queue.release()
+        calls._fill()
+
+    until(lambda: asked.quiet_until_s)
+    calls._thread.loop().call_soon_threadsafe(release)
+    until(lambda: provider.looked_up)
+    until(lambda: not calls.figures().in_flight)
+    assert ended(calls) == []
+    asked.quiet_until_s = 0.0
+    calls._thread.loop().call_soon_threadsafe(release)
+    until(lambda: ended(calls))
+
+
+def test_a_call_in_flight_is_answered_before_a_decision(made: Made) -> None:
+    """The payment that is being charged is not decided by what a person has seen before."""
+    provider = Provider(approve)
+    calls = made(provider)
+    asked = charge(parked=entry(), attempts=1)
+    slow = provider.charge
+
+    async def charge_slowly(request: PaymentRequest, key: str) -> Reply:
+        await asyncio.sleep(0.2)
+        return await slow(request, key)
+
+    provider.charge = charge_slowly  # type: ignore[method-assign]
+    calls.ask([asked])
+    until(lambda: calls.figures().in_flight == 1)
+    calls.decide(asked, decision(force=True, reference=None, code=ErrorCode.DECLINED))
+    assert answers(calls, 1) == [Answer(asked, Approved("ch_pay_1"), None)]
+    time.sleep(0.05)
+    assert not calls.answers(0)
+
+
+def test_a_call_in_flight_without_an_answer_carries_out_no_decision(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It began before: only a look-up since shows that there is no charge."""
+    monkeypatch.setattr(persons_decisions, "QUIET_S", 0.1)
+    provider = Provider(approve)
+    provider.found = Approved("ch_theirs")
+    calls = made(provider)
+    asked = charge(parked=entry(), attempts=1)
+
+    async def charge_slowly(request: PaymentRequest, key: str) -> Reply:  # noqa: ARG001
+        await asyncio.sleep(0.2)
+        return Unknown("500", saved=True)
+
+    provider.charge = charge_slowly  # type: ignore[method-assign]
+    calls.ask([asked])
+    until(lambda: calls.figures().in_flight == 1)
+    calls.decide(asked, decision(force=True))
+    until(lambda: ended(calls))
+    assert ended(calls) == [Answer(asked, Approved("ch_theirs"), None)]
+
+
+def test_a_payment_that_is_answered_is_not_decided(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lane has not seen the answer yet: two answers would be one too many."""
+    monkeypatch.setattr(persons_decisions, "QUIET_S", 0.0)
+    provider = Provider(approve)
+    calls = made(provider)
+    asked = charge(parked=entry(), attempts=1)
+    calls.ask([asked])
+    until(lambda: calls.answers(0))
+    calls.decide(asked, decision(force=True))
+    time.sleep(0.1)
+    assert answers(calls, 1) == [Answer(asked, Approved("ch_pay_1"), None)]
+    assert not calls.answers(0)
+
+
+def test_a_payment_that_a_person_has_decided_is_not_charged_by_its_lane(made: Made) -> None:
+    """It was parked before its claim was committed: the lane asks for it once that is."""
+    provider = Provider(approve)
+    calls = made(provider)
+    asked = unresolved(calls, provider)
+    provider.found = NotExecuted("connection refused")
+    calls.decide(asked, decision())
+    answers(calls, 1)
+    asked.first_asked_s = time.time()
+    calls.ask([asked])
+    time.sleep(0.1)
+    assert provider.charged == []

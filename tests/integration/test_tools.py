@@ -13,11 +13,17 @@ import pytest
 from dataflow.fake_provider.process import FakeProvider
 from tests import ROOT
 from tests.support.flow_process import Flow, Topics, read_all, request, run_until_decided, send
-from tests.support.hooks.tuning import PARKED_UNIT_S, tuned
-from tests.support.invariants import check
+from tests.support.hooks.tuning import PARKED_UNIT_S, QUIET_S, UNRESOLVED_AFTER_S, tuned
+from tests.support.invariants import check, event_of
 from tests.support.kafka import Cluster
 
 POISON = "x:unavailable:999999999"
+UNRESOLVED = {
+    "GATEWAY_PATIENCE": "1s",
+    "COMMIT_INTERVAL": "20ms",
+    **tuned({PARKED_UNIT_S: 0.2, QUIET_S: 1.0, UNRESOLVED_AFTER_S: 0.5}),
+}
+"""Also, a payment needs a person after half a second."""
 PATIENT = {"GATEWAY_PATIENCE": "1s", "COMMIT_INTERVAL": "20ms", **tuned({PARKED_UNIT_S: 0.2})}
 
 
@@ -106,6 +112,81 @@ def test_a_failed_payment_is_tried_again_once_however_often_the_tool_runs(
     assert {each["newPaymentId"] for each in found["redrives"]} == {
         f"{each}~redrive-2" for each in poor
     }
+
+
+HANGING = "pay-x:hangs"
+REASON = ["--reason", "ticket 7", "--by", "ann"]
+
+
+def without_answers(directory: Path) -> dict[str, str]:
+    """Return the environment of a flow whose provider has no book, and no answer for some."""
+    gateway = "tests.support.book_gateway:SilentGateway"
+    return {**UNRESOLVED, "GATEWAY": gateway, "BOOK": str(directory / "book")}
+
+
+def events_of(kafka: Cluster, topics: Topics, payment_id: str) -> list[dict[str, Any]]:
+    return [
+        event
+        for topic in topics.outputs
+        for event in map(event_of, read_all(kafka, topic))
+        if event["paymentId"] == payment_id
+    ]
+
+
+def test_a_decision_is_carried_out_by_the_running_flow(
+    kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    ids = [f"{HANGING}-{n}" for n in range(3)]
+    send(kafka, topics, map(request, ["pay-1", *ids]))
+    with Flow(kafka, topics, tmp_path, environ=without_answers(tmp_path)) as flow:
+        flow.wait_until_ready()
+        flow.wait(lambda: result(kafka, topics, "pending")[1]["unresolved"] == 3, 60, "unresolved")
+        processed = ["resolve", ids[0], "--processed", "ch_7", *REASON]
+        code, found = result(kafka, topics, *processed)
+        assert (code, found["state"], found["outcome"]) == (0, "carried_out", "payment.processed")
+        code, found = result(kafka, topics, "resolve", ids[1], "--failed", "declined", *REASON)
+        assert (code, found["state"], found["outcome"]) == (0, "carried_out", "payment.failed")
+        code, _, err = run(kafka, topics, *processed)
+        assert code == 1
+        assert "does not wait for the gateway" in err
+        assert flow.terminate() == 0
+    findings = check(kafka, topics)
+    assert findings.problems == []
+    assert findings.counts["pending"] == 1
+    outcome, audit = events_of(kafka, topics, ids[0])
+    assert outcome["gatewayReference"] == audit["gatewayReference"] == "ch_7"
+    assert (audit["resolution"]["by"], audit["resolution"]["reason"]) == ("ann", "ticket 7")
+    assert "resolution" not in outcome
+    assert result(kafka, topics, "pending")[1]["notes"] == []
+
+
+def test_a_decision_outlives_a_stop_and_a_crash(
+    kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    """Carried out once, whichever start it is that has it."""
+    environ = without_answers(tmp_path)
+    send(kafka, topics, map(request, ["pay-1", HANGING]))
+    with Flow(kafka, topics, tmp_path, environ=environ) as flow:
+        flow.wait_until_ready()
+        flow.wait(lambda: result(kafka, topics, "pending")[1]["unresolved"] == 1, 60, "unresolved")
+        assert flow.terminate() == 0
+    given = ["resolve", HANGING, "--processed", "ch_7", *REASON, "--wait", "1s"]
+    code, found = result(kafka, topics, *given)
+    assert (code, found["state"]) == (3, "waiting")
+    assert result(kafka, topics, "pending")[1]["entries"][0]["isDecided"] is True
+    crash = {**environ, "CRASH_AT": "tombstone-not-committed:1"}
+    with Flow(kafka, topics, tmp_path, environ=crash) as flow:
+        assert flow.wait_for_exit() == -9
+    assert result(kafka, topics, "pending")[1]["count"] == 1
+    with Flow(kafka, topics, tmp_path, environ=environ) as flow:
+        flow.wait_until_ready()
+        flow.wait(lambda: result(kafka, topics, "pending")[1]["count"] == 0, 60, "resolved")
+        assert flow.terminate() == 0
+    findings = check(kafka, topics)
+    assert (findings.problems, findings.counts["pending"]) == ([], 0)
+    assert len(events_of(kafka, topics, HANGING)) == 2
+    last = {each.key(): each.value() for each in read_all(kafka, topics.pending)}
+    assert {*last.values()} == {None}, "the decision has ended with the entry"
 
 
 def test_the_providers_list_agrees_until_it_does_not(

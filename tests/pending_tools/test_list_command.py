@@ -126,6 +126,21 @@ def test_a_record_that_no_lane_has_written_does_not_count(
     assert "no lane has written 3 records" in found["notes"][0]
 
 
+def test_a_payment_that_a_person_has_decided_is_shown_as_that(
+    scan: FakeScan, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(scan, unresolved("pay_1", 7), unresolved("pay_2", 8))
+    for each in (unresolved("pay_1", 7), unresolved("pay_2", 8)):
+        scan.put(TOPIC, b"{}", b"decision/" + each.event_id.encode())
+    scan.put(TOPIC, None, b"decision/" + unresolved("pay_2", 8).event_id.encode(), LANE)
+    _, found = listed(capsys)
+    decided = {each["paymentId"]: each["isDecided"] for each in found["entries"]}
+    assert decided == {"pay_1": True, "pay_2": False}
+    assert found["notes"] == []
+    list_command.main([], ENVIRON)
+    assert "-     decided" in capsys.readouterr().out
+
+
 def test_an_entry_of_a_newer_version_is_noted(
     scan: FakeScan, capsys: pytest.CaptureFixture[str]
 ) -> None:

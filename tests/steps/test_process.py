@@ -21,7 +21,8 @@ from dataflow.core.lane_queue import Answer, BatchAnswer, Charge, QueuedBatch
 from dataflow.core.origins import origin
 from dataflow.core.verdicts import Verdict
 from dataflow.steps.process import NothingPending, Process
-from schemas.events import Records
+from schemas.decisions import PersonsDecision
+from schemas.events import Records, Resolution
 from schemas.outcomes import ErrorCode, EventType
 from schemas.pending import PendingEntry, PendingState, decode, encode, seconds
 from schemas.replies import Approved, Declined, Definite
@@ -51,6 +52,7 @@ class Gateway:
         self.by_lane: dict[int, deque[Answer | BatchAnswer]] = defaultdict(deque)
         self.claimed: dict[int, int] = {}
         self.holds: list[tuple[int, bool]] = []
+        self.decided: list[tuple[Charge, PersonsDecision]] = []
 
     def ask(self, charges: Sequence[Charge]) -> None:
         self.asked.append([each.request.payment_id for each in charges])
@@ -96,6 +98,9 @@ class Gateway:
     def patience_s(self) -> float:
         return self.patience
 
+    def decide(self, charge: Charge, decision: PersonsDecision) -> None:
+        self.decided.append((charge, decision))
+
     def note_claimed(self, lane: int, payments: int) -> None:
         self.claimed[lane] = payments
 
@@ -108,6 +113,11 @@ class Kept:
 
     def __init__(self, *entries: PendingEntry) -> None:
         self.entries = entries
+        self.decided: list[PersonsDecision] = []
+
+    def decisions(self, lane: int) -> Sequence[PersonsDecision]:
+        found, self.decided = self.decided if lane == 0 else [], []
+        return found
 
     def of(self, lane: int, _fenced: Fenced) -> Sequence[PendingEntry]:
         return self.entries if lane == 0 else ()
@@ -119,7 +129,8 @@ class Step:
     def __init__(self, gateway: Gateway, *pending: PendingEntry, timed: Any = None) -> None:
         self.gateway = gateway
         self.board = LaneBoard()
-        kept = Kept(*pending) if pending else NothingPending()
+        self.kept = Kept(*pending)
+        kept = self.kept if pending else NothingPending()
         timed = timed or (lambda *_: None)
         self.process = Process("requested", gateway, kept, self.board, timed)
         self.epoch = 0
@@ -443,6 +454,85 @@ class TestParking:
         assert words(batch) == ["pay_1"]
         gateway.answer("silent_1")
         assert words(*batches(step.next_epoch())) == ["silent_1"]
+
+
+class TestDecisions:
+    """Decisions of persons about parked payments."""
+
+    def parked(self, **state: Any) -> tuple[Gateway, Step, PendingEntry]:
+        """Return a step that has restored a payment, which is unresolved."""
+        [entry] = TestRestart().entries()
+        entry = structs.replace(entry, **{"state": PendingState.UNRESOLVED, **state})
+        gateway = Gateway(at_once=False)
+        step = Step(gateway, entry)
+        step.take(("000", restoring()))
+        return gateway, step, entry
+
+    def decision(self, entry: PendingEntry, **how: Any) -> PersonsDecision:
+        fields = {"event_id": entry.event_id, "payment_id": entry.payment_id, "reference": "ch_7"}
+        who = {"by": "ann", "at": "2026-01-01T00:00:00.000Z", "reason": "ticket 7"}
+        return PersonsDecision(**{**fields, **who, **how})
+
+    def test_a_decision_goes_to_the_gateway_and_ends_with_the_outcome(self) -> None:
+        gateway, step, entry = self.parked()
+        decision = self.decision(entry)
+        step.kept.decided = [decision]
+        assert batches(step.next_epoch()) == [], "the outcome comes from the gateway"
+        [(charge, given)] = gateway.decided
+        assert given is decision
+        gateway.by_lane[0].append(Answer(charge, decision.reply, decision))
+        [batch] = batches(step.next_epoch())
+        assert words(batch) == ["ch_7"]
+        resolution = Resolution("ann", "2026-01-01T00:00:00.000Z", "ticket 7")
+        assert batch.resolutions == {entry.event_id: resolution}
+        assert batch.decisions_done == [entry.event_id]
+        assert [each.entry for each in batch.pending] == [None]
+
+    def test_the_providers_answer_ends_a_decision_without_a_resolution(self) -> None:
+        gateway, step, entry = self.parked()
+        step.kept.decided = [self.decision(entry)]
+        step.next_epoch()
+        gateway.answer("pay_2")
+        [batch] = batches(step.next_epoch())
+        assert (words(batch), batch.resolutions) == (["pay_2"], {})
+        assert batch.decisions_done == [entry.event_id]
+
+    def test_a_decision_about_a_payment_with_an_outcome_has_no_effect(self) -> None:
+        gateway, step, entry = self.parked()
+        gateway.answer("pay_2")
+        step.kept.decided = [self.decision(entry)]
+        first, second = batches(step.next_epoch())
+        assert words(first) == ["pay_2"]
+        assert (second.decisions_done, second.outcomes) == ([entry.event_id], [])
+        assert second.position is None
+        assert gateway.decided == []
+
+    @pytest.mark.parametrize(
+        ("state", "how", "has_effect"),
+        [
+            ({}, {}, True),
+            ({"state": PendingState.PENDING}, {}, False),
+            ({"state": PendingState.PENDING}, {"force": True}, True),
+            ({}, {"payment_id": "another"}, False),
+            ({}, {"event_id": "another"}, False),
+        ],
+    )
+    def test_only_an_unresolved_payment_is_decided_without_force(
+        self, state: dict[str, Any], how: dict[str, Any], *, has_effect: bool
+    ) -> None:
+        gateway, step, entry = self.parked(**state)
+        decision = self.decision(entry, **how)
+        step.kept.decided = [decision]
+        done = [each.decisions_done for each in batches(step.next_epoch())]
+        assert done == ([] if has_effect else [[decision.event_id]])
+        assert bool(gateway.decided) is has_effect
+
+    def test_a_decision_is_not_looked_at_before_the_lane_is_restored(self) -> None:
+        [entry] = TestRestart().entries()
+        step = Step(Gateway(at_once=False), entry)
+        step.kept.decided = [self.decision(entry)]
+        assert step.take(("000", restoring()))
+        assert step.kept.decided
 
 
 class TestRestart:

@@ -30,6 +30,7 @@ from dataflow.steps.decode import Decode
 from dataflow.steps.dedupe import Dedupe, Expiry, NoLog
 from dataflow.steps.process import Process
 from schemas import pending
+from schemas.decisions import PersonsDecision
 from schemas.parsing import parse
 from schemas.pending import PendingEntry
 from schemas.replies import Approved, Declined
@@ -183,6 +184,8 @@ class Charging:
     def patience_s(self) -> float:
         return self.patience
 
+    def decide(self, charge: Charge, decision: PersonsDecision) -> None: ...
+
     def note_claimed(self, lane: int, payments: int) -> None: ...
 
     def peer_holds(self, partition: int, *, holds: bool) -> None: ...
@@ -208,6 +211,9 @@ class _Log(NoLog):
 class _Pending:
     def __init__(self, kafka: Kafka) -> None:
         self.kafka = kafka
+
+    def decisions(self, _lane: int) -> list[PersonsDecision]:
+        return []
 
     def of(self, lane: int, _fenced: Fenced) -> list[PendingEntry]:
         entries = map(pending.decode, self.kafka.pending.values())

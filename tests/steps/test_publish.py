@@ -24,8 +24,16 @@ from dataflow.core.items import (
     Signal,
 )
 from dataflow.core.origins import origin
-from dataflow.steps.publish import Audit, Branch, Failed, Processed, Progress, outcomes_only
-from schemas.events import Records
+from dataflow.steps.publish import (
+    Audit,
+    Branch,
+    Failed,
+    Pending,
+    Processed,
+    Progress,
+    outcomes_only,
+)
+from schemas.events import Records, Resolution
 from schemas.outcomes import ErrorCode, EventType
 from schemas.parsing import parse
 from schemas.replies import Approved, Declined
@@ -311,3 +319,45 @@ class TestConflictsInTheLog:
 
     def test_other_outcomes_are_not_logged(self, monkeypatch: pytest.MonkeyPatch) -> None:
         assert self.logged(monkeypatch, [(0.0, decided(APPROVED, DUPLICATE, INVALID))]) == []
+
+
+def test_an_outcome_that_a_person_has_decided_names_the_person_in_its_audit_event() -> None:
+    records = Records(INPUT, 3)
+    outcomes: list[Outcome] = [
+        GatewayDecision(request("pay_1"), Approved("ch_1")),
+        GatewayDecision(request("pay_2"), Declined(ErrorCode.DECLINED, "No.", retryable=False)),
+        GatewayDecision(request("pay_3"), Approved("ch_3")),
+    ]
+    batch = OutcomeBatch(
+        event_ids=[records.event_id(each) for each in range(3)],
+        sources=[records.source(each) for each in range(3)],
+        outcomes=outcomes,
+        decided_at=READ_AT,
+        resolutions={
+            records.event_id(each): Resolution("ann", "2026-01-01T00:00:00.000Z", f"ticket {each}")
+            for each in (0, 1)
+        },
+    )
+    found = AUDIT(("000", batch))
+    assert found is not None
+    events = [json.loads(value) for value in found[1].values]
+    assert [each.get("resolution", {}).get("reason") for each in events] == [
+        "ticket 0",
+        "ticket 1",
+        None,
+    ]
+    assert [each["paymentId"] for each in events] == ["pay_1", "pay_2", "pay_3"]
+    assert events[0]["gatewayReference"] == "ch_1"
+    for branch in (PROCESSED, FAILED):
+        published = branch(("000", batch))
+        assert published is not None
+        assert b"resolution" not in b"".join(published[1].values), "the payer's business is not who"
+    for value in found[1].values:
+        contract.assert_valid("audit-event", value)
+
+
+def test_a_decision_that_is_over_is_ended_on_the_pending_topic() -> None:
+    found = Pending("pending")(("000", OutcomeBatch(decisions_done=["e-1"])))
+    assert found is not None
+    assert (found[1].values, found[1].tombstones) == ([], [b"decision/e-1"])
+    assert Pending("pending")(("000", OutcomeBatch())) is None

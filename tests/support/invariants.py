@@ -9,6 +9,7 @@ from typing import Any
 
 from confluent_kafka import Message
 
+from schemas.decisions import is_decision
 from schemas.parsing import parse
 from schemas.requests import PaymentRequest
 from tests.support.flow_process import Topics, read_all
@@ -39,6 +40,8 @@ def open_entries(kafka: Cluster, topics: Topics) -> dict[Place, dict[str, Any]]:
     """Return what waits for the gateway, by the place of its record."""
     entries: dict[bytes | None, dict[str, Any]] = {}
     for message in read_all(kafka, topics.pending):
+        if is_decision(message.key()):
+            continue
         if message.value() is None:
             entries.pop(message.key(), None)
         else:

@@ -610,6 +610,13 @@ def test_a_payment_may_be_decided_while_the_topics_of_a_running_flow_are_read(
     assert check(cluster, tmp_path, running=True).holds
 
 
+def test_a_decision_of_a_person_is_no_entry(cluster: FakeCluster, tmp_path: Path) -> None:
+    cluster.append(PENDING, 0, START_MS, b"decision/e-1", b"{}")
+    report = check(cluster, tmp_path)
+    assert report.holds
+    assert report.notes == []
+
+
 def test_a_pending_record_that_no_lane_has_written_is_only_noted(
     cluster: FakeCluster, tmp_path: Path
 ) -> None:

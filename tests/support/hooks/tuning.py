@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from dataflow import runtime
-from dataflow.core import offset_refresh, retry_schedule, silence
+from dataflow.core import offset_refresh, persons_decisions, retry_schedule, silence
 from dataflow.dedupe import tiered
 from dataflow.kafka import commit_pool, lane_log_trimmer, preflight, retry, watcher
 from tests.support.hooks.references import Reference, place_of
@@ -32,11 +32,13 @@ FRESH_S = Constant(lambda: silence.FRESH_S)
 GENERATION_SHARE = Constant(lambda: tiered._GENERATION_SHARE)
 PARKED_UNIT_S = Constant(lambda: retry_schedule.PARKED_UNIT_S)
 STARTUP_GRACE_S = Constant(lambda: runtime._STARTUP_GRACE_S)
+QUIET_S = Constant(lambda: persons_decisions.QUIET_S)
 REFRESH_OFFSETS_EVERY_S = Constant(lambda: offset_refresh._EVERY_S)
 RETRY_AT_MOST_S = Constant(lambda: retry._AT_MOST_S)
 STALLED_S = Constant(lambda: silence.STALLED_S)
 START_TIMEOUT_S = Constant(lambda: preflight._START_TIMEOUT_S)
 SUSPECT_S = Constant(lambda: silence.SUSPECT_S)
+UNRESOLVED_AFTER_S = Constant(lambda: retry_schedule.UNRESOLVED_AFTER_S)
 TRIM_APART_S = Constant(lambda: lane_log_trimmer._APART_S)
 TRIM_LEAST_S = Constant(lambda: lane_log_trimmer._TRIM_LEAST_S)
 WATCH_EVERY_S = Constant(lambda: watcher._WATCH_EVERY_S)

@@ -75,10 +75,10 @@ class ChargingFigures(NamedTuple):
 class LaneCharging(Protocol):
     """The gateway, as the lanes see it."""
 
-    def ask(self, charges: Sequence[Charge]) -> None:
+    def charge(self, charges: Sequence[Charge]) -> None:
         """Have payments charged, each until there is a definite answer."""
 
-    def ask_at_once(self, batches: Sequence[QueuedBatch]) -> bool:
+    def charge_batches(self, batches: Sequence[QueuedBatch]) -> bool:
         """Have batches charged as a whole; False if the gateway takes payments one by one only."""
 
     def answers(self, lane: int) -> deque[Answer | BatchAnswer]:

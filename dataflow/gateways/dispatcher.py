@@ -128,19 +128,19 @@ class Dispatcher:
 
     # ---- called by the lanes ----
 
-    def ask(self, charges: Sequence[Charge]) -> None:
+    def charge(self, charges: Sequence[Charge]) -> None:
         """Have payments charged, each until there is a definite answer."""
         self._thread.loop().call_soon_threadsafe(self._accept, list(charges))
 
-    def ask_at_once(self, batches: Sequence[QueuedBatch]) -> bool:
+    def charge_batches(self, batches: Sequence[QueuedBatch]) -> bool:
         """Have batches charged as a whole; False if the gateway takes payments one by one only."""
         if self._batches is None or self._breaker.is_open:
             return False
         charged = self._charge_batches(self._batches, batches)
-        asked = asyncio.run_coroutine_threadsafe(charged, self._thread.loop())
-        asked.add_done_callback(_raise_what_ended)
+        charging = asyncio.run_coroutine_threadsafe(charged, self._thread.loop())
+        charging.add_done_callback(_raise_what_ended)
         # It is there by then; and if it is not, the lanes get it later, as from any gateway.
-        wait([asked], _AT_ONCE_S)
+        wait([charging], _AT_ONCE_S)
         return True
 
     def decide(self, charge: Charge, decision: PersonsDecision) -> None:
@@ -252,7 +252,7 @@ class Dispatcher:
                 # A lane waits for it; what is parked must not take the room of what is new.
                 (self._queue.add if charge.parked is None else self._queue.add_due)(charge)
             elif charge.parked is None:
-                self._ask_again_later(charge, None)
+                self._charge_again_later(charge, None)
             elif charge.next_attempt_s is None or charge.next_attempt_s <= now_s:
                 self._queue.add_due(charge)
             else:
@@ -276,7 +276,7 @@ class Dispatcher:
         self._window.began()
         self._rate.sent(time.monotonic())
         self._in_flight.add(charge)
-        self._run(self._ask(charge))
+        self._run(self._charge(charge))
 
     def _run(self, what: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(what)
@@ -284,7 +284,7 @@ class Dispatcher:
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(_raise_what_ended)
 
-    async def _ask(self, charge: Charge) -> None:
+    async def _charge(self, charge: Charge) -> None:
         """Ask once, and see to what follows from the reply."""
         began_s = time.monotonic()
         decision = charge.decision
@@ -402,7 +402,7 @@ class Dispatcher:
         charge.next_attempt_s = None
         if way is not Ask.NOTHING:
             demanded_s = reply.retry_after_s if isinstance(reply, NotExecuted) else None
-            self._ask_again_later(charge, demanded_s)
+            self._charge_again_later(charge, demanded_s)
         if charge.parked is not None:
             self._put(charge.lane, Answer(charge, None))
 
@@ -437,7 +437,7 @@ class Dispatcher:
         self._put_off(charge, max(quiet_s, parked_s(charge.fruitless, self._draw())))
         self._put(charge.lane, Answer(charge, None))
 
-    def _ask_again_later(self, charge: Charge, demanded_s: float | None) -> None:
+    def _charge_again_later(self, charge: Charge, demanded_s: float | None) -> None:
         if charge.parked is None:
             pause_s = soon_s(charge.attempts, self._draw())
         else:

@@ -150,14 +150,14 @@ class Process:
         # What has left already is parked: each of those has its own charge.
         waiting = [queued for queued in committed if not queued.has_left]
         one_by_one = [queued for queued in committed if queued.has_left]
-        if waiting and not self._charging.ask_at_once(waiting):
+        if waiting and not self._charging.charge_batches(waiting):
             one_by_one = committed
         now_s = time.time()
         charges = [
             queued.charge(number, now_s) for queued in one_by_one for number in queued.unanswered()
         ]
         if charges:
-            self._charging.ask(charges)
+            self._charging.charge(charges)
 
     def _restore(self, queue: LaneQueue, fenced: Fenced) -> None:
         """Take over what earlier runs have parked, and ask for it again."""
@@ -166,7 +166,7 @@ class Process:
         for charge in charges:
             self._hold(charge)
         if charges:
-            self._charging.ask(charges)
+            self._charging.charge(charges)
 
     def _hold(self, charge: Charge) -> None:
         """Keep the id of what is parked from being forgotten."""
@@ -184,7 +184,7 @@ class Process:
         if answers:
             taken = [answers.popleft() for _ in range(len(answers))]
             if again := queue.take(taken, time.time()):
-                self._charging.ask(again)
+                self._charging.charge(again)
         left = queue.leave(now_s, self._charging.patience_s())
         for partition, upto in lane.flushes:
             left += queue.flush(partition, upto)

@@ -41,7 +41,7 @@ _WINDOW_MS = 7 * 24 * 3600 * 1000
 class InThisThread(Dispatcher):
     """A dispatcher without a thread of its own, so that what it does is counted as well."""
 
-    def ask_at_once(self, batches: Sequence[QueuedBatch]) -> bool:
+    def charge_batches(self, batches: Sequence[QueuedBatch]) -> bool:
         """Charge the batches before it returns."""
         assert self._batches is not None
         asyncio.run(self._charge_batches(self._batches, batches))

@@ -182,7 +182,7 @@ def test_an_answer_comes_to_its_lane_and_wakes_it(made: Made) -> None:
     provider = Provider(approve)
     calls = made(provider)
     asked = charge(lane=3)
-    calls.ask([asked])
+    calls.charge([asked])
     assert answers(calls, 1, lane=3) == [Answer(asked, Approved("ch_pay_1"))]
     assert calls.to_wake(1) == (3,)
     assert calls.to_wake(1) == ()
@@ -195,7 +195,7 @@ def test_a_payment_without_an_answer_is_sent_again_under_the_same_key(made: Made
     provider = Provider(lambda _: next(replies))
     calls = made(provider)
     asked = charge()
-    calls.ask([asked])
+    calls.charge([asked])
     assert answers(calls, 1) == [Answer(asked, Approved("ch_1"))]
     assert provider.charged == [("pay_1", idempotency_key("pay_1"))] * 3
     assert (asked.attempts, asked.attempts_parked) == (3, 0)
@@ -207,7 +207,7 @@ def test_a_parked_payment_brings_news_of_each_attempt(made: Made) -> None:
     provider = Provider(lambda _: next(replies))
     calls = made(provider)
     asked = charge(parked=entry(), attempts=1)
-    calls.ask([asked])
+    calls.charge([asked])
     news = answers(calls, 2)
     assert news == [Answer(asked, None), Answer(asked, Approved("ch_1"))]
     assert (asked.attempts, asked.attempts_parked, asked.reason) == (3, 2, "timeout")
@@ -216,8 +216,8 @@ def test_a_parked_payment_brings_news_of_each_attempt(made: Made) -> None:
 def test_a_parked_payment_that_is_not_due_waits(made: Made) -> None:
     provider = Provider(approve)
     calls = made(provider)
-    calls.ask([charge("late", parked=entry(), attempts=1, next_attempt_s=time.time() + 3600)])
-    calls.ask([charge("now")])
+    calls.charge([charge("late", parked=entry(), attempts=1, next_attempt_s=time.time() + 3600)])
+    calls.charge([charge("now")])
     answers(calls, 1)
     assert [name for name, _ in provider.charged] == ["now"]
     assert calls.figures().waiting == 1
@@ -227,7 +227,7 @@ def test_a_saved_answer_is_looked_up(made: Made) -> None:
     provider = Provider(lambda _: Unknown("500", saved=True))
     provider.found = Declined(ErrorCode.DECLINED, "No.", retryable=False)
     calls = made(provider)
-    calls.ask([charge()])
+    calls.charge([charge()])
     assert answers(calls, 1)[0].reply == provider.found
     assert (len(provider.charged), len(provider.looked_up)) == (1, 1)
 
@@ -236,7 +236,7 @@ def test_a_decision_to_come_later_is_looked_up(made: Made) -> None:
     provider = Provider(lambda _: Pending("pi_1"))
     provider.found = Approved("pi_1")
     calls = made(provider)
-    calls.ask([charge()])
+    calls.charge([charge()])
     assert answers(calls, 1)[0].reply == Approved("pi_1")
     assert len(provider.charged) == 1
 
@@ -245,7 +245,7 @@ def test_nothing_is_posted_under_an_old_key(made: Made) -> None:
     provider = Provider(approve)
     provider.found = Approved("ch_before")
     calls = made(provider)
-    calls.ask([charge(age_s=DAY_S, parked=entry(), attempts=3)])
+    calls.charge([charge(age_s=DAY_S, parked=entry(), attempts=3)])
     assert answers(calls, 1)[0].reply == Approved("ch_before")
     assert provider.charged == []
 
@@ -254,7 +254,7 @@ def test_an_old_key_without_a_charge_is_left_to_a_person(made: Made) -> None:
     provider = Provider(approve)
     calls = made(provider)
     asked = charge(age_s=DAY_S, parked=entry(), attempts=3)
-    calls.ask([asked])
+    calls.charge([asked])
     assert answers(calls, 1) == [Answer(asked, None)]
     assert asked.is_unresolved
     assert provider.charged == []
@@ -264,7 +264,7 @@ def test_an_old_key_without_a_look_up_is_left_to_a_person(made: Made) -> None:
     provider = Provider(approve, has_lookup=False)
     calls = made(provider)
     asked = charge(age_s=DAY_S, parked=entry(), attempts=3)
-    calls.ask([asked])
+    calls.charge([asked])
     assert answers(calls, 1) == [Answer(asked, None)]
     assert asked.is_unresolved
     assert asked.next_attempt_s is None
@@ -277,7 +277,7 @@ def test_a_payment_that_waits_for_a_person_is_never_posted(made: Made) -> None:
     provider = Provider(fail, key_life_s=None)
     calls = made(provider)
     asked = charge(parked=entry(age_s=4 * DAY_S), is_unsent=True)
-    calls.ask([asked])
+    calls.charge([asked])
     until(lambda: asked.is_unresolved)
     posted = len(provider.charged)
     provider.answer = approve
@@ -292,7 +292,7 @@ def test_a_payment_waits_for_a_person_also_after_a_look_up_that_fails(made: Made
     provider.found = Unknown("timeout")
     calls = made(provider)
     asked = charge(age_s=DAY_S, parked=entry(), attempts=3, is_unresolved=True)
-    calls.ask([asked])
+    calls.charge([asked])
     answers(calls, 2)
     assert asked.is_unresolved
 
@@ -300,7 +300,7 @@ def test_a_payment_waits_for_a_person_also_after_a_look_up_that_fails(made: Made
 def test_an_old_claim_that_was_never_charged_is_posted_after_a_look_up(made: Made) -> None:
     provider = Provider(approve)
     calls = made(provider)
-    calls.ask([charge(age_s=DAY_S, may_be_settled=True)])
+    calls.charge([charge(age_s=DAY_S, may_be_settled=True)])
     assert answers(calls, 1)[0].reply == Approved("ch_pay_1")
     assert (len(provider.looked_up), len(provider.charged)) == (1, 1)
 
@@ -309,7 +309,7 @@ def test_an_old_claim_that_was_charged_is_not_posted(made: Made) -> None:
     provider = Provider(approve)
     provider.found = Approved("ch_before")
     calls = made(provider)
-    calls.ask([charge(age_s=DAY_S, may_be_settled=True)])
+    calls.charge([charge(age_s=DAY_S, may_be_settled=True)])
     assert answers(calls, 1)[0].reply == Approved("ch_before")
     assert provider.charged == []
 
@@ -319,7 +319,7 @@ def test_a_claim_of_an_earlier_run_is_looked_up_however_young_its_key_seems(made
     provider = Provider(approve)
     provider.found = Approved("ch_before")
     calls = made(provider)
-    calls.ask([charge(age_s=-DAY_S, may_be_settled=True)])
+    calls.charge([charge(age_s=-DAY_S, may_be_settled=True)])
     assert answers(calls, 1)[0].reply == Approved("ch_before")
     assert provider.charged == []
 
@@ -329,7 +329,7 @@ def test_a_young_key_that_a_look_up_does_not_find_keeps_its_age(made: Made) -> N
     provider = Provider(approve)
     calls = made(provider)
     asked = charge(age_s=DAY_S / 2, may_be_settled=True)
-    calls.ask([asked])
+    calls.charge([asked])
     answers(calls, 1)
     assert (len(provider.looked_up), len(provider.charged)) == (1, 1)
     assert time.time() - asked.first_asked_s > DAY_S / 3
@@ -338,7 +338,7 @@ def test_a_young_key_that_a_look_up_does_not_find_keeps_its_age(made: Made) -> N
 def test_a_claim_of_an_earlier_run_is_posted_where_nothing_can_be_looked_up(made: Made) -> None:
     provider = Provider(approve, has_lookup=False)
     calls = made(provider)
-    calls.ask([charge(may_be_settled=True)])
+    calls.charge([charge(may_be_settled=True)])
     assert answers(calls, 1)[0].reply == Approved("ch_pay_1")
     assert provider.looked_up == []
 
@@ -352,7 +352,7 @@ def test_a_payment_that_an_outage_kept_from_being_sent_is_charged_after_a_look_u
     provider.found = Unknown("timeout")
     calls = made(provider)
     late = charge(age_s=days * DAY_S, parked=entry(), is_unsent=True)
-    calls.ask([late])
+    calls.charge([late])
     assert answers(calls, 1) == [Answer(late, None)]
     assert not late.is_unresolved
     provider.found = None
@@ -364,7 +364,7 @@ def test_a_payment_that_was_sent_is_not_posted_under_an_old_key(made: Made) -> N
     provider = Provider(lambda _: Unknown("timeout"))
     calls = made(provider)
     asked = charge(parked=entry(), is_unsent=True)
-    calls.ask([asked])
+    calls.charge([asked])
     until(lambda: provider.charged)
     asked.first_asked_s -= DAY_S
     until(lambda: asked.is_unresolved)
@@ -378,7 +378,7 @@ def test_a_payment_that_was_certainly_not_charged_is_charged_after_an_outage(mad
     provider = Provider(fail)
     calls = made(provider)
     asked = charge(parked=entry(), is_unsent=True)
-    calls.ask([asked])
+    calls.charge([asked])
     until(lambda: asked.attempts > 1)
     asked.first_asked_s -= DAY_S
     until(lambda: provider.looked_up)
@@ -394,7 +394,7 @@ def test_a_payment_that_may_have_been_charged_before_is_not_taken_for_a_new_one(
     provider = Provider(lambda _: script.pop(0) if script else NotExecuted("refused"))
     calls = made(provider)
     asked = charge(parked=entry(), is_unsent=True)
-    calls.ask([asked])
+    calls.charge([asked])
     until(lambda: asked.attempts > 2)
     assert not asked.is_unsent
 
@@ -412,7 +412,7 @@ def test_a_gateway_that_breaks_its_contract_has_not_answered(made: Made, bad: An
         return found  # type: ignore[no-any-return]
 
     calls = made(Provider(answer))
-    calls.ask([charge()])
+    calls.charge([charge()])
     assert answers(calls, 1)[0].reply == Approved("ch_1")
 
 
@@ -422,7 +422,7 @@ def test_a_gateway_that_breaks_its_contract_has_not_answered(made: Made, bad: An
 def test_no_more_calls_are_in_flight_than_allowed(made: Made) -> None:
     provider = Provider(approve)
     calls = made(provider, concurrency=3)
-    calls.ask([charge(f"pay_{n}") for n in range(40)])
+    calls.charge([charge(f"pay_{n}") for n in range(40)])
     answers(calls, 40)
     assert provider.most_in_flight == 3
 
@@ -436,7 +436,7 @@ def test_calls_that_a_gateway_cancels_give_their_place_back(made: Made) -> None:
         return approve(request)
 
     calls = made(Provider(answer), concurrency=2)
-    calls.ask([charge(f"pay_{n}") for n in range(4)])
+    calls.charge([charge(f"pay_{n}") for n in range(4)])
     answers(calls, 4)
     until(lambda: calls.figures().in_flight == 0)
 
@@ -463,8 +463,8 @@ def test_a_defect_of_ours_in_a_call_ends_the_process(
     # As this process goes on, they would report it as well.
     calls._thread.loop().set_exception_handler(lambda *_: None)
     monkeypatch.setattr(logging.getLogger("concurrent.futures"), "disabled", True)
-    if not calls.ask_at_once([queued("pay_1")]):
-        calls.ask([charge()])
+    if not calls.charge_batches([queued("pay_1")]):
+        calls.charge([charge()])
     assert ended.wait(20)
     assert defects[0] is defect
 
@@ -473,7 +473,7 @@ def test_a_rate_is_kept(made: Made) -> None:
     """A second's worth may come at once; the others wait."""
     provider = Provider(approve)
     calls = made(provider, rate=5.0)
-    calls.ask([charge(f"pay_{n}") for n in range(8)])
+    calls.charge([charge(f"pay_{n}") for n in range(8)])
     answers(calls, 5)
     assert len(provider.charged) < 8
     answers(calls, 3)
@@ -483,7 +483,7 @@ def test_retries_do_not_shut_out_what_is_new_nor_the_other_way_round(made: Made)
     provider = Provider(approve)
     calls = made(provider, concurrency=1)
     old = [charge(f"old_{n}", parked=entry(f"old_{n}"), attempts=1) for n in range(4)]
-    calls.ask([*(charge(f"new_{n}") for n in range(12)), *old])
+    calls.charge([*(charge(f"new_{n}") for n in range(12)), *old])
     answers(calls, 16)
     kinds = [name[:3] for name, _ in provider.charged]
     assert kinds == ["new", "new", "new", "old"] * 4
@@ -496,7 +496,7 @@ def test_an_outage_stops_the_reading_and_ends_by_itself(made: Made) -> None:
     provider = Provider(fail)
     calls = made(provider)
     asked = [charge(f"pay_{n}") for n in range(30)]
-    calls.ask(asked)
+    calls.charge(asked)
     until(lambda: calls.figures().held_for_s is not None)
     assert calls.credit(0) == 0
     assert calls.figures().hold_reason == "connection refused"
@@ -512,7 +512,7 @@ def test_probes_go_round_what_is_parked(made: Made) -> None:
     """One that never gets an answer must not be the only probe."""
     provider = Provider(fail)
     calls = made(provider)
-    calls.ask([charge(f"pay_{n}", parked=entry(f"pay_{n}")) for n in range(25)])
+    calls.charge([charge(f"pay_{n}", parked=entry(f"pay_{n}")) for n in range(25)])
     until(lambda: calls.figures().held_for_s is not None)
     seen = len(provider.charged)
     until(lambda: len({name for name, _ in provider.charged[seen:]}) >= 25)
@@ -523,7 +523,7 @@ def test_the_gateway_is_probed_by_itself_without_a_payment_to_try(made: Made) ->
     provider.trouble = NotExecuted("connection refused")
     calls = made(provider)
     # Their lane parks none of them, and does not ask for them again either.
-    calls.ask_at_once([queued(*(f"pay_{n}" for n in range(20)))])
+    calls.charge_batches([queued(*(f"pay_{n}" for n in range(20)))])
     until(lambda: provider.probed > 2)
     assert calls.figures().held_for_s is not None
     assert calls.figures().hold_cause is HoldCause.OUTAGE
@@ -539,7 +539,7 @@ def test_the_gateway_is_probed_by_itself_without_a_payment_to_try(made: Made) ->
 def test_wrong_credentials_stop_the_reading_at_once(made: Made) -> None:
     provider = Provider(lambda _: Misconfigured("401"))
     calls = made(provider)
-    calls.ask([charge()])
+    calls.charge([charge()])
     until(lambda: calls.figures().held_for_s is not None)
     assert calls.figures().hold_cause is HoldCause.MISCONFIGURED
     assert calls.credit(0) == 0
@@ -551,8 +551,8 @@ def test_wrong_credentials_stop_the_reading_at_once(made: Made) -> None:
 def test_payments_that_alone_get_no_answer_are_no_outage(made: Made) -> None:
     provider = Provider(lambda each: fail(each) if "poison" in each.payment_id else approve(each))
     calls = made(provider)
-    calls.ask([charge(f"poison_{n}") for n in range(3)])
-    calls.ask([charge(f"pay_{n}") for n in range(50)])
+    calls.charge([charge(f"poison_{n}") for n in range(3)])
+    calls.charge([charge(f"pay_{n}") for n in range(50)])
     answers(calls, 50)
     until(lambda: len(provider.charged) > 150)
     assert calls.figures().held_for_s is None
@@ -561,7 +561,7 @@ def test_payments_that_alone_get_no_answer_are_no_outage(made: Made) -> None:
 def test_the_window_opens_step_by_step_after_an_outage(made: Made) -> None:
     provider = Provider(fail)
     calls = made(provider, concurrency=64)
-    calls.ask([charge(f"pay_{n}") for n in range(64)])
+    calls.charge([charge(f"pay_{n}") for n in range(64)])
     until(lambda: calls.figures().held_for_s is not None and not provider.in_flight)
     provider.most_in_flight = 0
     windows: list[int] = []
@@ -581,7 +581,7 @@ def test_now_and_then_a_hold_lets_a_single_record_in(
 ) -> None:
     monkeypatch.setattr(hold, "TRIAL_LEAST_S", 0.05)
     calls = made(Provider(fail))
-    calls.ask([charge(f"pay_{n}") for n in range(20)])
+    calls.charge([charge(f"pay_{n}") for n in range(20)])
     until(lambda: calls.figures().held_for_s is not None)
     until(lambda: calls.credit(0) == 1)
     assert calls.credit(0) == 0
@@ -593,7 +593,7 @@ def test_a_trial_reaches_a_source_beside_one_without_records(
     monkeypatch.setattr(hold, "TRIAL_LEAST_S", 0.05)
     calls = made(Provider(fail))
     calls.sources = {0, 1}
-    calls.ask([charge(f"pay_{n}") for n in range(20)])
+    calls.charge([charge(f"pay_{n}") for n in range(20)])
     until(lambda: calls.figures().held_for_s is not None)
     until(lambda: calls.credit(0) == 1)
     assert calls.credit(1) == 1
@@ -640,7 +640,7 @@ def test_a_hold_for_what_is_parked_ends_while_the_provider_is_well(
     late = park(calls, queue, PendingState.PENDING, 5)
     for each in late:
         each.attempts, each.next_attempt_s = 6, time.time() + 12 * 3600
-    calls.ask(late)
+    calls.charge(late)
     until(lambda: calls.figures().waiting == 5)
     until(lambda: not calls.credit(0) and len(calls.answers(0)) == 5)
     for answer in answers(calls, 5):
@@ -657,7 +657,7 @@ def test_a_hold_is_announced_again_and_again_and_its_end_once(
     provider = Provider(fail)
     calls = made(provider)
     assert calls.hold_to_announce() is None
-    calls.ask([charge(f"pay_{n}") for n in range(20)])
+    calls.charge([charge(f"pay_{n}") for n in range(20)])
     until(lambda: calls.figures().held_for_s is not None)
     assert calls.hold_to_announce() is True
     assert calls.hold_to_announce() is None
@@ -712,7 +712,7 @@ def test_restored_payments_leave_credit_for_new_ones(made: Made) -> None:
     provider = Provider(approve)
     calls = made(provider, rate=5.0)
     calls.sources = {0}
-    calls.ask([charge(f"old_{n}", parked=entry(f"old_{n}")) for n in range(500)])
+    calls.charge([charge(f"old_{n}", parked=entry(f"old_{n}")) for n in range(500)])
     until(lambda: calls.figures().waiting > 400)
     assert calls.credit(0) > 0
     assert calls.figures().queued == 0
@@ -730,20 +730,20 @@ def test_a_gateway_that_answers_at_once_gives_credit_without_end(made: Made) -> 
 def test_a_batch_is_answered_at_once(made: Made) -> None:
     calls = made(AtOnce(approve))
     batch = queued("pay_1", "pay_2")
-    assert calls.ask_at_once([batch])
+    assert calls.charge_batches([batch])
     assert answers(calls, 1) == [
         BatchAnswer(batch, [Approved("ch_pay_1"), Approved("ch_pay_2")], {})
     ]
 
 
 def test_other_gateways_take_payments_one_by_one(made: Made) -> None:
-    assert not made(Provider(approve)).ask_at_once([queued("pay_1")])
+    assert not made(Provider(approve)).charge_batches([queued("pay_1")])
 
 
 def test_a_few_payments_of_a_batch_without_an_answer_are_no_outage(made: Made) -> None:
     calls = made(AtOnce(lambda each: fail(each) if "no" in each.payment_id else approve(each)))
     names = [f"no_{n}" for n in range(60)] + [f"pay_{n}" for n in range(60)]
-    calls.ask_at_once([queued(*names)])
+    calls.charge_batches([queued(*names)])
     [answer] = answers(calls, 1)
     assert list(answer.reasons) == list(range(60))
     assert answer.replies[:60] == [None] * 60
@@ -755,9 +755,9 @@ def test_a_batch_without_any_answer_is_an_outage(made: Made) -> None:
     # Else the first probe, which comes at once here, would end it before it is seen.
     provider.trouble = NotExecuted("connection refused")
     calls = made(provider)
-    calls.ask_at_once([queued(*(f"pay_{n}" for n in range(20)))])
+    calls.charge_batches([queued(*(f"pay_{n}" for n in range(20)))])
     until(lambda: calls.figures().held_for_s is not None)
-    assert not calls.ask_at_once([queued("pay_1")])
+    assert not calls.charge_batches([queued("pay_1")])
 
 
 @pytest.mark.parametrize(
@@ -772,7 +772,7 @@ def test_a_batch_that_raises_has_no_answer(made: Made, error: BaseException, rea
         raise error
 
     calls = made(AtOnce(raising))
-    calls.ask_at_once([queued("pay_1")])
+    calls.charge_batches([queued("pay_1")])
     [answer] = answers(calls, 1)
     assert answer.reasons == {0: reason}
 
@@ -785,7 +785,7 @@ def test_every_call_is_counted_with_its_reply_and_its_duration(made: Made) -> No
     provider = Provider(lambda _: script[0])
     provider.found = Declined(ErrorCode.DECLINED, "No.", retryable=False)
     calls = made(provider)
-    calls.ask([charge(is_unsent=True)])
+    calls.charge([charge(is_unsent=True)])
     answers(calls, 1)
     figures = calls.figures()
     assert figures.calls == {CallKind.CHARGE: 1, CallKind.LOOK_UP: 1, CallKind.PROBE: 0}
@@ -808,7 +808,7 @@ def test_a_charge_under_a_used_key_is_counted(made: Made) -> None:
     ]
     replies = iter(script)
     calls = made(Provider(lambda _: next(replies)))
-    calls.ask([charge(is_unsent=True)])
+    calls.charge([charge(is_unsent=True)])
     answers(calls, 1)
     assert calls.figures().key_replays == 2
 
@@ -816,9 +816,9 @@ def test_a_charge_under_a_used_key_is_counted(made: Made) -> None:
 def test_a_first_charge_and_a_look_up_use_no_key_again(made: Made) -> None:
     provider = Provider(approve)
     calls = made(provider)
-    calls.ask([charge("pay_1", is_unsent=True)])
+    calls.charge([charge("pay_1", is_unsent=True)])
     # A run before may have charged it; the provider has nothing of it.
-    calls.ask([charge("pay_2", is_unsent=True, may_be_settled=True)])
+    calls.charge([charge("pay_2", is_unsent=True, may_be_settled=True)])
     answers(calls, 2)
     assert provider.looked_up == ["pay_2"]
     assert calls.figures().key_replays == 0
@@ -826,7 +826,7 @@ def test_a_first_charge_and_a_look_up_use_no_key_again(made: Made) -> None:
 
 def test_a_charge_that_a_run_before_may_have_made_is_counted_without_a_look_up(made: Made) -> None:
     calls = made(Provider(approve, has_lookup=False))
-    calls.ask([charge(is_unsent=True, may_be_settled=True)])
+    calls.charge([charge(is_unsent=True, may_be_settled=True)])
     answers(calls, 1)
     assert calls.figures().key_replays == 1
 
@@ -835,7 +835,7 @@ def test_a_batch_is_counted_by_its_payments(made: Made) -> None:
     calls = made(AtOnce(lambda each: fail(each) if "no" in each.payment_id else approve(each)))
     batch = queued("no_1", "pay_2", "pay_3")
     batch.batch.claimed_before = frozenset({1, 2, 7})
-    calls.ask_at_once([batch])
+    calls.charge_batches([batch])
     answers(calls, 1)
     figures = calls.figures()
     assert figures.calls[CallKind.CHARGE] == 3
@@ -877,7 +877,7 @@ def test_parked_payments_have_the_age_of_the_oldest_of_all_lanes(made: Made) -> 
 def test_closing_closes_the_gateway_once(made: Made) -> None:
     provider = Provider(approve)
     calls = made(provider)
-    calls.ask([charge()])
+    calls.charge([charge()])
     answers(calls, 1)
     calls.close()
     calls.close()
@@ -894,7 +894,7 @@ def test_closing_does_not_wait_for_calls_that_hang(made: Made) -> None:
 
     provider.charge = hang  # type: ignore[method-assign]
     calls = made(provider)
-    calls.ask([charge()])
+    calls.charge([charge()])
     until(lambda: calls.figures().in_flight == 1)
     calls.close()
     assert provider.closed == 1
@@ -914,7 +914,7 @@ def test_an_answer_that_comes_while_it_closes_begins_no_other_call(made: Made) -
     calls = made(provider, concurrency=1)
     calls._thread._close_gateway = lambda: asyncio.sleep(0.1)
     first = charge("pay_1")
-    calls.ask([first, charge("pay_2")])
+    calls.charge([first, charge("pay_2")])
     until(lambda: provider.charged)
     calls.close()
     assert answers(calls, 1) == [Answer(first, Approved("ch_pay_1"))]
@@ -924,7 +924,7 @@ def test_an_answer_that_comes_while_it_closes_begins_no_other_call(made: Made) -
 def test_a_probe_that_is_due_while_it_closes_is_not_sent(made: Made) -> None:
     provider = Provider(fail)
     calls = made(provider)
-    calls.ask([charge(f"pay_{n}") for n in range(20)])
+    calls.charge([charge(f"pay_{n}") for n in range(20)])
     until(lambda: calls.figures().held_for_s is not None)
     asked: list[int] = []
 
@@ -961,7 +961,7 @@ def ended(calls: Dispatcher) -> list[Answer]:
 def unresolved(calls: Dispatcher, provider: Provider, **how: Any) -> Charge:
     """Return a payment that is asked for, and is unresolved: its key is old."""
     asked = charge(age_s=DAY_S, parked=entry(), attempts=3, **how)
-    calls.ask([asked])
+    calls.charge([asked])
     answers(calls, 1)
     assert asked.is_unresolved
     provider.looked_up.clear()
@@ -1029,7 +1029,7 @@ def test_nothing_is_posted_once_a_person_has_decided(
     provider = Provider(lambda _: Unknown("timeout"))
     calls = made(provider)
     asked, given = charge(parked=entry(), attempts=1), decision(force=True)
-    calls.ask([asked])
+    calls.charge([asked])
     answers(calls, 3)
     calls.decide(asked, given)
     until(lambda: asked.decision is given and not calls.figures().in_flight)
@@ -1049,7 +1049,7 @@ def test_the_end_of_an_outage_does_not_cut_the_quiet_time_short(
     provider = Provider(lambda _: Unknown("timeout"))
     calls = made(provider)
     asked, given = charge(parked=entry(), attempts=1), decision(force=True)
-    calls.ask([asked])
+    calls.charge([asked])
     answers(calls, 1)
     calls.decide(asked, given)
 
@@ -1079,7 +1079,7 @@ def test_a_call_in_flight_is_answered_before_a_decision(made: Made) -> None:
         return await slow(request, key)
 
     provider.charge = charge_slowly  # type: ignore[method-assign]
-    calls.ask([asked])
+    calls.charge([asked])
     until(lambda: calls.figures().in_flight == 1)
     calls.decide(asked, decision(force=True, reference=None, code=ErrorCode.DECLINED))
     assert answers(calls, 1) == [Answer(asked, Approved("ch_pay_1"), None)]
@@ -1102,7 +1102,7 @@ def test_a_call_in_flight_without_an_answer_carries_out_no_decision(
         return Unknown("500", saved=True)
 
     provider.charge = charge_slowly  # type: ignore[method-assign]
-    calls.ask([asked])
+    calls.charge([asked])
     until(lambda: calls.figures().in_flight == 1)
     calls.decide(asked, decision(force=True))
     until(lambda: ended(calls))
@@ -1117,7 +1117,7 @@ def test_a_payment_that_is_answered_is_not_decided(
     provider = Provider(approve)
     calls = made(provider)
     asked = charge(parked=entry(), attempts=1)
-    calls.ask([asked])
+    calls.charge([asked])
     until(lambda: calls.answers(0))
     calls.decide(asked, decision(force=True))
     time.sleep(0.1)
@@ -1134,6 +1134,6 @@ def test_a_payment_that_a_person_has_decided_is_not_charged_by_its_lane(made: Ma
     calls.decide(asked, decision())
     answers(calls, 1)
     asked.first_asked_s = time.time()
-    calls.ask([asked])
+    calls.charge([asked])
     time.sleep(0.1)
     assert provider.charged == []

@@ -54,11 +54,11 @@ class Gateway:
         self.holds: list[tuple[int, bool]] = []
         self.decided: list[tuple[Charge, PersonsDecision]] = []
 
-    def ask(self, charges: Sequence[Charge]) -> None:
+    def charge(self, charges: Sequence[Charge]) -> None:
         self.asked.append([each.request.payment_id for each in charges])
         self.charges += charges
 
-    def ask_at_once(self, batches: Sequence[QueuedBatch]) -> bool:
+    def charge_batches(self, batches: Sequence[QueuedBatch]) -> bool:
         if not self.at_once:
             return False
         self.asked.append([])
@@ -437,15 +437,15 @@ class TestParking:
         step.take(("000", judged((request("pay_1"), FIRST), (request("silent_1"), FIRST))))
         late: list[Answer | BatchAnswer] = []
         answers = gateway.by_lane[0]
-        ask_at_once = gateway.ask_at_once
+        charge_batches = gateway.charge_batches
 
         def slow(batches: Sequence[QueuedBatch]) -> bool:
-            ask_at_once(batches)
+            charge_batches(batches)
             late.extend(answers)
             answers.clear()
             return True
 
-        gateway.ask_at_once = slow  # type: ignore[method-assign]
+        gateway.charge_batches = slow  # type: ignore[method-assign]
         gateway.patience = 0
         [parked] = with_outcomes(step.next_epoch())
         assert len(parked.pending) == 2

@@ -136,13 +136,13 @@ class Charging:
         self.batches: list[QueuedBatch] = []
         self.by_lane: dict[int, deque[Answer | BatchAnswer]] = defaultdict(deque)
 
-    def ask(self, charges: Sequence[Charge]) -> None:
+    def charge(self, charges: Sequence[Charge]) -> None:
         for charge in charges:
             assert charge not in self.under_way, "asked for twice at once"
             self.provider.charge(charge.request)
         self.under_way += charges
 
-    def ask_at_once(self, batches: Sequence[QueuedBatch]) -> bool:
+    def charge_batches(self, batches: Sequence[QueuedBatch]) -> bool:
         if self.in_batches:
             for queued in batches:
                 for record in queued.due:

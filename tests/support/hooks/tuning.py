@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from dataflow import runtime
-from dataflow.core import offset_refresh, persons_decisions, retry_schedule, silence
+from dataflow.core import hold, offset_refresh, persons_decisions, retry_schedule, silence
 from dataflow.dedupe import tiered
 from dataflow.kafka import commit_pool, lane_log_trimmer, preflight, retry, watcher
 from tests.support.hooks.references import Reference, place_of
@@ -31,6 +31,9 @@ COMMITS_AT_ONCE = Constant(lambda: commit_pool._COMMITS_AT_ONCE)
 FRESH_S = Constant(lambda: silence.FRESH_S)
 GENERATION_SHARE = Constant(lambda: tiered._GENERATION_SHARE)
 PARKED_UNIT_S = Constant(lambda: retry_schedule.PARKED_UNIT_S)
+PROBE_LEAST_S = Constant(lambda: hold.PROBE_LEAST_S)
+PROBE_MOST_S = Constant(lambda: hold.PROBE_MOST_S)
+TRIAL_LEAST_S = Constant(lambda: hold.TRIAL_LEAST_S)
 STARTUP_GRACE_S = Constant(lambda: runtime._STARTUP_GRACE_S)
 QUIET_S = Constant(lambda: persons_decisions.QUIET_S)
 REFRESH_OFFSETS_EVERY_S = Constant(lambda: offset_refresh._EVERY_S)

@@ -126,7 +126,7 @@ def test_killed_between_claim_and_outcome(
     send(kafka, topics, map(request, [*ids[:30], *late, *ids[30:]]))
     environ = {**book_of(tmp_path), "CRASH_AT": crash}
     with Flow(kafka, topics, tmp_path, environ=environ) as flow:
-        deadline_s = time.monotonic() + 20
+        deadline_s = time.monotonic() + 120
         while flow.process.poll() is None and pending(flow) != len(late):
             assert time.monotonic() < deadline_s, flow.log
             time.sleep(0.02)

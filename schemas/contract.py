@@ -36,6 +36,7 @@ from schemas.events import (
 )
 from schemas.outcomes import DECLINE_CODES, ErrorCode, EventType
 from schemas.parsing import MAX_DEPTH
+from schemas.pending import MAX_REASON, PendingEntry, PendingState
 from schemas.requests import MAX_TEXT, PaymentRequest
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -51,6 +52,8 @@ class Field(NamedTuple):
     meaning: str
     schema: Mapping[str, Any] = {}
     since: str = FIRST
+    struct: type[Struct] | None = None
+    """Of JSON that is kept as it is: what it is an object of."""
 
 
 class Message(NamedTuple):
@@ -126,6 +129,34 @@ FIELDS: dict[str, Field] = {
     "by": Field("Who has decided.", {"minLength": 1}),
     "at": Field("When.", _INSTANT),
     "reason": Field("Why.", {"minLength": 1}),
+}
+
+_COUNT = {"minimum": 0}
+_PENDING = {
+    "eventId": Field(
+        "The key of the record, and the id of the events that follow.", {"format": "uuid"}
+    ),
+    "state": Field(
+        "The next step: `pending` is asked for again; `unresolved` has no safe way to be asked for any"
+        " more, so a person must find out from the provider.",
+        _open(PendingState),
+    ),
+    "request": Field(
+        "The request as it was sent, without fields that are not its own.", struct=PaymentRequest
+    ),
+    "recordTimeMs": Field(
+        "The timestamp of the request record, in milliseconds since 1970, whatever it is."
+    ),
+    "parkedAt": Field("When the flow stopped waiting for an answer.", _INSTANT),
+    "firstAttemptAt": Field("No earlier than this it may have been charged.", _INSTANT),
+    "attempts": Field("How often it was asked for.", _COUNT),
+    "attemptsParked": Field("How often since it was parked.", _COUNT),
+    "isUnsent": Field("True if no charge is known to be sent that may have been executed."),
+    "nextAttemptAt": Field(
+        "When it is asked for again; null while that is under way, or if it is not.",
+        {**_INSTANT, "type": ["string", "null"]},
+    ),
+    "reason": Field("Why there was no answer, last.", {"maxLength": MAX_REASON}),
 }
 
 # ---- the amount of a request ----
@@ -267,6 +298,13 @@ MESSAGES = (
             )
         ],
     ),
+    Message(
+        "pending-payment",
+        PendingEntry,
+        "A payment that is claimed, and has no answer of the gateway yet. A record without a value"
+        " ends it, in the transaction of its outcome and audit event.",
+        fields=_PENDING,
+    ),
 )
 
 
@@ -302,7 +340,7 @@ def _object(
     return {
         "type": "object",
         "properties": {
-            name: _property(bare[name], own.get(name, FIELDS[name]), present.get(name))
+            name: _property(bare[name], own.get(name) or FIELDS[name], present.get(name))
             for name in bare
         },
         "required": [name for name in bare if name not in optional],
@@ -317,18 +355,22 @@ def _optional(struct: type[Struct]) -> list[str]:
 
 
 def _property(bare: Schema, field: Field, present: str | None) -> Schema:
-    nested = _NESTED.get(bare.get("$ref", ""))
-    typed = _object(nested, {}, _PRESENT_IN.get(nested, {})) if nested else _typed(bare)
+    nested = field.struct or _NESTED.get(bare.get("$ref", ""))
+    own = _SENT if nested is PaymentRequest else {}
+    typed = _object(nested, own, _PRESENT_IN.get(nested, {})) if nested else _typed(bare)
     when = f" Present: {present}." if present else ""
     since = {} if field.since == FIRST else {"x-since": field.since}
     return {"description": field.meaning + when, **typed, **field.schema, **since}
 
 
+_SENT = {"amount": Field(FIELDS["amount"].meaning, {"type": ["number", "string"], **_IN_RANGE})}
+"""The fields of a request that is part of an entry, where they are not those of an event."""
 _NESTED: dict[str, type[Struct]] = {
     f"#/$defs/{struct.__name__}": struct for struct in (Source, Error, Resolution)
 }
 _PRESENT_IN: dict[type[Struct], Mapping[str, str]] = {
     Error: {"providerCode": "if the gateway declined, and gave a code of its own"},
+    PaymentRequest: {"metadata": "if the request has it"},
 }
 """The condition under which an optional field of a nested object is present."""
 

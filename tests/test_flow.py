@@ -60,7 +60,7 @@ from schemas.outcomes import ErrorCode
 from schemas.parsing import parse
 from schemas.pending import PendingEntry, decode
 from schemas.requests import PaymentRequest, key_of
-from tests import ROOT
+from tests import ROOT, published
 from tests.explore import examples
 from tests.support.required import REQUIRED
 from tests.support.settling import SettlingSource
@@ -171,7 +171,9 @@ class Topics:
         if isinstance(outgoing, LaneProgress):
             return
         if outgoing.topic == PENDING:
-            written = zip(outgoing.keys, outgoing.values, strict=True)
+            written = [*zip(outgoing.keys, outgoing.values, strict=True)]
+            for _, value in written:
+                published.assert_valid(published.PENDING, value)
             self.pending |= {key or b"": decode(value) for key, value in written}
             for tombstone in outgoing.tombstones:
                 del self.pending[tombstone]

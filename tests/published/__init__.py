@@ -25,7 +25,7 @@ from tests import ROOT
 FILES = ROOT / "schemas" / "json"
 LAST = Path(__file__).with_name("last")
 LONGEST_INT = 18
-REQUESTED, PROCESSED, FAILED, AUDIT = (message.name for message in contract.MESSAGES)
+REQUESTED, PROCESSED, FAILED, AUDIT, PENDING = (message.name for message in contract.MESSAGES)
 OF_TOPIC = {"processed": PROCESSED, "failed": FAILED, "audit": AUDIT}
 
 

@@ -41,6 +41,7 @@ def _parts() -> dict[str, str]:
             parts[f"record-{record}"] = _code("json", value.decode())
         for kind, event in events[record].items():
             parts[f"{kind}-{record}"] = _code("json", examples.readable(event))
+    parts["entry"] = _code("json", examples.readable(examples.pending_entry()))
     for path in READERS.rglob("*"):
         if path.suffix in _LANGUAGES:
             parts[path.name] = _code(_LANGUAGES[path.suffix], path.read_text().strip())
@@ -66,7 +67,7 @@ def _rows(name: str, field: Schema, present: str) -> Iterator[str]:
     meaning = field["description"].partition(" Present: ")[0]
     since = field.get("x-since", contract.FIRST)
     yield f"| `{name}` | {_type(field)} | {present} | {since} | {meaning} |"
-    if name != "firstSource":  # as `source`
+    if name not in {"firstSource", "request"}:  # as `source`, and as the request itself
         for inner, each in field.get("properties", {}).items():
             present = each["description"].partition(" Present: ")[2].removesuffix(".")
             yield from _rows(f"{name}.{inner}", each, present or "always")
@@ -83,7 +84,7 @@ def _type(field: Schema) -> str:
     named = field.get("type", "string")
     text = " or ".join([named] if isinstance(named, str) else named)
     if "maxLength" in field:
-        text += f", {field['minLength']} to {field['maxLength']} characters"
+        text += f", {field.get('minLength', 0)} to {field['maxLength']} characters"
     if "exclusiveMaximum" in field:
         text += ", above 0, below 10<sup>12</sup>"
     for keyword in ("format", "contentEncoding"):

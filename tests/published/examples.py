@@ -12,8 +12,14 @@ from bytewax.testing import TestingSink, run_main
 
 from dataflow.config.settings import Settings
 from dataflow.core.items import OutputBatch, RecordBatch, SinkItem
+from dataflow.core.lane_queue import Charge
+from dataflow.core.parked import entry_of
 from dataflow.flow import flow
 from dataflow.runtime import Runtime
+from schemas import pending
+from schemas.events import Records
+from schemas.parsing import parse
+from schemas.requests import PaymentRequest
 from tests.support.required import REQUIRED
 from tests.support.settling import SettlingSource
 from tests.support.signals import opening, restoring
@@ -71,6 +77,29 @@ def events() -> dict[str, dict[str, bytes]]:
             record = [*RECORDS][offset - FIRST_OFFSET]
             found[record][names.get(outgoing.topic, "audit")] = value
     return found
+
+
+def pending_entry() -> bytes:
+    """Return the entry of the first request, had the gateway not answered."""
+    request = parse(REQUEST, len(REQUEST))
+    assert isinstance(request, PaymentRequest)
+    records = Records("payments.payment-requested", PARTITION)
+    charge = Charge(
+        lane=0,
+        request=request,
+        first_asked_s=DECIDED_AT - 4,
+        attempts=1,
+        reason="no answer within 10 s",
+        next_attempt_s=DECIDED_AT + 60,
+    )
+    entry = entry_of(
+        charge,
+        records.event_id(FIRST_OFFSET),
+        records.source(FIRST_OFFSET),
+        int(DECIDED_AT * 1000) - 4_250,
+        DECIDED_AT,
+    )
+    return pending.encode(entry)
 
 
 def readable(value: bytes) -> str:

@@ -17,10 +17,9 @@ INFORMATION = 2
 TOPICS = {
     variable.default: variable.name
     for variable in KAFKA
-    if variable.name.startswith("KAFKA_TOPIC")
-    and variable.name not in {"KAFKA_TOPIC_LANE_LOG", "KAFKA_TOPIC_PENDING"}
+    if variable.name.startswith("KAFKA_TOPIC") and variable.name != "KAFKA_TOPIC_LANE_LOG"
 }
-"""All that have messages: the lane log and the pending topic are the flow's own state."""
+"""All that have messages: the lane log is the flow's own state."""
 
 
 def faults(found: dict[str, Any]) -> list[str]:
@@ -36,6 +35,7 @@ def test_the_official_parser_finds_all_messages_and_no_fault() -> None:
         "payments.payment-processed": ["payment-processed"],
         "payments.payment-failed": ["payment-failed"],
         "audit.payment-events": ["audit-event"],
+        "payments.payment-pending": ["pending-payment"],
     }
 
 

@@ -27,6 +27,7 @@ from schemas.outcomes import ErrorCode, EventType
 from schemas.pending import PendingEntry, PendingState, decode, encode, seconds
 from schemas.replies import Approved, Declined, Definite
 from schemas.requests import PaymentRequest
+from tests import published
 from tests.steps.step_samples import CONFLICT, DUPLICATE, FIRST, READ_AT, judged, rejected, request
 from tests.support.signals import restoring
 
@@ -620,6 +621,13 @@ class TestRestart:
     def test_an_entry_reads_back_as_it_was_written(self) -> None:
         [entry] = self.entries()
         assert decode(encode(entry)) == entry
+
+    def test_an_entry_is_valid_by_its_published_schema(self) -> None:
+        [entry] = self.entries()
+        for state in PendingState:
+            for next_attempt_at in (entry.next_attempt_at, None):
+                changed = structs.replace(entry, state=state, next_attempt_at=next_attempt_at)
+                published.assert_valid(published.PENDING, encode(changed))
 
 
 def test_a_hold_of_another_process_reaches_the_gateway_and_goes_no_further(

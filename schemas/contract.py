@@ -137,8 +137,8 @@ _PENDING = {
         "The key of the record, and the id of the events that follow.", {"format": "uuid"}
     ),
     "state": Field(
-        "The next step: `pending` is asked for again; `unresolved` has no safe way to be asked for any"
-        " more, so a person must find out from the provider.",
+        "The next step: `pending` is asked for again; `unresolved` has no safe way to be asked for"
+        " any more, so a person must find out from the provider.",
         _open(PendingState),
     ),
     "request": Field(

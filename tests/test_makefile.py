@@ -51,3 +51,21 @@ def test_the_tests_are_not_slowed_down_by_the_environment(tmp_path: Path) -> Non
         command, cwd=ROOT, env=environ, capture_output=True, text=True, check=True
     )
     assert set(done.stdout.split()) == {"[]"}
+
+
+def test_the_oldest_kafka_has_the_tests_of_the_guarantees(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "$KAFKA_TEST_VERSION $*"\n')
+    python.chmod(0o755)
+    (tmp_path / ".complete").touch()
+    command = ["make", "oldest-kafka", f"VENV={tmp_path}", f"RUN={python}", "ARGS="]
+    environ = {"PATH": os.environ["PATH"]}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environ, capture_output=True, text=True, check=True
+    )
+    version, *words = done.stdout.split()
+    assert version == "oldest"
+    files = [word for word in words if word.endswith(".py")]
+    assert "tests/integration/test_exactly_once.py" in files
+    assert len(files) > 5
+    assert all((ROOT / file).exists() for file in files)

@@ -103,8 +103,12 @@ def test_no_request_is_too_large_for_event_hubs(tmp_path: Path) -> None:
     assert largest + around_the_records_bytes < int(limit.replace(",", ""))
 
 
-def test_the_versions_are_those_of_the_tests() -> None:
+def test_the_versions_are_those_of_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     oldest, newest = distribution.OLDEST, distribution.newest()
     assert f"Apache Kafka {oldest.rpartition('.')[0]} to {newest.rpartition('.')[0]}," in PAGE
     assert f"| Apache Kafka {oldest} |" in PAGE
     assert f"(#apache-kafka-and-strimzi) {newest} |" in PAGE
+    monkeypatch.delenv(distribution.VERSION, raising=False)
+    assert distribution.version() == newest
+    monkeypatch.setenv(distribution.VERSION, "oldest")
+    assert distribution.version() == oldest

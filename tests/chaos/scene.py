@@ -21,7 +21,7 @@ from tests.chaos.load import Load
 from tests.chaos.shapes import TIMEOUT_S, EndedError, Ensemble, Shape
 from tests.support.flow_process import FOREIGN, Topics, has_open_transaction, read_all
 from tests.support.hooks.tuning import GENERATION_SHARE, WATCH_EVERY_S, Constant, tuned
-from tests.support.invariants import Findings, event_of, find
+from tests.support.invariants import Findings, event_of, find, open_entries
 from tests.support.kafka import Broker, Cluster, RemoteBroker, Trio
 
 PARTITIONS = 3
@@ -220,7 +220,8 @@ class Scene:
         inputs = self.load.sent
         outputs = [read_all(self.kafka, topic) for topic in self.topics.outputs]
         processed, failed, audit = ([event_of(m) for m in messages] for messages in outputs)
-        findings = find(inputs, processed + failed, audit)
+        waiting = open_entries(self.kafka, self.topics)
+        findings = find(inputs, processed + failed, audit, waiting)
         findings.problems += verified(self)
         findings.problems += self._follower.differs_from(seen_in([m for ms in outputs for m in ms]))
         findings.problems += [

@@ -198,6 +198,7 @@ NOT_IN_THE_SCHEMA = {
     " its exponent: a parser does not keep how a number was written;",
     "decimals": "a number as amount with more than the currency's decimals, zeros at its end not"
     " counted; the schema has this rule for currencies without decimals, and for strings;",
+    "escapes": 'a string as amount with an escaped character (`"\\u0031"`);',
     "exponent": "a string as amount with an exponent (`1e2`) that is out of range, or has more than"
     " the currency's decimals.",
 }

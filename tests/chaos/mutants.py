@@ -165,6 +165,14 @@ SLOW = {
     "silence-without-a-witness",
 }
 """Their tests wait for something: half a minute and more each."""
+UNPROVEN = {
+    "claims-outside-the-transaction",
+    "files-of-what-is-not-committed",
+    "group-offset-too-early",
+}
+"""Their tests pass now: since claims are committed before the charge, a record whose own claim is
+found is decided, so the crash that these meet does no harm. They need other tests, or have to go; a
+full run reports them."""
 
 
 def environ(mutation: str = "") -> dict[str, str]:

@@ -118,36 +118,17 @@ def _offsets_outside_the_transaction() -> None:
     _patch(lambda: lane_transaction.Lane._commit, too_early)
 
 
-@_mutation
-def _outcomes_outside_the_transaction() -> None:
-    """Publish outcomes with a producer of their own, at once."""
-    produce = lane_transaction.Lane._produce
-    ordinary: dict[int, Producer] = {}
-
-    def at_once(
-        self: lane_transaction.Lane, topic: str, key: bytes | None, value: bytes, **more: Any
-    ) -> None:
-        if topic.endswith(("audit", "lane-log")):
-            produce(self, topic, key, value, **more)
-            return
-        brokers = {"bootstrap.servers": os.environ["KAFKA_BROKERS"]}
-        producer = ordinary.setdefault(self._lane, Producer(brokers))
-        producer.produce(topic, value, key)
-        producer.flush()
-
-    _patch(lambda: lane_transaction.Lane._produce, at_once)
-
-
-@_mutation
-def _claims_outside_the_transaction() -> None:
-    """Write the lane's log with a producer of its own, before the transaction commits."""
+def _write_outside_the_transaction(
+    is_outside: Callable[[lane_transaction.Lane, str], bool],
+) -> None:
+    """Have lanes write the records of some topics with a producer of their own, at once."""
     produce = lane_transaction.Lane._produce
     ordinary: dict[int, Producer] = {}
 
     def apart(
-        self: lane_transaction.Lane, topic: str, key: bytes | None, value: bytes, **more: Any
+        self: lane_transaction.Lane, topic: str, key: bytes | None, value: bytes | None, **more: Any
     ) -> None:
-        if topic != self._log_topic:
+        if not is_outside(self, topic):
             produce(self, topic, key, value, **more)
             return
         brokers = {"bootstrap.servers": os.environ["KAFKA_BROKERS"]}
@@ -156,6 +137,18 @@ def _claims_outside_the_transaction() -> None:
         producer.flush()
 
     _patch(lambda: lane_transaction.Lane._produce, apart)
+
+
+@_mutation
+def _outcomes_outside_the_transaction() -> None:
+    """Publish outcomes with a producer of their own, at once."""
+    _write_outside_the_transaction(lambda _lane, topic: not topic.endswith(("audit", "lane-log")))
+
+
+@_mutation
+def _claims_outside_the_transaction() -> None:
+    """Write the lane's log with a producer of its own, before the transaction commits."""
+    _write_outside_the_transaction(lambda lane, topic: topic == lane._log_topic)
 
 
 @_mutation
@@ -551,19 +544,7 @@ def _claims_of_a_deleted_topic_count() -> None:
 @_mutation
 def _parked_outside_the_transaction() -> None:
     """Write what is parked with a producer of its own, at once."""
-    produce = lane_transaction.Lane._produce
-    ordinary: dict[int, Producer] = {}
-
-    def apart(self: Any, topic: str, key: bytes | None, value: bytes | None, **more: Any) -> None:
-        if topic != self._pending_topic:
-            produce(self, topic, key, value, **more)
-            return
-        brokers = {"bootstrap.servers": os.environ["KAFKA_BROKERS"]}
-        producer = ordinary.setdefault(self._lane, Producer(brokers))
-        producer.produce(topic, value, key, **more)
-        producer.flush()
-
-    _patch(lambda: lane_transaction.Lane._produce, apart)
+    _write_outside_the_transaction(lambda lane, topic: topic == lane._pending_topic)
 
 
 @_mutation

@@ -29,6 +29,16 @@ def instant_s(text: str) -> float:
     return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
 
 
+def parser(command: str, description: str, epilog: str) -> argparse.ArgumentParser:
+    """Return the parser of a command of `payments`, whose texts are printed as they are written."""
+    return argparse.ArgumentParser(
+        prog=f"payments {command}",
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
 def add_timeout(parser: argparse.ArgumentParser) -> None:
     """Add `--timeout`, which all tools that read topics have."""
     parser.add_argument(

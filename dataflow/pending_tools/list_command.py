@@ -167,12 +167,7 @@ def _notes(unreadable: int, foreign: int) -> Iterator[str]:
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="payments pending",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = arguments.parser("pending", _DESCRIPTION, _EPILOG)
     parser.add_argument("--unresolved", action="store_true", help="only those that need a person")
     parser.add_argument(
         "--older-than",

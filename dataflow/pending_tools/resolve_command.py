@@ -123,12 +123,7 @@ def _print(args: argparse.Namespace, decision: PersonsDecision, result: Result) 
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="payments resolve",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = arguments.parser("resolve", _DESCRIPTION, _EPILOG)
     parser.add_argument(
         "payment_id", metavar="PAYMENT_ID", help="see payments pending --unresolved"
     )

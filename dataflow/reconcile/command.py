@@ -170,12 +170,7 @@ def published(value: bytes | None) -> Published | None:
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="payments reconcile",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = arguments.parser("reconcile", _DESCRIPTION, _EPILOG)
     parser.add_argument(
         "--since",
         type=arguments.instant_s,

@@ -180,12 +180,7 @@ def _set(given: list[Any] | None) -> frozenset[Any] | None:
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="payments redrive",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = arguments.parser("redrive", _DESCRIPTION, _EPILOG)
     chosen = parser.add_argument_group("filters", "of the failed events; each may be given again")
     chosen.add_argument(
         "--code", action="append", type=ErrorCode, choices=sorted(DECLINE_CODES), metavar="CODE"

@@ -140,12 +140,7 @@ def _made(directory: Path) -> Path:
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="payments verify",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = arguments.parser("verify", _DESCRIPTION, _EPILOG)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
         "--running",

@@ -38,6 +38,8 @@ POINTS: dict[str, tuple[str, int]] = {
     "before-commit": ("all written, before the flush", 60),
     "logged": ("the lane's log is written, nothing is flushed", 60),
     "flushed": ("after the flush, before the offsets", 60),
+    "claims-flushed": ("claims flushed, before the offsets", 60),
+    "claims-committed": ("one lane has committed its claims, others not", 60),
     "offsets-sent": ("after the offsets, before the commit", 60),
     "committing": ("during the commit", 30),
     "after-commit": ("one lane committed, others not", 60),

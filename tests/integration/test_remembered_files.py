@@ -114,7 +114,15 @@ def test_a_start_reads_only_what_the_files_do_not_have(
 
 
 @pytest.mark.parametrize(
-    "point", ["file-written:3", "file-listed:2", "flushed:3", "after-commit:2", "all-committed:4"]
+    "point",
+    [
+        "file-written:3",
+        "file-listed:2",
+        "flushed:3",
+        "claims-flushed:3",
+        "after-commit:2",
+        "all-committed:4",
+    ],
 )
 def test_no_file_has_an_id_that_was_never_committed(
     kafka: Cluster, topics: Topics, tmp_path: Path, point: str

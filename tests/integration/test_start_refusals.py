@@ -629,14 +629,15 @@ def test_a_transaction_without_an_end_in_the_outputs(
 # ---- what may be gone ----
 
 
+@pytest.mark.parametrize("point", ["after-commit:2", "claims-flushed:2"])
 def test_a_lost_recovery_directory_repeats_nothing_committed(
-    kafka: Cluster, topics: Topics, tmp_path: Path
+    point: str, kafka: Cluster, topics: Topics, tmp_path: Path
 ) -> None:
-    """And forgets nothing."""
+    """And forgets nothing; nor does it lose what was read, and claimed by no lane yet."""
     send(kafka, topics, mixed_requests(COUNT, seed=1))
     run_until_decided(kafka, topics, tmp_path, COUNT)
     send(kafka, topics, mixed_requests(COUNT, seed=2))
-    crash(kafka, topics, tmp_path, "after-commit:2")
+    crash(kafka, topics, tmp_path, point)
     shutil.rmtree(tmp_path / "recovery")
     send(kafka, topics, mixed_requests(COUNT, seed=1))
     run_until_decided(kafka, topics, tmp_path, 3 * COUNT)

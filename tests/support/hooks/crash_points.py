@@ -33,6 +33,12 @@ def _in_transaction(args: tuple[Any, ...], _result: Any) -> bool:
     return bool(lane._open and lane._counts.produced)
 
 
+def _in_claims(args: tuple[Any, ...], _result: Any) -> bool:
+    """Return whether it has claims in it, and no outcome yet: they go an epoch ahead."""
+    lane: lane_transaction.Lane = args[0]
+    return bool(lane._open and any(lane._entries) and not lane._counts.produced)
+
+
 def _has_committed_claims(args: tuple[Any, ...], _result: Any) -> bool:
     return len(args[1]) > 0
 
@@ -91,6 +97,10 @@ POINTS: dict[str, Point] = {
     "before-commit": Point(lambda: lane_transaction.Lane._commit, "before", _in_transaction),
     # every record taken by Kafka, the transaction still open
     "flushed": Point(lambda: lane_transaction.Lane._end_transaction, "before", _in_transaction),
+    # the same of claims, which go ahead of their outcomes in a transaction without them
+    "claims-flushed": Point(lambda: lane_transaction.Lane._end_transaction, "before", _in_claims),
+    # and once a lane has committed them, others perhaps not
+    "claims-committed": Point(lambda: lane_transaction.Lane._commit, "after", _in_claims),
     # the offsets are in the transaction, its end is not asked for
     "offsets-sent": Point(lambda: lane_transaction.Lane._retry, "before", _is_commit),
     # while Kafka ends the transaction

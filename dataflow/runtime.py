@@ -149,7 +149,7 @@ def _dispatcher(settings: Settings, running: Launch | None, board: LaneBoard) ->
     limits = Limits(
         concurrency=gateway.concurrency,
         rate=gateway.rate,
-        patience_s=gateway.patience_s,
+        park_after_s=gateway.park_after_s,
         parked=gateway.parked_max,
         # Its own epoch, and the next one.
         epoch_s=2 * settings.commit_interval_s,

@@ -32,6 +32,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataflow.config.settings import Settings
+from dataflow.core.committable_position import CommittablePosition
 from dataflow.core.fenced import Fenced
 from dataflow.core.items import (
     ControlMessage,
@@ -46,7 +47,6 @@ from dataflow.core.lane_board import LaneBoard
 from dataflow.core.lane_log import entries_in
 from dataflow.core.lanes import lane_name, lane_of_key
 from dataflow.core.origins import place
-from dataflow.core.settled import SettledPosition
 from dataflow.dedupe.remembered import RememberedIds
 from dataflow.dedupe.tiered import TieredIndex
 from dataflow.flow import flow
@@ -62,8 +62,8 @@ from schemas.pending import PendingEntry, decode
 from schemas.requests import PaymentRequest, key_of
 from tests import ROOT, published
 from tests.explore import examples
+from tests.support.answered_source import AnsweredSource
 from tests.support.required import REQUIRED
-from tests.support.settling import SettlingSource
 from tests.support.signals import opening, restoring
 
 LANES = 3
@@ -210,7 +210,7 @@ class TestOutcomes:
             topics = Topics(*partitions)
             source = [*START, *(batch(n, 0, values) for n, values in enumerate(partitions))]
             sink: list[tuple[str, SinkItem]] = []
-            graph = flow(SettlingSource(source, runtime), TestingSink(sink), runtime)
+            graph = flow(AnsweredSource(source, runtime), TestingSink(sink), runtime)
             execute(graph, workers=request.param)
             for _, outgoing in sink:
                 topics.publish(outgoing)
@@ -327,7 +327,7 @@ def test_no_words_of_a_gateway_stop_the_flow_or_lose_its_decision(
     sink: list[tuple[str, SinkItem]] = []
     source = [*START, *(batch(n, 0, values) for n in range(2))]
     with closing(Dispatcher(Hostile(), Limits(), runtime.board)) as runtime.charging:
-        execute(flow(SettlingSource(source, runtime), TestingSink(sink), runtime), workers)
+        execute(flow(AnsweredSource(source, runtime), TestingSink(sink), runtime), workers)
     for _, outgoing in sink:
         if isinstance(outgoing, OutputBatch):
             assert all(len(value) < EVENT_OVERHEAD_BYTES for value in outgoing.values)
@@ -386,7 +386,7 @@ class Partition(StatefulSourcePartition[SourceItem, int]):
         self.topics, self.number = topics, number
         self.charging = runtime.charging
         self.next_offset = state or 0
-        self.settled = SettledPosition(self.next_offset, self.next_offset, sees_all=True)
+        self.committable = CommittablePosition(self.next_offset, self.next_offset, sees_all=True)
         self.phases = [opening, restoring]
         self.emitted = False
         self.epoch = 0
@@ -400,12 +400,12 @@ class Partition(StatefulSourcePartition[SourceItem, int]):
         return [self.phases[0](self.number, self.next_offset, epoch=self.epoch)]
 
     def snapshot(self) -> int:
-        self.settled.settle(self.epoch, self.charging.lowest(self.number))
+        self.committable.end_epoch(self.epoch, self.charging.lowest(self.number))
         self.epoch += 1
         if self.emitted:
             self.emitted = False
             self.phases.pop(0)
-        return self.settled.offset
+        return self.committable.offset
 
     def live(self) -> list[SourceItem]:
         values = self.topics.partitions[self.number]
@@ -416,10 +416,10 @@ class Partition(StatefulSourcePartition[SourceItem, int]):
             items.append(ControlMessage(Signal.WAKE, 0, 0, epoch=self.epoch, lanes=lanes))
         if first < end:
             self.next_offset = end
-            self.settled.read(end, self.epoch, 0.0)
+            self.committable.read(end, self.epoch, 0.0)
             how = {"committed": self.committed(), "epoch": self.epoch}
             items.append(batch(self.number, first, values[first:end], **how))
-        elif self.settled.is_all:
+        elif self.committable.is_all:
             raise StopIteration
         return items
 

@@ -78,7 +78,7 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
     """Charges in flight at once, in each process."""
     rate: int | None
     """Charges in a second, in each process; None for no limit."""
-    patience_s: float
+    park_after_s: float
     """The longest that a payment holds up those behind it in its lane."""
     parked_max: int
     """Payments of a process that may wait on the pending topic before it reads no more."""

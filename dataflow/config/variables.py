@@ -385,8 +385,8 @@ GATEWAY = (
         example="100",
     ),
     Variable(
-        "GATEWAY_PATIENCE",
-        "gateway.patience_s",
+        "GATEWAY_PARK_AFTER",
+        "gateway.park_after_s",
         values.duration_s("1s", "60s"),
         "The longest that a payment without an answer holds up others, before it is parked on the "
         "pending topic: 1s to 60s. Usually it is a few times what the provider takes.",

@@ -1,4 +1,4 @@
-"""The most records that a source may emit at once: as many as the rest of the flow settles in time.
+"""The most records that a source may emit at once: as many as the rest of the flow decides in time.
 
 With a fast gateway a batch carries a whole epoch's worth of records, without which input partitions
 drift out of phase and wait for each other. With a slow one it stays small enough that an epoch, and

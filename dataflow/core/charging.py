@@ -84,7 +84,7 @@ class LaneCharging(Protocol):
     def answers(self, lane: int) -> deque[Answer | BatchAnswer]:
         """Return the answers for a lane, for it to take out."""
 
-    def patience_s(self) -> float:
+    def park_after_s(self) -> float:
         """Return how long a lane should wait for an answer."""
 
     def decide(self, charge: Charge, decision: PersonsDecision) -> None:
@@ -117,7 +117,7 @@ class SourceCharging(Protocol):
     def lowest(self, partition: int) -> int | None:
         """Return below which offset of a partition no lane of this process has anything queued."""
 
-    def patience_s(self) -> float:
+    def park_after_s(self) -> float:
         """Return how long a lane should wait for an answer."""
 
     def wake(self, lanes: Iterable[int]) -> None:

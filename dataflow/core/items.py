@@ -64,7 +64,7 @@ class Signal(Enum):
     RESTART = auto()
     """As `DRAIN`, but all of them start again."""
     WAKE = auto()
-    """The lane has something to do: answers have come, a patience is over, or its claims are
+    """The lane has something to do: answers have come, a wait for one is over, or its claims are
     committed, as an item of this epoch proves."""
     FLUSH = auto()
     """Of this partition everything below `next_offset` is to be emitted, answered or parked: the

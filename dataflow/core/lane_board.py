@@ -50,7 +50,7 @@ class LaneBoard:
         offsets = [view.lowest[partition] for view in self._now() if partition in view.lowest]
         return min(offsets, default=None)
 
-    def to_wake(self, epoch: int, now_s: float, patience_s: float) -> set[int]:
+    def to_wake(self, epoch: int, now_s: float, park_after_s: float) -> set[int]:
         """Return the lanes whose claims are committed, or whose head was waited for long enough.
 
         Each once in an epoch: one signal is enough, and all sources ask.
@@ -58,7 +58,8 @@ class LaneBoard:
         due = {
             lane
             for lane, view in list(self._views.items())
-            if self._woken_in.get(lane, -1) < epoch and _has_to_wake(view, epoch, now_s, patience_s)
+            if self._woken_in.get(lane, -1) < epoch
+            and _has_to_wake(view, epoch, now_s, park_after_s)
         }
         self._woken_in |= dict.fromkeys(due, epoch)
         return due
@@ -98,7 +99,7 @@ class LaneBoard:
         return list(self._views.values())
 
 
-def _has_to_wake(view: _View, epoch: int, now_s: float, patience_s: float) -> bool:
+def _has_to_wake(view: _View, epoch: int, now_s: float, park_after_s: float) -> bool:
     if view.claims_in is not None and view.claims_in < epoch:
         return True
-    return view.waits_since_s is not None and now_s - view.waits_since_s >= patience_s
+    return view.waits_since_s is not None and now_s - view.waits_since_s >= park_after_s

@@ -5,7 +5,7 @@
    what is charged is what is remembered, whatever crashes: a restart finds the claim, and charges
    the same record again, under the same key.
 3. The head leaves the queue when all of it is answered, or when it has waited for an answer longer
-   than the patience; what has no answer then is parked. A head that is not charged yet has not
+   than it may; what has no answer then is parked. A head that is not charged yet has not
    waited.
 4. What has left a queue is always a prefix of what was put in: so the lane's position, which is
    committed with it, may move on.
@@ -37,7 +37,7 @@ class Charge:
     attempts: int = 0
     reason: str = ""
     """Why the last attempt brought no answer."""
-    may_be_settled: bool = False
+    may_be_charged: bool = False
     """True if an earlier run may have charged it: it is looked up before it is posted."""
     is_unsent: bool = False
     """True if no post is known that may have been executed: what a look-up does not find is new."""
@@ -99,7 +99,7 @@ class QueuedBatch:
                 self.lane,
                 request,
                 first_s,
-                may_be_settled=is_again,
+                may_be_charged=is_again,
                 is_unsent=True,
                 queued=self,
                 number=number,
@@ -222,11 +222,11 @@ class LaneQueue:
 
     # ---- what goes out ----
 
-    def leave(self, now_s: float, patience_s: float) -> list[QueuedBatch]:
+    def leave(self, now_s: float, park_after_s: float) -> list[QueuedBatch]:
         """Return what leaves: the prefix that is answered, or was waited for long enough."""
         count = 0
         for queued in self._queue:
-            if not _is_done(queued, now_s, patience_s):
+            if not _is_done(queued, now_s, park_after_s):
                 break
             count += 1
         return self._pop(count)
@@ -290,7 +290,7 @@ class LaneQueue:
         return self._claimed[0].claimed_in if self._claimed else None
 
 
-def _is_done(queued: QueuedBatch, now_s: float, patience_s: float) -> bool:
+def _is_done(queued: QueuedBatch, now_s: float, park_after_s: float) -> bool:
     if not queued.left:
         return True
-    return queued.charged_s is not None and now_s - queued.charged_s >= patience_s
+    return queued.charged_s is not None and now_s - queued.charged_s >= park_after_s

@@ -22,7 +22,7 @@ def charge_of(lane: int, entry: PendingEntry) -> Charge:
         attempts=entry.attempts,
         reason=entry.reason,
         # What followed in that run left no entry.
-        may_be_settled=is_unsent,
+        may_be_charged=is_unsent,
         is_unsent=is_unsent,
         parked=entry,
         attempts_parked=entry.attempts_parked,

@@ -1,6 +1,6 @@
 """The pace of one partition's reading: how much of it at once, how much in an epoch, and when.
 
-1. A batch has as many records as the rest of the flow settles in time (`batch_size`).
+1. A batch has as many records as the rest of the flow decides in time (`batch_size`).
 2. An epoch that is full gets no more: that bounds memory and the size of a transaction. It counts
    as full, too, when one batch took a good part of the time for which a transaction may be open.
 3. While there is more to read, or a phase has just begun, the next batch is due at once; else it

@@ -9,7 +9,7 @@
 5. An old key that the provider has no charge of, or a provider that cannot look up, leaves it to a
    person: the payment is *unresolved*. So does `UNRESOLVED_AFTER_S` after it was parked. But if no
    post is known that may have been executed, a look-up that finds nothing proves that the payment
-   is new: it is posted. What is unresolved is not posted any more: a person may have settled it in
+   is new: it is posted. What is unresolved is not posted any more: a person may have paid it in
    another way. It is looked up only.
 """
 

@@ -5,8 +5,8 @@ paymentId; the first of them that is in this table counts:
 
     decline_<code>          declined with that code: decline_insufficient_funds (or decline:…)
     advised_<code>_<advice> the same, with an advice code after a `-`: advised_declined-try_again
-    processing              accepted; succeeds after `settle_s`
-    processing_decline      accepted; is declined after `settle_s`
+    processing              accepted; succeeds after `finish_after_s`
+    processing_decline      accepted; is declined after `finish_after_s`
     requires_action         waits for the payer, who never comes (3-D Secure)
     acts_late               the same, but the payer has confirmed before it can be cancelled
     missing                 there is no such payment method
@@ -55,7 +55,7 @@ class Decision(Struct, frozen=True):
     status: str
     code: str | None = None
     advice: str | None = None
-    settles_as: str | None = None
+    finishes_as: str | None = None
 
 
 def decide(method: str, payment_id: str) -> Decision:
@@ -73,10 +73,10 @@ def _decision(match: re.Match[str]) -> Decision:
     if match["advised"]:
         return Decision(DECLINED, match["advised"], match["advice"])
     return {
-        "processing": Decision(PROCESSING, settles_as=SUCCEEDED),
-        "processing_decline": Decision(PROCESSING, "generic_decline", settles_as=DECLINED),
+        "processing": Decision(PROCESSING, finishes_as=SUCCEEDED),
+        "processing_decline": Decision(PROCESSING, "generic_decline", finishes_as=DECLINED),
         "requires_action": Decision(REQUIRES_ACTION),
-        "acts_late": Decision(REQUIRES_ACTION, settles_as=SUCCEEDED),
+        "acts_late": Decision(REQUIRES_ACTION, finishes_as=SUCCEEDED),
         "missing": Decision(MISSING),
     }[match["word"]]
 
@@ -97,7 +97,7 @@ class Fault(StrEnum):
     # after the charge
     SAVED_500_AFTER = "saved_500_after"
     SAVED_500_LATE = "saved_500_late"
-    """500, and the charge happens `settle_s` later."""
+    """500, and the charge happens `finish_after_s` later."""
     RESET_AFTER = "reset_after"
     HANG_AFTER = "hang_after"
     HALF_A_BODY = "half_a_body"
@@ -123,7 +123,7 @@ class Settings(Struct, forbid_unknown_fields=True):
     secret: str = "sk_test_fake"  # noqa: S105  (the key of a provider that does not exist)
     latency_s: float = 0.0
     key_life_s: float = 24 * 3600.0
-    settle_s: float = 1.0
+    finish_after_s: float = 1.0
     search_lag_s: float = 2.0
     """A payment can be searched for so long after it was made; it is on lists at once."""
     hang_s: float = 3600.0

@@ -23,7 +23,7 @@ _TABLES = """
 CREATE TABLE IF NOT EXISTS payments (
     id TEXT PRIMARY KEY, idempotency_key TEXT, payment_id TEXT, customer TEXT, method TEXT,
     amount INTEGER, currency TEXT, status TEXT, code TEXT, advice TEXT, created_s REAL,
-    settles_s REAL, settles_as TEXT
+    finishes_s REAL, finishes_as TEXT
 );
 CREATE INDEX IF NOT EXISTS of_customer ON payments (customer, created_s);
 CREATE INDEX IF NOT EXISTS of_key ON payments (idempotency_key);
@@ -51,9 +51,9 @@ class Payment(Struct, kw_only=True):
     """Why it was declined."""
     advice: str | None = None
     created_s: float
-    settles_s: float | None = None
-    """The moment at which a status that is not final becomes `settles_as`."""
-    settles_as: str | None = None
+    finishes_s: float | None = None
+    """The moment at which a status that is not final becomes `finishes_as`."""
+    finishes_as: str | None = None
 
 
 class Saved(Struct):
@@ -137,10 +137,10 @@ class Book:
 
     # ---- payments ----
 
-    def settle(self, now_s: float) -> None:
+    def finish_due(self, now_s: float) -> None:
         """Let every payment whose time has come reach its final status."""
         self._db.execute(
-            "UPDATE payments SET status = settles_as, settles_s = NULL WHERE settles_s <= ?",
+            "UPDATE payments SET status = finishes_as, finishes_s = NULL WHERE finishes_s <= ?",
             (now_s,),
         )
 
@@ -180,7 +180,7 @@ class Book:
     def set_status(self, payment_id: str, status: str) -> None:
         """Change the status of a payment for good."""
         self._db.execute(
-            "UPDATE payments SET status = ?, settles_s = NULL WHERE id = ?", (status, payment_id)
+            "UPDATE payments SET status = ?, finishes_s = NULL WHERE id = ?", (status, payment_id)
         )
 
     def _payments(self, where: str, values: tuple[Any, ...]) -> list[Payment]:

@@ -144,7 +144,7 @@ class ContractApi:
         if not self._provider.settings.has_lookup:
             return _response(_problem(404, "no such path"))
         now_s = time.time()
-        self._provider.book.settle(now_s)
+        self._provider.book.finish_due(now_s)
         payments = self._provider.book.under_key(request.match_info["key"])
         ours = [each for each in payments if each.id.startswith(SHAPE.prefix)]
         seen = [each for each in ours if each.created_s <= now_s]
@@ -160,7 +160,7 @@ class ContractApi:
         except (KeyError, ValueError):
             return _response(_problem(400, "expected the instants since and until"))
         now_s = time.time()
-        self._provider.book.settle(now_s)
+        self._provider.book.finish_due(now_s)
         after, size = request.query.get("after", ""), self._provider.settings.page_size
         # One more, to see whether there is a next page.
         found = self._provider.book.page(

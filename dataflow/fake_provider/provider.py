@@ -197,7 +197,7 @@ class Provider:
                 answer = shape.problem(Problem.INTERNAL)
             case Fault.SAVED_500_AFTER | Fault.SAVED_500_LATE:
                 if fault is Fault.SAVED_500_LATE:
-                    payment.created_s += self.settings.settle_s
+                    payment.created_s += self.settings.finish_after_s
                 answer = shape.problem(Problem.INTERNAL)
                 self.book.execute(call.endpoint, call.key, answer, payment)
             case _:
@@ -206,9 +206,9 @@ class Provider:
 
     def _payment(self, call: Call, shape: Shape, decision: Decision) -> Payment:
         now_s = time.time()
-        late = decision.settles_as is not None
+        late = decision.finishes_as is not None
         # The payer of `acts_late` has already confirmed when the answer is on its way.
-        wait_s = self.settings.settle_s if decision.status == "processing" else 0.0
+        wait_s = self.settings.finish_after_s if decision.status == "processing" else 0.0
         return Payment(
             id=shape.prefix + uuid.uuid4().hex[:24],
             idempotency_key=call.key,
@@ -221,8 +221,8 @@ class Provider:
             code=decision.code,
             advice=decision.advice,
             created_s=now_s,
-            settles_s=now_s + wait_s if late else None,
-            settles_as=decision.settles_as,
+            finishes_s=now_s + wait_s if late else None,
+            finishes_as=decision.finishes_as,
         )
 
     def _response(self, answer: Saved, *, replayed: bool = False) -> web.Response:

@@ -95,7 +95,7 @@ class Server:
         return app
 
     async def _book(self, _request: web.Request) -> web.Response:
-        self._provider.book.settle(time.time())
+        self._provider.book.finish_due(time.time())
         payments = msgspec.json.encode(self._provider.book.everything())
         return web.Response(body=payments, content_type="application/json")
 

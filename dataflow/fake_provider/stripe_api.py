@@ -219,7 +219,7 @@ class StripeApi:
     async def _search(self, request: web.Request) -> web.Response:
         match = _QUERY.fullmatch(request.query.get("query", ""))
         seen_s = time.time() - self._provider.settings.search_lag_s
-        self._provider.book.settle(time.time())
+        self._provider.book.finish_due(time.time())
         found = [
             each
             for each in self._provider.book.everything()
@@ -230,7 +230,7 @@ class StripeApi:
     async def _get(self, request: web.Request) -> web.Response:
         if not self._provider.is_authorised(request):
             return _response(SHAPE.problem(Problem.UNAUTHORIZED))
-        self._provider.book.settle(time.time())
+        self._provider.book.finish_due(time.time())
         payment = self._provider.book.payment(request.match_info["id"])
         if payment is None:
             return _response(_error(404, "No such payment_intent.", code="resource_missing"))
@@ -248,7 +248,7 @@ class StripeApi:
             return _response(claimed)
         if isinstance(claimed, Refused):
             return _response(SHAPE.problem(Problem.IN_FLIGHT))
-        book.settle(time.time())
+        book.finish_due(time.time())
         answer = self._cancelled(payment_id)
         book.execute(endpoint, key, answer, None)
         return _response(answer)
@@ -269,7 +269,7 @@ class StripeApi:
         return _json(200, _intent(payment))
 
     def _known(self, customer: str, since_s: float) -> list[Payment]:
-        self._provider.book.settle(time.time())
+        self._provider.book.finish_due(time.time())
         if customer:
             return self._provider.book.of_customer(customer, since_s)
         newest_first = reversed(self._provider.book.everything())

@@ -25,7 +25,7 @@ from dataflow.gateways.replies import NO_REFERENCE, Publishable, quoted
 from schemas.requests import PaymentRequest
 
 _AT_ONCE = 8
-_PATIENCE = 30
+_ATTEMPTS = 30
 """The times that an answer which is not definite is asked for again."""
 _PAUSE_S = 0.2
 _publishable = Publishable()
@@ -157,7 +157,7 @@ async def _send_and_hang_up(provider: Provider, request: PaymentRequest) -> None
 async def _definite(provider: Provider, request: PaymentRequest) -> Reply | None:
     """Charge until the answer is definite, or a person is needed; the last answer otherwise."""
     answer: Reply | None = None
-    for _ in range(_PATIENCE):
+    for _ in range(_ATTEMPTS):
         answer = await _charge(provider, request)
         if isinstance(answer, Definite | Misconfigured):
             break

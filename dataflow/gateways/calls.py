@@ -58,7 +58,7 @@ class Calls:
         """Return how a payment may be asked for now, by the age of its key."""
         traits = self._gateway.traits
         if charge.is_unresolved:
-            # A person may have settled it in another way.
+            # A person may have paid it in another way.
             return Ask.LOOK_UP if traits.has_lookup else Ask.NOTHING
         age_s = time.time() - charge.first_asked_s
         return way_to_ask(age_s, traits.key_life_s, can_look_up=traits.has_lookup)
@@ -82,7 +82,7 @@ class Calls:
         if way is Ask.NOTHING:
             return None
         # The age of a key that another run has used is only as right as a record's timestamp.
-        looks_first = charge.look_up or charge.may_be_settled
+        looks_first = charge.look_up or charge.may_be_charged
         if way is Ask.LOOK_UP or (looks_first and self._gateway.traits.has_lookup):
             found = await self._asked(
                 CallKind.LOOK_UP, lambda: self._gateway.lookup(request, key), request
@@ -91,16 +91,16 @@ class Calls:
                 found is not None
                 or charge.look_up
                 or charge.is_unresolved
-                or not (charge.may_be_settled or charge.is_unsent)
+                or not (charge.may_be_charged or charge.is_unsent)
             ):
                 return found
             if _is_decided(charge):
                 return found  # A person was quicker: it is not posted any more.
             # It was claimed, or parked, and not charged: it is new.
-            charge.may_be_settled = False
+            charge.may_be_charged = False
             if way is Ask.LOOK_UP:
                 charge.first_asked_s = time.time()
-        self.counts.key_replays += charge.may_be_settled or not charge.is_unsent
+        self.counts.key_replays += charge.may_be_charged or not charge.is_unsent
         was_unsent, charge.is_unsent = charge.is_unsent, False
         charge.posted_s = time.monotonic()
         reply = await self._asked(

@@ -24,6 +24,7 @@ from typing import NamedTuple
 import structlog
 
 from dataflow.core import persons_decisions, retry_schedule
+from dataflow.core.answer_latency import AnswerLatency
 from dataflow.core.breaker import Breaker
 from dataflow.core.call_queue import CallQueue
 from dataflow.core.call_rate import CallRate
@@ -32,7 +33,6 @@ from dataflow.core.charging import ChargingFigures
 from dataflow.core.hold import Hold
 from dataflow.core.lane_board import LaneBoard
 from dataflow.core.lane_queue import Answer, BatchAnswer, Charge, QueuedBatch
-from dataflow.core.patience import Latency
 from dataflow.core.retry_schedule import Ask, parked_s, soon_s
 from dataflow.gateways.call_counts import DEFINITE
 from dataflow.gateways.calls import Calls, reason_of
@@ -72,7 +72,7 @@ class Limits(NamedTuple):
     """Calls in flight."""
     rate: float | None = None
     """Calls in a second; None for no limit."""
-    patience_s: float = 5.0
+    park_after_s: float = 5.0
     """The longest that a lane waits for an answer."""
     parked: int = 20_000
     """Payments that may be parked before the process holds, without those that are unresolved."""
@@ -115,7 +115,7 @@ class Dispatcher:
         self._hold = Hold(self._breaker, limits.parked)
         self._window = CallWindow(limits.concurrency)
         self._rate = CallRate(limits.rate, time.monotonic())
-        self._latency = Latency(limits.patience_s)
+        self._latency = AnswerLatency(limits.park_after_s)
         self._queue = CallQueue()
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -152,9 +152,9 @@ class Dispatcher:
         found = self._answers.get(lane)
         return self._answers.setdefault(lane, deque()) if found is None else found
 
-    def patience_s(self) -> float:
+    def park_after_s(self) -> float:
         """Return how long a lane should wait for an answer."""
-        return self._latency.patience_s(self._queue.new, self._window.limit)
+        return self._latency.park_after_s(self._queue.new, self._window.limit)
 
     def note_claimed(self, lane: int, payments: int) -> None:
         """Note how many payments of a lane wait for their claim to be committed."""
@@ -182,7 +182,7 @@ class Dispatcher:
         outstanding = claimed + self._queue.outstanding + self._window.in_flight
         room = self._latency.credit(outstanding, self._window.limit, self._limits.epoch_s)
         if self._rate.limit is not None:
-            most = int(self._rate.limit * (self.patience_s() / 2 + self._limits.epoch_s)) + 1
+            most = int(self._rate.limit * (self.park_after_s() / 2 + self._limits.epoch_s)) + 1
             room = max(0, min(room, most - outstanding))
         # Rounded up: with less room than sources, nobody would read anything.
         return -(-room // max(1, len(self.sources)))
@@ -190,7 +190,7 @@ class Dispatcher:
     def to_wake(self, epoch: int) -> tuple[int, ...]:
         """Return the lanes of this process that have something to do in this epoch."""
         lanes = {self._ripe.popleft() for _ in range(len(self._ripe))}
-        lanes |= self._board.to_wake(epoch, time.monotonic(), self.patience_s())
+        lanes |= self._board.to_wake(epoch, time.monotonic(), self.park_after_s())
         return tuple(sorted(lanes))
 
     def wake(self, lanes: Iterable[int]) -> None:

@@ -107,8 +107,8 @@ class PartitionReader:
         self._status.partitions.at(self._partition, self.next_offset, high)
         return high
 
-    def settled_position(self, *, with_markers: bool) -> int:
-        """Report where the partition stands, and return up to where an epoch settles it.
+    def committable_offset(self, *, with_markers: bool) -> int:
+        """Report where the partition stands, and return the offset that an epoch may commit.
 
         Args:
             with_markers: Whether the markers behind the last record count, if all is read.

@@ -10,9 +10,9 @@ after every start, each phase being closed by its own epoch (`snapshot`):
 3. *Live*: the records from the position on. `decode` drops those that their lane has committed.
 
 What is read waits in its lane for the gateway, so the position that is kept lags behind that of
-reading (`dataflow.core.settled`). A source reads no more than the gateway can take, and nothing in
-a hold. In a stop it reads nothing, gives its lanes the time for their answers, and then has them
-park the rest.
+reading (`dataflow.core.committable_position`). A source reads no more than the gateway can take,
+and nothing in a hold. In a stop it reads nothing, gives its lanes the time for their answers, and
+then has them park the rest.
 
 The table of all phases is `dataflow.core.phases`; how a partition is read, `partition_reader`; what
 lag tools see, `group_offset`; how much is read and when, `dataflow.core.read_pace`.
@@ -144,7 +144,7 @@ class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
         self._signals = LaneSignals(
             context.charging, partition, start.offset, self._reader.records_end
         )
-        self._settled = self._signals.settled
+        self._committable = self._signals.committable
         self._refresh = OffsetRefresh(now_s)
         self._epoch_close = EpochCloseEstimator() if context.epochs.shared else None
         self._epoch = 0  # of this run: all partitions begin in the one it resumes in
@@ -191,7 +191,7 @@ class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
             # The indexes are built, and what they were built from is let go.
             self._first_epoch_closed = True
             malloc.give_back()
-        position = self._settled_position()
+        position = self._committable_offset()
         self._group_offset.epoch_closed(position)
         self._pace.epoch_closed()
         self._refresh.epoch_closed()
@@ -205,7 +205,7 @@ class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
                 group=settings.kafka.group_id,
                 lanes=settings.lanes,
                 start_offset=self._start.began_at,
-                next_offset=self._settled.records_end,
+                next_offset=self._committable.records_end,
                 position=position,
             )
         )
@@ -215,19 +215,19 @@ class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
         self._on_close()
         self._reader.close()
 
-    def _settled_position(self) -> int:
+    def _committable_offset(self) -> int:
         """Return the position that is durable once this epoch is, for the snapshot and the group.
 
         All below it has left its lanes. The markers of transactions behind the last record are done
         with as well, but not before the epoch of that record is closed.
         """
         is_starting = self._phases.phase in {Phase.OPEN, Phase.RESTORE}
-        is_all = self._settled.is_all
+        is_all = self._committable.is_all
         with_markers = is_all and not is_starting and not self._pace.epoch_records
-        position = self._reader.settled_position(with_markers=with_markers)
+        position = self._reader.committable_offset(with_markers=with_markers)
         if is_all:
-            self._settled.pass_markers(position)
-        return self._settled.offset
+            self._committable.pass_markers(position)
+        return self._committable.offset
 
     # ---- what is emitted ----
 
@@ -284,7 +284,7 @@ class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
             self._pace.read(0, now_s)
             return []
         batch = self._batch(records)
-        self._settled.read(self._reader.next_offset, self._epoch, now_s)
+        self._committable.read(self._reader.next_offset, self._epoch, now_s)
         self._pace.read(len(records.values), now_s)
         self._reader.report_position()
         return [batch]

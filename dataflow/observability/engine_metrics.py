@@ -31,7 +31,7 @@ _PORT_MAX = 65535
 
 
 def prepare_engine_api(environ: MutableMapping[str, str]) -> int | None:
-    """Settle the engine's API variables before it starts; its port, or None when it is off.
+    """Set the engine's API variables before it starts; its port, or None when it is off.
 
     On unless switched off. A value that means "no" *removes* the variable: the engine only asks
     whether it is set, so `false` would switch the server on. Without a port it gets a free one

@@ -53,7 +53,7 @@ class Partition:
             self.unread_since = now
 
     def waiting_since(self) -> float | None:
-        """Return the Unix time of the oldest record that is not settled; None when there is none.
+        """Return the Unix time of the oldest record that is not done with; None when there is none.
 
         Of a record that is not even read the time is not known, only since when it is waiting.
         """
@@ -173,7 +173,7 @@ class PartitionProgress:
         return {number: lag for number, lag in lags.items() if lag is not None}
 
     def lag_seconds(self) -> dict[int, float]:
-        """Return the age of the oldest record that is not settled, by partition; 0 if all are.
+        """Return the age of the oldest record that is not done with, by partition; 0 if all are.
 
         A partition whose lag in records is not known yet is left out.
         """

@@ -165,7 +165,7 @@ class Status:
             self._remembered[lane] = count
 
     def replayed(self, count: int) -> None:
-        """Count `count` records that were read a second time, to settle what a crash left open."""
+        """Count `count` records that were read a second time, to decide what a crash left open."""
         with self._lock:
             self._replayed += count
 

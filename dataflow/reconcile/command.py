@@ -46,7 +46,7 @@ exit code: 0 when both sides agree, 1 when they differ, 2 for a wrong argument o
 could not be read, 130 when it was interrupted
 """
 _DAY_S = 24 * 3600.0
-_SETTLE_S = 600.0
+_IN_FLIGHT_S = 600.0
 """A payment that is younger may be on its way from the provider to the topic."""
 _EARLIER_S = 3600.0
 """The clocks of those that write records may differ by less."""
@@ -81,7 +81,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def _reconcile(settings: Settings, args: argparse.Namespace, progress: Progress) -> int:
-    until_s = time.time() - _SETTLE_S if args.until is None else args.until
+    until_s = time.time() - _IN_FLIGHT_S if args.until is None else args.until
     period = Period(until_s - _DAY_S if args.since is None else args.since, until_s)
     if period.since_s >= period.until_s:
         print("--since: expected an instant before --until", file=sys.stderr)

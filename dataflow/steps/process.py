@@ -185,7 +185,7 @@ class Process:
             taken = [answers.popleft() for _ in range(len(answers))]
             if again := queue.take(taken, time.time()):
                 self._charging.charge(again)
-        left = queue.leave(now_s, self._charging.patience_s())
+        left = queue.leave(now_s, self._charging.park_after_s())
         for partition, upto in lane.flushes:
             left += queue.flush(partition, upto)
         lane.flushes.clear()

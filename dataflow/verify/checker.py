@@ -275,7 +275,7 @@ class Check:
     def _decides_within_ms(self) -> int:
         """The longest time from reading a request to deciding or parking it."""
         settings = self._settings
-        gateway_ms = int(settings.gateway.patience_s * 1000)
+        gateway_ms = int(settings.gateway.park_after_s * 1000)
         return gateway_ms + settings.kafka.transaction_timeout_ms
 
     # ---- the ends ----

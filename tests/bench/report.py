@@ -194,7 +194,7 @@ def _overload(data: Data) -> str:
         + f"\n\nA gateway that takes at most {slow['gateway_per_s']:,} payments/s, given"
         f" {slow['payments']:,} at {short(slow['sent_per_s'])}/s: {slow['most_behind']:,} of them"
         " were waiting in Kafka when the last one was sent; no transaction timed out; all were"
-        f" settled at {short(slow['payments_per_s'])}/s, the second half at"
+        f" decided at {short(slow['payments_per_s'])}/s, the second half at"
         f" {short(slow['second_half_per_s'])}/s; memory went from {short(slow['before_mb'])} to at"
         f" most {short(slow['peak_mb'])} MB."
     )

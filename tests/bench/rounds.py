@@ -21,7 +21,7 @@ from tests.support.kafka import Cluster
 
 PARTITIONS = 3
 _LEAD_S = 0.3
-_SETTLE_S = 2.0
+_CALM_S = 2.0
 _BEHIND_S = 3.0
 Say = Callable[[str], None]
 Result = dict[str, Any]
@@ -120,7 +120,7 @@ class Run:
         """Send requests until it is up and running."""
         self.fill(count)
         self.wait()
-        time.sleep(_SETTLE_S)
+        time.sleep(_CALM_S)
 
     def wait(self, timeout_s: float = 180.0) -> float:
         """Return when the last outcome of all that was sent was readable, in seconds since 1970."""
@@ -188,7 +188,7 @@ class Run:
 
     def idle(self, seconds: float) -> float:
         """Return the share of a core that it takes to wait, in percent."""
-        time.sleep(_SETTLE_S)
+        time.sleep(_CALM_S)
         cpu_s, started = self.usage.idle_cpu_s(), time.monotonic()
         time.sleep(seconds)
         return (self.usage.idle_cpu_s() - cpu_s) / (time.monotonic() - started) * 100

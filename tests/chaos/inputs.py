@@ -27,7 +27,7 @@ def _partitions_added(scene: Scene) -> None:
             done.result(30)
         scene.load.partitions = grown
         flow.wait(lambda: scene.load.ends.get(grown - 1), "sent to")
-        scene.wait_until_settled(flow)
+        scene.wait_until_decided(flow)
         assert flow.has_logged(f"has {grown} partitions now"), flow.log
         flow.stop()
 
@@ -102,7 +102,7 @@ def _group_offset(scene: Scene, partition: int) -> int:
     every=2,
 )
 def _gateway_hangs(scene: Scene) -> None:
-    with scene.run({"SIMULATED_LATENCY": "60s", "GATEWAY_PATIENCE": "1s"}) as flow:
+    with scene.run({"SIMULATED_LATENCY": "60s", "GATEWAY_PARK_AFTER": "1s"}) as flow:
         scene.at_work(flow)
         flow.stop()
     scene.carry_on()

@@ -87,7 +87,7 @@ def _in_files(point: str) -> Strike:
 def _in_parking(point: str) -> Strike:
     def strike(scene: Scene) -> None:
         scene.load.late = 20
-        soon = {"GATEWAY_PATIENCE": "1s", **tuned({PARKED_UNIT_S: 0.02})}
+        soon = {"GATEWAY_PARK_AFTER": "1s", **tuned({PARKED_UNIT_S: 0.02})}
         scene.crash(point, scene.rng.randint(1, POINTS[point][1]), soon)
 
     return strike

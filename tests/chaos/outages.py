@@ -73,7 +73,7 @@ def _slow(scene: Scene) -> None:
         # To look at the cluster twice a second would be too often now.
         with scene.run(tuned({})) as flow:
             scene.at_work(flow)
-            scene.wait_until_settled(flow)
+            scene.wait_until_decided(flow)
             flow.stop()
     finally:
         link.mend()

@@ -61,7 +61,7 @@ def _zombie(scene: Scene) -> None:
         with scene.run(directory=elsewhere) as successor:
             scene.at_work(successor)
             _wake(zombie, {"FencedError"})
-            scene.wait_until_settled(successor)
+            scene.wait_until_decided(successor)
             successor.stop()
     scene.use_store(elsewhere)
 

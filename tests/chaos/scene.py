@@ -146,10 +146,10 @@ class Scene:
         self.kills += 1
 
     def carry_on(self, environ: Mapping[str, str] | None = None) -> None:
-        """Run without a fault until everything sent so far is settled, and stop in order."""
+        """Run without a fault until everything sent so far is decided, and stop in order."""
         with self.run(environ) as flow:
             flow.wait_until_ready()
-            self.wait_until_settled(flow)
+            self.wait_until_decided(flow)
             flow.stop()
 
     def supervised(self, what: Callable[[], _T]) -> _T:
@@ -169,13 +169,13 @@ class Scene:
                 self.faults += 1
         return what()
 
-    def wait_until_settled(self, flow: Ensemble) -> None:
+    def wait_until_decided(self, flow: Ensemble) -> None:
         """Wait until all that is in Kafka now has its outcome."""
         count = self.load.count
         flow.wait(lambda: flow.decided() >= count, f"done with {count} records")
 
     def at_work(self, flow: Ensemble) -> None:
-        """Wait until it is ready, and has settled something more."""
+        """Wait until it is ready, and has decided something more."""
         flow.wait_until_ready()
         before = flow.decided()
         flow.wait(lambda: flow.decided() > before, "at work")
@@ -214,7 +214,7 @@ class Scene:
     # ---- the end ----
 
     def finish(self) -> Findings:
-        """Settle everything, and check all of it; the problems are in the findings."""
+        """Decide everything, and check all of it; the problems are in the findings."""
         self.load.end()
         self.supervised(self.carry_on)
         inputs = self.load.sent

@@ -126,7 +126,7 @@ class Ensemble:
         return any(flow.process.poll() is not None for flow in self.flows)
 
     def decided(self) -> int:
-        """Return how many records are settled for good, as all processes together report it."""
+        """Return how many records are decided for good, as all processes together report it."""
         return sum(flow.decided() for flow in self.flows)
 
     def wait_until_ready(self) -> None:

@@ -54,7 +54,7 @@ def test_the_defaults() -> None:
     assert defaults.log_level == "info"
     assert defaults.app_env == "production"
     assert defaults.gateway.concurrency == 256
-    assert defaults.gateway.patience_s == 5
+    assert defaults.gateway.park_after_s == 5
     assert defaults.gateway.rate is None
     assert defaults.gateway.parked_max == 20_000
     assert defaults.gateway.simulated_decline_rate == 0.02
@@ -187,7 +187,7 @@ LIMITS = {
     "COMMIT_INTERVAL": (["9ms", "1001ms"], ["10ms", "1s"]),
     "DEDUPE_WINDOW": (["999ms", "8785h"], ["1s", "366d"]),
     "GATEWAY_CONCURRENCY": (["0", "10001"], ["1", "10000"]),
-    "GATEWAY_PATIENCE": (["999ms", "61s"], ["1s", "60s"]),
+    "GATEWAY_PARK_AFTER": (["999ms", "61s"], ["1s", "60s"]),
     "GATEWAY_RATE": (["0", "100001", "5/s"], ["1", "100000"]),
     "GATEWAY_PARKED_MAX": (["99", "1000001"], ["100", "1000000"]),
     "SIMULATED_DECLINE_RATE": (["1.01"], ["0", "1"]),
@@ -390,9 +390,9 @@ def test_the_passwords_are_handed_to_the_log_but_not_the_user_name() -> None:
 
 
 def test_masked_shows_what_is_set_and_stars_for_secrets() -> None:
-    shown = settings(LANES="32", GATEWAY_PATIENCE="1500ms").masked()
+    shown = settings(LANES="32", GATEWAY_PARK_AFTER="1500ms").masked()
     assert shown["LANES"] == "32"
-    assert shown["GATEWAY_PATIENCE"] == "1500ms"
+    assert shown["GATEWAY_PARK_AFTER"] == "1500ms"
     assert shown["DEDUPE_WINDOW"] == "7d"
     assert shown["KAFKA_SASL_USERNAME"] == shown["KAFKA_SASL_PASSWORD"] == "***"
     assert "KAFKA_SSL_KEY_PASSWORD" not in shown

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from dataflow.core.batch_size import FIRST, LEAST, MOST, BatchSizer
 
 
-def settled(seconds: Callable[[int], float], batches: int = 50) -> BatchSizer:
+def decided(seconds: Callable[[int], float], batches: int = 50) -> BatchSizer:
     """Return the pace after some full batches that each take so long."""
     sizer = BatchSizer()
     for _ in range(batches):
@@ -30,21 +30,21 @@ def test_the_limit_has_limits(measured: list[tuple[int, float]]) -> None:
 
 
 def test_a_fast_flow_gets_a_whole_epoch_at_once() -> None:
-    assert settled(lambda records: records / 300_000, batches=4).limit == MOST
+    assert decided(lambda records: records / 300_000, batches=4).limit == MOST
 
 
 @pytest.mark.parametrize("per_second", [200, 2_000, 8_000])
-def test_a_slower_one_gets_what_it_settles_in_two_seconds(per_second: int) -> None:
-    assert settled(lambda n: n / per_second).limit == pytest.approx(2 * per_second, rel=0.01)
+def test_a_slower_one_gets_what_it_decides_in_two_seconds(per_second: int) -> None:
+    assert decided(lambda n: n / per_second).limit == pytest.approx(2 * per_second, rel=0.01)
 
 
 @given(st.floats(1, 49))
 def test_the_slowest_one_still_gets_a_few(per_second: float) -> None:
-    assert settled(lambda n: n / per_second).limit == LEAST
+    assert decided(lambda n: n / per_second).limit == LEAST
 
 
 def test_slower_batches_shrink_the_limit() -> None:
-    sizer = settled(lambda records: records / 300_000)
+    sizer = decided(lambda records: records / 300_000)
     sizer.measured(MOST, 100.0)
     assert sizer.limit == MOST // 50
 

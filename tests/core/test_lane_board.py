@@ -7,7 +7,7 @@ from dataflow.core.lane_board import LaneBoard
 from dataflow.core.lane_queue import LaneQueue
 from tests.gateways.sample_requests import make_request
 
-PATIENCE_S = 2.0
+PARK_AFTER_S = 2.0
 
 
 def claimed(board: LaneBoard, epoch: int) -> LaneQueue:
@@ -37,10 +37,10 @@ def test_a_lane_with_committed_claims_is_woken_by_one_source_in_an_epoch() -> No
     """Each signal has the lane look at all that it has."""
     board = LaneBoard()
     claimed(board, 5)
-    assert board.to_wake(5, 0.0, PATIENCE_S) == set()
-    assert board.to_wake(6, 0.0, PATIENCE_S) == {3}
-    assert board.to_wake(6, 0.0, PATIENCE_S) == set()
-    assert board.to_wake(7, 0.0, PATIENCE_S) == {3}, "the one before has come to nothing"
+    assert board.to_wake(5, 0.0, PARK_AFTER_S) == set()
+    assert board.to_wake(6, 0.0, PARK_AFTER_S) == {3}
+    assert board.to_wake(6, 0.0, PARK_AFTER_S) == set()
+    assert board.to_wake(7, 0.0, PARK_AFTER_S) == {3}, "the one before has come to nothing"
 
 
 def test_a_lane_whose_head_has_waited_is_woken_by_one_source_in_an_epoch() -> None:
@@ -48,7 +48,7 @@ def test_a_lane_whose_head_has_waited_is_woken_by_one_source_in_an_epoch() -> No
     queue = claimed(board, 5)
     queue.begin(6, 10.0)
     board.show(queue)
-    assert board.to_wake(6, 10.0 + PATIENCE_S - 0.1, PATIENCE_S) == set()
-    assert board.to_wake(6, 10.0 + PATIENCE_S, PATIENCE_S) == {3}
-    assert board.to_wake(6, 10.0 + PATIENCE_S, PATIENCE_S) == set()
-    assert board.to_wake(7, 10.0 + PATIENCE_S, PATIENCE_S) == {3}
+    assert board.to_wake(6, 10.0 + PARK_AFTER_S - 0.1, PARK_AFTER_S) == set()
+    assert board.to_wake(6, 10.0 + PARK_AFTER_S, PARK_AFTER_S) == {3}
+    assert board.to_wake(6, 10.0 + PARK_AFTER_S, PARK_AFTER_S) == set()
+    assert board.to_wake(7, 10.0 + PARK_AFTER_S, PARK_AFTER_S) == {3}

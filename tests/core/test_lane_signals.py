@@ -26,7 +26,7 @@ class Charging:
 
     def wake(self, lanes: Iterable[int]) -> None: ...
 
-    def patience_s(self) -> float:
+    def park_after_s(self) -> float:
         return 2.0
 
     def hold_to_announce(self) -> bool | None:
@@ -59,9 +59,9 @@ def test_a_hold_and_its_end_are_announced_to_other_processes() -> None:
     assert list(made.due(1, 0.0)) == [(Signal.RESUME, None, None)]
 
 
-def test_an_epoch_read_a_patience_ago_is_flushed_once() -> None:
+def test_an_epoch_that_no_lane_waits_for_any_longer_is_flushed_once() -> None:
     _, made = signals(has_peers=True)
-    made.settled.read(10, 0, 5.0)
+    made.committable.read(10, 0, 5.0)
     assert list(made.due(1, 6.9)) == []
     assert list(made.due(1, 7.0)) == [(Signal.FLUSH, 10, None)]
     assert list(made.due(1, 7.0)) == []
@@ -71,21 +71,21 @@ def test_a_stop_waits_for_the_lanes_but_not_for_ever() -> None:
     charging, made = signals(has_peers=False)
     assert made.may_stop(0.0), "nothing was read"
     charging, made = signals(has_peers=False)
-    made.settled.read(10, 0, 0.0)
+    made.committable.read(10, 0, 0.0)
     assert not made.may_stop(5.0)
     assert not made.may_stop(6.9)
     assert made.may_stop(7.1)
     charging.at = 4
     made.epoch_closed(1, drained=False)
-    assert not made.settled.is_all
+    assert not made.committable.is_all
     charging.at = None
     made.epoch_closed(2, drained=False)
     assert made.may_stop(5.1), "all is answered"
 
 
-def test_all_is_settled_after_the_last_signal() -> None:
+def test_all_is_committable_after_the_last_signal() -> None:
     charging, made = signals(has_peers=True)
-    made.settled.read(10, 1, 0.0)
+    made.committable.read(10, 1, 0.0)
     charging.at = 4
     made.epoch_closed(1, drained=True)
-    assert made.settled.offset == 10
+    assert made.committable.offset == 10

@@ -141,11 +141,11 @@ def test_the_rules_are_enough_and_none_is_unused(guarded: SecureBroker, tmp_path
     environ = login(guarded)
     never = request("never:unavailable:999999999")
     send(guarded, topics, iter([never]))
-    patient = environ | {"GATEWAY_PATIENCE": "1s"}
+    parks_early = environ | {"GATEWAY_PARK_AFTER": "1s"}
     for seed in (1, 2):
         send(guarded, topics, mixed_requests(COUNT, seed))
         # The first run parks a payment, the second one reads it back.
-        with Flow(guarded, topics, tmp_path, environ=patient) as flow:
+        with Flow(guarded, topics, tmp_path, environ=parks_early) as flow:
             flow.wait_until_decided(seed * COUNT + 1)
             assert flow.terminate() == 0
     assert check(guarded, topics).problems == []

@@ -162,7 +162,7 @@ def test_a_stop_has_the_time_that_it_may_take(source: str, settings: Settings) -
     """The time for answers that are on their way, a commit, and the client's own grace after it."""
     objects = applied() if source == "flat" else overlay()
     pod = one(objects, "StatefulSet")["spec"]["template"]["spec"]
-    longest_s = settings.gateway.patience_s + settings.kafka.transaction_timeout_ms / 1000
+    longest_s = settings.gateway.park_after_s + settings.kafka.transaction_timeout_ms / 1000
     assert pod["terminationGracePeriodSeconds"] >= longest_s + 20
 
 

@@ -273,7 +273,7 @@ def test_an_old_key_without_a_look_up_is_left_to_a_person(made: Made) -> None:
 
 
 def test_a_payment_that_waits_for_a_person_is_never_posted(made: Made) -> None:
-    """Even if its key lives for ever: the person may have settled it in another way."""
+    """Even if its key lives for ever: the person may have paid it in another way."""
     provider = Provider(fail, key_life_s=None)
     calls = made(provider)
     asked = charge(parked=entry(age_s=4 * DAY_S), is_unsent=True)
@@ -300,7 +300,7 @@ def test_a_payment_waits_for_a_person_also_after_a_look_up_that_fails(made: Made
 def test_an_old_claim_that_was_never_charged_is_posted_after_a_look_up(made: Made) -> None:
     provider = Provider(approve)
     calls = made(provider)
-    calls.charge([charge(age_s=DAY_S, may_be_settled=True)])
+    calls.charge([charge(age_s=DAY_S, may_be_charged=True)])
     assert answers(calls, 1)[0].reply == Approved("ch_pay_1")
     assert (len(provider.looked_up), len(provider.charged)) == (1, 1)
 
@@ -309,7 +309,7 @@ def test_an_old_claim_that_was_charged_is_not_posted(made: Made) -> None:
     provider = Provider(approve)
     provider.found = Approved("ch_before")
     calls = made(provider)
-    calls.charge([charge(age_s=DAY_S, may_be_settled=True)])
+    calls.charge([charge(age_s=DAY_S, may_be_charged=True)])
     assert answers(calls, 1)[0].reply == Approved("ch_before")
     assert provider.charged == []
 
@@ -319,7 +319,7 @@ def test_a_claim_of_an_earlier_run_is_looked_up_however_young_its_key_seems(made
     provider = Provider(approve)
     provider.found = Approved("ch_before")
     calls = made(provider)
-    calls.charge([charge(age_s=-DAY_S, may_be_settled=True)])
+    calls.charge([charge(age_s=-DAY_S, may_be_charged=True)])
     assert answers(calls, 1)[0].reply == Approved("ch_before")
     assert provider.charged == []
 
@@ -328,7 +328,7 @@ def test_a_young_key_that_a_look_up_does_not_find_keeps_its_age(made: Made) -> N
     """A post of the run before may still be on its way."""
     provider = Provider(approve)
     calls = made(provider)
-    asked = charge(age_s=DAY_S / 2, may_be_settled=True)
+    asked = charge(age_s=DAY_S / 2, may_be_charged=True)
     calls.charge([asked])
     answers(calls, 1)
     assert (len(provider.looked_up), len(provider.charged)) == (1, 1)
@@ -338,7 +338,7 @@ def test_a_young_key_that_a_look_up_does_not_find_keeps_its_age(made: Made) -> N
 def test_a_claim_of_an_earlier_run_is_posted_where_nothing_can_be_looked_up(made: Made) -> None:
     provider = Provider(approve, has_lookup=False)
     calls = made(provider)
-    calls.charge([charge(may_be_settled=True)])
+    calls.charge([charge(may_be_charged=True)])
     assert answers(calls, 1)[0].reply == Approved("ch_pay_1")
     assert provider.looked_up == []
 
@@ -818,7 +818,7 @@ def test_a_first_charge_and_a_look_up_use_no_key_again(made: Made) -> None:
     calls = made(provider)
     calls.charge([charge("pay_1", is_unsent=True)])
     # A run before may have charged it; the provider has nothing of it.
-    calls.charge([charge("pay_2", is_unsent=True, may_be_settled=True)])
+    calls.charge([charge("pay_2", is_unsent=True, may_be_charged=True)])
     answers(calls, 2)
     assert provider.looked_up == ["pay_2"]
     assert calls.figures().key_replays == 0
@@ -826,7 +826,7 @@ def test_a_first_charge_and_a_look_up_use_no_key_again(made: Made) -> None:
 
 def test_a_charge_that_a_run_before_may_have_made_is_counted_without_a_look_up(made: Made) -> None:
     calls = made(Provider(approve, has_lookup=False))
-    calls.charge([charge(is_unsent=True, may_be_settled=True)])
+    calls.charge([charge(is_unsent=True, may_be_charged=True)])
     answers(calls, 1)
     assert calls.figures().key_replays == 1
 

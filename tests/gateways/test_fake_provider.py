@@ -242,7 +242,7 @@ def test_a_declined_charge_moves_no_money_and_keeps_its_answer(provider: FakePro
 
 
 def test_a_charge_that_is_processed_later_succeeds_or_is_declined(provider: FakeProvider) -> None:
-    provider.change(settle_s=0.3)
+    provider.change(finish_after_s=0.3)
     ids = [new_id(), new_id()]
     methods = ["pm_processing", "pm_processing_decline"]
     for payment_id, method in zip(ids, methods, strict=True):
@@ -364,7 +364,7 @@ ANSWERS: dict[Fault, int | type[Exception]] = {
 @pytest.mark.parametrize("fault", Fault)
 def test_a_fault_comes_before_or_after_the_charge(provider: FakeProvider, fault: Fault) -> None:
     payment_id = new_id()
-    provider.change(faults=[{"fault": fault, "payment_ids": [payment_id]}], settle_s=0)
+    provider.change(faults=[{"fault": fault, "payment_ids": [payment_id]}], finish_after_s=0)
     expected = ANSWERS[fault]
     if isinstance(expected, int):
         assert post(provider, payment_id).status == expected
@@ -382,7 +382,7 @@ def test_a_fault_comes_before_or_after_the_charge(provider: FakeProvider, fault:
 
 def test_a_late_charge_cannot_be_seen_until_it_happens(provider: FakeProvider) -> None:
     payment_id = new_id()
-    provider.change(faults=[{"fault": "saved_500_late"}], settle_s=3)
+    provider.change(faults=[{"fault": "saved_500_late"}], finish_after_s=3)
     assert post(provider, payment_id).status == 500
     assert ask(provider, "GET", f"/v1/payments/{payment_id}").status == 404
     assert until(lambda: ask(provider, "GET", f"/v1/payments/{payment_id}").status, 200)

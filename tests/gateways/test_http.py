@@ -169,13 +169,13 @@ def charge_and_look_up(
 def test_a_lost_answer_is_unknown_and_the_charge_happens_once(
     provider: FakeProvider, fault: str, charged: type[Reply], found: type[Reply] | None
 ) -> None:
-    payment_id, patient = new_id(), http(provider.url)
+    payment_id, by_default = new_id(), http(provider.url)
     provider.change(faults=[{"fault": fault}])
     gateway = http(provider.url, timeout_s=1 if fault.startswith("hang") else 20)
     key = idempotency_key(payment_id)
     reply = play(gateway, lambda: gateway.charge(make_request(payment_id), key))
     assert type(reply) is charged
-    looked_up = play(patient, lambda: patient.lookup(make_request(payment_id), key))
+    looked_up = play(by_default, lambda: by_default.lookup(make_request(payment_id), key))
     assert looked_up is None if found is None else isinstance(looked_up, found)
     provider.change(faults=[])
     reply, looked_up = charge_and_look_up(provider, payment_id)
@@ -185,7 +185,7 @@ def test_a_lost_answer_is_unknown_and_the_charge_happens_once(
 
 
 def test_a_pending_payment_is_found_when_it_is_decided(provider: FakeProvider) -> None:
-    provider.change(settle_s=0.5)
+    provider.change(finish_after_s=0.5)
     payment_id = f"{new_id()}:processing"
     reply, found = charge_and_look_up(provider, payment_id)
     assert isinstance(reply, Pending)

@@ -381,7 +381,7 @@ def test_a_lost_answer_is_unknown_and_the_charge_happens_once(
 
 def test_a_500_that_comes_true_later_is_found_later(provider: FakeProvider) -> None:
     case = Case(provider)
-    provider.change(faults=[{"fault": "saved_500_late"}], settle_s=3)
+    provider.change(faults=[{"fault": "saved_500_late"}], finish_after_s=3)
     case.charge()
     assert case.lookup() is None
     found = None
@@ -433,7 +433,7 @@ def test_a_wrong_address_is_misconfigured(provider: FakeProvider) -> None:
 
 
 def test_a_pending_payment_is_found_when_it_is_decided(provider: FakeProvider) -> None:
-    provider.change(settle_s=0.5)
+    provider.change(finish_after_s=0.5)
     succeeds = Case(provider, paymentMethod="pm_processing")
     declined = Case(provider, paymentMethod="pm_processing_decline")
     assert isinstance(succeeds.charge(), Pending)

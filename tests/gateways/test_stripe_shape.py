@@ -108,7 +108,7 @@ class Wire:
 def wire(provider: FakeProvider, monkeypatch: pytest.MonkeyPatch) -> Wire:
     """Return all that is exchanged about a payment of each kind."""
     wire = Wire(monkeypatch)
-    provider.change(settle_s=0.1)
+    provider.change(finish_after_s=0.1)
 
     async def play() -> None:
         gateway = stripe.StripeGateway(Secret("sk_test_fake"), timeout_s=10, url=provider.url)

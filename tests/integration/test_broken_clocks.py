@@ -9,7 +9,7 @@ from tests.support.invariants import check
 from tests.support.kafka import Cluster
 
 SLOW = {"SIMULATED_LATENCY": "1s"}
-"""Less than the patience, or the record would be settled by being parked."""
+"""Less than a lane waits, or the record would be done with by being parked."""
 
 
 def lag_s(flow: Flow) -> float:

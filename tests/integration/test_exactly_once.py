@@ -27,10 +27,10 @@ def all_decided(*flows: Flow) -> bool:
 
 
 def run_to_the_end(kafka: Cluster, topics: Topics, directory: Path, **environ: str) -> Flow:
-    """Run once without faults, until all is settled, and stop cleanly."""
+    """Run once without faults, until all is decided, and stop cleanly."""
     with Flow(kafka, topics, directory, environ=environ) as flow:
         flow.wait_until_ready()
-        flow.wait(lambda: all_decided(flow), 60, "settled")
+        flow.wait(lambda: all_decided(flow), 60, "decided")
         assert flow.terminate() == 0
     return flow
 
@@ -126,7 +126,7 @@ def test_two_workers_and_who_was_first_after_a_restart(
         send(kafka, topics, mixed_requests(10_000, seed=5))
         with Flow(kafka, topics, tmp_path, "-w", "2") as flow:
             flow.wait_until_ready()
-            flow.wait(lambda flow=flow: all_decided(flow), 60, "settled")
+            flow.wait(lambda flow=flow: all_decided(flow), 60, "decided")
             assert flow.terminate() == 0
     findings = check(kafka, topics)
     assert findings.problems == []
@@ -142,7 +142,7 @@ def test_two_processes(kafka: Cluster, topics: Topics, tmp_path: Path) -> None:
     ):
         first.wait_until_ready()
         second.wait_until_ready()
-        first.wait(lambda: all_decided(first, second), 60, "settled")
+        first.wait(lambda: all_decided(first, second), 60, "decided")
         # One of them is asked to stop; both do.
         assert first.terminate() == 0
         assert second.wait_for_exit() == 0

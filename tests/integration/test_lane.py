@@ -56,7 +56,7 @@ class NeverBack:
 def test_a_commit_that_does_not_come_back_is_given_up(
     kafka: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is a fault like any other, so that the next run can settle what is open."""
+    """It is a fault like any other, so that the next run can decide what is open."""
     topics = Topics.fresh(kafka)
     monkeypatch.setattr("dataflow.kafka.lane_transaction._GRACE_S", 0.1)
     lane = make_lane(kafka, topics)

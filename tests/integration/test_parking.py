@@ -18,7 +18,7 @@ from tests.support.kafka import Cluster
 from tests.support.kafka.ports import free
 
 POISON = "x:unavailable:999999999"
-PATIENT = {"GATEWAY_PATIENCE": "1s", "COMMIT_INTERVAL": "20ms", **tuned({PARKED_UNIT_S: 0.2})}
+PARKS_LATE = {"GATEWAY_PARK_AFTER": "1s", "COMMIT_INTERVAL": "20ms", **tuned({PARKED_UNIT_S: 0.2})}
 """Parked payments are asked for again 300 times as often."""
 
 
@@ -30,7 +30,7 @@ def topics(kafka: Cluster) -> Topics:
 def book_of(directory: Path) -> dict[str, str]:
     """Return the environment of a flow whose provider keeps a book."""
     gateway = "tests.support.book_gateway:BookGateway"
-    return {**PATIENT, "BOOK": str(directory / "book"), "GATEWAY": gateway}
+    return {**PARKS_LATE, "BOOK": str(directory / "book"), "GATEWAY": gateway}
 
 
 def put(kafka: Cluster, topics: Topics, partition: int, *values: bytes) -> None:
@@ -45,10 +45,10 @@ def pending(flow: Flow) -> int:
 
 
 def run_until(kafka: Cluster, topics: Topics, directory: Path, count: int, **environ: str) -> None:
-    """Run until so many records are settled and nothing is pending, and stop in order."""
-    with Flow(kafka, topics, directory, environ={**PATIENT, **environ}) as flow:
+    """Run until so many records are decided and nothing is pending, and stop in order."""
+    with Flow(kafka, topics, directory, environ={**PARKS_LATE, **environ}) as flow:
         flow.wait_until_ready()
-        flow.wait(lambda: flow.decided() == count and pending(flow) == 0, 60, "settled")
+        flow.wait(lambda: flow.decided() == count and pending(flow) == 0, 60, "decided")
         assert flow.terminate() == 0
 
 
@@ -64,7 +64,7 @@ def test_a_payment_that_is_never_answered_stops_nobody(
     """Neither now nor after a restart; its copies are answered, and it waits on."""
     ids = [f"pay-{n}" for n in range(300)]
     send(kafka, topics, map(request, [*ids[:150], POISON, *ids[150:]]))
-    with Flow(kafka, topics, tmp_path, environ=PATIENT) as flow:
+    with Flow(kafka, topics, tmp_path, environ=PARKS_LATE) as flow:
         flow.wait_until_ready()
         flow.wait_until_decided(301)
         flow.wait(lambda: pending(flow) == 1, 20, "parked")
@@ -77,7 +77,7 @@ def test_a_payment_that_is_never_answered_stops_nobody(
     assert entry["state"] == "pending"
     assert entry["attempts"] > 0
     send(kafka, topics, map(request, [POISON, "later"]))
-    with Flow(kafka, topics, tmp_path, environ=PATIENT) as flow:
+    with Flow(kafka, topics, tmp_path, environ=PARKS_LATE) as flow:
         flow.wait_until_ready()
         flow.wait_until_decided(303)
         assert pending(flow) == 1
@@ -272,12 +272,12 @@ def test_a_pending_topic_that_was_created_again_is_refused_and_what_to_do_withou
 ) -> None:
     """The payments that waited are lost with it; the line has commands to go on without them."""
     send(kafka, topics, map(request, ["pay-1", POISON]))
-    with Flow(kafka, topics, tmp_path, environ=PATIENT) as flow:
+    with Flow(kafka, topics, tmp_path, environ=PARKS_LATE) as flow:
         flow.wait(lambda: pending(flow) == 1, 30, "parked")
         assert flow.terminate() == 0
     delete(kafka, topics.pending)
     topics.create_pending(kafka)
-    with Flow(kafka, topics, tmp_path, environ=PATIENT) as flow:
+    with Flow(kafka, topics, tmp_path, environ=PARKS_LATE) as flow:
         reason = flow.refusal()
     assert "it was deleted and created again" in reason
     assert f"{topics.group}.lane-" in reason
@@ -288,7 +288,7 @@ def test_an_entry_of_a_newer_version_is_refused(
 ) -> None:
     """Whatever it looks like: to go on without it would leave the payment undecided."""
     send(kafka, topics, map(request, ["pay-1", POISON]))
-    with Flow(kafka, topics, tmp_path, environ=PATIENT) as flow:
+    with Flow(kafka, topics, tmp_path, environ=PARKS_LATE) as flow:
         flow.wait(lambda: pending(flow) == 1, 30, "parked")
         assert flow.terminate() == 0
     entry = read_all(kafka, topics.pending)[-1]
@@ -296,7 +296,7 @@ def test_an_entry_of_a_newer_version_is_refused(
     producer = Producer({"bootstrap.servers": kafka.bootstrap})
     producer.produce(topics.pending, entry.value(), entry.key(), 0, headers=headers)
     assert producer.flush(10) == 0
-    with Flow(kafka, topics, tmp_path, environ=PATIENT) as flow:
+    with Flow(kafka, topics, tmp_path, environ=PARKS_LATE) as flow:
         reason = flow.refusal()
     assert "its layout is version 3, this is version 2" in reason
     assert "start that: the payment would stay undecided" in reason
@@ -307,7 +307,7 @@ def test_a_pending_topic_that_forgets_is_refused(
 ) -> None:
     delete(kafka, topics.pending)
     kafka.create_topics({topics.pending: 1}, {"cleanup.policy": "compact,delete"})
-    with Flow(kafka, topics, tmp_path, environ=PATIENT) as flow:
+    with Flow(kafka, topics, tmp_path, environ=PARKS_LATE) as flow:
         reason = flow.refusal()
     assert "Kafka would delete payments that wait for the gateway" in reason
     assert "--add-config cleanup.policy=compact" in reason

@@ -56,7 +56,7 @@ def committed(kafka: Cluster, topics: Topics) -> list[tuple[int, int]]:
 
 
 def positions(flow: Flow) -> list[int]:
-    """Return how far each partition is read, settled or not."""
+    """Return how far each partition is read, decided or not."""
     return [each["position"] for each in flow.health().get("partitions", {}).values()]
 
 
@@ -69,7 +69,7 @@ def causes(flow: Flow) -> list[str]:
 # ---- in order ----
 
 
-def test_records_read_before_the_signal_are_settled(
+def test_records_read_before_the_signal_are_decided(
     kafka: Cluster, topics: Topics, tmp_path: Path
 ) -> None:
     """In the middle of its work; what is left has no event yet, and is for the next run."""
@@ -78,9 +78,9 @@ def test_records_read_before_the_signal_are_settled(
     with Flow(kafka, topics, tmp_path, environ=slow) as flow:
         flow.wait(lambda: flow.decided() > 0, 40, "at work")
         assert flow.terminate() == 0
-    settled = len(read_all(kafka, topics.outputs[2]))
-    assert 0 < settled < count
-    assert sum(offset for offset, _ in committed(kafka, topics)) == settled
+    decided = len(read_all(kafka, topics.outputs[2]))
+    assert 0 < decided < count
+    assert sum(offset for offset, _ in committed(kafka, topics)) == decided
 
     with Flow(kafka, topics, tmp_path) as flow:
         flow.wait_until_decided(count)
@@ -128,7 +128,7 @@ def test_a_signal_to_one_process_stops_both(kafka: Cluster, topics: Topics, tmp_
 
 
 def test_not_ready_from_the_signal_on(kafka: Cluster, topics: Topics, tmp_path: Path) -> None:
-    """Also while the gateway is still at work; what it was given is settled."""
+    """Also while the gateway is still at work; what it was given is decided."""
     with Flow(kafka, topics, tmp_path, environ=SLOW) as flow:
         flow.wait_until_ready()
         send(kafka, topics, (request(f"pay-{n}") for n in range(10)), partitions=1)
@@ -144,7 +144,7 @@ def test_not_ready_from_the_signal_on(kafka: Cluster, topics: Topics, tmp_path: 
 def test_the_gateway_is_closed_once_at_the_end(
     workers: str, kafka: Cluster, topics: Topics, tmp_path: Path
 ) -> None:
-    """Although the lanes end one by one; and what it was charging is settled."""
+    """Although the lanes end one by one; and what it was charging is decided."""
     with Flow(kafka, topics, tmp_path, "-w", workers, environ=SLOW) as flow:
         flow.wait_until_ready()
         send(kafka, topics, (request(f"pay-{n}") for n in range(10)))

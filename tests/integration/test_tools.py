@@ -19,12 +19,12 @@ from tests.support.kafka import Cluster
 
 POISON = "x:unavailable:999999999"
 UNRESOLVED = {
-    "GATEWAY_PATIENCE": "1s",
+    "GATEWAY_PARK_AFTER": "1s",
     "COMMIT_INTERVAL": "20ms",
     **tuned({PARKED_UNIT_S: 0.2, QUIET_S: 1.0, UNRESOLVED_AFTER_S: 0.5}),
 }
 """Also, a payment needs a person after half a second."""
-PATIENT = {"GATEWAY_PATIENCE": "1s", "COMMIT_INTERVAL": "20ms", **tuned({PARKED_UNIT_S: 0.2})}
+PARKS_LATE = {"GATEWAY_PARK_AFTER": "1s", "COMMIT_INTERVAL": "20ms", **tuned({PARKED_UNIT_S: 0.2})}
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_pending_payments_are_listed_beside_the_flow_and_without_it(
     kafka: Cluster, topics: Topics, tmp_path: Path
 ) -> None:
     send(kafka, topics, map(request, ["pay-1", POISON, "pay-2"]))
-    with Flow(kafka, topics, tmp_path, environ=PATIENT) as flow:
+    with Flow(kafka, topics, tmp_path, environ=PARKS_LATE) as flow:
         flow.wait_until_ready()
         flow.wait_until_decided(3)
         flow.wait(lambda: flow.health()["charging"]["pending"] == 1, 20, "parked")
@@ -195,7 +195,7 @@ def test_the_providers_list_agrees_until_it_does_not(
     """With charges that are approved, declined and undecided, and one of another system."""
     since = datetime.fromtimestamp(time.time() - 60, UTC).isoformat()
     environ = {
-        **PATIENT,
+        **PARKS_LATE,
         "GATEWAY": "http",
         "HTTP_GATEWAY_URL": provider.url,
         "HTTP_GATEWAY_CREDENTIALS": "sk_test_fake",
@@ -203,11 +203,11 @@ def test_the_providers_list_agrees_until_it_does_not(
     mark = topics.prefix  # The provider is shared.
     ids = [f"{mark}-{n}" for n in range(5)]
     late = f"{mark}-late:processing"
-    provider.change(settle_s=3600.0, page_size=3)
+    provider.change(finish_after_s=3600.0, page_size=3)
     send(kafka, topics, map(request, [*ids, f"{mark}-no:decline_expired_card", late]))
     with Flow(kafka, topics, tmp_path, environ=environ) as flow:
         flow.wait_until_ready()
-        flow.wait(lambda: flow.decided() == 7, 90, "settled")
+        flow.wait(lambda: flow.decided() == 7, 90, "decided")
         assert flow.terminate() == 0
     until = datetime.fromtimestamp(time.time() + 60, UTC).isoformat()
     given = ["reconcile", "--since", since, "--until", until, "--lookback", "0ms"]

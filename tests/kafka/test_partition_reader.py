@@ -138,25 +138,25 @@ def test_an_error_alone_is_raised_at_once(context: ProcessContext) -> None:
         reading.read(10)
 
 
-def test_an_epoch_settles_the_markers_behind_the_last_record_if_all_is_read(
+def test_an_epoch_may_commit_the_markers_behind_the_last_record_if_all_is_read(
     context: ProcessContext,
 ) -> None:
     client = Client([Record(100)])
     reading = reader(context, client)
     reading.read(10)
     client.at, client.high = 105, 105
-    assert reading.settled_position(with_markers=False) == 101, "the epoch has records"
-    assert reading.settled_position(with_markers=True) == 105
+    assert reading.committable_offset(with_markers=False) == 101, "the epoch has records"
+    assert reading.committable_offset(with_markers=True) == 105
     client.high = 106
-    assert reading.settled_position(with_markers=True) == 101, "there is something left to read"
+    assert reading.committable_offset(with_markers=True) == 101, "there is something left to read"
     client.high = -1001
-    assert reading.settled_position(with_markers=True) == 101, "the end is not known"
+    assert reading.committable_offset(with_markers=True) == 101, "the end is not known"
 
 
 def test_an_end_that_cannot_be_looked_up_holds_up_no_epoch(context: ProcessContext) -> None:
     client = Client()
     client.fails = True
-    assert reader(context, client).settled_position(with_markers=True) == START
+    assert reader(context, client).committable_offset(with_markers=True) == START
 
 
 def test_probes_see_where_the_partition_stands(context: ProcessContext) -> None:

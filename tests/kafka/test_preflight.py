@@ -23,7 +23,7 @@ def at(brokers: str) -> KafkaSettings:
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preflight, "_START_TIMEOUT_S", 1.0)
 
 

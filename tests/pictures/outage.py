@@ -40,7 +40,7 @@ IMAGES = ROOT / "docs" / "images"
 PARTITIONS = 3
 _EVERY_S = 0.5
 _LATENCY_S = 0.1
-_SETTLE_S = 300.0
+_DECIDE_S = 300.0
 _IN_TIME_S = 2.0
 """The backlog is gone once the oldest request has waited for less."""
 
@@ -213,7 +213,7 @@ def compressed(times: float) -> dict[str, str]:
 def _sample(
     kafka: Broker, topics: Topics, flow: Flow, provider: FakeProvider, args: argparse.Namespace
 ) -> tuple[list[Sample], int]:
-    """Return the samples from the begin of the load until all of it is settled, and its number."""
+    """Return the samples from the begin of the load until all of it is decided, and its number."""
     samples: list[Sample] = []
 
     def sample_until(is_over: Callable[[], bool], at_most_s: float) -> None:
@@ -226,11 +226,11 @@ def _sample(
 
     with load(kafka, topics, args.rate) as sent:
         sampler = Sampler(flow.metrics)
-        sample_until(lambda: bool(samples) and samples[-1].seconds >= args.before, _SETTLE_S)
+        sample_until(lambda: bool(samples) and samples[-1].seconds >= args.before, _DECIDE_S)
         provider.outage(args.outage)
         whole_s = args.before + args.outage + args.after
-        sample_until(lambda: samples[-1].seconds >= whole_s, whole_s + _SETTLE_S)
-    sample_until(lambda: flow.decided() == sent() and samples[-1].parked == 0, _SETTLE_S)
+        sample_until(lambda: samples[-1].seconds >= whole_s, whole_s + _DECIDE_S)
+    sample_until(lambda: flow.decided() == sent() and samples[-1].parked == 0, _DECIDE_S)
     return samples, sent()
 
 

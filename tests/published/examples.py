@@ -20,8 +20,8 @@ from schemas import pending
 from schemas.events import Records
 from schemas.parsing import parse
 from schemas.requests import PaymentRequest
+from tests.support.answered_source import AnsweredSource
 from tests.support.required import REQUIRED
-from tests.support.settling import SettlingSource
 from tests.support.signals import opening, restoring
 
 DECIDED_AT = 1_769_851_800.123
@@ -65,7 +65,7 @@ def events() -> dict[str, dict[str, bytes]]:
     clock = SimpleNamespace(time=lambda: DECIDED_AT, monotonic=time.monotonic)
     with closing(runtime.charging), patch("dataflow.steps.process.time", clock):
         start = [signal(PARTITION, FIRST_OFFSET) for signal in (opening, restoring)]
-        graph = flow(SettlingSource([*start, batch], runtime), TestingSink(sink), runtime)
+        graph = flow(AnsweredSource([*start, batch], runtime), TestingSink(sink), runtime)
         run_main(graph, epoch_interval=timedelta(0))  # type: ignore[no-untyped-call]
     kafka = runtime.context.settings.kafka
     names = {kafka.topic_processed: "outcome", kafka.topic_failed: "outcome"}

@@ -129,10 +129,10 @@ class TestFiles:
 
     def test_a_field_that_is_not_described_stops_them(self) -> None:
         class Longer(ProcessedEvent, rename="camel", frozen=True, kw_only=True):
-            settled_on: str
+            closed_on: str
 
         message = Message("x", Longer, "", {}, {"metadata": "sometimes"})
-        with pytest.raises(KeyError, match="settledOn"):
+        with pytest.raises(KeyError, match="closedOn"):
             contract.schema_of(message)
 
     def test_a_field_that_becomes_optional_stops_them(self) -> None:

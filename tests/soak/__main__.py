@@ -24,7 +24,7 @@ from tests.support.kafka import Broker, DiskBroker
 
 _SAMPLES = 360
 """At most: more often than once a second nothing much happens."""
-_SETTLE_S = 120.0
+_DECIDE_S = 120.0
 
 
 def main() -> int:
@@ -73,7 +73,7 @@ def _run(
         traffic.start()
         taken = _sample(Sampler(flow, directory / "recovery", traffic), flow, traffic, args.minutes)
         traffic.stop()
-        flow.wait(lambda: traffic.seen == traffic.sent, _SETTLE_S, "done with all requests")
+        flow.wait(lambda: traffic.seen == traffic.sent, _DECIDE_S, "done with all requests")
         traffic.close()
         code = flow.terminate()
         if code:

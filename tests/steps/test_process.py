@@ -47,7 +47,7 @@ class Gateway:
 
     def __init__(self, *, at_once: bool = True) -> None:
         self.at_once = at_once
-        self.patience = LONG_S
+        self.wait_s = LONG_S
         self.asked: list[list[str]] = []
         self.charges: list[Charge] = []
         self.by_lane: dict[int, deque[Answer | BatchAnswer]] = defaultdict(deque)
@@ -96,8 +96,8 @@ class Gateway:
     def answers(self, lane: int) -> deque[Answer | BatchAnswer]:
         return self.by_lane[lane]
 
-    def patience_s(self) -> float:
-        return self.patience
+    def park_after_s(self) -> float:
+        return self.wait_s
 
     def decide(self, charge: Charge, decision: PersonsDecision) -> None:
         self.decided.append((charge, decision))
@@ -330,7 +330,7 @@ class TestParking:
         step.next_epoch()
         step.gateway.answer("pay_1", "pay_3")
         assert with_outcomes(step.next_epoch()) == []
-        step.gateway.patience = 0
+        step.gateway.wait_s = 0
         [batch] = with_outcomes(step.next_epoch())
         return batch
 
@@ -447,7 +447,7 @@ class TestParking:
             return True
 
         gateway.charge_batches = slow  # type: ignore[method-assign]
-        gateway.patience = 0
+        gateway.wait_s = 0
         [parked] = with_outcomes(step.next_epoch())
         assert len(parked.pending) == 2
         answers.extend(late)
@@ -575,7 +575,7 @@ class TestRestart:
         batch.claimed_before = frozenset({1})
         step.take(("000", batch))
         step.next_epoch()
-        assert [each.may_be_settled for each in gateway.charges] == [False, True]
+        assert [each.may_be_charged for each in gateway.charges] == [False, True]
         assert all(each.is_unsent for each in gateway.charges)
         assert gateway.charges[1].first_asked_s == 1.01, "no earlier than its record"
 
@@ -587,7 +587,7 @@ class TestRestart:
         gateway = Gateway(at_once=False)
         step = Step(gateway, sent, unsent)
         step.take(("000", restoring()))
-        assert [(each.may_be_settled, each.is_unsent) for each in gateway.charges] == [
+        assert [(each.may_be_charged, each.is_unsent) for each in gateway.charges] == [
             (False, False),
             (True, True),
         ]
@@ -601,7 +601,7 @@ class TestRestart:
         step.take(("000", batch))
         step.next_epoch()
         gateway.fail("pay_1", reason="timeout of the look-up")
-        gateway.patience = 0
+        gateway.wait_s = 0
         [parked] = with_outcomes(step.next_epoch())
         [change] = parked.pending
         assert change.entry is not None
@@ -609,7 +609,7 @@ class TestRestart:
         third = Step(Gateway(at_once=False), change.entry)
         third.take(("000", restoring()))
         [charge] = third.gateway.charges
-        assert (charge.attempts, charge.may_be_settled, charge.is_unsent) == (1, True, True)
+        assert (charge.attempts, charge.may_be_charged, charge.is_unsent) == (1, True, True)
         # A look-up finds nothing, and it is posted.
         third.gateway.fail("pay_1", is_unsent=False, first_asked_s=1_800_000_000.0)
         [news] = batches(third.next_epoch())

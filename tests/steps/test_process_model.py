@@ -1,4 +1,4 @@
-"""A lane against all that may happen to it: epochs, answers, patience, crashes at any moment.
+"""A lane against all that may happen to it: epochs, answers, parking, crashes at any moment.
 
 The steps are the real ones, from `decode` to the branches. What Kafka keeps is played by `Kafka`,
 which takes a lane's transaction as a whole or not at all; the provider by `Provider`, whose book
@@ -15,6 +15,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dataflow.core.committable_position import CommittablePosition
 from dataflow.core.decision import GatewayDecision, Repeated
 from dataflow.core.fenced import Fenced
 from dataflow.core.items import ControlMessage, OutcomeBatch, RecordBatch, Signal
@@ -23,7 +24,6 @@ from dataflow.core.lane_log import Entries, entries_in
 from dataflow.core.lane_queue import Answer, BatchAnswer, Charge, LaneQueue, QueuedBatch
 from dataflow.core.lanes import lane_name, lane_of_key
 from dataflow.core.origins import place
-from dataflow.core.settled import SettledPosition
 from dataflow.dedupe.remembered import RememberedIds
 from dataflow.dedupe.tiered import TieredIndex
 from dataflow.steps.decode import Decode
@@ -131,7 +131,7 @@ class Charging:
     def __init__(self, provider: Provider, *, in_batches: bool) -> None:
         self.provider = provider
         self.in_batches = in_batches
-        self.patience = FOR_EVER_S
+        self.wait_s = FOR_EVER_S
         self.under_way: list[Charge] = []
         self.batches: list[QueuedBatch] = []
         self.by_lane: dict[int, deque[Answer | BatchAnswer]] = defaultdict(deque)
@@ -181,8 +181,8 @@ class Charging:
     def answers(self, lane: int) -> deque[Answer | BatchAnswer]:
         return self.by_lane[lane]
 
-    def patience_s(self) -> float:
-        return self.patience
+    def park_after_s(self) -> float:
+        return self.wait_s
 
     def decide(self, charge: Charge, decision: PersonsDecision) -> None: ...
 
@@ -251,7 +251,7 @@ class Run:
         self.epoch = 0
         self.open: dict[int, list[OutcomeBatch]] = defaultdict(list)
         self.next = list(kafka.kept)
-        self.settled = [SettledPosition(at, at, sees_all=sees_all) for at in kafka.kept]
+        self.committable = [CommittablePosition(at, at, sees_all=sees_all) for at in kafka.kept]
         self.committed = {
             partition: {lane: kafka.positions[lane].get(partition, 0) for lane in lanes}
             for partition in range(PARTITIONS)
@@ -288,7 +288,7 @@ class Run:
         if start == end:
             return
         self.next[partition] = end
-        self.settled[partition].read(end, self.epoch, 0.0)
+        self.committable[partition].read(end, self.epoch, 0.0)
         self.emit(
             RecordBatch(
                 partition=partition,
@@ -306,9 +306,9 @@ class Run:
         self.emit(self.control(Signal.WAKE, 0))
 
     def flush(self, partition: int) -> None:
-        upto = self.settled[partition].to_flush(1.0)
+        upto = self.committable[partition].to_flush(1.0)
         if upto is not None:
-            self.settled[partition].flushed(upto)
+            self.committable[partition].flushed(upto)
             self.emit(self.control(Signal.FLUSH, partition, upto))
 
     def end_epoch(self, lanes_that_commit: int) -> bool:
@@ -317,8 +317,8 @@ class Run:
         The sources make their snapshots while their last items are still on their way.
         """
         kept = [
-            settled.settle(self.epoch, self.board.lowest(partition))
-            for partition, settled in enumerate(self.settled)
+            position.end_epoch(self.epoch, self.board.lowest(partition))
+            for partition, position in enumerate(self.committable)
         ]
         self.deliver()
         for lane in range(lanes_that_commit):
@@ -331,9 +331,9 @@ class Run:
 
     def stop(self, lanes: int) -> None:
         """Stop in order, and have so many lanes from then on."""
-        for partition, settled in enumerate(self.settled):
+        for partition, position in enumerate(self.committable):
             self.emit(self.control(Signal.DRAIN, partition, self.next[partition]))
-            settled.drain()
+            position.drain()
         assert self.end_epoch(self.kafka.lanes)
         assert self.kafka.kept == self.next
         if not self.kafka.is_any_ahead():
@@ -342,7 +342,7 @@ class Run:
 
     def finish(self) -> None:
         """Go on until everything is read and answered."""
-        self.charging.patience = FOR_EVER_S
+        self.charging.wait_s = FOR_EVER_S
         for turn in range(200):
             for partition in range(PARTITIONS):
                 self.read(partition, 3)
@@ -360,7 +360,7 @@ HAPPENS = {
     "wake": (),
     "deliver": (),
     "flush": ((0, 1),),
-    "patience": ((0.0, FOR_EVER_S),),
+    "wait": ((0.0, FOR_EVER_S),),
     "end": (),
     "crash": ((0, 1),),
     "lose the store": (),
@@ -372,7 +372,7 @@ OFTEN = (
     *["wake"] * 2,
     *["deliver"] * 3,
     "flush",
-    "patience",
+    "wait",
     *["end"] * 6,
 )
 """The events of a run, each as often as here; runs are long, as few crashes as they have."""
@@ -412,8 +412,8 @@ def play(run: Run, steps: Sequence[tuple[Any, ...]]) -> tuple[bool, int]:
             run.deliver()
         elif what == "flush":
             run.flush(*how)
-        elif what == "patience":
-            run.charging.patience = how[0]
+        elif what == "wait":
+            run.charging.wait_s = how[0]
         elif what == "end":
             run.end_epoch(run.kafka.lanes)
     return False, len(steps)

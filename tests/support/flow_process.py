@@ -176,7 +176,7 @@ class Flow:
         return dict(json.loads(body)) if body else {}
 
     def decided(self) -> int:
-        """Return how many input records are settled for good, over all its partitions and runs."""
+        """Return how many input records are decided for good, over all its partitions and runs."""
         partitions = self.health().get("partitions", {}).values()
         return sum(partition["committed"] or 0 for partition in partitions)
 
@@ -231,7 +231,7 @@ def run_until_decided(
     count: int,
     environ: Mapping[str, str] | None = None,
 ) -> Flow:
-    """Run once without faults, until so many records are settled in all, and stop cleanly."""
+    """Run once without faults, until so many records are decided in all, and stop cleanly."""
     with Flow(kafka, topics, directory, environ=environ) as flow:
         flow.wait_until_ready()
         flow.wait_until_decided(count)

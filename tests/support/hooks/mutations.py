@@ -20,7 +20,7 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from msgspec import Raw, structs
 
-from dataflow.core import lane_queue, offset_refresh, retry_schedule, settled, silence
+from dataflow.core import committable_position, lane_queue, offset_refresh, retry_schedule, silence
 from dataflow.core.lanes import lanes_of
 from dataflow.core.origins import are_same, places
 from dataflow.core.timestamps import plausible
@@ -555,7 +555,7 @@ def _positions_that_do_not_lag() -> None:
         self.drain()
         return int(self.offset)
 
-    _patch(lambda: settled.SettledPosition.settle, everything)
+    _patch(lambda: committable_position.CommittablePosition.end_epoch, everything)
 
 
 @_mutation

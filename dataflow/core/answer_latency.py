@@ -1,9 +1,9 @@
 """The time that a lane waits for an answer, and the records that the provider can answer in it.
 
-A lane emits in order: a payment that is not answered holds up those behind it in its lane, for as
-long as this patience, after which it is parked. A patience that is too short parks what is merely
-slow, at two records each; one that is too long shows in the latency of the neighbours of a payment
-which never gets an answer.
+A lane emits in order: a payment that is not answered holds up those behind it in its lane, for
+this time, after which it is parked. A time that is too short parks what is merely slow, at two
+records each; one that is too long shows in the latency of the neighbours of a payment which never
+gets an answer.
 
 1. It follows what the provider takes for definite answers: several times the mean, and what is
    queued before.
@@ -23,11 +23,11 @@ _FASTEST_S = 0.005
 """Below, what a source may read at once is bounded by something else."""
 
 
-class Latency:
+class AnswerLatency:
     """The time that the provider takes for a definite answer.
 
     Args:
-        most_s: The longest patience.
+        most_s: The longest that a lane waits.
     """
 
     def __init__(self, most_s: float) -> None:
@@ -38,7 +38,7 @@ class Latency:
         """Note that a definite answer took so long."""
         self.mean_s += _SHARE * (seconds - self.mean_s)
 
-    def patience_s(self, queued: int, window: int) -> float:
+    def park_after_s(self, queued: int, window: int) -> float:
         """Return how long a lane waits for an answer, with so many calls before it."""
         queue_s = queued * self.mean_s / max(1, window)
         return min(self._most_s, max(_LEAST_S, _ADDED_S + _MEANS * self.mean_s) + queue_s)

@@ -1,10 +1,10 @@
-"""The position of an input partition that is safe to resume from: all below it has left its lanes.
+"""The position of an input partition that may be committed: all below it has left its lanes.
 
 Records wait in their lanes until the gateway has answered, across epochs. So what is read is not
 yet decided, and the position that a source keeps lags behind the one that it reads at.
 
 1. A record of this epoch may not be with its lane yet; one of an earlier epoch is.
-2. Of those, nothing is settled from the lowest one on that is still queued in this process.
+2. Of those, nothing is committable from the lowest one on that is still queued in this process.
 3. What is queued in other processes is not seen. There only that counts which was flushed: see
    `Signal.FLUSH`.
 4. The position is always the end of a batch of records that was read at once, or of markers of
@@ -21,7 +21,7 @@ class _Read(NamedTuple):
     at_s: float
 
 
-class SettledPosition:
+class CommittablePosition:
     """The position of one partition.
 
     Args:
@@ -41,7 +41,7 @@ class SettledPosition:
 
     @property
     def is_all(self) -> bool:
-        """True if everything that was read is settled."""
+        """True if everything that was read is committable."""
         return not self._read
 
     def read(self, end_offset: int, epoch: int, at_s: float) -> None:
@@ -59,7 +59,7 @@ class SettledPosition:
         """Note that all lanes are made to emit or park what is below an offset, in this epoch."""
         self._flushed = max(upto, self._flushed)
 
-    def settle(self, epoch: int, lowest: int | None) -> int:
+    def end_epoch(self, epoch: int, lowest: int | None) -> int:
         """Return the position at the end of an epoch.
 
         Args:
@@ -77,7 +77,7 @@ class SettledPosition:
         return self.offset
 
     def pass_markers(self, position: int) -> None:
-        """Note that there are only markers below a position, from the last settled record on.
+        """Note that there are only markers below a position, from the last committable record on.
 
         It stays passed when records follow: the log may begin there by then.
         """

@@ -8,7 +8,7 @@ from dataflow.core.items import ControlMessage, Signal, SourceItem
 from dataflow.runtime import Runtime
 
 
-class SettlingSource(FixedPartitionedSource[SourceItem, None]):
+class AnsweredSource(FixedPartitionedSource[SourceItem, None]):
     """Items, each in an engine's epoch of its own, and then signals for as long as it takes."""
 
     def __init__(self, items: Iterable[SourceItem], runtime: Runtime) -> None:

@@ -1,34 +1,34 @@
-"""Patience and credit: they follow what the provider takes."""
+"""Time to wait, and credit: they follow what the provider takes."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataflow.core.patience import Latency
+from dataflow.core.answer_latency import AnswerLatency
 
 
-def settled(seconds: float, most_s: float = 5.0) -> Latency:
-    latency = Latency(most_s)
+def answering(seconds: float, most_s: float = 5.0) -> AnswerLatency:
+    latency = AnswerLatency(most_s)
     for _ in range(500):
         latency.answered(seconds)
     return latency
 
 
 def test_the_provider_is_taken_to_be_slow_before_the_first_answer() -> None:
-    latency = Latency(5.0)
-    assert latency.patience_s(0, 256) > 2
+    latency = AnswerLatency(5.0)
+    assert latency.park_after_s(0, 256) > 2
     assert latency.credit(0, 256, 0.2) < 4 * 256
 
 
 @pytest.mark.parametrize(("seconds", "least_s"), [(0.0, 0.4), (0.1, 0.7), (0.5, 2.0), (1.0, 4.0)])
 def test_a_lane_waits_several_times_the_usual(seconds: float, least_s: float) -> None:
-    assert settled(seconds).patience_s(0, 256) >= least_s
+    assert answering(seconds).park_after_s(0, 256) >= least_s
 
 
 def test_the_queue_before_counts_too() -> None:
-    latency = settled(0.1)
-    assert latency.patience_s(2560, 256) == pytest.approx(
-        latency.patience_s(0, 256) + 1.0, rel=0.01
+    latency = answering(0.1)
+    assert latency.park_after_s(2560, 256) == pytest.approx(
+        latency.park_after_s(0, 256) + 1.0, rel=0.01
     )
 
 
@@ -36,14 +36,14 @@ def test_the_queue_before_counts_too() -> None:
 def test_it_is_never_more_than_the_most(
     seconds: float, queued: int, window: int, most_s: float
 ) -> None:
-    assert 0 < settled(seconds, most_s).patience_s(queued, window) <= most_s
+    assert 0 < answering(seconds, most_s).park_after_s(queued, window) <= most_s
 
 
 @given(st.floats(0, 10), st.integers(1, 10_000), st.floats(0, 2))
 def test_credit_keeps_the_window_full_and_no_more(
     seconds: float, window: int, epoch_s: float
 ) -> None:
-    latency = settled(seconds)
+    latency = answering(seconds)
     most = latency.credit(0, window, epoch_s)
     assert most >= window
     assert latency.credit(most, window, epoch_s) == 0

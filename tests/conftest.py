@@ -7,12 +7,14 @@ these tests or of others, is a failure.
 """
 
 import functools
+import logging
 import os
 import subprocess
 from collections import defaultdict
 from collections.abc import Generator, Iterator
 
 import pytest
+import structlog
 
 from dataflow.config.variables import VARIABLES
 from dataflow.fake_provider.process import FakeProvider
@@ -50,6 +52,18 @@ EXTERNAL = os.environ.get(BROKERS)
 CI = os.environ.get("CI") == "true"
 FIXTURES = frozenset({"kafka", "kafka_control", "secure_kafka"})
 FORBIDDEN = "skipped, which CI does not allow: "
+
+
+@pytest.fixture(autouse=True)
+def _restored_logging() -> Iterator[None]:
+    """Take back what a test has configured: a command, for one, logs errors only."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    if structlog.is_configured():
+        root.handlers[:] = handlers
+        root.setLevel(level)
+        structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

@@ -66,7 +66,7 @@ class Run:
         partitions: int = PARTITIONS,
     ) -> None:
         self.contender = contender
-        self.topics = topics or Topics(f"bench-{contender.name}-{time.monotonic_ns()}")
+        self.topics = topics or Topics.unused(f"bench-{contender.name}-")
         self.sent = 0
         if topics is None:
             self.topics.create(kafka, partitions)

@@ -7,7 +7,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -66,7 +65,7 @@ class Scene:
         self.runs = 0
         self.faults = 0
         self.last_run: Ensemble
-        self.topics = Topics(f"chaos-{uuid.uuid4().hex[:8]}")
+        self.topics = Topics.unused("chaos-")
         self.topics.create(kafka, PARTITIONS)
         self.load = Load(
             kafka, self.topics.requested, PARTITIONS, Random(rng.getrandbits(48)), rate

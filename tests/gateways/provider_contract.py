@@ -1,22 +1,12 @@
 """The contract for gateways with a provider behind sockets: the fake one, which loses answers."""
 
-from itertools import count
-from time import time
-
 import pytest
 
 from dataflow.fake_provider.process import FakeProvider
 from dataflow.gateways.port import BatchGateway
 from schemas.requests import PaymentRequest
 from tests.gateways.contract import GatewayContract, definite
-from tests.gateways.sample_requests import make_request
-
-_numbers = count(int(time() * 1000))
-
-
-def new_id() -> str:
-    """Return a paymentId that no other test uses: the provider's book outlives a test."""
-    return f"{next(_numbers)}"
+from tests.gateways.sample_requests import make_request, new_id
 
 
 class ProviderContract(GatewayContract):

@@ -139,10 +139,17 @@ def queued(*names: str) -> Any:
     return LaneQueue(0).add(batch, list(range(count)))
 
 
+class Pauses:
+    """The pause before what is parked is asked for again; a test may change it."""
+
+    parked_s = 0.02
+
+
 @pytest.fixture(autouse=True)
 def _without_long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatcher, "soon_s", lambda *_: 0.01)
-    monkeypatch.setattr(dispatcher, "parked_s", lambda *_: 0.02)
+    monkeypatch.setattr(dispatcher, "parked_s", lambda *_: Pauses.parked_s)
+    monkeypatch.setattr(Pauses, "parked_s", Pauses.parked_s)
     monkeypatch.setattr(hold, "PROBE_LEAST_S", 0.01)
 
 
@@ -959,10 +966,12 @@ def ended(calls: Dispatcher) -> list[Answer]:
 
 
 def unresolved(calls: Dispatcher, provider: Provider, **how: Any) -> Charge:
-    """Return a payment that is asked for, and is unresolved: its key is old."""
+    """Return a payment that was asked for once, and is unresolved: its key is old."""
     asked = charge(age_s=DAY_S, parked=entry(), attempts=3, **how)
+    soon_s, Pauses.parked_s = Pauses.parked_s, DAY_S
     calls.charge([asked])
     answers(calls, 1)
+    Pauses.parked_s = soon_s
     assert asked.is_unresolved
     provider.looked_up.clear()
     return asked

@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
@@ -22,19 +21,13 @@ from dataflow.fake_provider.behaviour import Fault, FaultRule, Limiter, Settings
 from dataflow.fake_provider.book import Payment
 from dataflow.fake_provider.process import FakeProvider
 from tests import ROOT
-
-_numbers = count(int(time.time() * 1000))
+from tests.gateways.sample_requests import new_id
 
 
 class Answer(NamedTuple):
     status: int
     body: Any
     replayed: bool
-
-
-def new_id(*, ending: str = "") -> str:
-    """Return a paymentId that no other test uses; its ending decides what becomes of it."""
-    return f"pay_{next(_numbers)}{ending}"
 
 
 def post(

@@ -35,8 +35,8 @@ from schemas.outcomes import DECLINE_CODES, ErrorCode
 from schemas.requests import PaymentRequest
 from tests import ROOT
 from tests.gateways.contract import play
-from tests.gateways.provider_contract import ProviderContract, new_id
-from tests.gateways.sample_requests import make_request
+from tests.gateways.provider_contract import ProviderContract
+from tests.gateways.sample_requests import make_request, new_id
 from tests.support.kafka import certificates
 from tests.support.kafka.certificates import Certificates
 

@@ -18,8 +18,7 @@ from dataflow.gateways.http_client import Response
 from dataflow.gateways.listing import ListedPayment, ListedState, ListError, ListingGateway
 from dataflow.gateways.port import Approved, Gateway, Misconfigured, Unknown, idempotency_key
 from dataflow.gateways.stripe import StripeGateway
-from tests.gateways.provider_contract import new_id
-from tests.gateways.sample_requests import make_request
+from tests.gateways.sample_requests import make_request, new_id
 from tests.gateways.test_http import CONTRACT
 
 KEY = Secret("sk_test_fake")

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from decimal import Decimal
 from typing import Any, TypeVar
 
@@ -33,7 +32,7 @@ from schemas.outcomes import ErrorCode
 from schemas.requests import PaymentRequest
 from tests.gateways.contract import charge, play
 from tests.gateways.provider_contract import ProviderContract
-from tests.gateways.sample_requests import make_request
+from tests.gateways.sample_requests import make_request, new_id
 
 T = TypeVar("T")
 KEY = Secret("sk_test_fake")
@@ -327,9 +326,9 @@ class Case:
     """One payment, and a gateway to charge it with."""
 
     def __init__(self, provider: FakeProvider, ending: str = "", **changes: object) -> None:
-        self.id = f"{time.time_ns()}{ending}"
+        self.id = new_id(ending=ending)
         self.provider = provider
-        self.request = of(paymentId=self.id, **{"userId": f"cus_{time.time_ns()}"} | changes)
+        self.request = of(paymentId=self.id, **{"userId": f"cus_{new_id()}"} | changes)
         self.key = idempotency_key(self.id)
 
     def charge(self, **options: Any) -> Reply:

@@ -22,8 +22,7 @@ from dataflow.gateways import stripe, stripe_answers
 from dataflow.gateways.http_client import HttpClient, Response
 from dataflow.gateways.port import idempotency_key
 from tests import ROOT
-from tests.gateways.provider_contract import new_id
-from tests.gateways.sample_requests import make_request
+from tests.gateways.sample_requests import make_request, new_id
 
 DESCRIPTION = ROOT / ".tools" / "stripe-v0.203.0.json"
 SHA256 = "f0e0fc8fffbffda45bf5f3df59846443c1d47a3cfcbfae232eedf4743124ebee"

@@ -2,7 +2,6 @@
 
 import shutil
 import time
-import uuid
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from tests.support.kafka.ports import free
 
 @pytest.fixture
 def topics(kafka: Cluster) -> Topics:
-    topics = Topics(f"t{uuid.uuid4().hex[:8]}")
+    topics = Topics.unused()
     topics.create(kafka)
     return topics
 

@@ -149,7 +149,7 @@ def test_its_records_have_no_key_and_name_their_lane(
 def test_an_epoch_larger_than_a_record_may_be_is_written_in_pieces(
     kafka: Cluster, tmp_path: Path
 ) -> None:
-    topics = Topics("pieces-" + str(time.monotonic_ns()))
+    topics = Topics.unused("pieces-")
     kafka.create_topics({topics.requested: 1})
     small = {"max.message.bytes": "66000", "retention.ms": "-1"}
     kafka.create_topics(dict.fromkeys(topics.kept_in_full, 1), small)
@@ -381,7 +381,7 @@ def test_the_log_is_read_after_the_run_before_is_fenced(
 def test_a_topic_that_would_forget_is_refused_with_the_command_that_mends_it(
     wrong: dict[str, str], said: str, kafka: Cluster, tmp_path: Path
 ) -> None:
-    topics = Topics("wrong-" + str(time.monotonic_ns()))
+    topics = Topics.unused("wrong-")
     kafka.create_topics({topics.requested: 3, **dict.fromkeys(topics.outputs, 3)})
     kafka.create_topics({topics.lane_log: 3}, {"retention.ms": "-1", **wrong})
     topics.create_pending(kafka)

@@ -199,7 +199,7 @@ def test_missing_topics_are_all_named(kafka: Cluster, nowhere: Topics, tmp_path:
 
 
 def test_output_topics_that_take_smaller_records_than_we_may_write(kafka: Cluster) -> None:
-    topics = Topics(f"t{uuid.uuid4().hex[:8]}")
+    topics = Topics.unused()
     kafka.create_topics({topics.requested: 1})
     small = {"max.message.bytes": "100000"}
     kafka.create_topics(dict.fromkeys(topics.kept_in_full, 1), {"retention.ms": "-1", **small})
@@ -241,7 +241,7 @@ def test_a_broker_that_is_slow_does_not_hide_a_log_that_would_forget(
         return dict.fromkeys(resources, answer)
 
     monkeypatch.setattr(AdminClient, "describe_configs", slow)
-    topics = Topics(f"t{uuid.uuid4().hex[:8]}")
+    topics = Topics.unused()
     kafka.create_topics({topics.requested: 1, **dict.fromkeys(topics.outputs, 1)})
     kafka.create_topics({topics.lane_log: 1}, {"retention.ms": "604800000"})
     topics.create_pending(kafka)
@@ -267,7 +267,7 @@ def test_compacted_output_topics_and_the_remedy(
     policy: str, kafka: Cluster, tmp_path: Path
 ) -> None:
     """They refuse records without a key, and some of ours have none."""
-    topics = Topics(f"t{uuid.uuid4().hex[:8]}")
+    topics = Topics.unused()
     processed, failed, audit = topics.outputs
     kafka.create_topics({topics.requested: 1, processed: 1, audit: 1})
     kafka.create_topics({failed: 1}, {"cleanup.policy": policy})

@@ -84,8 +84,13 @@ class Topics:
         }
 
     @classmethod
+    def unused(cls, prefix: str = "t") -> "Topics":
+        """Return names that nothing else has; too short for a card number, which logs mask."""
+        return cls(f"{prefix}{uuid.uuid4().hex[:8]}")
+
+    @classmethod
     def fresh(cls, kafka: Cluster, partitions: int = 3) -> "Topics":
-        topics = cls(f"t{uuid.uuid4().hex[:8]}")
+        topics = cls.unused()
         topics.create(kafka, partitions)
         return topics
 

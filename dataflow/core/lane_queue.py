@@ -12,6 +12,8 @@
 5. A *flush* makes everything up to an offset of a partition leave, answered or not. What is parked
    before it was charged is charged once its claim is committed.
 6. The answer for what is parked resolves it.
+7. The key of a payment ages from when its record was read: a process that was suspended since may
+   be fenced, and the run that has taken over may have charged it long ago.
 """
 
 from collections import deque
@@ -57,7 +59,8 @@ class Charge:
     decision: PersonsDecision | None = None
     """A person's: from then on it is only looked up."""
     posted_s: float = 0.0
-    """The time of the last post, or of the start of this run: an earlier one may have posted it."""
+    """The time of the last post, or one since this run has started: an earlier one may have posted
+    it."""
     quiet_until_s: float = 0.0
     """Until then what was posted may be on its way; both by the monotonic clock."""
     fruitless: int = 0
@@ -94,7 +97,9 @@ class QueuedBatch:
             request = self.batch.parsed[record]
             assert isinstance(request, PaymentRequest)
             is_again = record in self.batch.claimed_before
-            first_s = min(now_s, int(self.batch.times_ms[record]) / 1000) if is_again else now_s
+            first_s = min(now_s, self.batch.read_at)
+            if is_again:
+                first_s = min(first_s, int(self.batch.times_ms[record]) / 1000)
             charge = self.charges[number] = Charge(
                 self.lane,
                 request,

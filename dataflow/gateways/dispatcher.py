@@ -100,7 +100,9 @@ class Dispatcher:
         self.sources: set[int] = set()
         self.has_peers = limits.has_peers
         self._gateway = gateway
-        self._batches = gateway if isinstance(gateway, BatchGateway) else None
+        # Nothing in a batch is looked up first, however old its key is.
+        keys_are_kept = gateway.traits.key_life_s is None
+        self._batches = gateway if isinstance(gateway, BatchGateway) and keys_are_kept else None
         self._limits = limits
         self._board = board
         self._draw = draw
@@ -420,7 +422,10 @@ class Dispatcher:
 
     def _look_up_for(self, charge: Charge) -> None:
         """Have the provider asked once more before a decision stands."""
-        if not self._calls.has_old_key(charge):
+        # What an earlier run may have posted has no age: its record may have waited long for that.
+        if charge.may_be_charged and not charge.posted_s:
+            charge.posted_s = time.monotonic()
+        if charge.may_be_charged or not self._calls.has_old_key(charge):
             charge.quiet_until_s = charge.posted_s + persons_decisions.QUIET_S
         self._put_off(charge, max(0.0, charge.quiet_until_s - time.monotonic()))
 

@@ -124,7 +124,11 @@ class Gateway(Protocol):
 
 @runtime_checkable
 class BatchGateway(Gateway, Protocol):
-    """A gateway that answers many payments at once, without waiting for anything."""
+    """A gateway that answers many payments at once, without waiting for anything.
+
+    Only one that keeps keys for ever is asked so, as what is charged as a whole is not looked up
+    first.
+    """
 
     async def charge_batch(self, requests: Sequence[PaymentRequest]) -> Sequence[Reply]:
         """Charge each request once; `len(replies) == len(requests)`, in the same order.

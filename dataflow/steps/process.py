@@ -273,7 +273,8 @@ class Process:
                 out.pending.append(PendingChange(entry.event_id, charge.parked))
                 continue
             queue.park(charge, None)
-            del self._board.held(charge.lane)[charge.request.identity()]
+            # Once the lane log was lost, a copy may be parked beside it.
+            self._board.held(charge.lane).pop(charge.request.identity(), None)
             self._person.end(entry.event_id, answer, out)
             out.pending.append(PendingChange(entry.event_id, None))
             out.event_ids.append(entry.event_id)

@@ -86,6 +86,9 @@ class Provider:
 
 
 class AtOnce(Provider):
+    def __init__(self, answer: Script, **traits: Any) -> None:
+        super().__init__(answer, **{"key_life_s": None} | traits)
+
     async def charge_batch(self, requests: Sequence[PaymentRequest]) -> list[Reply]:
         self.charged += [(each.payment_id, "") for each in requests]
         return [self.answer(each) for each in requests]
@@ -734,6 +737,13 @@ def test_a_gateway_that_answers_at_once_gives_credit_without_end(made: Made) -> 
 # ---- batches ----
 
 
+def test_a_gateway_whose_keys_expire_is_asked_for_one_payment_at_a_time(made: Made) -> None:
+    """A batch may have been claimed long ago, by this run or the one before it."""
+    provider = AtOnce(approve, key_life_s=DAY_S)
+    assert not made(provider).charge_batches([queued("pay_1")])
+    assert provider.charged == []
+
+
 def test_a_batch_is_answered_at_once(made: Made) -> None:
     calls = made(AtOnce(approve))
     batch = queued("pay_1", "pay_2")
@@ -1048,6 +1058,22 @@ def test_nothing_is_posted_once_a_person_has_decided(
     assert len(provider.charged) == posted
     assert provider.looked_up
     assert [each.decision for each in ended(calls)] == [given]
+
+
+@pytest.mark.parametrize("age_s", [0.0, DAY_S])
+def test_what_an_earlier_run_may_have_posted_has_the_time_to_arrive(
+    made: Made, monkeypatch: pytest.MonkeyPatch, age_s: float
+) -> None:
+    """It was claimed by that run, and this one has parked it without having asked for it.
+
+    Also if its record is so old that its key would be, had it been posted when it came.
+    """
+    monkeypatch.setattr(persons_decisions, "QUIET_S", 3600.0)
+    calls = made(Provider(approve))
+    asked = charge(age_s=age_s, may_be_charged=True, is_unsent=True, parked=entry())
+    calls.decide(asked, decision(force=True))
+    until(lambda: asked.quiet_until_s)
+    assert asked.quiet_until_s > time.monotonic() + 3000
 
 
 def test_the_end_of_an_outage_does_not_cut_the_quiet_time_short(

@@ -557,6 +557,20 @@ class TestRestart:
         assert batch.event_ids == [entry.event_id]
         assert batch.sources == [entry.source]
 
+    def test_two_copies_that_are_parked_are_resolved_at_once(self) -> None:
+        """The second one was taken for new once the lane log was lost."""
+        [entry] = self.entries()
+        copy = structs.replace(
+            entry, event_id="e-2", source=structs.replace(entry.source, offset=99)
+        )
+        gateway = Gateway(at_once=False)
+        step = Step(gateway, entry, copy)
+        step.take(("000", restoring()))
+        gateway.answer("pay_2")
+        [batch] = batches(step.next_epoch())
+        assert words(batch) == ["pay_2", "pay_2"]
+        assert step.board.held(0) == {}
+
     def test_nothing_is_emitted_while_lanes_restore(self) -> None:
         gateway = Gateway(at_once=False)
         step = Step(gateway, *self.entries())
@@ -578,6 +592,17 @@ class TestRestart:
         assert [each.may_be_charged for each in gateway.charges] == [False, True]
         assert all(each.is_unsent for each in gateway.charges)
         assert gateway.charges[1].first_asked_s == 1.01, "no earlier than its record"
+
+    def test_a_key_is_as_old_as_the_reading_of_its_record(self, gateway: Gateway) -> None:
+        """The process may be suspended before it charges it, and another run does so meanwhile."""
+        gateway.at_once = False
+        step = Step(gateway)
+        step.take(("000", judged((request("pay_1"), FIRST))))
+        step.next_epoch()
+        [charge] = gateway.charges
+        assert charge.first_asked_s == READ_AT
+        assert charge.is_unsent
+        assert not charge.may_be_charged
 
     def test_a_payment_parked_before_its_first_answer_may_be_charged_already(self) -> None:
         """It may have been sent after its entry was written, or by the run before that one."""

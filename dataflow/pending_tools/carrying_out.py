@@ -12,6 +12,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer, Topic
 
 from dataflow.config.settings import KafkaSettings, Settings
 from dataflow.console.progress import Progress
+from dataflow.console.text import plain
 from dataflow.core.lane_log import is_of_a_lane
 from dataflow.errors import CommitError, ConsumeError
 from dataflow.kafka import client_config
@@ -33,13 +34,10 @@ class Result(NamedTuple):
     """True if the flow has not ended it yet."""
     event: Any = None
     """The payment's audit event, if there is one."""
+    is_carried_out: bool = False
+    """True if the outcome is the decision."""
     problem: str = ""
     """The reason why it could not be read."""
-
-    @property
-    def is_carried_out(self) -> bool:
-        """True if the outcome is the decision."""
-        return self.event is not None and "resolution" in self.event
 
     @property
     def state(self) -> str:
@@ -69,7 +67,11 @@ class Result(NamedTuple):
         if self.problem:
             return f"The flow has ended the decision; its audit event is not known: {self.problem}."
         if self.outcome is not None:
-            return f"No effect: the provider has answered. The payment's outcome: {self.outcome}."
+            by = self.event.get("resolution", {}).get("by")
+            who = (
+                "the provider has answered" if by is None else f"{plain(by)} has decided it before"
+            )
+            return f"No effect: {who}. The payment's outcome: {self.outcome}."
         return "No effect: the log of the flow has the reason (a person's decision has no effect)."
 
 
@@ -94,7 +96,20 @@ def carry_out(
     except ConsumeError as error:
         # The decision is written, whatever the tool may read.
         return Result(is_waiting=not is_over, problem=str(error))
-    return Result(is_waiting=not is_over and event is None, event=event)
+    return Result(
+        is_waiting=not is_over and event is None,
+        event=event,
+        is_carried_out=event is not None and _is_as_decided(event, decision),
+    )
+
+
+def _is_as_decided(event: Any, decision: PersonsDecision) -> bool:
+    """Return whether a person has decided so: now, or just before, with the same result."""
+    if "resolution" not in event:
+        return False
+    if decision.reference is not None:
+        return bool(event.get("gatewayReference") == decision.reference)
+    return bool(event.get("error", {}).get("code") == decision.code)
 
 
 def _write(kafka: KafkaSettings, decision: PersonsDecision) -> int:

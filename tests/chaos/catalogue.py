@@ -4,7 +4,6 @@ from collections.abc import Callable
 from enum import Enum
 from typing import NamedTuple
 
-from tests.chaos.provider import GATEWAYS
 from tests.chaos.scene import Scene
 
 Strike = Callable[[Scene], None]
@@ -29,8 +28,6 @@ class Fault(NamedTuple):
         stage: Where it can be done.
         point: The named point that it is about, if any.
         every: In how many of the scenes of its stage it has a place: in each, or in every n-th.
-        keeps_store: True if it needs the recovery directory that the run before has left.
-        gateways: What the scenes that it has a place in charge by.
     """
 
     name: str
@@ -39,8 +36,6 @@ class Fault(NamedTuple):
     stage: Stage = Stage.ANY
     point: str | None = None
     every: int = 1
-    keeps_store: bool = False
-    gateways: tuple[str, ...] = GATEWAYS
 
 
 FAULTS: list[Fault] = []
@@ -48,18 +43,12 @@ FAULTS: list[Fault] = []
 
 
 def fault(
-    name: str,
-    expected: str,
-    stage: Stage = Stage.ANY,
-    *,
-    every: int = 1,
-    keeps_store: bool = False,
-    gateways: tuple[str, ...] = GATEWAYS,
+    name: str, expected: str, stage: Stage = Stage.ANY, every: int = 1
 ) -> Callable[[Strike], Strike]:
     """Put a strike into the catalogue."""
 
     def registered(strike: Strike) -> Strike:
-        FAULTS.append(Fault(name, expected, strike, stage, None, every, keeps_store, gateways))
+        FAULTS.append(Fault(name, expected, strike, stage, every=every))
         return strike
 
     return registered

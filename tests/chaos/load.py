@@ -1,6 +1,5 @@
 """Requests that keep coming, whatever happens: what the flow must not lose, double or tear."""
 
-import json
 import threading
 import time
 from collections.abc import Callable
@@ -8,8 +7,7 @@ from random import Random
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from tests.chaos.provider import payer_of
-from tests.support.flow_process import Topics, mixed_requests, request
+from tests.support.flow_process import mixed_requests, request
 from tests.support.invariants import Place
 from tests.support.kafka import Cluster
 
@@ -25,21 +23,13 @@ class Load(threading.Thread):
 
     Attributes:
         partitions: How many partitions to send to.
-        late: The paymentIds of the next payments; the others are drawn.
+        late: So many of the next payments get no answer of the gateway at first.
     """
 
     def __init__(
-        self,
-        kafka: Cluster,
-        topics: Topics,
-        partitions: int,
-        rng: Random,
-        rate: float,
-        gateway: str,
+        self, kafka: Cluster, topic: str, partitions: int, rng: Random, rate: float
     ) -> None:
-        topic = topics.requested
         super().__init__(name=f"load-{topic}", daemon=True)
-        self._gateway = gateway
         # Kafka may be away for a while; nothing may be lost or doubled on the way in.
         self._producer = Producer(
             {
@@ -64,7 +54,7 @@ class Load(threading.Thread):
         self._given = 0
         self._ends: dict[int, int] = {}
         self.partitions = partitions
-        self.late: list[str] = []
+        self.late = 0
         self.new_era()
 
     def run(self) -> None:
@@ -131,8 +121,8 @@ class Load(threading.Thread):
             self._given += 1
             value, partition = next(self._requests), self._given * 7919 % self.partitions
             if self.late:
-                value = request(self.late.pop())
-            value = self._paid(value)
+                self.late -= 1
+                value = request(f"late-{self._rng.getrandbits(48)}:unavailable:4")
             while True:
                 try:
                     self._producer.produce(
@@ -146,16 +136,6 @@ class Load(threading.Thread):
                         raise
                     self._producer.poll(0.1)  # it is a new one
         self._producer.poll(0)
-
-    def _paid(self, value: bytes) -> bytes:
-        """Return a record with the payer of its payment; what is no request stays as it is."""
-        try:
-            fields = json.loads(value)
-        except ValueError:
-            return value
-        if not isinstance(fields, dict):
-            return value
-        return json.dumps(fields | payer_of(fields["paymentId"], self._gateway)).encode()
 
     def _note(self, value: bytes) -> Callable[[KafkaError | None, Message], None]:
         def taken(error: KafkaError | None, message: Message) -> None:

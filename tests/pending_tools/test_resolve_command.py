@@ -91,7 +91,7 @@ def test_a_decision_is_written_and_carried_out(
     kafka: Kafka, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def flow(decision: PersonsDecision) -> None:
-        kafka.audit("payment.processed", resolution={"by": "ann"})
+        kafka.audit("payment.processed", resolution={"by": "ann"}, gatewayReference="ch_7")
         kafka.end(decision)
 
     kafka.flow = flow
@@ -129,6 +129,40 @@ def test_the_providers_answer_is_reported(kafka: Kafka, capsys: pytest.CaptureFi
     found = json.loads(capsys.readouterr().out)
     assert (found["state"], found["outcome"]) == ("no_effect", "payment.failed")
     assert found["decision"]["reference"] == "ch_7"
+
+
+@pytest.mark.parametrize(
+    ("argv", "event"),
+    [
+        (PROCESSED, {"event_type": "payment.processed", "gatewayReference": "ch_8"}),
+        (PROCESSED, {"event_type": "payment.failed", "error": {"code": "card_expired"}}),
+        (FAILED, {"event_type": "payment.processed", "gatewayReference": "ch_7"}),
+        (FAILED, {"event_type": "payment.failed", "error": {"code": "declined"}}),
+    ],
+)
+def test_the_decision_of_another_person_is_not_taken_for_this_one(
+    argv: list[str], event: dict[str, Any], kafka: Kafka, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was carried out while this one was on its way."""
+
+    def flow(decision: PersonsDecision) -> None:
+        kafka.audit(**event, resolution={"by": "bob"})
+        kafka.end(decision)
+
+    kafka.flow = flow
+    assert resolve(*argv) == 1
+    assert "No effect: bob has decided it before." in capsys.readouterr().out
+
+
+def test_a_decision_that_is_given_twice_is_carried_out(kafka: Kafka) -> None:
+    def flow(decision: PersonsDecision) -> None:
+        kafka.audit(
+            "payment.failed", resolution={"by": "bob"}, error={"code": ErrorCode.CARD_EXPIRED}
+        )
+        kafka.end(decision)
+
+    kafka.flow = flow
+    assert resolve(*FAILED) == 0
 
 
 def test_a_decision_without_effect_is_reported(

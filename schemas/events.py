@@ -15,12 +15,14 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from schemas import cards
+from schemas.headers import MAX_FORWARDED_BYTES
 from schemas.outcomes import ErrorCode, EventType
 from schemas.replies import Declined
 from schemas.requests import PaymentRequest, Rejected
 
-EVENT_OVERHEAD_BYTES = 8 * 1024
-"""The most that an event adds to its request: ids, source, instants, the gateway's words."""
+EVENT_OVERHEAD_BYTES = 8 * 1024 + MAX_FORWARDED_BYTES
+"""The most that an event adds to its request's value: ids, source, instants, the gateway's words,
+and headers."""
 MAX_MESSAGE = 500
 """Characters of `error.message`."""
 MAX_REFERENCE = 255

@@ -47,6 +47,7 @@ from dataflow.core.lane_board import LaneBoard
 from dataflow.core.lane_log import entries_in
 from dataflow.core.lanes import lane_name, lane_of_key
 from dataflow.core.origins import place
+from dataflow.core.parked import Restored
 from dataflow.dedupe.remembered import RememberedIds
 from dataflow.dedupe.tiered import TieredIndex
 from dataflow.flow import flow
@@ -141,9 +142,9 @@ class Topics:
     def decisions(self, _lane: int) -> list[PersonsDecision]:
         return []
 
-    def of(self, lane: int, _fenced: Fenced) -> list[PendingEntry]:
+    def of(self, lane: int, _fenced: Fenced) -> list[Restored]:
         return [
-            entry
+            Restored(entry, [])
             for entry in self.pending.values()
             if lane_of_key(key_of(entry.payment_id), LANES) == lane
         ]

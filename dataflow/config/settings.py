@@ -16,6 +16,7 @@ from dataflow.config.secret import Secret
 from dataflow.config.spelling import suspects
 from dataflow.config.variables import (
     AWS_MSK_IAM,
+    BINARY,
     LOGIN_MECHANISMS,
     OAUTHBEARER,
     VARIABLES,
@@ -53,6 +54,10 @@ class KafkaSettings(Struct, frozen=True, kw_only=True):
     transaction_timeout_ms: int
     message_max_bytes: int
     compression: str
+    forward_headers: tuple[str, ...]
+    """The names of the requests' headers that are passed on."""
+    cloud_events: str
+    """none or binary."""
 
     @property
     def topics_published(self) -> tuple[str, str, str]:
@@ -63,6 +68,11 @@ class KafkaSettings(Struct, frozen=True, kw_only=True):
     def topics_written(self) -> tuple[str, ...]:
         """Every topic that a lane's transaction writes to."""
         return *self.topics_published, self.topic_lane_log, self.topic_pending
+
+    @property
+    def has_cloud_events(self) -> bool:
+        """True if the events have the CloudEvents attributes as headers."""
+        return self.cloud_events == BINARY
 
     @property
     def uses_sasl(self) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from dataflow.config import client_properties, gateway_names, values
+from dataflow.config import client_properties, gateway_names, header_names, values
 from dataflow.config.values import ValueKind
 
 LOGIN_MECHANISMS = ("SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN")
@@ -34,6 +34,8 @@ _NODE_LEVELS = {
 }
 """Levels of other loggers, by the level of ours that logs no less of this service's own events:
 it logs no requests of its own below `info`, and everything that ends it at `error` or above."""
+BINARY = "binary"
+"""The mode of CloudEvents with its attributes as headers."""
 ALWAYS = "always"
 """`Variable.required` of one that has no default because only its user can choose it."""
 
@@ -321,6 +323,22 @@ KAFKA = (
         "kafka.compression",
         values.one_of("none", "gzip", "snappy", "lz4", "zstd"),
         "Codec of the output topics' records: none, gzip, snappy, lz4 or zstd.",
+        default="none",
+    ),
+    Variable(
+        "KAFKA_FORWARD_HEADERS",
+        "kafka.forward_headers",
+        values.ValueKind(
+            "names of headers, separated by commas, or none", header_names.parse, header_names.show
+        ),
+        "Headers of a request that its events have as well, by their exact names; or `none`.",
+        default=header_names.show(header_names.DEFAULT),
+    ),
+    Variable(
+        "KAFKA_CLOUDEVENTS",
+        "kafka.cloud_events",
+        values.one_of("none", BINARY),
+        "CloudEvents attributes of the events: none, or binary, which is as headers.",
         default="none",
     ),
 )

@@ -8,6 +8,7 @@ Besides the records there are signals. They take the same way as the records, so
 epochs holds for them too.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from dataflow.core.commit_counts import CommitCounts
 from dataflow.core.decision import Outcome
 from dataflow.core.fenced import Fenced
 from schemas.events import Resolution, Source
+from schemas.headers import Headers
 from schemas.parsing import parse
 from schemas.pending import PendingEntry
 from schemas.requests import PaymentRequest, Rejected
@@ -43,6 +45,8 @@ class RecordBatch:
     committed: dict[int, int] = field(default_factory=dict)
     """Of records that are read again: the next offset that each lane has not committed yet. What
     is below it is in the lane's log."""
+    headers: Mapping[int, Headers] = field(default_factory=dict)
+    """By offset, what is passed on of those records that have it."""
 
 
 class Signal(Enum):
@@ -128,6 +132,8 @@ class LaneBatch:
     """The records that are valid requests."""
     identities: bytes
     """Of the valid ones."""
+    headers: Mapping[int, Headers] = field(default_factory=dict)
+    """As in `RecordBatch`."""
     parsed: list[PaymentRequest | Rejected] = field(default_factory=list)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -168,6 +174,8 @@ class DedupedBatch:
     """As in `RecordBatch`."""
     claimed_before: frozenset[int] = frozenset()
     """The records that a run before this one has claimed, and may have charged."""
+    headers: Mapping[int, Headers] = field(default_factory=dict)
+    """As in `RecordBatch`."""
 
 
 @dataclass(slots=True)
@@ -179,6 +187,8 @@ class PendingChange:
     """None once the payment has its outcome."""
     is_new: bool = False
     """True if it is parked by this."""
+    headers: Headers = field(default_factory=list)
+    """Those of its request that are passed on."""
 
 
 @dataclass(slots=True)
@@ -204,6 +214,8 @@ class OutcomeBatch:
     """By eventId, of the outcomes that a person has decided."""
     decisions_done: list[str] = field(default_factory=list)
     """The eventIds of payments whose decision by a person is over, with or without effect."""
+    headers: dict[str, Headers] = field(default_factory=dict)
+    """By eventId, what is passed on of those requests that have it."""
 
 
 # ---- to the sink ----
@@ -218,6 +230,8 @@ class OutputBatch:
     values: list[bytes] = field(default_factory=list)
     tombstones: list[bytes] = field(default_factory=list)
     """Keys of records without a value, which are written after the others."""
+    headers: list[Headers] = field(default_factory=list)
+    """Aligned with the values; empty if none of them has any."""
 
 
 @dataclass(slots=True)

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataflow.core.lanes import KeyArray, U64Array
+from schemas.headers import Headers
 
 VERSION = 2
 _READABLE = {1, 2}
@@ -31,8 +32,6 @@ ENTRY = np.dtype(
 """`date_s` is in seconds since 1970."""
 Entries = NDArray[Any]
 """Of the type `ENTRY`."""
-Headers = list[tuple[str, str | bytes | None]]
-"""As the client takes them."""
 
 _LANE = "lane"
 _LANES = "lanes"
@@ -69,6 +68,11 @@ def headers(lane: int, lanes: int) -> Headers:
 def is_of_a_lane(headers: Any) -> bool:
     """Return whether a lane has written the record with these headers."""
     return dict(headers or ()).keys() >= {_VERSION, _LANE, _LANES}
+
+
+def without_the_lane(headers: Headers) -> Headers:
+    """Return the headers of a lane's record that are not about the lane."""
+    return [header for header in headers if header[0] not in {_VERSION, _LANE, _LANES}]
 
 
 def lane_in(headers: Any) -> tuple[int, int]:

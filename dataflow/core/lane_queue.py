@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from dataflow.core.items import DedupedBatch
 from dataflow.core.parked_ages import ParkedAges
 from schemas.decisions import PersonsDecision
+from schemas.headers import Headers
 from schemas.pending import PendingEntry, PendingState, seconds
 from schemas.replies import Definite
 from schemas.requests import PaymentRequest
@@ -65,6 +66,8 @@ class Charge:
     """Until then what was posted may be on its way; both by the monotonic clock."""
     fruitless: int = 0
     """The look-ups since the decision that have given no answer."""
+    headers: Headers = field(default_factory=list)
+    """Those of its request that are passed on."""
     is_answered: bool = False
     """True once its lane gets the answer that ends it."""
 
@@ -108,6 +111,7 @@ class QueuedBatch:
                 is_unsent=True,
                 queued=self,
                 number=number,
+                headers=self.batch.headers.get(self.batch.offsets[record], []),
             )
         return charge
 

@@ -1,18 +1,30 @@
 """The entry of a parked payment on the pending topic, from what is known of it, and back."""
 
+from typing import NamedTuple
+
 import msgspec
 from msgspec import Raw, structs
 
 from dataflow.core.lane_queue import Charge
 from schemas import events
 from schemas.events import Source
+from schemas.headers import Headers
 from schemas.pending import MAX_REASON, PendingEntry, PendingState, seconds
 
 _encode = msgspec.json.Encoder().encode
 
 
-def charge_of(lane: int, entry: PendingEntry) -> Charge:
+class Restored(NamedTuple):
+    """An entry as an earlier run has left it."""
+
+    entry: PendingEntry
+    headers: Headers
+    """Those of its request that are passed on; the record of the entry keeps them."""
+
+
+def charge_of(lane: int, restored: Restored) -> Charge:
     """Return a payment that an earlier run has parked."""
+    entry = restored.entry
     # Without an attempt that ended, it was parked before the first one did.
     is_unsent = entry.is_unsent or not entry.attempts
     return Charge(
@@ -28,6 +40,7 @@ def charge_of(lane: int, entry: PendingEntry) -> Charge:
         attempts_parked=entry.attempts_parked,
         next_attempt_s=None if entry.next_attempt_at is None else seconds(entry.next_attempt_at),
         is_unresolved=entry.state is PendingState.UNRESOLVED,
+        headers=restored.headers,
     )
 
 

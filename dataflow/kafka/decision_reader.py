@@ -17,6 +17,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from dataflow.config.settings import KafkaSettings
 from dataflow.core.persons_decisions import DecisionInbox
 from dataflow.kafka import client_config
+from dataflow.kafka.record_headers import headers_of
 from dataflow.kafka.retry import PASSING
 from schemas.decisions import PersonsDecision
 
@@ -33,7 +34,7 @@ Deliver = Callable[[Mapping[int, Sequence[PersonsDecision]]], None]
 def take(inbox: DecisionInbox, message: Message) -> None:
     """Take in a record of the pending topic."""
     try:
-        inbox.take(message.key(), message.value(), message.headers())
+        inbox.take(message.key(), message.value(), headers_of(message))
     except ValueError as error:
         _log.warning(
             "a decision on the pending topic cannot be read: it is passed over",

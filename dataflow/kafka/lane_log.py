@@ -33,6 +33,7 @@ from dataflow.errors import StartRefusedError
 from dataflow.kafka import client_config, lane_marks
 from dataflow.kafka.lane_offsets import LaneOffsets
 from dataflow.kafka.partition_offsets import EARLIEST, LATEST, Ends, offsets_at
+from dataflow.kafka.record_headers import headers_of
 from dataflow.kafka.retry import Retry, retry_briefly
 from dataflow.kafka.topic_reader import TopicReader
 from dataflow.observability.restore_progress import Restoring
@@ -207,7 +208,7 @@ class LaneLog:
         """Add a record to the parts of its lane; return how many entries it has."""
         value = message.value() or b""
         try:
-            lane, lanes = lane_in(message.headers())
+            lane, lanes = lane_in(headers_of(message))
             count = len(entries_in(value))
         except ForeignRecordError as error:
             raise StartRefusedError(self._unreadable(message, str(error))) from error
@@ -216,7 +217,7 @@ class LaneLog:
 
     def _ours(self, messages: Iterable[Message]) -> Iterator[Message]:
         for message in messages:
-            if is_of_a_lane(message.headers()):
+            if is_of_a_lane(headers_of(message)):
                 yield message
             else:
                 self._pass_over(message)

@@ -21,7 +21,7 @@ above.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from datetime import UTC, datetime
 from typing import Any
@@ -52,6 +52,7 @@ from dataflow.kafka.pending_topic import PARTITION
 from dataflow.kafka.retry import OutageRetry
 from dataflow.process_context import ProcessContext
 from dataflow.service.fail_fast import fail_fast
+from schemas.headers import Headers
 
 _FENCED = {
     KafkaError._FENCED,  # noqa: SLF001  (the client's own code for it; it has no public name)
@@ -148,13 +149,21 @@ class Lane(StatefulSinkPartition[SinkItem, bytes]):
     def _write(self, batch: OutputBatch) -> None:
         self._begin_transaction()
         more = self._pending_record if batch.topic == self._pending_topic else {}
-        for key, value in zip(batch.keys, batch.values, strict=True):
-            self._produce(batch.topic, key, value, **more)
+        if any(batch.headers):
+            self._write_with_headers(batch, more)
+        else:
+            for key, value in zip(batch.keys, batch.values, strict=True):
+                self._produce(batch.topic, key, value, **more)
         for key in batch.tombstones:
             self._produce(batch.topic, key, None, **more)
         written = len(batch.values) + len(batch.tombstones)
         produced = self._counts.produced
         produced[batch.topic] = produced.get(batch.topic, 0) + written
+
+    def _write_with_headers(self, batch: OutputBatch, more: Mapping[str, Any]) -> None:
+        ours: Headers = more.get("headers", [])
+        for key, value, theirs in zip(batch.keys, batch.values, batch.headers, strict=True):
+            self._produce(batch.topic, key, value, **{**more, "headers": ours + theirs})
 
     def _advance(self, progress: LaneProgress) -> None:
         if progress.control:

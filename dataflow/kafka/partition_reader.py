@@ -18,9 +18,11 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from numpy.typing import NDArray
 
 from dataflow.errors import ConsumeError, FetchStalledError
+from dataflow.kafka.record_headers import forwarded_of
 from dataflow.kafka.resume_point import ResumePoint
 from dataflow.kafka.retry import PASSING
 from dataflow.process_context import ProcessContext
+from schemas.headers import Headers
 
 _log = structlog.get_logger()
 
@@ -32,6 +34,8 @@ class Records(NamedTuple):
     times_ms: NDArray[np.int64]
     """In milliseconds since 1970."""
     values: list[bytes | None]
+    headers: dict[int, Headers]
+    """By offset, what is passed on of those records that have it."""
 
 
 class PartitionReader:
@@ -47,6 +51,8 @@ class PartitionReader:
         self, context: ProcessContext, partition: int, consumer: Consumer, start: ResumePoint
     ) -> None:
         self._topic = context.settings.kafka.topic_requested
+        self._forwarded = context.settings.kafka.forward_headers
+        self._metrics = context.metrics
         self._partition = partition
         self._consumer = consumer
         self._status = context.status
@@ -62,7 +68,11 @@ class PartitionReader:
             return None
         offsets = np.array([message.offset() for message in messages], np.int64)
         self.next_offset = self.records_end = int(offsets[-1]) + 1
-        return Records(offsets, _times_ms(messages), [message.value() for message in messages])
+        headers, left_out = forwarded_of(messages, self._forwarded)
+        if left_out:
+            self._metrics.headers_left_out(left_out)
+        values = [message.value() for message in messages]
+        return Records(offsets, _times_ms(messages), values, headers)
 
     def _consume(self, at_most: int) -> list[Message]:
         if self._failed is not None:

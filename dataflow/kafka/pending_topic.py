@@ -21,14 +21,16 @@ from confluent_kafka import Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from dataflow.core.fenced import Fenced
-from dataflow.core.lane_log import is_of_a_lane, lane_in
+from dataflow.core.lane_log import is_of_a_lane, lane_in, without_the_lane
 from dataflow.core.lanes import lane_of_key
+from dataflow.core.parked import Restored
 from dataflow.core.persons_decisions import DecisionInbox
 from dataflow.errors import StartRefusedError
 from dataflow.kafka import client_config, lane_marks
 from dataflow.kafka.decision_reader import DecisionReader, take
 from dataflow.kafka.lane_offsets import LaneOffsets
 from dataflow.kafka.partition_offsets import EARLIEST, LATEST, offsets_at
+from dataflow.kafka.record_headers import headers_of
 from dataflow.kafka.retry import Retry, retry_briefly
 from dataflow.kafka.topic_reader import TopicReader
 from dataflow.process_context import ProcessContext
@@ -63,12 +65,12 @@ class PendingTopic:
         self._retry = retry
         self._reader = TopicReader(context, self._topic, sit_out)
         self._lock = threading.Lock()
-        self._by_lane: dict[int, list[PendingEntry]] | None = None
+        self._by_lane: dict[int, list[Restored]] | None = None
         self._inbox = DecisionInbox(self._lanes)
         self._decisions: dict[int, deque[PersonsDecision]] = {}
         self._wake = context.charging.wake
 
-    def of(self, lane: int, fenced: Fenced) -> Sequence[PendingEntry]:
+    def of(self, lane: int, fenced: Fenced) -> Sequence[Restored]:
         """Return what is pending in a lane.
 
         Raises:
@@ -92,7 +94,7 @@ class PendingTopic:
             self._decisions.setdefault(lane, deque()).extend(decisions)
         self._wake(found)
 
-    def _read(self, fenced: Fenced) -> dict[int, list[PendingEntry]]:
+    def _read(self, fenced: Fenced) -> dict[int, list[Restored]]:
         self._refuse_another_topic(self._offsets.all(fenced))
         admin = AdminClient(client_config.client(self._kafka, "pending"))
         starts = self._retry(lambda: offsets_at(admin, self._topic, [PARTITION], EARLIEST))
@@ -103,10 +105,11 @@ class PendingTopic:
             records += len(messages)
             for message in messages:
                 self._take(message, values)
-        found: defaultdict[int, list[PendingEntry]] = defaultdict(list)
+        found: defaultdict[int, list[Restored]] = defaultdict(list)
         for message in values.values():
-            entry = self._entry(message)
-            found[lane_of_key(key_of(entry.payment_id), self._lanes)].append(entry)
+            headers = without_the_lane(headers_of(message))
+            restored = Restored(self._entry(message), headers)
+            found[lane_of_key(key_of(restored.entry.payment_id), self._lanes)].append(restored)
         where = TopicPartition(self._topic, PARTITION, ends[PARTITION])
         DecisionReader(self._kafka, where, self._inbox, self._deliver).start()
         _log.info("pending payments read", records=records, pending=len(values))
@@ -115,7 +118,7 @@ class PendingTopic:
     def _take(self, message: Message, values: dict[bytes | None, Message]) -> None:
         if is_decision(message.key()):
             take(self._inbox, message)
-        elif not is_of_a_lane(message.headers()):
+        elif not is_of_a_lane(headers_of(message)):
             _log.warning(
                 "the pending topic has a record that no lane has written: it is passed over; see"
                 " who may write to the topic",
@@ -130,7 +133,7 @@ class PendingTopic:
 
     def _entry(self, message: Message) -> PendingEntry:
         try:
-            lane_in(message.headers())
+            lane_in(headers_of(message))
             return pending.decode(message.value() or b"")
         except ValueError as error:
             raise StartRefusedError(

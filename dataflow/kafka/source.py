@@ -324,4 +324,5 @@ class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
             read_at=read_at,
             epoch=self._epoch,
             committed=self._committed.by_lane if again else {},
+            headers=records.headers,
         )

@@ -22,6 +22,7 @@ from dataflow.config.settings import KafkaSettings
 from dataflow.errors import ConsumeError
 from dataflow.kafka import client_config
 from dataflow.kafka.partition_offsets import EARLIEST, LATEST, offsets_at, partitions_of
+from dataflow.kafka.record_headers import headers_of
 from dataflow.kafka.retry import retry_briefly
 
 _TIMEOUT_S = 30.0
@@ -215,7 +216,7 @@ def chunks_of(messages: Iterable[Message], ends: Mapping[int, int]) -> Iterator[
         chunk.times_ms.append(message.timestamp()[1])
         chunk.keys.append(message.key())
         chunk.values.append(message.value())
-        chunk.headers.append(message.headers())
+        chunk.headers.append(headers_of(message))
     yield from chunks.values()
 
 

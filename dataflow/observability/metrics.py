@@ -62,6 +62,7 @@ class Metrics(Collector):
         self._read = 0
         self._unreadable = 0
         self._implausible = 0
+        self._headers_left_out = 0
         self._undelivered = dict.fromkeys([*output_topics, log_topic], 0)
         self._total = CommitCounts(
             failed=dict.fromkeys(ErrorCode, 0),
@@ -98,6 +99,11 @@ class Metrics(Collector):
         with self._lock:
             self._read += ok
             self._unreadable += bad
+
+    def headers_left_out(self, count: int) -> None:
+        """Count `count` headers that were to be passed on, and were not."""
+        with self._lock:
+            self._headers_left_out += count
 
     def decided(self, seconds: float, count: int) -> None:
         """Count `count` records that got their outcome `seconds` after they were read."""
@@ -155,7 +161,7 @@ class Metrics(Collector):
             total.add(self._total)
             undelivered = dict(self._undelivered)
             read, unreadable = self._read, self._unreadable
-            implausible = self._implausible
+            implausible, left_out = self._implausible, self._headers_left_out
         yield from _payments(total, audited=total.produced[self._audit_topic])
         yield _amounts(total)
         yield from _lane_log(total)
@@ -170,6 +176,12 @@ class Metrics(Collector):
             "Committed input records with a timestamp more than 30 days old or a minute ahead; "
             "payment_visible_duration_seconds leaves them out.",
             value=implausible,
+        )
+        yield CounterMetricFamily(
+            "kafka_headers_left_out_total",
+            "Headers of input records that KAFKA_FORWARD_HEADERS names and that are not passed on: "
+            "too many, too large, or in a record with a header name that is not UTF-8.",
+            value=left_out,
         )
         yield from status_metrics(self._status, self._input_topic)
 

@@ -17,6 +17,7 @@ from dataflow.core.lane_log import is_of_a_lane
 from dataflow.errors import CommitError, ConsumeError
 from dataflow.kafka import client_config
 from dataflow.kafka.pending_topic import PARTITION
+from dataflow.kafka.record_headers import headers_of
 from dataflow.kafka.topic_scan import TopicScan
 from schemas import decisions
 from schemas.decisions import PersonsDecision
@@ -163,7 +164,7 @@ def _wait(
 
 
 def _ends(message: Message, key: bytes) -> bool:
-    return message.key() == key and message.value() is None and is_of_a_lane(message.headers())
+    return message.key() == key and message.value() is None and is_of_a_lane(headers_of(message))
 
 
 def _audit_event(kafka: KafkaSettings, scan: TopicScan, event_id: str, since_s: float) -> Any:

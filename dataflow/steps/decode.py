@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from dataflow.core.items import LaneBatch, LaneItem, RecordBatch, SourceItem
 from dataflow.core.lanes import lane_name, lane_of_key, lanes_of, split_identities
 from dataflow.service.fail_fast import fail_fast
+from schemas.headers import Headers
 from schemas.parsing import parse
 from schemas.requests import PaymentRequest, Rejected, key_of
 
@@ -92,7 +93,7 @@ class Decode:
             mine, start = order[start:end], end
             if not len(mine):
                 continue
-            chosen = mine.tolist()
+            chosen, offsets = mine.tolist(), batch.offsets[mine]
             yield (
                 lane_name(lane),
                 LaneBatch(
@@ -100,11 +101,17 @@ class Decode:
                     next_offset=batch.next_offset,
                     read_at=batch.read_at,
                     epoch=batch.epoch,
-                    offsets=batch.offsets[mine],
+                    offsets=offsets,
                     times_ms=batch.times_ms[mine],
                     values=[batch.values[n] for n in chosen],
                     valid=np.flatnonzero(is_valid[mine]),
                     identities=b"".join([identities[n] for n in chosen]),
+                    headers=_headers_of(batch, offsets) if batch.headers else {},
                     parsed=[parsed[n] for n in chosen],
                 ),
             )
+
+
+def _headers_of(batch: RecordBatch, offsets: NDArray[np.int64]) -> dict[int, Headers]:
+    found = batch.headers
+    return {offset: found[offset] for offset in offsets.tolist() if offset in found}

@@ -232,6 +232,7 @@ class Dedupe(StatefulBatchLogic[LaneBatch | ControlMessage, DedupedBatch | Contr
             remembered=_remembered_by(self._index),
             epoch=batch.epoch,
             claimed_before=frozenset(again.tolist()),
+            headers=batch.headers,
         )
 
     def snapshot(self) -> None:

@@ -15,22 +15,15 @@ import numpy as np
 from dataflow.core.charging import LaneCharging
 from dataflow.core.decision import GatewayDecision, decide, needs_gateway
 from dataflow.core.fenced import Fenced
-from dataflow.core.items import (
-    ControlMessage,
-    DedupedBatch,
-    OutcomeBatch,
-    PendingChange,
-    Signal,
-)
+from dataflow.core.items import ControlMessage, DedupedBatch, OutcomeBatch, PendingChange, Signal
 from dataflow.core.lane_board import LaneBoard
 from dataflow.core.lane_queue import Answer, Charge, LaneQueue, QueuedBatch
 from dataflow.core.origins import origin
-from dataflow.core.parked import after_an_attempt, charge_of, entry_of
+from dataflow.core.parked import Restored, after_an_attempt, charge_of, entry_of
 from dataflow.service.fail_fast import fail_fast
 from dataflow.steps.person import Person
 from schemas.decisions import PersonsDecision
 from schemas.events import Records
-from schemas.pending import PendingEntry
 
 LaneName = str
 Timed = Callable[[float, int], None]
@@ -45,7 +38,7 @@ _FLUSHING = {Signal.FLUSH, Signal.DRAIN, Signal.RESTART}
 class Pending(Protocol):
     """The pending topic."""
 
-    def of(self, lane: int, fenced: Fenced) -> Sequence[PendingEntry]:
+    def of(self, lane: int, fenced: Fenced) -> Sequence[Restored]:
         """Return what is pending in a lane."""
 
     def decisions(self, lane: int) -> Sequence[PersonsDecision]:
@@ -55,7 +48,7 @@ class Pending(Protocol):
 class NothingPending:
     """The pending topic of a flow that has no past."""
 
-    def of(self, _lane: int, _fenced: Fenced) -> Sequence[PendingEntry]:
+    def of(self, _lane: int, _fenced: Fenced) -> Sequence[Restored]:
         """Return nothing."""
         return ()
 
@@ -161,7 +154,7 @@ class Process:
 
     def _restore(self, queue: LaneQueue, fenced: Fenced) -> None:
         """Take over what earlier runs have parked, and ask for it again."""
-        charges = [charge_of(queue.lane, entry) for entry in self._pending.of(queue.lane, fenced)]
+        charges = [charge_of(queue.lane, each) for each in self._pending.of(queue.lane, fenced)]
         queue.restore(charges)
         for charge in charges:
             self._hold(charge)
@@ -221,6 +214,7 @@ class Process:
             sources=[records.source(offset) for offset in batch.offsets],
             outcomes=outcomes,
             decided_at=now,
+            headers={records.event_id(at): each for at, each in batch.headers.items()},
         )
 
     def _decide_in_part(
@@ -233,7 +227,9 @@ class Process:
         """Decide what can be decided of a batch, and park the rest."""
         batch, now = queued.batch, time.time()
         records = Records(self._input_topic, batch.partition)
-        out = OutcomeBatch(position=(batch.partition, batch.next_offset), decided_at=now)
+        headers = {records.event_id(at): each for at, each in batch.headers.items()}
+        position = (batch.partition, batch.next_offset)
+        out = OutcomeBatch(position=position, decided_at=now, headers=headers)
         decided = []
         for record, offset in enumerate(batch.offsets):
             event_id = records.event_id(offset)
@@ -243,7 +239,8 @@ class Process:
                 entry = entry_of(charge, event_id, records.source(offset), time_ms, now)
                 queue.park(charge, entry)
                 self._hold(charge)
-                out.pending.append(PendingChange(event_id, entry, is_new=True))
+                change = PendingChange(event_id, entry, is_new=True, headers=charge.headers)
+                out.pending.append(change)
                 continue
             decided.append(record)
             out.event_ids.append(event_id)
@@ -270,7 +267,8 @@ class Process:
             assert entry is not None
             if answer.reply is None:
                 queue.park(charge, after_an_attempt(charge, entry))
-                out.pending.append(PendingChange(entry.event_id, charge.parked))
+                change = PendingChange(entry.event_id, charge.parked, headers=charge.headers)
+                out.pending.append(change)
                 continue
             queue.park(charge, None)
             # Once the lane log was lost, a copy may be parked beside it.
@@ -279,6 +277,8 @@ class Process:
             out.pending.append(PendingChange(entry.event_id, None))
             out.event_ids.append(entry.event_id)
             out.sources.append(entry.source)
+            if charge.headers:
+                out.headers[entry.event_id] = charge.headers
             out.outcomes.append(GatewayDecision(charge.request, answer.reply))
             times_ms.append(entry.record_time_ms)
         out.times_ms = np.array(times_ms, np.int64)

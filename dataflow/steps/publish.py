@@ -18,6 +18,7 @@ from dataflow.core.origins import place
 from dataflow.service.fail_fast import fail_fast
 from schemas import decisions, events, pending
 from schemas.events import AuditEvent, FailedEvent, ProcessedEvent, Source
+from schemas.headers import Headers, cloud_events
 from schemas.outcomes import EventType
 from schemas.replies import Approved, Declined
 from schemas.requests import Rejected
@@ -46,11 +47,13 @@ class Branch(ABC):
     Args:
         topic: Where the branch writes.
         max_bytes: The largest request.
+        cloud_events: True if the events have the CloudEvents attributes as headers.
     """
 
-    def __init__(self, topic: str, max_bytes: int) -> None:
+    def __init__(self, topic: str, max_bytes: int, *, cloud_events: bool = False) -> None:
         self.topic = topic
         self.max_bytes = max_bytes
+        self._cloud_events = cloud_events
 
     @fail_fast
     def __call__(self, item: tuple[str, OutcomeBatch]) -> tuple[str, OutputBatch] | None:
@@ -62,6 +65,7 @@ class Branch(ABC):
     def _publish(self, batch: OutcomeBatch) -> OutputBatch:
         out = OutputBatch(self.topic)
         at = events.instant(batch.decided_at)
+        has_headers = self._cloud_events or len(batch.headers) > 0
         each = zip(batch.event_ids, batch.sources, batch.outcomes, strict=True)
         for event_id, source, outcome in each:
             event = self.event(event_id, source, outcome, at)
@@ -69,7 +73,14 @@ class Branch(ABC):
                 payment_id = event.payment_id
                 out.keys.append(None if payment_id is None else payment_id.encode())
                 out.values.append(events.encode(event))
+                if has_headers:
+                    out.headers.append(self._headers(event, at, batch.headers.get(event_id, [])))
         return out
+
+    def _headers(self, event: Event, at: str, forwarded: Headers) -> Headers:
+        if not self._cloud_events:
+            return forwarded
+        return cloud_events(self.topic, event.event_id, event.event_type, at) + forwarded
 
     @abstractmethod
     def event(self, event_id: str, source: Source, outcome: Outcome, at: str) -> Event | None:
@@ -219,6 +230,7 @@ class Pending:
             else:
                 out.keys.append(key)
                 out.values.append(pending.encode(change.entry))
+                out.headers.append(change.headers)
         return lane, out
 
 

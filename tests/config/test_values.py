@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataflow.config import values
+from dataflow.config import header_names, values
 from dataflow.config.secret import Secret
 from dataflow.config.values import ValueKind
 
@@ -185,3 +185,27 @@ def test_secrets_are_equal_by_their_text() -> None:
     assert Secret("a") == Secret("a")
     assert len({Secret("a"), Secret("a"), Secret("b")}) == 2
     assert Secret("a") != "a"
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("traceparent", ("traceparent",)),
+        ("a, b,a", ("a", "b")),
+        ("X-Request-Id,urn:id!", ("X-Request-Id", "urn:id!")),
+        ("None", ()),
+        ("n" * 255, ("n" * 255,)),
+    ],
+)
+def test_names_of_headers(text: str, names: tuple[str, ...]) -> None:
+    assert header_names.parse(text) == names
+    assert header_names.parse(header_names.show(names)) == names
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a,", ",", "a b", "a\x00", "caf\xe9", "n" * 256, "none,a", "lane", "ce_id", "Content-Type"],
+)
+def test_names_of_headers_that_are_refused(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011  (the whole text is the reader's)
+        header_names.parse(text)

@@ -19,10 +19,10 @@ from confluent_kafka import Consumer, Message, TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dataflow.config import header_names
 from dataflow.config.settings import Settings
 from dataflow.core.epochs import Epochs
 from dataflow.core.items import OutputBatch, SinkItem, SourceItem
-from dataflow.core.lane_log import Headers
 from dataflow.core.lane_log import headers as log_headers
 from dataflow.flow import flow
 from dataflow.kafka.lane_offsets import Committed, LaneOffsets
@@ -35,6 +35,7 @@ from dataflow.runtime import Runtime
 from dataflow.service.shutdown import Lifecycle
 from dataflow.verify.checker import Check, Report
 from dataflow.verify.reader import Bounds, Chunk, LanePosition, Positions, Snapshot
+from schemas.headers import MAX_VALUE_BYTES, Headers
 from tests import published
 from tests.explore import examples
 from tests.support.required import REQUIRED
@@ -113,7 +114,11 @@ values = st.one_of(
     awkward,
 )
 headers = st.none() | st.lists(
-    st.tuples(st.text(max_size=5), st.none() | st.binary(max_size=5)), max_size=3
+    st.tuples(
+        st.sampled_from(header_names.DEFAULT) | st.text(max_size=5),
+        st.none() | st.binary(max_size=5) | st.just(bytes(MAX_VALUE_BYTES + 1)),
+    ),
+    max_size=3,
 )
 times_ms = st.sampled_from([-1, 0, 1, 1_767_225_600_000, 4_000_000_000_000, 2**62])
 records = st.tuples(

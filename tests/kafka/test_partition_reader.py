@@ -26,8 +26,10 @@ START = 100
 class Record:
     """A message, with a value or with an error."""
 
-    def __init__(self, offset: int, time_ms: int = 5, error: int | None = None) -> None:
-        self._offset, self._time_ms = offset, time_ms
+    def __init__(
+        self, offset: int, time_ms: int = 5, error: int | None = None, headers: Any = None
+    ) -> None:
+        self._offset, self._time_ms, self._headers = offset, time_ms, headers
         self._error = None if error is None else KafkaError(error)
 
     def offset(self) -> int:
@@ -38,6 +40,12 @@ class Record:
 
     def value(self) -> bytes:
         return b"%d" % self._offset
+
+    def headers(self) -> Any:
+        return self._headers
+
+    def set_headers(self, headers: Any) -> None:
+        self._headers = headers
 
     def error(self) -> KafkaError | None:
         return self._error
@@ -100,6 +108,18 @@ def test_records_are_aligned_and_the_position_is_past_them(context: ProcessConte
     assert records.times_ms[0] == 7
     assert records.times_ms[1] > 1_700_000_000_000, "a record without a timestamp is from now"
     assert (reading.next_offset, reading.records_end) == (108, 108)
+
+
+def test_headers_are_read_with_the_records_and_those_left_out_are_counted(
+    context: ProcessContext,
+) -> None:
+    headers = [("traceparent", b"t"), ("baggage", bytes(9000)), ("other", b"o")]
+    reading = reader(context, Client([Record(103), Record(107, headers=headers)]))
+    records = reading.read(10)
+    assert records is not None
+    assert records.headers == {107: [("traceparent", b"t")]}
+    registry = context.metrics.registry
+    assert registry.get_sample_value("kafka_headers_left_out_total") == 1
 
 
 def test_nothing_moves_no_position(context: ProcessContext) -> None:

@@ -7,6 +7,7 @@ import msgspec
 
 from schemas import contract
 from schemas.contract import NOT_IN_THE_SCHEMA, Message, Schema
+from schemas.headers import Headers
 from tests import ROOT
 from tests.published import examples
 
@@ -41,12 +42,21 @@ def _parts() -> dict[str, str]:
             parts[f"record-{record}"] = _code("json", value.decode())
         for kind, event in events[record].items():
             parts[f"{kind}-{record}"] = _code("json", examples.readable(event))
+    for kind, headers in examples.headers().items():
+        parts[f"headers-{kind}"] = _code("text", _lines(headers))
     parts["entry"] = _code("json", examples.readable(examples.pending_entry()))
     for path in READERS.rglob("*"):
         if path.suffix in _LANGUAGES:
             parts[path.name] = _code(_LANGUAGES[path.suffix], path.read_text().strip())
     parts["not-in-the-schema"] = "\n".join(f"- {line}" for line in NOT_IN_THE_SCHEMA.values())
     return parts
+
+
+def _lines(headers: Headers) -> str:
+    shown = (
+        (name, value.decode() if isinstance(value, bytes) else value) for name, value in headers
+    )
+    return "\n".join(f"{name}: {value}" for name, value in shown)
 
 
 def _code(language: str, text: str) -> str:

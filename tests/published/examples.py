@@ -1,6 +1,7 @@
 """One request and event of each kind, as the whole flow makes them, in memory."""
 
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ from dataflow.flow import flow
 from dataflow.runtime import Runtime
 from schemas import pending
 from schemas.events import Records
+from schemas.headers import Headers
 from schemas.parsing import parse
 from schemas.requests import PaymentRequest
 from tests.support.answered_source import AnsweredSource
@@ -49,8 +51,38 @@ RECORDS: dict[str, bytes | None] = {
 """The records of the request topic, by what they are examples of."""
 
 
+TRACEPARENT = (
+    "traceparent",
+    b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+)
+
+
 def events() -> dict[str, dict[str, bytes]]:
     """Return the events of each record: by its name, and by the topic's setting."""
+    found: dict[str, dict[str, bytes]] = {name: {} for name in RECORDS}
+    for kind, outgoing in _published():
+        for value in outgoing.values:
+            found[_record_of(value)][kind] = value
+    return found
+
+
+def headers() -> dict[str, Headers]:
+    """Return the headers of the first request's events, with all that they may have."""
+    found = {}
+    for kind, outgoing in _published(KAFKA_CLOUDEVENTS="binary"):
+        for value, each in zip(outgoing.values, outgoing.headers, strict=True):
+            if _record_of(value) == "approved":
+                found[kind] = each
+    return found
+
+
+def _record_of(event: bytes) -> str:
+    offset: int = msgspec.json.decode(event)["source"]["offset"]
+    return [*RECORDS][offset - FIRST_OFFSET]
+
+
+def _published(**environ: str) -> Iterator[tuple[str, OutputBatch]]:
+    """Yield what the flow makes of the records, each with the kind of its topic."""
     offsets = np.arange(FIRST_OFFSET, FIRST_OFFSET + len(RECORDS))
     batch = RecordBatch(
         partition=PARTITION,
@@ -59,8 +91,9 @@ def events() -> dict[str, dict[str, bytes]]:
         values=[*RECORDS.values()],
         next_offset=FIRST_OFFSET + len(RECORDS),
         read_at=DECIDED_AT,
+        headers={FIRST_OFFSET: [TRACEPARENT]},
     )
-    runtime = Runtime(Settings.from_env(REQUIRED | {"SIMULATED_DECLINE_RATE": "0"}))
+    runtime = Runtime(Settings.from_env(REQUIRED | {"SIMULATED_DECLINE_RATE": "0"} | environ))
     sink: list[tuple[str, SinkItem]] = []
     clock = SimpleNamespace(time=lambda: DECIDED_AT, monotonic=time.monotonic)
     with closing(runtime.charging), patch("dataflow.steps.process.time", clock):
@@ -69,14 +102,9 @@ def events() -> dict[str, dict[str, bytes]]:
         run_main(graph, epoch_interval=timedelta(0))  # type: ignore[no-untyped-call]
     kafka = runtime.context.settings.kafka
     names = {kafka.topic_processed: "outcome", kafka.topic_failed: "outcome"}
-    found: dict[str, dict[str, bytes]] = {name: {} for name in RECORDS}
-    batches = [outgoing for _, outgoing in sink if isinstance(outgoing, OutputBatch)]
-    for outgoing in batches:
-        for value in outgoing.values:
-            offset = msgspec.json.decode(value)["source"]["offset"]
-            record = [*RECORDS][offset - FIRST_OFFSET]
-            found[record][names.get(outgoing.topic, "audit")] = value
-    return found
+    for _, outgoing in sink:
+        if isinstance(outgoing, OutputBatch):
+            yield names.get(outgoing.topic, "audit"), outgoing
 
 
 def pending_entry() -> bytes:

@@ -18,6 +18,7 @@ from schemas.events import (
     encode,
     instant,
 )
+from schemas.headers import MAX_FORWARDED_BYTES, MOST_FORWARDED, cloud_events
 from schemas.outcomes import ErrorCode, EventType
 from schemas.parsing import parse
 from schemas.replies import Declined
@@ -27,6 +28,15 @@ from tests.schemas.json_requests import any_values, texts, written
 
 FRAME_BYTES = 100
 """A record batch of one record: 61 bytes, and up to 30 around key and value."""
+ATTRIBUTES = cloud_events("t" * 249, "-" * 36, EventType.DUPLICATE, "2026-01-01T00:00:00.000Z")
+LENGTHS_BYTES = 10
+"""Of a header: the lengths of name and value, at the most."""
+HEADERS_BYTES = (
+    MAX_FORWARDED_BYTES
+    + sum(len(name) + len(str(value)) for name, value in ATTRIBUTES)
+    + LENGTHS_BYTES * (MOST_FORWARDED + len(ATTRIBUTES))
+)
+"""The most that an event has."""
 MESSAGE_MAX_BYTES = 65_536
 REQUEST_MAX_BYTES = MESSAGE_MAX_BYTES - EVENT_OVERHEAD_BYTES
 RECORDS = Records("t" * 249, 2**31 - 1)
@@ -69,7 +79,7 @@ def sizes(value: bytes | None) -> list[int]:
     )
     key = (parsed.payment_id or "").encode()
     values = map(encode, (*outcomes.values(), audit))
-    return [len(value) + len(key) + FRAME_BYTES for value in values]
+    return [len(value) + len(key) + HEADERS_BYTES + FRAME_BYTES for value in values]
 
 
 def assert_fits(value: bytes | None) -> None:

@@ -1,5 +1,6 @@
 """Records of one partition, and what travels between the steps, for tests of single steps."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from dataflow.core.items import (
 )
 from dataflow.core.verdicts import Verdict
 from dataflow.steps.decode import Decode
+from schemas.headers import Headers
 from schemas.parsing import parse
 from schemas.requests import PaymentRequest, Rejected
 
@@ -58,6 +60,7 @@ def fetched(
     committed: dict[int, int] | None = None,
     read_at: float = READ_AT,
     epoch: int = 0,
+    headers: Mapping[int, Headers] | None = None,
 ) -> RecordBatch:
     offsets = np.arange(first_offset, first_offset + len(values))
     return RecordBatch(
@@ -69,6 +72,7 @@ def fetched(
         read_at=read_at,
         epoch=epoch,
         committed=committed or {},
+        headers=headers or {},
     )
 
 
@@ -96,6 +100,7 @@ def judged(
     partition: int = 0,
     first_offset: int = 0,
     first_origin: int = 0,
+    headers: Mapping[int, Headers] | None = None,
 ) -> DedupedBatch:
     offsets = list(range(first_offset, first_offset + len(records)))
     return DedupedBatch(
@@ -109,4 +114,5 @@ def judged(
         parsed=[found for found, _ in records],
         entries=b"entries",
         remembered=Remembered(ids=7, since_s=5),
+        headers=headers or {},
     )

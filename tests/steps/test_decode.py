@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from dataflow.core.items import ControlMessage, LaneBatch, Signal
 from dataflow.core.lanes import lane_name, lane_of_key
 from dataflow.steps.decode import Decode
+from schemas.headers import Headers
 from schemas.requests import PaymentRequest, key_of
 from tests.steps.step_samples import (
     GARBAGE,
@@ -35,6 +36,21 @@ LANES = 8
 
 def test_lanes_are_named_so_that_they_sort() -> None:
     assert [lane_name(lane) for lane in (0, 7, 10, 255)] == ["000", "007", "010", "255"]
+
+
+def test_each_lane_gets_the_headers_of_its_own_records() -> None:
+    values = [payment(f"pay_{n}") for n in range(20)]
+    headers: dict[int, Headers] = {
+        offset: [("traceparent", b"%d" % offset)] for offset in (100, 107, 108, 119)
+    }
+    batches = lane_batches(LANES, fetched(*values, first_offset=100, headers=headers))
+    found: dict[int, Headers] = {}
+    for batch in batches.values():
+        assert batch.headers.keys() <= {*batch.offsets.tolist()}
+        found |= batch.headers
+        copy = pickle.loads(pickle.dumps(batch))  # noqa: S301  (as the engine does)
+        assert copy.headers == batch.headers
+    assert found == headers
 
 
 class TestLanes:

@@ -6,7 +6,7 @@ What crashes do to it is in `test_process_model.py`.
 import time
 from collections import defaultdict, deque
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
@@ -19,14 +19,16 @@ from dataflow.core.items import ControlMessage, DedupedBatch, OutcomeBatch, Reme
 from dataflow.core.lane_board import LaneBoard
 from dataflow.core.lane_queue import Answer, BatchAnswer, Charge, QueuedBatch
 from dataflow.core.origins import origin
+from dataflow.core.parked import Restored
 from dataflow.core.verdicts import Verdict
 from dataflow.steps.process import NothingPending, Process
 from schemas.decisions import PersonsDecision
 from schemas.events import Records, Resolution
+from schemas.headers import Headers
 from schemas.outcomes import ErrorCode, EventType
 from schemas.pending import PendingEntry, PendingState, decode, encode, seconds
 from schemas.replies import Approved, Declined, Definite
-from schemas.requests import PaymentRequest
+from schemas.requests import PaymentRequest, Rejected
 from tests import published
 from tests.steps.step_samples import CONFLICT, DUPLICATE, FIRST, READ_AT, judged, rejected, request
 from tests.support.signals import restoring
@@ -112,22 +114,26 @@ class Gateway:
 class Kept:
     """A pending topic."""
 
-    def __init__(self, *entries: PendingEntry) -> None:
-        self.entries = entries
+    def __init__(self, *entries: PendingEntry | Restored) -> None:
+        self.entries = [
+            each if isinstance(each, Restored) else Restored(each, []) for each in entries
+        ]
         self.decided: list[PersonsDecision] = []
 
     def decisions(self, lane: int) -> Sequence[PersonsDecision]:
         found, self.decided = self.decided if lane == 0 else [], []
         return found
 
-    def of(self, lane: int, _fenced: Fenced) -> Sequence[PendingEntry]:
+    def of(self, lane: int, _fenced: Fenced) -> Sequence[Restored]:
         return self.entries if lane == 0 else ()
 
 
 class Step:
     """The step, and the epochs around it."""
 
-    def __init__(self, gateway: Gateway, *pending: PendingEntry, timed: Any = None) -> None:
+    def __init__(
+        self, gateway: Gateway, *pending: PendingEntry | Restored, timed: Any = None
+    ) -> None:
         self.gateway = gateway
         self.board = LaneBoard()
         self.kept = Kept(*pending)
@@ -267,6 +273,72 @@ class TestCharging:
         gateway.answer("silent_1")
         [batch] = with_outcomes(step.next_epoch())
         assert words(batch) == ["pay_1", "silent_1"]
+
+
+class TestHeaders:
+    """What is passed on goes with every outcome of its record, now or later."""
+
+    HEADERS: ClassVar[dict[int, Headers]] = {
+        7: [("traceparent", b"7")],
+        8: [("baggage", b"8"), ("baggage", None)],
+        10: [("traceparent", b"10")],
+    }
+
+    def by_event(self) -> dict[str, Headers]:
+        records = Records("requested", 2)
+        return {records.event_id(offset): each for offset, each in self.HEADERS.items()}
+
+    def read(self, step: Step) -> None:
+        first = request("pay_1")
+        records: list[tuple[PaymentRequest | Rejected, Verdict]] = [
+            (first, FIRST),
+            (request("pay_2"), FIRST),
+            (request("pay_3"), FIRST),
+            (rejected(), FIRST),
+            (first, DUPLICATE),
+        ]
+        step.take(("000", judged(*records, partition=2, first_offset=7, headers=self.HEADERS)))
+        step.next_epoch()
+
+    def test_outcomes_have_the_headers_of_their_records(self) -> None:
+        step = Step(Gateway(at_once=False))
+        self.read(step)
+        step.gateway.answer("pay_1", "pay_2", "pay_3")
+        [batch] = with_outcomes(step.next_epoch())
+        assert len(batch.event_ids) == 5
+        assert batch.headers == self.by_event()
+
+    def parked(self, step: Step) -> OutcomeBatch:
+        """Park the second of the payments."""
+        self.read(step)
+        step.gateway.answer("pay_1", "pay_3")
+        step.gateway.patience = 0
+        [batch] = with_outcomes(step.next_epoch())
+        return batch
+
+    def test_a_parked_payment_keeps_its_headers_until_its_outcome(self) -> None:
+        step = Step(Gateway(at_once=False))
+        batch = self.parked(step)
+        assert {each: batch.headers[each] for each in batch.event_ids if each in batch.headers} == {
+            each: headers for each, headers in self.by_event().items() if each in batch.event_ids
+        }
+        [change] = batch.pending
+        assert change.headers == self.HEADERS[8]
+        step.gateway.fail("pay_2")
+        [batch] = batches(step.next_epoch())
+        assert [each.headers for each in batch.pending] == [self.HEADERS[8]], "written once more"
+        step.gateway.answer("pay_2")
+        [batch] = batches(step.next_epoch())
+        assert batch.headers == {change.event_id: self.HEADERS[8]}
+
+    def test_a_restart_gives_a_parked_payment_its_headers_back(self) -> None:
+        [change] = self.parked(Step(Gateway(at_once=False))).pending
+        assert change.entry is not None
+        step = Step(Gateway(at_once=False), Restored(change.entry, change.headers))
+        step.take(("000", restoring()))
+        step.gateway.answer("pay_2")
+        [batch] = batches(step.next_epoch())
+        assert batch.headers == {change.event_id: self.HEADERS[8]}
 
 
 class TestOrder:

@@ -24,6 +24,7 @@ from dataflow.core.lane_log import Entries, entries_in
 from dataflow.core.lane_queue import Answer, BatchAnswer, Charge, LaneQueue, QueuedBatch
 from dataflow.core.lanes import lane_name, lane_of_key
 from dataflow.core.origins import place
+from dataflow.core.parked import Restored
 from dataflow.dedupe.remembered import RememberedIds
 from dataflow.dedupe.tiered import TieredIndex
 from dataflow.steps.decode import Decode
@@ -32,7 +33,6 @@ from dataflow.steps.process import Process
 from schemas import pending
 from schemas.decisions import PersonsDecision
 from schemas.parsing import parse
-from schemas.pending import PendingEntry
 from schemas.replies import Approved, Declined
 from schemas.requests import PaymentRequest, key_of
 from tests.explore import examples
@@ -215,10 +215,11 @@ class _Pending:
     def decisions(self, _lane: int) -> list[PersonsDecision]:
         return []
 
-    def of(self, lane: int, _fenced: Fenced) -> list[PendingEntry]:
+    def of(self, lane: int, _fenced: Fenced) -> list[Restored]:
         entries = map(pending.decode, self.kafka.pending.values())
         lanes = self.kafka.lanes
-        return [each for each in entries if lane_of_key(key_of(each.payment_id), lanes) == lane]
+        mine = (each for each in entries if lane_of_key(key_of(each.payment_id), lanes) == lane)
+        return [Restored(each, []) for each in mine]
 
 
 class _Board(LaneBoard):

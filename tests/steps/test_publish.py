@@ -20,6 +20,7 @@ from dataflow.core.items import (
     LaneProgress,
     OutcomeBatch,
     OutputBatch,
+    PendingChange,
     Remembered,
     Signal,
 )
@@ -33,12 +34,15 @@ from dataflow.steps.publish import (
     Progress,
     outcomes_only,
 )
+from schemas import pending
 from schemas.events import Records, Resolution
+from schemas.headers import Headers
 from schemas.outcomes import ErrorCode, EventType
 from schemas.parsing import parse
 from schemas.replies import Approved, Declined
 from schemas.requests import PaymentRequest, Rejected
 from tests import published as contract
+from tests.published import examples
 from tests.steps.step_samples import MAX_BYTES, READ_AT, rejected, request
 
 INPUT = "payments.payment-requested"
@@ -221,6 +225,60 @@ class TestTopics:
         event = json.loads(value)
         assert len(event["original"]) == 100
         assert event["originalTruncated"] is True
+
+
+class TestHeaders:
+    def with_headers(self) -> OutcomeBatch:
+        """Return a batch of which every second outcome has headers to pass on."""
+        batch = decided(*ALL)
+        batch.headers = {each: [("traceparent", each.encode())] for each in batch.event_ids[::2]}
+        return batch
+
+    @pytest.mark.parametrize("branch", BRANCHES)
+    def test_an_event_has_those_of_its_request(self, branch: Branch) -> None:
+        batch = self.with_headers()
+        outgoing = published(branch, batch)
+        event_ids = [json.loads(value)["eventId"] for value in outgoing.values]
+        assert outgoing.headers == [batch.headers.get(each, []) for each in event_ids]
+        assert any(outgoing.headers)
+
+    @pytest.mark.parametrize("branch", BRANCHES)
+    def test_there_are_none_if_no_request_has_any(self, branch: Branch) -> None:
+        assert published(branch, decided(*ALL)).headers == []
+
+    @pytest.mark.parametrize("kind", [Processed, Failed, Audit])
+    def test_attributes_of_cloud_events_come_before_them(self, kind: type[Branch]) -> None:
+        branch = kind(kind.__name__.lower(), MAX_BYTES, cloud_events=True)
+        batch = self.with_headers()
+        outgoing = published(branch, batch)
+        for value, headers in zip(outgoing.values, outgoing.headers, strict=True):
+            event = json.loads(value)
+            of_request = batch.headers.get(event["eventId"], [])
+            assert headers[-1 * len(of_request) :] == of_request or not of_request
+            attributes = dict(headers)
+            assert attributes["ce_id"] == event["eventId"]
+            assert attributes["ce_source"] == f"/{branch.topic}"
+            assert attributes["ce_type"] == event["eventType"]
+            at = next(
+                event[name] for name in ("processedAt", "failedAt", "occurredAt") if name in event
+            )
+            assert attributes["ce_time"] == at
+            assert len(headers) == 6 + len(of_request)
+
+    def test_an_entry_of_a_parked_payment_has_those_of_its_request(self) -> None:
+        entry = pending.decode(examples.pending_entry())
+        headers: Headers = [("traceparent", b"x")]
+        batch = OutcomeBatch(
+            pending=[
+                PendingChange("a", entry, headers=headers),
+                PendingChange("b", None, headers=headers),
+                PendingChange("c", entry),
+            ]
+        )
+        result = Pending("pending")(("005", batch))
+        assert result is not None
+        assert result[1].keys == [b"a", b"c"]
+        assert result[1].headers == [headers, []]
 
 
 class TestWhatIsCounted:

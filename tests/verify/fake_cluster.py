@@ -11,7 +11,7 @@ import numpy as np
 from msgspec import Raw
 
 from dataflow.config.settings import Settings
-from dataflow.core.lane_log import Headers, entries_in, entries_of, headers
+from dataflow.core.lane_log import entries_in, entries_of, headers
 from dataflow.core.lanes import lane_of_key, split_identities
 from dataflow.core.origins import origin
 from dataflow.verify.checker import Check, Report
@@ -19,6 +19,7 @@ from dataflow.verify.findings import FindingKind
 from dataflow.verify.reader import Bounds, Chunk, LanePosition, Positions, Snapshot
 from schemas import events, pending
 from schemas.events import AuditEvent, Records
+from schemas.headers import Headers
 from schemas.outcomes import ErrorCode, EventType
 from schemas.parsing import parse
 from schemas.pending import PendingEntry

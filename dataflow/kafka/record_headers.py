@@ -1,0 +1,58 @@
+"""The headers of a record that anybody may have written.
+
+1. The names of headers are bytes to Kafka. Of a name that is not UTF-8 the client makes an error of
+   Python's own, and keeps a list with a hole in it, which crashes the process that looks into it:
+   so the list is replaced at once.
+2. A record may have hundreds of thousands of headers, each of which is a hundred times as large in
+   Python: so they are let go of before those of the next record are looked at.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from confluent_kafka import Message
+
+from schemas.headers import Headers, forwarded
+
+_UNREADABLE = (SystemError, UnicodeDecodeError)
+
+
+def headers_of(message: Message) -> Headers:
+    """Return the headers of a record; none if a name is not UTF-8: no lane has written those."""
+    try:
+        found: Any = message.headers()  # what is read is a list
+    except _UNREADABLE:
+        message.set_headers([])
+        return []
+    return found or []
+
+
+def forwarded_of(
+    messages: Sequence[Message], names: Collection[str]
+) -> tuple[dict[int, Headers], int]:
+    """Return the headers with these names by the offsets of the records that have any.
+
+    And how many were left out: those beyond the limits, and one for each record with a name that is
+    not UTF-8.
+    """
+    found: dict[int, Headers] = {}
+    left_out = 0
+    if not names:
+        return found, left_out
+    for message in messages:
+        try:
+            headers: Any = message.headers()
+        except _UNREADABLE:
+            message.set_headers([])
+            left_out += 1
+            continue
+        # Most records have none: they cost no other call.
+        if headers is None:
+            continue
+        message.set_headers([])
+        if kept := forwarded(headers, names):
+            offset = message.offset()
+            assert offset is not None
+            found[offset] = kept
+        left_out += sum(name in names for name, _ in headers) - len(kept)
+    return found, left_out

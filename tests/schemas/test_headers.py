@@ -72,7 +72,7 @@ def test_a_header_that_does_not_fit_any_more_is_left_out_and_a_smaller_one_is_no
         max_size=MOST_FORWARDED + 5,
     )
 )
-def test_what_is_passed_on_never_exceeds_the_limits(read: Read) -> None:
+def test_headers_that_are_passed_on_never_exceed_the_limits(read: Read) -> None:
     kept = forwarded(read, NAMES)
     assert len(kept) <= MOST_FORWARDED
     assert sum(len(name) + len(value or b"") for name, value in kept) <= MAX_FORWARDED_BYTES

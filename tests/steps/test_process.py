@@ -276,7 +276,7 @@ class TestCharging:
 
 
 class TestHeaders:
-    """What is passed on goes with every outcome of its record, now or later."""
+    """Headers go with every outcome of their record, now or later."""
 
     HEADERS: ClassVar[dict[int, Headers]] = {
         7: [("traceparent", b"7")],
@@ -312,7 +312,7 @@ class TestHeaders:
         """Park the second of the payments."""
         self.read(step)
         step.gateway.answer("pay_1", "pay_3")
-        step.gateway.patience = 0
+        step.gateway.wait_s = 0
         [batch] = with_outcomes(step.next_epoch())
         return batch
 

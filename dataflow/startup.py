@@ -3,9 +3,11 @@
 import math
 import os
 import sys
+from functools import partial
 
 import structlog
 
+from dataflow import rotation
 from dataflow.config import gateway_names
 from dataflow.config.settings import Settings, environment
 from dataflow.config.spelling import suspects
@@ -19,9 +21,11 @@ from dataflow.observability.engine_metrics import EngineMetrics, prepare_engine_
 from dataflow.observability.gateway_metrics import GatewayMetrics
 from dataflow.observability.id_metrics import IdMetrics
 from dataflow.observability.redaction import register_secrets
+from dataflow.observability.rotation_metrics import RotationMetrics
 from dataflow.observability.store_metrics import StoreMetrics
 from dataflow.process_context import Cluster, ProcessContext
 from dataflow.recovery import store
+from dataflow.rotation import Mounted, SecretWatch
 from dataflow.runtime import Runtime
 from dataflow.service import command_line, fail_fast, loopback, malloc
 from dataflow.service.command_line import Launch
@@ -56,6 +60,7 @@ def start() -> Runtime:
 
 
 def _start(running: Launch) -> Runtime:
+    mounted = Mounted(os.environ)
     settings = Settings.from_env(os.environ)
     logs.configure(settings.log_level, environment=settings.app_env)
     register_secrets([secret.reveal() for secret in settings.secrets()])
@@ -80,6 +85,8 @@ def _start(running: Launch) -> Runtime:
     context.metrics.registry.register(CertificateMetrics(settings.kafka))
     context.metrics.registry.register(GatewayMetrics(runtime.charging.figures))
     context.metrics.registry.register(IdMetrics(lambda: runtime.ids.figures))
+    secrets = SecretWatch(mounted, settings, context.lifecycle, partial(rotation.check, os.environ))
+    context.metrics.registry.register(RotationMetrics(lambda: secrets.is_refused))
     if running.recovery_dir is not None:
         context.metrics.registry.register(StoreMetrics(running.recovery_dir))
     sidecar = Sidecar.start(
@@ -94,6 +101,7 @@ def _start(running: Launch) -> Runtime:
         context.metrics.registry.register(runtime.engine_metrics)
         loopback.confine_when_it_listens(api_port)
     runtime.watch(trims=running.process_id == 0)
+    secrets.start()
     fail_fast.end_process_on_fault(lambda: store.full_disk(running))
     command_line.restart_when_asked(context.lifecycle)
     if running.processes > 1:

@@ -24,6 +24,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     # side by side: none of them imports another
     ("gateways", "steps", "kafka", "recovery", "web"),
     # what puts them together
+    ("rotation",),
     ("runtime",),
     ("startup",),
     ("flow",),

@@ -684,6 +684,20 @@ CASES = [
         [series(EXPIRY, f"{31 * 86400}x30", 'certificate="ca"')],
         "20m",
     ),
+    Case(
+        "PaymentsChangedSecretsRefused",
+        "a wrong password",
+        [series("payments_changed_secrets_refused", "0x5 1x30")],
+        "20m",
+        "pod-0 cannot use a secret that has changed, and could not start again",
+        INSTANCE | WARNING,
+    ),
+    Case(
+        "PaymentsChangedSecretsRefused",
+        "a password that Kafka has some minutes later",
+        [series("payments_changed_secrets_refused", "0x5 1x7 0x30")],
+        "20m",
+    ),
     # ---- recovery ----
     Case(
         "PaymentsSnapshotStale",

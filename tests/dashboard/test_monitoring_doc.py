@@ -19,6 +19,7 @@ from dataflow.observability.gateway_metrics import GatewayMetrics
 from dataflow.observability.id_metrics import IdMetrics
 from dataflow.observability.liveness import LivenessLimits
 from dataflow.observability.metrics import Metrics
+from dataflow.observability.rotation_metrics import RotationMetrics
 from dataflow.observability.status import About, Status
 from dataflow.observability.store_metrics import StoreMetrics
 from tests import ROOT
@@ -53,6 +54,7 @@ def exposed(tmp_path: Path) -> dict[str, set[str]]:
     metrics.registry.register(IdMetrics(lambda: Figures.of([])))
     figures = ChargingFigures(rate_limit=1.0, durations=CallCounts().durations)
     metrics.registry.register(GatewayMetrics(lambda: figures))
+    metrics.registry.register(RotationMetrics(lambda: False))
     kafka = replace(
         Settings.from_env(REQUIRED | {"KAFKA_SECURITY_PROTOCOL": "SSL"}).kafka, ssl_ca_location="x"
     )

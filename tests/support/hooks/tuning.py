@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from dataflow import runtime
+from dataflow import rotation, runtime
 from dataflow.core import hold, offset_refresh, persons_decisions, retry_schedule, silence
 from dataflow.dedupe import tiered
 from dataflow.kafka import commit_pool, lane_log_trimmer, preflight, retry, watcher
@@ -36,6 +36,10 @@ PROBE_MOST_S = Constant(lambda: hold.PROBE_MOST_S)
 TRIAL_LEAST_S = Constant(lambda: hold.TRIAL_LEAST_S)
 STARTUP_GRACE_S = Constant(lambda: runtime._STARTUP_GRACE_S)
 QUIET_S = Constant(lambda: persons_decisions.QUIET_S)
+SECRETS_CHECK_EVERY_S = Constant(lambda: rotation._CHECK_EVERY_S)
+SECRETS_DELAY_LEAST_S = Constant(lambda: rotation._DELAY_LEAST_S)
+SECRETS_JITTER_S = Constant(lambda: rotation._JITTER_S)
+SECRETS_LOOK_EVERY_S = Constant(lambda: rotation._LOOK_EVERY_S)
 REFRESH_OFFSETS_EVERY_S = Constant(lambda: offset_refresh._EVERY_S)
 RETRY_AT_MOST_S = Constant(lambda: retry._AT_MOST_S)
 STALLED_S = Constant(lambda: silence.STALLED_S)

@@ -1,0 +1,236 @@
+"""Mounted secrets as Kubernetes swaps them, and what becomes of a change; without Kafka."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dataflow import rotation
+from dataflow.config.mounted_files import digests, mounted_files
+from dataflow.config.settings import Settings
+from dataflow.config.variables import VARIABLES
+from dataflow.errors import StartRefusedError
+from dataflow.gateways import registry
+from dataflow.kafka import preflight
+from dataflow.observability.liveness import LivenessLimits
+from dataflow.observability.redaction import redact_text
+from dataflow.observability.rotation_metrics import RotationMetrics
+from dataflow.observability.status import About, Status
+from dataflow.rotation import Mounted, SecretWatch
+from dataflow.service.shutdown import Lifecycle
+from schemas.replies import Misconfigured
+from tests.support.mounted_secret import Secret
+from tests.support.required import REQUIRED
+
+SOON_S, LATER_S = 100.0, 10_000.0
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Secret:
+    return Secret(tmp_path / "kafka-user", username="payments", password="hunter2-hunter2")
+
+
+@pytest.fixture
+def environ(mounted: Secret) -> dict[str, str]:
+    return REQUIRED | {
+        "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+        "KAFKA_SASL_USERNAME_FILE": str(mounted.path("username")),
+        "KAFKA_SASL_PASSWORD_FILE": str(mounted.path("password")),
+    }
+
+
+@pytest.fixture
+def lifecycle() -> Lifecycle:
+    return Lifecycle(Status(About("1"), LivenessLimits(30)))
+
+
+def watch(
+    environ: dict[str, str], lifecycle: Lifecycle, check: Callable[[list[str]], None]
+) -> SecretWatch:
+    return SecretWatch(Mounted(environ), Settings.from_env(environ), lifecycle, check)
+
+
+def refuse(_changed: list[str]) -> None:
+    raise StartRefusedError("Kafka refused the login")
+
+
+# ---- the files ----
+
+
+def test_a_swap_of_the_directory_changes_only_what_has_another_content(
+    mounted: Secret, environ: dict[str, str]
+) -> None:
+    files = mounted_files(environ, None)
+    before = digests(files)
+    mounted.swap(username="payments", password="hunter2-hunter2")
+    assert digests(files) == before
+    mounted.swap(username="payments", password="hunter3-hunter3")
+    after = digests(files)
+    assert [name for name in files if before[name] != after[name]] == ["KAFKA_SASL_PASSWORD_FILE"]
+    mounted.path("password").unlink()
+    assert digests(files)["KAFKA_SASL_PASSWORD_FILE"] == ""
+
+
+def test_every_file_with_a_secret_or_a_certificate_is_watched(tmp_path: Path) -> None:
+    """Those that are not: a mapping, which changes after a clean stop."""
+    file = tmp_path / "client.properties"
+    file.write_text(f"ssl.keystore.location={tmp_path / 'a.p12'}\n")
+    readable = [each.name for each in VARIABLES if "readable file" in each.kind.expects]
+    names = {f"{each.name}_FILE" for each in VARIABLES if each.secret} | set(readable)
+    environ = dict.fromkeys(names, "/any")
+    properties = Settings.from_env(
+        REQUIRED | {"KAFKA_CLIENT_PROPERTIES_FILE": str(file)}
+    ).kafka.client_properties
+    found = mounted_files(environ | {"KAFKA_CLIENT_PROPERTIES_FILE": str(file)}, properties)
+    assert found.keys() == names - {"HTTP_GATEWAY_MAPPING"} | {
+        "KAFKA_CLIENT_PROPERTIES_FILE",
+        f"KAFKA_CLIENT_PROPERTIES_FILE:{tmp_path / 'a.p12'}",
+    }
+    assert len(names) > 10
+
+
+# ---- what becomes of a change ----
+
+
+def test_a_change_that_holds_stops_the_process_in_order_and_starts_it_again(
+    mounted: Secret, environ: dict[str, str], lifecycle: Lifecycle
+) -> None:
+    asked: list[list[str]] = []
+    watching = watch(environ, lifecycle, asked.append)
+    mounted.swap(username="payments", password="hunter3-hunter3")
+    watching.look(0)
+    watching.look(SOON_S)
+    assert asked == [["KAFKA_SASL_PASSWORD_FILE"]]
+    assert not lifecycle.restart_wanted
+    watching.look(LATER_S)
+    assert (lifecycle.stopping, lifecycle.restart_wanted) == (True, True)
+    assert not watching.is_refused
+
+
+def test_a_change_that_does_not_hold_is_logged_and_counted_and_stops_nothing(
+    mounted: Secret,
+    environ: dict[str, str],
+    lifecycle: Lifecycle,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    watching = watch(environ, lifecycle, refuse)
+    [family] = RotationMetrics(lambda: watching.is_refused).collect()
+    assert family.samples[0].value == 0
+    mounted.swap(username="payments", password="hunter3-hunter3")
+    for now_s in (0.0, SOON_S, LATER_S, 2 * LATER_S):
+        watching.look(now_s)
+    assert not lifecycle.stopping
+    [family] = RotationMetrics(lambda: watching.is_refused).collect()
+    assert family.samples[0].value == 1
+    logged = capsys.readouterr().out
+    assert logged.count("changed secrets cannot be used: the old ones stay in use") == 1
+    assert "Kafka refused the login" in logged
+    assert "hunter" not in logged
+
+
+def test_a_change_before_the_watch_begins_is_not_missed(
+    mounted: Secret, environ: dict[str, str], lifecycle: Lifecycle
+) -> None:
+    """A start may wait for Kafka for hours."""
+    at_start, settings = Mounted(environ), Settings.from_env(environ)
+    mounted.swap(username="payments", password="hunter3-hunter3")
+    watching = SecretWatch(at_start, settings, lifecycle, lambda _changed: None)
+    for now_s in (0.0, SOON_S, LATER_S):
+        watching.look(now_s)
+    assert lifecycle.restart_wanted
+
+
+def test_a_signal_wins_over_a_restart(
+    mounted: Secret, environ: dict[str, str], lifecycle: Lifecycle
+) -> None:
+    lifecycle._signalled = True
+    watching = watch(environ, lifecycle, lambda _changed: None)
+    mounted.swap(username="payments", password="hunter3-hunter3")
+    for now_s in (0.0, SOON_S, LATER_S):
+        watching.look(now_s)
+    assert not lifecycle.restart_wanted
+
+
+def test_processes_do_not_start_again_at_the_same_time(
+    environ: dict[str, str], lifecycle: Lifecycle
+) -> None:
+    delays = {watch(environ, lifecycle, refuse)._rotation._delay_s for _ in range(20)}
+    assert len(delays) > 10
+    least_s, most_s = rotation._DELAY_LEAST_S, rotation._DELAY_LEAST_S + rotation._JITTER_S
+    assert all(least_s <= delay_s <= most_s for delay_s in delays)
+
+
+def test_a_look_that_fails_is_not_the_last_one(
+    environ: dict[str, str],
+    lifecycle: Lifecycle,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    watching = watch(environ, lifecycle, refuse)
+    looks = []
+
+    def look(_now_s: float) -> None:
+        looks.append(1)
+        if len(looks) == 2:
+            lifecycle.request_stop("enough")
+        raise ZeroDivisionError
+
+    watching._wait = lambda _s: None
+    monkeypatch.setattr(watching, "look", look)
+    watching.run()
+    assert len(looks) == 2
+    assert "mounted secrets could not be looked at" in capsys.readouterr().out
+
+
+def test_no_thread_looks_at_nothing(lifecycle: Lifecycle) -> None:
+    watching = watch(REQUIRED, lifecycle, refuse)
+    watching.run()
+    assert not lifecycle.stopping
+
+
+# ---- the check ----
+
+
+def test_settings_that_a_start_would_refuse_do_not_hold(
+    mounted: Secret, environ: dict[str, str]
+) -> None:
+    mounted.swap(username="payments", password="")
+    with pytest.raises(StartRefusedError, match="KAFKA_SASL_PASSWORD_FILE: the file it names is"):
+        rotation.check(environ, ["KAFKA_SASL_PASSWORD_FILE"])
+
+
+def test_secrets_of_kafka_are_tried_on_kafka_and_masked_before(
+    mounted: Secret, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+    monkeypatch.setattr(preflight, "inspect", lambda kafka: tried.append(kafka.sasl_password))
+    mounted.swap(username="payments", password="hunter4-hunter4")
+    rotation.check(environ, ["KAFKA_SASL_PASSWORD_FILE"])
+    assert [password.reveal() for password in tried] == ["hunter4-hunter4"]
+    assert redact_text("a hunter4-hunter4") == "a ***"
+
+
+def test_secrets_of_a_gateway_are_tried_on_the_provider(
+    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = []
+
+    class Provider:
+        async def probe(self) -> Misconfigured:
+            return Misconfigured("HTTP 401")
+
+        async def close(self) -> None:
+            closed.append(True)
+
+    monkeypatch.setattr(registry, "create", lambda _settings: Provider())
+    with pytest.raises(StartRefusedError, match="GATEWAY=simulated: HTTP 401"):
+        rotation.check(environ, ["STRIPE_API_KEY_FILE"])
+    assert closed == [True]
+
+
+def test_a_gateway_is_left_alone_by_a_change_for_kafka(
+    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "inspect", lambda _kafka: None)
+    monkeypatch.setattr(registry, "create", lambda _settings: 1 / 0)
+    rotation.check(environ, ["KAFKA_SASL_PASSWORD_FILE"])

@@ -7,7 +7,8 @@ supervisor that must restart what ends with 0; and in a cluster of several proce
 same, because the stop carries the restart to them.
 
 A change holds if a start would accept it: the settings can be read, Kafka lets the new login in and
-has the topics, the payment provider does not refuse the new key. Until then the old secrets stay.
+has the topics, the payment provider does not refuse the new key. Until then the old secrets stay;
+so they do while Kafka is away, which no restart would help.
 """
 
 import asyncio
@@ -25,6 +26,7 @@ from dataflow.core.rotation import Action, Digests, Rotation
 from dataflow.errors import StartRefusedError
 from dataflow.gateways import registry
 from dataflow.gateways.port import Gateway
+from dataflow.gateways.replies import quoted
 from dataflow.kafka import preflight
 from dataflow.observability.redaction import register_secrets
 from dataflow.service.shutdown import Lifecycle
@@ -38,6 +40,8 @@ _DELAY_LEAST_S = 60.0
 processes of a cluster start again together, and each should find the new one."""
 _JITTER_S = 60.0
 """At most so much longer, by chance: not all that share a secret should stop at once."""
+_PROBE_MOST_S = 120.0
+"""A gateway gives up by itself, much sooner. One that does not must not end the watch."""
 
 
 class Mounted:
@@ -94,17 +98,18 @@ class SecretWatch(threading.Thread):
             check_every_s=_CHECK_EVERY_S,
         )
 
-    @property
-    def is_refused(self) -> bool:
-        """True if files have changed, and what is in them cannot be used."""
-        return self._rotation.problem is not None
+    def refused(self) -> list[str]:
+        """Return the variables of changed files whose content cannot be used."""
+        return [] if self._rotation.problem is None else self._rotation.changed
 
     def run(self) -> None:
         """Look, until the process stops."""
         if self._mounted.is_empty:
             return
-        while not self._lifecycle.stopping:
+        while True:
             self._wait(_LOOK_EVERY_S)
+            if self._lifecycle.stopping:
+                return
             try:
                 self.look(time.monotonic())
             except Exception:  # noqa: BLE001  (the next look may succeed; without any, all is blind)
@@ -113,28 +118,34 @@ class SecretWatch(threading.Thread):
     def look(self, now_s: float) -> None:
         """Look once."""
         rotation = self._rotation
+        former_problem = rotation.problem
         action = rotation.look(self._mounted.now(), now_s)
-        if action is Action.RESTART:
+        if former_problem is not None and rotation.problem is None:
+            _log.info("the secrets are again those that are in use")
+        if action is Action.WAIT:
+            return
+        problem = self._problem()
+        if problem is None and action is Action.RESTART:
             self._lifecycle.request_stop(
                 f"secrets have changed: {', '.join(rotation.changed)}", restart=True
             )
-        elif action is Action.CHECK:
-            problem = self._problem()
-            if problem is None:
-                _log.info("secrets have changed: the process starts again soon", **self._changed())
-            elif problem != rotation.problem:
-                _log.error(
-                    "changed secrets cannot be used: the old ones stay in use",
-                    reason=problem,
-                    **self._changed(),
-                )
-            rotation.checked(problem, now_s)
+        elif problem is None:
+            _log.info("secrets have changed: the process starts again soon", **self._changed())
+        elif problem != rotation.problem:
+            _log.error(
+                "changed secrets cannot be used: the old ones stay in use",
+                reason=problem,
+                **self._changed(),
+            )
+        rotation.checked(problem, now_s)
 
     def _problem(self) -> str | None:
         try:
             self._check(self._rotation.changed)
         except StartRefusedError as error:
             return str(error)
+        except Exception as error:  # noqa: BLE001  (whatever a gateway of another package raises)
+            return f"the check has failed: {quoted(error)}"
         return None
 
     def _changed(self) -> dict[str, list[str]]:
@@ -143,15 +154,15 @@ class SecretWatch(threading.Thread):
 
 
 def check(environ: Mapping[str, str], changed: list[str]) -> None:
-    """Check the environment as a start would, as far as these variables go.
+    """Check the environment as a start would, and with the provider if a variable is not Kafka's.
 
     Raises:
         StartRefusedError: A start would be refused.
     """
     settings = Settings.from_env(environ)
     register_secrets([secret.reveal() for secret in settings.secrets()])
-    if any(name.startswith("KAFKA_") for name in changed):
-        preflight.inspect(settings.kafka)
+    preflight.inspect(settings.kafka)
+    # Only then: an outage of the provider must not keep a new login from Kafka.
     if any(not name.startswith("KAFKA_") for name in changed):
         gateway = registry.create(settings.gateway)
         reply = asyncio.run(_probe(gateway))
@@ -161,7 +172,7 @@ def check(environ: Mapping[str, str], changed: list[str]) -> None:
 
 async def _probe(gateway: Gateway) -> str | None:
     try:
-        reply = await gateway.probe()
+        reply = await asyncio.wait_for(gateway.probe(), _PROBE_MOST_S)
     finally:
         await gateway.close()
-    return None if reply is None else str(getattr(reply, "reason", reply))
+    return None if reply is None else quoted(getattr(reply, "reason", reply))

@@ -82,11 +82,12 @@ def _start(running: Launch) -> Runtime:
         # The engine wants to write a file; here it leaves no trace elsewhere.
         os.environ.setdefault("BYTEWAX_DATAFLOW_API_CACHE_PATH", str(running.recovery_dir))
     api_port = prepare_engine_api(os.environ)
-    context.metrics.registry.register(CertificateMetrics(settings.kafka))
+    context.metrics.registry.register(CertificateMetrics(settings))
     context.metrics.registry.register(GatewayMetrics(runtime.charging.figures))
     context.metrics.registry.register(IdMetrics(lambda: runtime.ids.figures))
     secrets = SecretWatch(mounted, settings, context.lifecycle, partial(rotation.check, os.environ))
-    context.metrics.registry.register(RotationMetrics(lambda: secrets.is_refused))
+    context.metrics.registry.register(RotationMetrics(secrets.refused))
+    context.status.refused_secrets = secrets.refused
     if running.recovery_dir is not None:
         context.metrics.registry.register(StoreMetrics(running.recovery_dir))
     sidecar = Sidecar.start(

@@ -585,7 +585,10 @@ _row(
         "Certificate expires in",
         "The first of the certificates that the processes were started with. No data without "
         "TLS, or with the system's authorities.",
-        q("min(kafka_certificate_expiry_timestamp_seconds{}) - time()"),
+        q(
+            "min(kafka_certificate_expiry_timestamp_seconds{}"
+            " or payments_gateway_certificate_expiry_timestamp_seconds{}) - time()"
+        ),
         unit="s",
         width=6,
         steps=[(None, _BAD), (3 * 86400, _WARN), (21 * 86400, _GOOD)],

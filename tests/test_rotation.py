@@ -1,5 +1,6 @@
 """Mounted secrets as Kubernetes swaps them, and what becomes of a change; without Kafka."""
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,10 +8,12 @@ import pytest
 
 from dataflow import rotation
 from dataflow.config.mounted_files import digests, mounted_files
-from dataflow.config.settings import Settings
+from dataflow.config.secret import Secret as Password
+from dataflow.config.settings import KafkaSettings, Settings
 from dataflow.config.variables import VARIABLES
 from dataflow.errors import StartRefusedError
 from dataflow.gateways import registry
+from dataflow.gateways.port import Gateway
 from dataflow.kafka import preflight
 from dataflow.observability.liveness import LivenessLimits
 from dataflow.observability.redaction import redact_text
@@ -19,6 +22,7 @@ from dataflow.observability.status import About, Status
 from dataflow.rotation import Mounted, SecretWatch
 from dataflow.service.shutdown import Lifecycle
 from schemas.replies import Misconfigured
+from tests.support.kafka.certificates import write
 from tests.support.mounted_secret import Secret
 from tests.support.required import REQUIRED
 
@@ -84,7 +88,7 @@ def test_every_file_with_a_secret_or_a_certificate_is_watched(tmp_path: Path) ->
     found = mounted_files(environ | {"KAFKA_CLIENT_PROPERTIES_FILE": str(file)}, properties)
     assert found.keys() == names - {"HTTP_GATEWAY_MAPPING"} | {
         "KAFKA_CLIENT_PROPERTIES_FILE",
-        f"KAFKA_CLIENT_PROPERTIES_FILE:{tmp_path / 'a.p12'}",
+        "KAFKA_CLIENT_PROPERTIES_FILE:ssl.keystore.location",
     }
     assert len(names) > 10
 
@@ -104,7 +108,70 @@ def test_a_change_that_holds_stops_the_process_in_order_and_starts_it_again(
     assert not lifecycle.restart_wanted
     watching.look(LATER_S)
     assert (lifecycle.stopping, lifecycle.restart_wanted) == (True, True)
-    assert not watching.is_refused
+    assert watching.refused() == []
+
+
+def test_a_change_is_checked_once_more_before_the_restart(
+    mounted: Secret,
+    environ: dict[str, str],
+    lifecycle: Lifecycle,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Kafka may be away by then, or the new password withdrawn; once it holds, it is taken over."""
+    problems = [None, "Kafka is away", None, None]
+
+    def check(_changed: list[str]) -> None:
+        if (problem := problems.pop(0)) is not None:
+            raise StartRefusedError(problem)
+
+    watching = watch(environ, lifecycle, check)
+    mounted.swap(username="payments", password="hunter3-hunter3")
+    for now_s in (0.0, SOON_S, LATER_S):
+        watching.look(now_s)
+    assert not lifecycle.stopping
+    assert watching.refused() == ["KAFKA_SASL_PASSWORD_FILE"]
+    assert "Kafka is away" in capsys.readouterr().out
+    watching.look(2 * LATER_S)
+    assert watching.refused() == []
+    assert not lifecycle.stopping
+    watching.look(3 * LATER_S)
+    assert lifecycle.restart_wanted
+    assert problems == []
+
+
+def test_a_check_that_fails_is_no_check_that_holds(
+    mounted: Secret, environ: dict[str, str], lifecycle: Lifecycle
+) -> None:
+    """A gateway of another package may raise anything."""
+
+    def check(_changed: list[str]) -> None:
+        raise ZeroDivisionError
+
+    watching = watch(environ, lifecycle, check)
+    mounted.swap(username="payments", password="hunter3-hunter3")
+    for now_s in (0.0, SOON_S, LATER_S):
+        watching.look(now_s)
+    assert not lifecycle.stopping
+    assert watching.refused() == ["KAFKA_SASL_PASSWORD_FILE"]
+
+
+def test_a_change_that_is_taken_back_is_logged_and_refused_no_longer(
+    mounted: Secret,
+    environ: dict[str, str],
+    lifecycle: Lifecycle,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    watching = watch(environ, lifecycle, refuse)
+    mounted.swap(username="payments", password="hunter3-hunter3")
+    for now_s in (0.0, SOON_S):
+        watching.look(now_s)
+    assert watching.refused() != []
+    mounted.swap(username="payments", password="hunter2-hunter2")
+    for now_s in (LATER_S, 2 * LATER_S, 3 * LATER_S):
+        watching.look(now_s)
+    assert watching.refused() == []
+    assert not lifecycle.stopping
+    assert capsys.readouterr().out.count("the secrets are again those that are in use") == 1
 
 
 def test_a_change_that_does_not_hold_is_logged_and_counted_and_stops_nothing(
@@ -114,13 +181,13 @@ def test_a_change_that_does_not_hold_is_logged_and_counted_and_stops_nothing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     watching = watch(environ, lifecycle, refuse)
-    [family] = RotationMetrics(lambda: watching.is_refused).collect()
+    [family] = RotationMetrics(watching.refused).collect()
     assert family.samples[0].value == 0
     mounted.swap(username="payments", password="hunter3-hunter3")
     for now_s in (0.0, SOON_S, LATER_S, 2 * LATER_S):
         watching.look(now_s)
     assert not lifecycle.stopping
-    [family] = RotationMetrics(lambda: watching.is_refused).collect()
+    [family] = RotationMetrics(watching.refused).collect()
     assert family.samples[0].value == 1
     logged = capsys.readouterr().out
     assert logged.count("changed secrets cannot be used: the old ones stay in use") == 1
@@ -149,6 +216,15 @@ def test_a_signal_wins_over_a_restart(
     for now_s in (0.0, SOON_S, LATER_S):
         watching.look(now_s)
     assert not lifecycle.restart_wanted
+
+
+def test_a_process_that_stops_looks_no_more(
+    environ: dict[str, str], lifecycle: Lifecycle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watching = watch(environ, lifecycle, refuse)
+    watching._wait = lambda _s: lifecycle.request_stop("SIGTERM")
+    monkeypatch.setattr(watching, "look", lambda _now_s: pytest.fail("looked"))
+    watching.run()
 
 
 def test_processes_do_not_start_again_at_the_same_time(
@@ -202,11 +278,11 @@ def test_settings_that_a_start_would_refuse_do_not_hold(
 def test_secrets_of_kafka_are_tried_on_kafka_and_masked_before(
     mounted: Secret, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tried = []
-    monkeypatch.setattr(preflight, "inspect", lambda kafka: tried.append(kafka.sasl_password))
+    tried: list[KafkaSettings] = []
+    monkeypatch.setattr(preflight, "inspect", tried.append)
     mounted.swap(username="payments", password="hunter4-hunter4")
     rotation.check(environ, ["KAFKA_SASL_PASSWORD_FILE"])
-    assert [password.reveal() for password in tried] == ["hunter4-hunter4"]
+    assert [kafka.sasl_password for kafka in tried] == [Password("hunter4-hunter4")]
     assert redact_text("a hunter4-hunter4") == "a ***"
 
 
@@ -222,10 +298,70 @@ def test_secrets_of_a_gateway_are_tried_on_the_provider(
         async def close(self) -> None:
             closed.append(True)
 
+    monkeypatch.setattr(preflight, "inspect", lambda _kafka: None)
     monkeypatch.setattr(registry, "create", lambda _settings: Provider())
     with pytest.raises(StartRefusedError, match="GATEWAY=simulated: HTTP 401"):
         rotation.check(environ, ["STRIPE_API_KEY_FILE"])
     assert closed == [True]
+
+
+def test_a_client_certificate_without_its_key_does_not_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the pair only one was renewed."""
+
+    async def answers(_gateway: Gateway) -> None:
+        """Give no reason why a charge would fail."""
+
+    monkeypatch.setattr(preflight, "inspect", lambda _kafka: None)
+    monkeypatch.setattr(rotation, "_probe", answers)
+    old, new = (tmp_path / name for name in ("old", "new"))
+    old.mkdir()
+    new.mkdir()
+    pair, renewed = write(old).server.read_text(), write(new).server.read_text()
+    mounted = Secret(tmp_path / "gateway", crt=pair, key=pair)
+    environ = REQUIRED | {
+        "GATEWAY": "http",
+        "HTTP_GATEWAY_URL": "https://provider.example.com",
+        "HTTP_GATEWAY_CERTIFICATE": str(mounted.path("crt")),
+        "HTTP_GATEWAY_KEY": str(mounted.path("key")),
+    }
+    rotation.check(environ, ["HTTP_GATEWAY_CERTIFICATE"])
+    mounted.swap(crt=renewed, key=pair)
+    with pytest.raises(StartRefusedError, match="HTTP_GATEWAY_CERTIFICATE: the PEM files cannot"):
+        rotation.check(environ, ["HTTP_GATEWAY_CERTIFICATE"])
+    mounted.swap(crt=renewed, key=renewed)
+    rotation.check(environ, ["HTTP_GATEWAY_CERTIFICATE", "HTTP_GATEWAY_KEY"])
+
+
+def test_a_provider_that_never_answers_does_not_end_the_watch(
+    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Provider:
+        async def probe(self) -> None:
+            await asyncio.Event().wait()
+
+        async def close(self) -> None:
+            """Do nothing."""
+
+    monkeypatch.setattr(preflight, "inspect", lambda _kafka: None)
+    monkeypatch.setattr(registry, "create", lambda _settings: Provider())
+    monkeypatch.setattr(rotation, "_PROBE_MOST_S", 0.01)
+    with pytest.raises(TimeoutError):
+        rotation.check(environ, ["STRIPE_API_KEY_FILE"])
+
+
+def test_a_new_key_waits_for_a_kafka_that_is_away(
+    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stop could not commit, and the start after it would only wait."""
+
+    def away(_kafka: KafkaSettings) -> None:
+        raise StartRefusedError("no broker answered")
+
+    monkeypatch.setattr(preflight, "inspect", away)
+    with pytest.raises(StartRefusedError, match="no broker answered"):
+        rotation.check(environ, ["STRIPE_API_KEY_FILE"])
 
 
 def test_a_gateway_is_left_alone_by_a_change_for_kafka(

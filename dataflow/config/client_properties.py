@@ -20,6 +20,8 @@ _SENSITIVE = re.compile(
     r"passw|passphrase|secret|username|\.pem$|oauthbearer\.(?:config|extensions)|assertion\.claim"
 )
 _FILE = re.compile(r"\.location$|\.file$|\.keytab$")
+_READ_EACH_TIME = {"sasl.oauthbearer.assertion.file"}
+"""Files that the client itself reads again: a token that is renewed every hour, for one."""
 _OF_CODE = re.compile(r"_cb$|_callback_data$|^(?:logger|on_\w+|opaque|interceptors|msg_order_cmp)$")
 """Names of properties that have no form as a text: the client takes them from code only."""
 
@@ -38,11 +40,11 @@ class ClientProperties(Struct, frozen=True):
         """Return the values that are secrets by the names of their properties."""
         return [value for name, value in self.values.items() if _SENSITIVE.search(name)]
 
-    def files(self) -> Iterator[Path]:
-        """Yield the files that properties name, such as a key store."""
+    def files(self) -> Iterator[tuple[str, Path]]:
+        """Yield the properties that name files which a client reads once, such as a key store."""
         for name, value in self.values.items():
-            if _FILE.search(name):
-                yield Path(value.reveal())
+            if _FILE.search(name) and name not in _READ_EACH_TIME:
+                yield name, Path(value.reveal())
 
     def without_values(self, text: str) -> str:
         """Return a text of librdkafka's without what it quotes of the values."""

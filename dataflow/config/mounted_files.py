@@ -11,7 +11,7 @@ from dataflow.config.variables import VARIABLES
 def mounted_files(
     environ: Mapping[str, str], properties: ClientProperties | None
 ) -> dict[str, Path]:
-    """Return the files, by the variable that names each; `variable:path` for those of properties.
+    """Return the files, by the variable that names each; `variable:property` for those in a file.
 
     The directory of a Secret is swapped as a whole, by a symbolic link (`..data`): each file is
     looked up by its own path every time, so it is found through the link of that moment.
@@ -21,8 +21,8 @@ def mounted_files(
         name = f"{variable.name}_FILE" if variable.secret else variable.name
         if (variable.secret or variable.rotates) and (text := environ.get(name, "").strip()):
             found[name] = Path(text)
-    for path in properties.files() if properties else ():
-        found[f"KAFKA_CLIENT_PROPERTIES_FILE:{path}"] = path
+    for name, path in properties.files() if properties else ():
+        found[f"KAFKA_CLIENT_PROPERTIES_FILE:{name}"] = path
     return found
 
 

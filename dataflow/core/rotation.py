@@ -4,7 +4,8 @@
 2. What has changed is checked. Secrets that do not hold are checked again and again, as they may be
    right before those who are to accept them know them; meanwhile the old ones stay in use.
 3. Secrets that hold are taken over by a restart, after a delay that differs between processes: all
-   of a site would stop at once otherwise, and files reach one machine later than another.
+   of a site would stop at once otherwise, and files reach one machine later than another. They are
+   checked once more right before it: meanwhile they may have been withdrawn, or Kafka may be away.
 4. Secrets that are back to what the process has started with need nothing.
 """
 
@@ -21,6 +22,7 @@ class Action(Enum):
     WAIT = 1
     CHECK = 2
     RESTART = 3
+    """After a check; the secrets stay in use if it fails."""
 
 
 class Rotation:

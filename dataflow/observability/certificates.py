@@ -1,11 +1,11 @@
-"""The expiry of the certificates that Kafka is reached with.
+"""The expiry of the certificates that Kafka and the payment provider are reached with.
 
-They are read once, as the Kafka clients do: a file that was renewed since takes effect, here as
-there, with the next start.
+They are read once, as the clients do: a file that was renewed since takes effect, here as there,
+with the next start.
 """
 
 import ssl
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,7 +13,8 @@ import structlog
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from dataflow.config.settings import KafkaSettings
+from dataflow.config.settings import GatewaySettings, KafkaSettings, Settings
+from dataflow.config.variables import OAUTHBEARER
 
 _log = structlog.get_logger()
 
@@ -22,26 +23,17 @@ _SEQUENCE, _VERSION, _UTC_TIME = 0x30, 0xA0, 0x17
 _LONG_FORM = 0x80
 
 
-class CertificateMetrics(Collector):
-    """Expiry of the authorities' file and of the client's certificate, where they are set."""
+_Pick = Callable[[list[float]], float]
+_File = tuple[str, str | None, _Pick]
+"""Name of the series, path, and which of the dates in the file counts."""
 
-    def __init__(self, kafka: KafkaSettings) -> None:
-        self._expiry: dict[str, float] = {}
-        if not kafka.security_protocol.endswith("SSL"):
-            return
-        # Of several authorities one is enough to trust the brokers; a chain is as weak as any link.
-        for name, path, pick in (
-            ("ca", kafka.ssl_ca_location, max),
-            ("client", kafka.ssl_certificate_location, min),
-        ):
-            if path is not None:
-                try:
-                    self._expiry[name] = pick(expiries(Path(path).read_text()))
-                except (OSError, ValueError, IndexError) as error:
-                    # Kafka's own client judges the file; we only look at the date.
-                    _log.warning(
-                        "certificate expiry could not be read", certificate=name, error=str(error)
-                    )
+
+class CertificateMetrics(Collector):
+    """Expiry of the files with authorities and of the client certificates, where they are set."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._kafka = _dates(_of_kafka(settings.kafka))
+        self._gateway = _dates(_of_gateway(settings.gateway))
 
     def describe(self) -> Iterable[Metric]:
         """Return the same families as ever."""
@@ -49,14 +41,46 @@ class CertificateMetrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield one series for each file."""
-        gauge = GaugeMetricFamily(
-            "kafka_certificate_expiry_timestamp_seconds",
-            "Unix time when the CA file (its last authority) or the client certificate expires.",
-            labels=["certificate"],
-        )
-        for name, at in self._expiry.items():
-            gauge.add_metric([name], at)
-        yield gauge
+        for prefix, dates in (("kafka", self._kafka), ("payments_gateway", self._gateway)):
+            gauge = GaugeMetricFamily(
+                f"{prefix}_certificate_expiry_timestamp_seconds",
+                "Unix time when a CA file (its last authority) or a client certificate expires.",
+                labels=["certificate"],
+            )
+            for name, at in dates.items():
+                gauge.add_metric([name], at)
+            yield gauge
+
+
+# Of several authorities one is enough to trust a server; a chain is as weak as any link.
+
+
+def _of_kafka(kafka: KafkaSettings) -> Iterator[_File]:
+    if kafka.security_protocol.endswith("SSL"):
+        yield "ca", kafka.ssl_ca_location, max
+        yield "client", kafka.ssl_certificate_location, min
+    if kafka.uses_sasl and kafka.sasl_mechanism == OAUTHBEARER:
+        yield "oauth-ca", kafka.oauth_ca_location, max
+
+
+def _of_gateway(gateway: GatewaySettings) -> Iterator[_File]:
+    # No name is used twice: alerts are about both families.
+    yield "gateway-ca", gateway.http_ca, max
+    yield "gateway-client", gateway.http_certificate, min
+
+
+def _dates(files: Iterable[_File]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for name, path, pick in files:
+        if path is not None:
+            try:
+                found[name] = pick(expiries(Path(path).read_text()))
+            except (OSError, ValueError, IndexError) as error:
+                # The client itself judges the file; we only look at the date.
+                _log.warning(
+                    "certificate expiry could not be read", certificate=name, error=str(error)
+                )
+    return found
 
 
 def expiries(pem: str) -> list[float]:

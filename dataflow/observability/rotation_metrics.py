@@ -10,11 +10,11 @@ class RotationMetrics(Collector):
     """One gauge.
 
     Args:
-        is_refused: Whether files have changed, and what is in them cannot be used.
+        refused: Returns the variables of changed files whose content cannot be used.
     """
 
-    def __init__(self, is_refused: Callable[[], bool]) -> None:
-        self._is_refused = is_refused
+    def __init__(self, refused: Callable[[], list[str]]) -> None:
+        self._refused = refused
 
     def describe(self) -> Iterable[Metric]:
         """Return the same family as ever."""
@@ -25,5 +25,5 @@ class RotationMetrics(Collector):
         yield GaugeMetricFamily(
             "payments_changed_secrets_refused",
             "1 if mounted secrets have changed and cannot be used: the old ones stay in use.",
-            value=int(self._is_refused()),
+            value=int(bool(self._refused())),
         )

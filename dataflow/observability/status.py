@@ -46,6 +46,7 @@ class Status:
         partitions: The progress of its input partitions.
         id_files_fail: Returns whether files of remembered ids cannot be written.
         charging: Returns the state of the calls to the gateway.
+        refused_secrets: Returns the variables of changed files whose content cannot be used.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Status:
         self.about = about
         self.id_files_fail: Callable[[], bool] = lambda: False
         self.charging: Callable[[], ChargingFigures] = ChargingFigures
+        self.refused_secrets: Callable[[], list[str]] = list
         self._monotonic = monotonic
         self._wall = wall
         self._lock = threading.Lock()
@@ -273,6 +275,7 @@ class Status:
                 "last_commit_age_seconds": age_s(self._last_commit_at, self._wall()),
                 "epoch_age_seconds": age_s(self._liveness.epoch_at, now),
                 "waiting_for": self._liveness.waits(),
+                "refused_secrets": self.refused_secrets(),
                 "recovery": {
                     "configured": recovery_dir is not None,
                     # The name only: the path is nobody's business outside this machine.

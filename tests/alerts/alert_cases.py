@@ -120,6 +120,7 @@ STORE_FREE, STORE_SIZE = (
     "payments_recovery_volume_size_bytes",
 )
 EXPIRY = "kafka_certificate_expiry_timestamp_seconds"
+GATEWAY_EXPIRY = "payments_gateway_certificate_expiry_timestamp_seconds"
 CRITICAL, WARNING = {"severity": "critical"}, {"severity": "warning"}
 
 CASES = [
@@ -671,6 +672,17 @@ CASES = [
         "20m",
         "the client certificate in use expires in 1d 0h 0m 0s",
         INSTANCE | CRITICAL | {"certificate": "client"},
+    ),
+    Case(
+        "PaymentsCertificateExpiresSoon",
+        "tomorrow, the one for the provider, beside one for Kafka that lasts",
+        [
+            series(EXPIRY, f"{90 * 86400}x30", 'certificate="client"'),
+            series(GATEWAY_EXPIRY, f"{86400 + 1200}x30", 'certificate="gateway-client"'),
+        ],
+        "20m",
+        "the gateway-client certificate in use expires in 1d 0h 0m 0s",
+        INSTANCE | CRITICAL | {"certificate": "gateway-client"},
     ),
     Case(
         "PaymentsCertificateExpiresSoon",

@@ -258,8 +258,16 @@ def test_secrets_of_the_file_are_never_shown(file: Path) -> None:
 
 
 def test_files_that_properties_name_are_found(file: Path) -> None:
-    file.write_text("ssl.keystore.location=/run/a.p12\nclient.rack=/run/b\n")
-    assert list(parse(str(file)).files()) == [Path("/run/a.p12")]
+    """Except the token that the client reads each time it needs a new one."""
+    file.write_text(
+        "ssl.keystore.location=/run/a.p12\nclient.rack=/run/b\n"
+        "sasl.oauthbearer.assertion.file=/run/token\n"
+        "sasl.oauthbearer.assertion.private.key.file=/run/key\n"
+    )
+    assert list(parse(str(file)).files()) == [
+        ("ssl.keystore.location", Path("/run/a.p12")),
+        ("sasl.oauthbearer.assertion.private.key.file", Path("/run/key")),
+    ]
 
 
 def test_an_empty_file_changes_nothing(file: Path) -> None:

@@ -7,7 +7,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from msgspec.structs import replace
 
 from dataflow.config.settings import Settings
 from dataflow.core.charging import ChargingFigures
@@ -54,12 +53,9 @@ def exposed(tmp_path: Path) -> dict[str, set[str]]:
     metrics.registry.register(IdMetrics(lambda: Figures.of([])))
     figures = ChargingFigures(rate_limit=1.0, durations=CallCounts().durations)
     metrics.registry.register(GatewayMetrics(lambda: figures))
-    metrics.registry.register(RotationMetrics(lambda: False))
-    kafka = replace(
-        Settings.from_env(REQUIRED | {"KAFKA_SECURITY_PROTOCOL": "SSL"}).kafka, ssl_ca_location="x"
-    )
-    certificates = CertificateMetrics(kafka)
-    certificates._expiry["ca"] = 1.0
+    metrics.registry.register(RotationMetrics(list))
+    certificates = CertificateMetrics(Settings.from_env(REQUIRED))
+    certificates._kafka["ca"] = certificates._gateway["gateway-ca"] = 1.0
     metrics.registry.register(certificates)
     metrics.registry.register(EngineMetrics(1, timeout_s=0.1))
     found: dict[str, set[str]] = {}

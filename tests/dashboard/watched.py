@@ -125,13 +125,14 @@ def load(kafka: SecureBroker, topics: Topics, rate: int = 200) -> Iterator[None]
 
 
 def login(kafka: SecureBroker) -> dict[str, str]:
-    """Return the variables of a flow that uses TLS, so that there is a certificate to watch."""
+    """Return the variables of a flow with certificates to watch: for Kafka and for a provider."""
     return {
         "KAFKA_BROKERS": kafka.sasl_ssl_bootstrap,
         "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
         "KAFKA_SASL_USERNAME": kafka.user,
         "KAFKA_SASL_PASSWORD": kafka.password,
         "KAFKA_SSL_CA_LOCATION": kafka.ca_pem,
+        "HTTP_GATEWAY_CA": kafka.ca_pem,
     }
 
 

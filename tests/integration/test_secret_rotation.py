@@ -1,5 +1,7 @@
 """Mounted secrets that change under a flow on a real Kafka: taken over if they hold, else left."""
 
+import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +13,8 @@ from confluent_kafka.admin import (
     UserScramCredentialUpsertion,
 )
 
-from tests.support.flow_process import Flow, Topics, mixed_requests, send
+from dataflow.fake_provider.process import FakeProvider
+from tests.support.flow_process import Flow, Topics, mixed_requests, request, send
 from tests.support.hooks.tuning import (
     SECRETS_CHECK_EVERY_S,
     SECRETS_DELAY_LEAST_S,
@@ -25,6 +28,7 @@ from tests.support.kafka.ports import free
 from tests.support.mounted_secret import Secret
 
 COUNT = 300
+PATIENCE_S = 120.0
 USER = "rotating"
 OLD, NEW, WRONG = "the-old-password", "the-new-password", "a-wrong-password"
 WATCHFUL = tuned(
@@ -86,8 +90,15 @@ def swap(secure_kafka: SecureBroker, mounted: Secret, password: str) -> None:
     mounted.swap(username=USER, password=password, ca=Path(secure_kafka.ca_pem).read_text())
 
 
+def refused(flow: Flow) -> object:
+    """Return the variables that `/health` shows as refused."""
+    return flow.health().get("refused_secrets")
+
+
 def stops(flow: Flow) -> list[dict[str, object]]:
-    return [entry for entry in flow.entries if entry["event"] == "stopping"]
+    """Return its stops, as logged; the engine writes lines of its own while it waits for a peer."""
+    entries = [json.loads(line) for line in flow.log.splitlines() if line.startswith("{")]
+    return [entry for entry in entries if entry["event"] == "stopping"]
 
 
 @pytest.mark.usefixtures("user")
@@ -96,26 +107,28 @@ def test_a_new_password_is_taken_over_once_kafka_has_it(
 ) -> None:
     """It reaches the pod first: the old one stays, under load, until the new one holds."""
     with Flow(secure_kafka, topics, tmp_path, environ=environ(secure_kafka, mounted)) as flow:
-        flow.wait_until_ready()
-        flow.wait(lambda: f"{METRIC} 0.0" in flow.metrics(), 40, "without a refusal")
+        flow.wait_until_ready(PATIENCE_S)
+        flow.wait(lambda: f"{METRIC} 0.0" in flow.metrics(), PATIENCE_S, "without a refusal")
         swap(secure_kafka, mounted, NEW)
-        flow.wait(lambda: f"{METRIC} 1.0" in flow.metrics(), 40, "aware of the refusal")
+        flow.wait(lambda: f"{METRIC} 1.0" in flow.metrics(), PATIENCE_S, "aware of the refusal")
+        assert refused(flow) == ["KAFKA_SASL_PASSWORD_FILE"]
+        assert flow.get("/ready")[0] == 200
         send(secure_kafka, topics, mixed_requests(COUNT, seed=1))
-        flow.wait_until_decided(COUNT)
+        flow.wait_until_decided(COUNT, PATIENCE_S)
         assert stops(flow) == []
         set_password(secure_kafka, NEW)
-        flow.wait(lambda: bool(stops(flow)), 40, "stopping")
-        flow.wait_until_ready()
+        flow.wait(lambda: bool(stops(flow)), PATIENCE_S, "stopping")
+        flow.wait_until_ready(PATIENCE_S)
         send(secure_kafka, topics, mixed_requests(COUNT, seed=2))
-        flow.wait_until_decided(2 * COUNT)
-        flow.wait(lambda: f"{METRIC} 0.0" in flow.metrics(), 40, "without a refusal")
+        flow.wait_until_decided(2 * COUNT, PATIENCE_S)
+        flow.wait(lambda: f"{METRIC} 0.0" in flow.metrics(), PATIENCE_S, "without a refusal")
         [stop] = stops(flow)
         assert stop["restart"] is True
         assert stop["reason"] == "secrets have changed: KAFKA_SASL_PASSWORD_FILE"
         assert flow.terminate() == 0
-    [refused] = [entry for entry in flow.entries if "the old ones stay" in str(entry["event"])]
-    assert refused["level"] == "error"
-    assert "Kafka refused the login" in str(refused["reason"])
+    [logged] = [entry for entry in flow.entries if "the old ones stay" in str(entry["event"])]
+    assert logged["level"] == "error"
+    assert "Kafka refused the login" in str(logged["reason"])
     for password in (OLD, NEW):
         assert password not in flow.log
     assert check(secure_kafka, topics).problems == []
@@ -126,16 +139,16 @@ def test_a_wrong_password_and_a_wrong_authority_stop_nothing(
     secure_kafka: SecureBroker, topics: Topics, mounted: Secret, tmp_path: Path
 ) -> None:
     with Flow(secure_kafka, topics, tmp_path, environ=environ(secure_kafka, mounted)) as flow:
-        flow.wait_until_ready()
+        flow.wait_until_ready(PATIENCE_S)
         swap(secure_kafka, mounted, WRONG)
-        flow.wait(lambda: f"{METRIC} 1.0" in flow.metrics(), 40, "aware of the password")
+        flow.wait(lambda: f"{METRIC} 1.0" in flow.metrics(), PATIENCE_S, "aware of the password")
         other = Path(secure_kafka.other_ca_pem).read_text()
         mounted.swap(username=USER, password=OLD, ca=other)
-        flow.wait(lambda: "KAFKA_SSL_CA_LOCATION" in flow.log, 40, "aware of the authority")
+        flow.wait(lambda: "KAFKA_SSL_CA_LOCATION" in flow.log, PATIENCE_S, "aware of the authority")
         send(secure_kafka, topics, mixed_requests(COUNT, seed=1))
-        flow.wait_until_decided(COUNT)
+        flow.wait_until_decided(COUNT, PATIENCE_S)
         swap(secure_kafka, mounted, OLD)
-        flow.wait(lambda: f"{METRIC} 0.0" in flow.metrics(), 40, "content again")
+        flow.wait(lambda: f"{METRIC} 0.0" in flow.metrics(), PATIENCE_S, "content again")
         assert stops(flow) == []
         assert flow.terminate() == 0
     assert WRONG not in flow.log
@@ -158,15 +171,51 @@ def test_new_secrets_restart_every_process_of_a_cluster(
         Flow(secure_kafka, topics, tmp_path, "-i", "0", "-a", addresses, environ=watching) as first,
         Flow(secure_kafka, topics, tmp_path, "-i", "1", "-a", addresses, environ=still) as second,
     ):
-        first.wait_until_ready()
-        second.wait_until_ready()
+        first.wait_until_ready(PATIENCE_S)
+        second.wait_until_ready(PATIENCE_S)
         mounted.swap(
             username=USER, password=OLD, ca=Path(secure_kafka.ca_pem).read_text() + "\n# renewed\n"
         )
-        second.wait(lambda: bool(stops(second)), 40, "stopping")
+        second.wait(lambda: bool(stops(second)), PATIENCE_S, "stopping")
         send(secure_kafka, topics, mixed_requests(COUNT, seed=1))
-        first.wait(lambda: first.decided() + second.decided() == COUNT, 60, "done")
-        assert all(stop["restart"] is True for flow in (first, second) for stop in stops(flow))
+        first.wait(lambda: first.decided() + second.decided() == COUNT, PATIENCE_S, "done")
+        assert [stop["restart"] for flow in (first, second) for stop in stops(flow)] == [True, True]
         assert first.terminate() == 0
         assert second.wait_for_exit() == 0
+    assert check(secure_kafka, topics).problems == []
+
+
+def test_a_new_key_of_the_provider_ends_the_hold_of_a_revoked_one(
+    secure_kafka: SecureBroker, topics: Topics, tmp_path: Path, provider: FakeProvider
+) -> None:
+    """Payments that were refused meanwhile wait, and are charged once."""
+    provider.change(secret=OLD)
+    mounted = Secret(tmp_path / "mounted", key=OLD)
+    environ = {
+        "GATEWAY": "http",
+        "HTTP_GATEWAY_URL": provider.url,
+        "HTTP_GATEWAY_CREDENTIALS_FILE": str(mounted.path("key")),
+        **WATCHFUL,
+    }
+    ids = [f"{topics.prefix}-{n}" for n in range(COUNT)]
+    with Flow(secure_kafka, topics, tmp_path, environ=environ) as flow:
+        flow.wait_until_ready(PATIENCE_S)
+        provider.change(secret=NEW)
+        send(secure_kafka, topics, map(request, ids))
+        flow.wait(lambda: flow.health().get("status") == "held", PATIENCE_S, "held")
+        mounted.swap(key=WRONG)
+        wrong = ["HTTP_GATEWAY_CREDENTIALS_FILE"]
+        flow.wait(lambda: refused(flow) == wrong, PATIENCE_S, "aware of the refusal")
+        assert stops(flow) == []
+        mounted.swap(key=NEW)
+        flow.wait(lambda: bool(stops(flow)), PATIENCE_S, "stopping")
+        flow.wait_until_ready(PATIENCE_S)
+        flow.wait_until_decided(COUNT, PATIENCE_S)
+        flow.wait(lambda: not flow.health()["charging"]["pending"], PATIENCE_S, "done")
+        assert [stop["restart"] for stop in stops(flow)] == [True]
+        assert flow.terminate() == 0
+    charged = Counter(each.payment_id for each in provider.book())
+    assert {payment_id: charged[payment_id] for payment_id in ids} == dict.fromkeys(ids, 1)
+    for key in (OLD, NEW, WRONG):
+        assert key not in flow.log
     assert check(secure_kafka, topics).problems == []

@@ -11,7 +11,7 @@ from cryptography.x509.oid import NameOID
 from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
-from dataflow.config.settings import KafkaSettings, Settings
+from dataflow.config.settings import GatewaySettings, KafkaSettings, Settings
 from dataflow.observability.certificates import CertificateMetrics, expiries
 from tests.support.kafka import certificates as kafkatest_certificates
 from tests.support.required import REQUIRED
@@ -43,11 +43,23 @@ def kafka() -> KafkaSettings:
     return Settings.from_env(REQUIRED | {"KAFKA_SECURITY_PROTOCOL": "SSL"}).kafka
 
 
-def exposed(kafka: KafkaSettings) -> dict[str, float]:
+def families(settings: Settings) -> dict[str, dict[str, float]]:
     registry = CollectorRegistry(auto_describe=True)
-    registry.register(CertificateMetrics(kafka))
-    [family] = registry.collect()
-    return {sample.labels["certificate"]: sample.value for sample in family.samples}
+    registry.register(CertificateMetrics(settings))
+    return {
+        family.name: {each.labels["certificate"]: each.value for each in family.samples}
+        for family in registry.collect()
+    }
+
+
+def exposed(kafka: KafkaSettings) -> dict[str, float]:
+    found = families(replace(Settings.from_env(REQUIRED), kafka=kafka))
+    return found["kafka_certificate_expiry_timestamp_seconds"]
+
+
+def exposed_of_gateway(gateway: GatewaySettings) -> dict[str, float]:
+    found = families(replace(Settings.from_env(REQUIRED), gateway=gateway))
+    return found["payments_gateway_certificate_expiry_timestamp_seconds"]
 
 
 def test_dates_of_either_form_are_read_in_all_of_a_file() -> None:
@@ -83,6 +95,35 @@ def test_nothing_is_exposed_without_files_or_without_tls(
     plain = replace(kafka, security_protocol="SASL_PLAINTEXT", ssl_ca_location=str(ca))
     assert exposed(plain) == {}
     assert exposed(replace(plain, security_protocol="SASL_SSL")) == {"ca": SOON.timestamp()}
+
+
+def test_the_authority_of_a_token_provider_counts_with_tokens_only(
+    tmp_path: Path, kafka: KafkaSettings
+) -> None:
+    ca = tmp_path / "ca.pem"
+    ca.write_text(pem(SOON))
+    tokens = replace(
+        kafka,
+        security_protocol="SASL_SSL",
+        sasl_mechanism="OAUTHBEARER",
+        oauth_ca_location=str(ca),
+    )
+    assert exposed(tokens) == {"oauth-ca": SOON.timestamp()}
+    assert exposed(replace(tokens, sasl_mechanism="PLAIN")) == {}
+
+
+def test_the_files_of_a_gateway_have_series_of_their_own(
+    tmp_path: Path,
+) -> None:
+    both = tmp_path / "both.pem"
+    both.write_text(pem(LATE) + pem(SOON))
+    gateway = Settings.from_env(REQUIRED).gateway
+    assert exposed_of_gateway(gateway) == {}
+    gateway = replace(gateway, http_ca=str(both), http_certificate=str(both))
+    assert exposed_of_gateway(gateway) == {
+        "gateway-ca": LATE.timestamp(),
+        "gateway-client": SOON.timestamp(),
+    }
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,7 @@ class TestHealth:
                 "last_commit_age_seconds": 1.5,
                 "epoch_age_seconds": 2.5,
                 "waiting_for": [],
+                "refused_secrets": [],
                 "recovery": {
                     "configured": True,
                     "directory": "recovery",
@@ -195,6 +196,15 @@ class TestHealth:
         before = status.ready(), status.live()
         status.id_files_fail = lambda: True
         assert status.health()[1]["recovery"]["id_files_failing"]
+        assert (status.ready(), status.live()) == before
+
+    def test_changed_secrets_that_cannot_be_used_are_shown_and_no_reason_to_be_unready(
+        self, clock: Clock
+    ) -> None:
+        status = Status(About("1"), LivenessLimits(60), monotonic=clock.monotonic)
+        before = status.ready(), status.live()
+        status.refused_secrets = lambda: ["KAFKA_SASL_PASSWORD_FILE"]
+        assert status.health()[1]["refused_secrets"] == ["KAFKA_SASL_PASSWORD_FILE"]
         assert (status.ready(), status.live()) == before
 
     def test_one_word_for_each_state(self, status: Status, clock: Clock) -> None:

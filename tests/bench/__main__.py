@@ -17,7 +17,7 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from pathlib import Path
 
 from tests import ROOT
-from tests.bench import overload, prepare, remembered, report, rounds
+from tests.bench import charging, overload, prepare, remembered, report, rounds
 from tests.bench.contenders import CONTENDERS
 from tests.bench.figures import Data
 from tests.support.kafka import Cluster, DiskBroker, distribution
@@ -33,12 +33,18 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one short round, not for the docs")
     parser.add_argument("--rounds", type=int, default=None, help=f"default: {ROUNDS}")
     parser.add_argument("--only", nargs="+", choices=_BY_NAME, help="some contenders, no extras")
+    parser.add_argument(
+        "--charging", action="store_true", help="the product at a provider over HTTP, nothing else"
+    )
     parser.add_argument("--into", type=Path, default=None, help="where to write; default: docs")
     args = parser.parse_args()
     partial = args.quick or args.only
     into: Path = args.into or (prepare.STORE / "report" if partial else ROOT / "docs")
     names = args.only or list(_BY_NAME)
     started = time.monotonic()
+    if args.charging:
+        _charge(into, quick=args.quick)
+        return
     if set(names) - {"product", "low-latency", "two", "bare", "obvious"}:
         prepare.prepare(_say)
     data: Data = {
@@ -66,6 +72,24 @@ def main() -> None:
     _write(data, into)
     print(report.full(data))
     _say(f"{(time.monotonic() - started) / 60:.1f} minutes; the report is in {into}")
+
+
+def _charge(into: Path, *, quick: bool) -> None:
+    context = multiprocessing.get_context("spawn")
+    with (
+        DiskBroker.start(java_options=_BROKER) as kafka,
+        tempfile.TemporaryDirectory() as scratch,
+        ProcessPoolExecutor(1, context) as sender,
+    ):
+        data = {"machine": _machine()}
+        size = 0.25 if quick else 1.0
+        data["charging"] = charging.scenarios(kafka, Path(scratch), sender, size, _say)
+    into.mkdir(parents=True, exist_ok=True)
+    (into / "charging.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    table = report.charging(data)
+    if into == ROOT / "docs":
+        report.write(into / "performance.md", "charging", table)
+    print(table)
 
 
 def _contest(data: Data, kafka: Cluster, scratch: Path, sender: Executor, *, quick: bool) -> None:

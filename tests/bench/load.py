@@ -14,9 +14,10 @@ from confluent_kafka import Producer
 DIGITS = 10
 _VALUE = (
     b'{"paymentId":"%b","userId":"user-%08d","amount":%b,"currency":"USD",'
-    b'"paymentMethod":"credit_card","metadata":{"orderId":"order-%010d","note":"%b"}}'
+    b'"paymentMethod":"%b","metadata":{"orderId":"order-%010d","note":"%b"}}'
 )
 _NOTE = b"x" * 20
+_METHOD = b"credit_card"
 _BEHIND_S = 0.002
 
 
@@ -28,19 +29,26 @@ class Sent(NamedTuple):
     """The time that the latest one was later than due."""
 
 
-def requests(prefix: str, count: int, note: bytes = _NOTE) -> Iterator[tuple[bytes, bytes]]:
+def requests(
+    prefix: str, count: int, note: bytes = _NOTE, method: bytes = _METHOD
+) -> Iterator[tuple[bytes, bytes]]:
     """Yield keys and values; every 20th has the id and content of the one before it."""
     start = prefix.encode()
     for n in range(count):
         first = n - 1 if n % 20 == 19 else n
         key = b"%b-%0*d" % (start, DIGITS, first)
         amount = b"-1" if n % 100 == 50 else b"%d.99" % (first % 1000 + 1)
-        yield key, _VALUE % (key, first, amount, first, note)
+        yield key, _VALUE % (key, first, amount, method, first, note)
 
 
 def distinct(count: int) -> int:
     """Return the number of outcomes of `count` requests: one for each that is no duplicate."""
     return count - count // 20
+
+
+def charged(count: int) -> int:
+    """Return the number of payments of `count` requests: one for each that is first, and valid."""
+    return distinct(count) - (count + 49) // 100
 
 
 def number(key: bytes) -> int:
@@ -49,12 +57,19 @@ def number(key: bytes) -> int:
 
 
 def fill(
-    bootstrap: str, topic: str, prefix: str, count: int, *, note: bytes = _NOTE, hot: bool = False
+    bootstrap: str,
+    topic: str,
+    prefix: str,
+    count: int,
+    *,
+    note: bytes = _NOTE,
+    method: bytes = _METHOD,
+    hot: bool = False,
 ) -> Sent:
     """Send requests as fast as possible; with `hot`, all of them to one partition."""
     producer = _producer(bootstrap)
     partition = 0 if hot else -1  # by key
-    for key, value in requests(prefix, count, note):
+    for key, value in requests(prefix, count, note, method):
         while True:
             try:
                 producer.produce(topic, value, key, partition)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.bench import charging as at_provider
 from tests.bench import figures
 from tests.bench.connection_flood import SCRAPES, SILENT
 from tests.bench.contenders import RATES
@@ -49,6 +50,56 @@ def full(data: Data) -> str:
             _settings(data),
         ]
     )
+
+
+def charging(data: Data) -> str:
+    """Return the table of payments that are charged at a provider over HTTP."""
+    found = data["charging"]
+    usual, hanging, parked, workers = (
+        found[name] for name in ("usual", "hanging", "parked", "workers")
+    )
+
+    def of_ideal(one: Data) -> str:
+        share = one["payments_per_s"] / one["ideal_per_s"]
+        return f"{short(one['payments_per_s'])} payments/s, {share:.0%} of the ideal rate"
+
+    def waits(one: Data | None) -> str:
+        return (
+            _FELL_BEHIND
+            if one is None
+            else f"p50 {short(one['p50_ms'])} ms, p99 {short(one['p99_ms'])} ms"
+        )
+
+    latency_ms, in_flight = f"{at_provider.LATENCY_S * 1000:g} ms", at_provider.CONCURRENCY
+    hang = f"one call in {1 / at_provider.HANGING:g} hangs {at_provider.HANG_S:g} s"
+    rows = [
+        (f"a provider of {latency_ms}, {in_flight} in flight", of_ideal(usual)),
+        ("CPU of the flow for each charged payment", f"{short(usual['cpu_us'])} µs"),
+        (f"the same, and {hang}", of_ideal(hanging)),
+        (f"{at_provider.RATE} requests/s, from due to visible", waits(found["usual_latency"])),
+        ("the same, and calls hang; those that were not parked", waits(found["hanging_latency"])),
+        (
+            f"{parked['parked']:,.0f} payments are parked",
+            (
+                f"at {short(parked['parked_per_s'])}/s; memory goes from"
+                f" {short(parked['before_mb'])} to {short(parked['resident_mb'])} MB"
+            ),
+        ),
+        (
+            "a start with them",
+            f"ready after {short(parked['ready_s'])} s, with {short(parked['ready_mb'])} MB",
+        ),
+        (
+            (
+                f"{at_provider.WORKERS} workers, {at_provider.WORKERS_PARTITIONS} partitions, a"
+                f" provider of {at_provider.WORKERS_LATENCY_S * 1000:g} ms,"
+                f" {at_provider.WORKERS_CONCURRENCY} in flight, a backlog, and a transaction"
+                " timeout of 10 s"
+            ),
+            f"{of_ideal(workers)}; the first outcome {short(workers['first_s'])} s after the start",
+        ),
+    ]
+    return f"{_hardware(data)}, and with the provider.\n\n" + _table(["", ""], rows)
 
 
 def headline(data: Data) -> str:

@@ -101,9 +101,38 @@ def test_the_requests_are_those_of_the_report() -> None:
     assert len(parsed) - len(valid) == 100
     assert len(ids) - len(set(ids)) == 500
     assert len({key for key, _ in sent}) == load.distinct(10_000)
+    assert len(set(ids)) == load.charged(10_000)
+    assert [load.charged(count) for count in (1, 50, 51)] == [1, 48, 48]
     assert all(key.decode() == each.payment_id for (key, _), each in zip(sent, parsed, strict=True))
     assert sum(len(value) for _, value in sent) // 10_000 in range(190, 211)
     assert load.number(sent[42][0]) == 42
+
+
+def test_charging_is_reported_beside_the_ideal_rate() -> None:
+    rate = {"payments_per_s": 2304.0, "ideal_per_s": 2560.0, "cpu_us": 210.0}
+    data = {
+        "machine": {"cores": 2, "cpu": "any", "memory_gb": 24},
+        "charging": {
+            "usual": rate,
+            "usual_latency": {"p50_ms": 140.0, "p99_ms": 600.0},
+            "hanging": rate,
+            "hanging_latency": None,
+            "parked": {
+                "parked": 94_000.0,
+                "parked_per_s": 400.0,
+                "before_mb": 90.0,
+                "resident_mb": 250.0,
+                "ready_s": 2.0,
+                "ready_mb": 240.0,
+            },
+            "workers": {"first_s": 2.0, "payments_per_s": 104.0, "ideal_per_s": 32 / 0.3},
+        },
+    }
+    table = report.charging(data)
+    assert "| 2,304 payments/s, 90% of the ideal rate |" in table
+    assert "| p50 140 ms, p99 600 ms |" in table
+    assert "those that were not parked | falls behind |" in table
+    assert "| 94,000 payments are parked | at 400/s; memory goes from 90 to 250 MB |" in table
 
 
 def test_a_block_is_replaced_and_the_rest_is_kept(tmp_path: Path) -> None:

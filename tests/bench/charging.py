@@ -1,0 +1,172 @@
+"""Payments that are charged at a provider over HTTP: the fake one, on the same machine.
+
+Each payment takes one call, and a call takes the provider's latency. So the ideal rate is the calls
+in flight divided by it.
+"""
+
+import re
+import time
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.request import urlopen
+
+from dataflow.fake_provider.behaviour import Settings
+from dataflow.fake_provider.process import FakeProvider
+from tests.bench import load
+from tests.bench.contenders import FLOW, Command, Contender, Place, product, product_environ
+from tests.bench.rounds import Result, Run, Say
+from tests.support.kafka import Cluster, ports
+
+LATENCY_S = 0.1
+CONCURRENCY = 256
+RATE = 500
+"""Requests a second at which the time to the outcome is measured."""
+HANGING = 0.001
+"""The share of calls that the provider does not answer in time."""
+HANG_S = 10.0
+MOST_PARKED = 200_000
+"""The setting, above what is parked."""
+WORKERS = 2
+WORKERS_CONCURRENCY = 32
+WORKERS_LATENCY_S = 0.3
+WORKERS_PARTITIONS = 12
+_SHARE = 0.99
+"""A rate is that of the first so many outcomes: a payment whose call hangs comes a minute later."""
+_LATENCY_FOR_S = 10.0
+_TIMEOUT_S = 420.0
+_PENDING = re.compile(r"^payments_pending(?:\{[^}]*\})? ([\d.e+]+)$", re.MULTILINE)
+
+
+def scenarios(kafka: Cluster, scratch: Path, sender: Executor, size: float, say: Say) -> Result:
+    """Run each once; `size` is the share of the full length."""
+    found: Result = {}
+
+    @contextmanager
+    def charging(title: str, **settings: str) -> Iterator[tuple[Run, FakeProvider]]:
+        say(f"charging: {title}")
+        # Each with a book of its own: the paymentIds are the same in all of them.
+        with FakeProvider(scratch / f"{title}.sqlite") as provider:
+            provider.change(latency_s=LATENCY_S)
+            contender = Contender("charging", title, "", product(**_at(provider), **settings))
+            with Run(contender, kafka, scratch, sender) as run:
+                run.warm_up(2_000)
+                yield run, provider
+
+    with charging("all calls are answered") as (run, _):
+        found["usual"] = _rate(run, int(30_000 * size))
+        found["usual_latency"] = run.latency(RATE, _LATENCY_FOR_S * size)
+    with charging("some calls hang") as (run, provider):
+        hanging = {"fault": "hang_before", "share": HANGING}
+        provider.change(faults=[hanging], hang_s=HANG_S)
+        found["hanging"] = _rate(run, int(30_000 * size))
+        found["hanging_latency"] = run.latency(RATE, _LATENCY_FOR_S * size, may_lack=True)
+        provider.change(faults=[])
+        run.wait(_TIMEOUT_S)
+    port, metrics_port = ports.free(2)
+    at = {"PORT": str(port), "METRICS_PORT": str(metrics_port)}
+    with charging("many are parked", GATEWAY_PARKED_MAX=str(MOST_PARKED), **at) as (run, provider):
+        provider.change(latency_s=0.0, finish_after_s=3600.0)
+        found["parked"] = _parked(run, int(100_000 * size), port, metrics_port)
+    say("charging: two workers, a slow provider, a backlog")
+    found["workers"] = _workers(kafka, scratch, sender, int(12_000 * size))
+    return found
+
+
+def _at(provider: FakeProvider) -> dict[str, str]:
+    return {
+        "GATEWAY": "http",
+        "HTTP_GATEWAY_URL": provider.url,
+        "HTTP_GATEWAY_CREDENTIALS": Settings().secret,
+        "GATEWAY_CONCURRENCY": str(CONCURRENCY),
+    }
+
+
+def _rate(run: Run, count: int) -> Result:
+    """Return the payments that are charged in a second, and the CPU of the flow for each."""
+    run.running.freeze()
+    run.fill(count)
+    base = run.reader.count
+    cpu_s, started = run.usage.cpu_s(), time.time()
+    run.running.thaw()
+    end = run.reader.wait_for(base + int(count * _SHARE), run.running.check, _TIMEOUT_S)
+    if end is None:
+        raise RuntimeError(f"{run.reader.count - base} of {count} outcomes after {_TIMEOUT_S:g} s")
+    charged = load.charged(count) * _SHARE
+    return {
+        "payments_per_s": charged / (end - started),
+        "ideal_per_s": CONCURRENCY / LATENCY_S,
+        "cpu_us": (run.usage.cpu_s() - cpu_s) / charged * 1e6,
+    }
+
+
+def _parked(run: Run, count: int, port: int, metrics_port: int) -> Result:
+    """Park payments that the provider accepts and does not decide; then start again with them."""
+    before_mb, started = run.usage.resident_bytes() / 2**20, time.monotonic()
+    run.fill(count, method=b"processing")
+    wanted = load.charged(count)
+    parked = 0.0
+    while (parked := _pending(metrics_port)) < wanted and time.monotonic() - started < _TIMEOUT_S:
+        run.running.check()
+        time.sleep(0.5)
+    found = {
+        "parked": parked,
+        "parked_per_s": parked / (time.monotonic() - started),
+        "before_mb": before_mb,
+        "resident_mb": run.usage.resident_bytes() / 2**20,
+    }
+    run.stop()
+    started = time.monotonic()
+    run.start()
+    while not _is_ready(port):
+        run.running.check()
+        time.sleep(0.05)
+    return found | {
+        "ready_s": time.monotonic() - started,
+        "ready_mb": run.usage.resident_bytes() / 2**20,
+    }
+
+
+def _workers(kafka: Cluster, scratch: Path, sender: Executor, count: int) -> Result:
+    """Start two workers with a backlog that takes far longer than a transaction may be open."""
+
+    def commands(place: Place) -> list[Command]:
+        slow = {
+            "SIMULATED_LATENCY": f"{WORKERS_LATENCY_S * 1000:g}ms",
+            "GATEWAY_CONCURRENCY": str(WORKERS_CONCURRENCY),
+            "KAFKA_TRANSACTION_TIMEOUT": "10s",
+        }
+        return [([*FLOW, "-w", str(WORKERS)], product_environ(place, slow))]
+
+    contender = Contender("workers", "two workers", "", commands)
+    with Run(contender, kafka, scratch, sender, partitions=WORKERS_PARTITIONS) as run:
+        run.warm_up(100)
+        run.stop()
+        run.fill(count)
+        base, started = run.reader.count, time.time()
+        run.start()
+        first = run.reader.wait_for(base + 1, run.running.check, _TIMEOUT_S)
+        half = run.reader.wait_for(base + count // 2, run.running.check, _TIMEOUT_S)
+        if first is None or half is None:
+            raise RuntimeError(f"{run.reader.count - base} of {count} outcomes")
+        # Duplicates and invalid requests are not charged.
+        share = load.charged(count) / count
+        return {
+            "first_s": first - started,
+            "payments_per_s": share * (count // 2) / (half - first),
+            "ideal_per_s": WORKERS_CONCURRENCY / WORKERS_LATENCY_S,
+        }
+
+
+def _pending(metrics_port: int) -> float:
+    with urlopen(f"http://127.0.0.1:{metrics_port}/metrics", timeout=10) as answer:
+        return sum(map(float, _PENDING.findall(answer.read().decode())))
+
+
+def _is_ready(port: int) -> bool:
+    try:
+        with urlopen(f"http://127.0.0.1:{port}/ready", timeout=10) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False

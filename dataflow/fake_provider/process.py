@@ -77,12 +77,16 @@ class FakeProvider:
 
     def heal(self) -> None:
         """Do everything right again."""
-        self._control("DELETE", "/outage")
+        self.end_outage()
         self._control("PUT", "/settings", msgspec.to_builtins(Settings()))
 
     def outage(self, seconds: float, kind: str = "refuse") -> None:
         """Let the provider fail for all, for a time."""
         self._control("POST", "/outage", {"seconds": seconds, "kind": kind})
+
+    def end_outage(self) -> None:
+        """Take connections again, before the time of an outage is over."""
+        self._control("DELETE", "/outage")
 
     def book(self) -> list[Payment]:
         """Return all payments, the oldest first."""

@@ -30,6 +30,7 @@ def main() -> int:
         only=arguments.scene,
         faults=arguments.faults,
         stages=tuple(Stage[name.upper()] for name in arguments.stages),
+        rate=arguments.rate,
     )
     # Both mean: leave nothing running.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -72,6 +73,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--stages", nargs="+", choices=stages, default=stages, help="which Kafkas")
     parser.add_argument("--scene", help="only this one, as in any-3")
     parser.add_argument("--faults", default="", help="only those with this in their names")
+    parser.add_argument("--rate", type=float, default=150, help="requests a second, in each scene")
     parser.add_argument("--side-by-side", type=int, default=2, help="scenes at once on one broker")
     parser.add_argument("--directory", type=Path, help="keep everything there")
     parser.add_argument("--json", type=Path, help="write the results there")

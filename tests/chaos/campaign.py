@@ -15,16 +15,18 @@ from pathlib import Path
 
 from tests.chaos import plan
 from tests.chaos.catalogue import FAULTS, Fault, Stage
+from tests.chaos.kills import IN_COMMIT
 from tests.chaos.plan import Part
+from tests.chaos.provider import RATE_SHARE, SIMULATED
 from tests.chaos.scene import Scene
 from tests.chaos.shapes import HaltedError, Shape, halt
 from tests.support.kafka import Broker, Cluster, RemoteBroker, Trio
 
 _FEW_CORES = 4
-RATE = 150.0
-"""Requests per second, in each scene."""
 OFTEN_ENOUGH = 5
 """A fault that struck less often proves little."""
+IN_COMMIT_SHARE = 1 / 5
+"""Of the kills that are wanted, so many are to come inside a commit."""
 
 OpenStage = Callable[[], AbstractContextManager[Cluster]]
 STAGES: dict[Stage, OpenStage] = {
@@ -51,6 +53,7 @@ class Options:
         only: The name of the one scene to run, to do again what went wrong.
         stages: The Kafkas to run on.
         faults: Only those whose names have this in them.
+        rate: Requests a second in each scene; a third of it where there is a provider.
     """
 
     seed: int
@@ -62,6 +65,7 @@ class Options:
     only: str | None = None
     stages: tuple[Stage, ...] = tuple(Stage)
     faults: str = ""
+    rate: float = 150.0
 
     @property
     def often(self) -> int:
@@ -88,6 +92,9 @@ class Result:
         hits: How often a named point was hit; for named faults, the number of its strikes.
         faults: Runs that ended by a fault while Kafka was disturbed, and were started again.
         by_shape: SIGKILLs by shape.
+        by_gateway: SIGKILLs by what the flow charges by.
+        restarts: Runs that were not the first of their scene.
+        without_store: How many of them began without a recovery directory.
         counts: What was found in the topics.
         problems: What should not be.
     """
@@ -103,9 +110,17 @@ class Result:
     spent_s: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     hits: Counter[str] = field(default_factory=Counter)
     by_shape: Counter[str] = field(default_factory=Counter)
+    by_gateway: Counter[str] = field(default_factory=Counter)
+    restarts: int = 0
+    without_store: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+
+    @property
+    def kills_in_commit(self) -> int:
+        """The kills at named points inside the commit of an epoch."""
+        return sum(self.hits[point] for point in IN_COMMIT)
 
     @property
     def ok(self) -> bool:
@@ -218,7 +233,8 @@ class Campaign:
         directory = self.directory / part.name
         directory.mkdir(parents=True)
         try:
-            with Scene(kafka, directory, part.shape, part.rng, RATE) as scene:
+            rate = self.options.rate * (1 if part.gateway == SIMULATED else RATE_SHARE)
+            with Scene(kafka, directory, part.shape, part.rng, rate, part.gateway) as scene:
                 for fault in part.faults:
                     if self.options.faults not in fault.name:
                         continue
@@ -232,11 +248,15 @@ class Campaign:
             with self._lock:
                 self.result.counts += findings.counts
                 self.result.scenes += 1
+                self.result.restarts += scene.runs - 1
+                self.result.without_store += scene.without_store
         except HaltedError:
             raise
         except Exception:  # noqa: BLE001  (whatever it is, it is a finding)
             last = self.now_playing.get(part.name, "setting up")
-            problems = [f"{part.name}, {part.shape}: {last}\n{traceback.format_exc()}"]
+            problems = [
+                f"{part.name}, {part.shape}, {part.gateway}: {last}\n{traceback.format_exc()}"
+            ]
         finally:
             self.now_playing.pop(part.name, None)
         with self._lock:
@@ -248,6 +268,7 @@ class Campaign:
         shape, kills, hits, runs = str(scene.shape), scene.kills, scene.hits.copy(), scene.runs
         faults = scene.faults
         started = time.monotonic()
+        scene.keeps_store = fault.keeps_store
         scene.supervised(lambda: fault.strike(scene))
         with self._lock:
             result = self.result
@@ -257,6 +278,7 @@ class Campaign:
             result.runs += scene.runs - runs
             result.faults += scene.faults - faults
             result.by_shape[shape] += scene.kills - kills
+            result.by_gateway[scene.gateway] += scene.kills - kills
             result.hits += scene.hits - hits
             if fault.point and fault.point not in scene.hits:
                 result.hits[fault.point] += 1
@@ -276,6 +298,11 @@ class Campaign:
                 yield f"{fault.name}: struck {result.struck[fault.name]} times"
         if result.kills < options.kills:
             yield f"{result.kills} kills, not {options.kills}"
+        wanted = int(options.kills * IN_COMMIT_SHARE)
+        if result.kills_in_commit < wanted:
+            yield f"{result.kills_in_commit} kills inside a commit, not {wanted}"
+        if 2 * result.without_store < result.restarts:
+            yield f"{result.without_store} of {result.restarts} restarts without a directory"
 
     def _note_crash(self, where: str, future: "Future[None]") -> None:
         error = future.exception()

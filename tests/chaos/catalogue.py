@@ -4,6 +4,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import NamedTuple
 
+from tests.chaos.provider import GATEWAYS
 from tests.chaos.scene import Scene
 
 Strike = Callable[[Scene], None]
@@ -28,6 +29,8 @@ class Fault(NamedTuple):
         stage: Where it can be done.
         point: The named point that it is about, if any.
         every: In how many of the scenes of its stage it has a place: in each, or in every n-th.
+        keeps_store: True if it needs the recovery directory that the run before has left.
+        gateways: What the scenes that it has a place in charge by.
     """
 
     name: str
@@ -36,6 +39,8 @@ class Fault(NamedTuple):
     stage: Stage = Stage.ANY
     point: str | None = None
     every: int = 1
+    keeps_store: bool = False
+    gateways: tuple[str, ...] = GATEWAYS
 
 
 FAULTS: list[Fault] = []
@@ -43,12 +48,18 @@ FAULTS: list[Fault] = []
 
 
 def fault(
-    name: str, expected: str, stage: Stage = Stage.ANY, every: int = 1
+    name: str,
+    expected: str,
+    stage: Stage = Stage.ANY,
+    *,
+    every: int = 1,
+    keeps_store: bool = False,
+    gateways: tuple[str, ...] = GATEWAYS,
 ) -> Callable[[Strike], Strike]:
     """Put a strike into the catalogue."""
 
     def registered(strike: Strike) -> Strike:
-        FAULTS.append(Fault(name, expected, strike, stage, every=every))
+        FAULTS.append(Fault(name, expected, strike, stage, None, every, keeps_store, gateways))
         return strike
 
     return registered

@@ -7,9 +7,14 @@ from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import NewPartitions
 
 from tests.chaos.catalogue import fault
+from tests.chaos.provider import SIMULATED
 from tests.chaos.scene import Scene
 
-GROUP_TOOL = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
+_TOOLS = {
+    "kafka-consumer-groups.sh": "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
+    "kafka-configs.sh": "kafka.admin.ConfigCommand",
+}
+"""The classes that Kafka's scripts start."""
 _MOST_PARTITIONS = 6
 
 
@@ -32,18 +37,18 @@ def _partitions_added(scene: Scene) -> None:
         flow.stop()
 
 
-def _follow_advice(scene: Scene, refusal: str) -> None:
-    """Run the command that a refusal names."""
+def follow_advice(scene: Scene, refusal: str) -> None:
+    """Run the command that a refusal ends with."""
     script, *args = shlex.split(refusal.splitlines()[-1])
-    assert script == "kafka-consumer-groups.sh"
     at = args.index("--bootstrap-server")
-    scene.kafka.tool(GROUP_TOOL, *args[:at], *args[at + 2 :])
+    scene.kafka.tool(_TOOLS[script], *args[:at], *args[at + 2 :])
 
 
 @fault(
     "offsets of the lanes expired",
     "refuses, with a command that puts them back; after it, carries on",
     every=3,
+    keeps_store=True,
 )
 def _offsets_expired(scene: Scene) -> None:
     scene.carry_on()
@@ -55,7 +60,7 @@ def _offsets_expired(scene: Scene) -> None:
                 break
             refusal = flow.refusal()
         assert re.search(r"the snapshot stands at \d+, but the lanes have only", refusal), refusal
-        _follow_advice(scene, refusal)
+        follow_advice(scene, refusal)
     scene.carry_on()
 
 
@@ -99,7 +104,7 @@ def _group_offset(scene: Scene, partition: int) -> int:
 @fault(
     "gateway hangs",
     "parks what has no answer, and stops in order; the restart carries on",
-    every=2,
+    gateways=(SIMULATED,),
 )
 def _gateway_hangs(scene: Scene) -> None:
     with scene.run({"SIMULATED_LATENCY": "60s", "GATEWAY_PARK_AFTER": "1s"}) as flow:

@@ -3,6 +3,7 @@
 import time
 
 from tests.chaos.catalogue import FAULTS, Fault, Strike, fault
+from tests.chaos.provider import SIMULATED
 from tests.chaos.scene import FILES, Scene
 from tests.support.hooks.tuning import COMMITS_AT_ONCE, PARKED_UNIT_S, tuned
 
@@ -57,6 +58,22 @@ POINTS: dict[str, tuple[str, int]] = {
 """The meaning of each, and the latest pass of it at which to kill."""
 
 
+IN_COMMIT = frozenset(
+    {
+        "logged",
+        "parked-not-committed",
+        "flushed",
+        "tombstone-not-committed",
+        "claims-flushed",
+        "offsets-sent",
+        "committing",
+        "claims-committed",
+        "after-commit",
+    }
+)
+"""Those inside the commit of an epoch: from a lane's first step until all lanes have committed."""
+
+
 def _at(point: str) -> Strike:
     latest = POINTS[point][1]
 
@@ -86,7 +103,7 @@ def _in_files(point: str) -> Strike:
 
 def _in_parking(point: str) -> Strike:
     def strike(scene: Scene) -> None:
-        scene.load.late = 20
+        scene.send_late(20)
         soon = {"GATEWAY_PARK_AFTER": "1s", **tuned({PARKED_UNIT_S: 0.02})}
         scene.crash(point, scene.rng.randint(1, POINTS[point][1]), soon)
 
@@ -135,7 +152,7 @@ def _at_random(scene: Scene) -> None:
         scene.kills += 1
 
 
-@fault("SIGKILL while the gateway is asked", EXPECTED)
+@fault("SIGKILL while the gateway is asked", EXPECTED, gateways=(SIMULATED,))
 def _at_the_gateway(scene: Scene) -> None:
     slow = {"SIMULATED_LATENCY": "300ms", "GATEWAY_CONCURRENCY": "20"}
     with scene.run(slow) as flow:

@@ -1,5 +1,6 @@
 """Requests that keep coming, whatever happens: what the flow must not lose, double or tear."""
 
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -7,7 +8,8 @@ from random import Random
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from tests.support.flow_process import mixed_requests, request
+from tests.chaos.provider import payer_of
+from tests.support.flow_process import Topics, mixed_requests, request
 from tests.support.invariants import Place
 from tests.support.kafka import Cluster
 
@@ -23,13 +25,21 @@ class Load(threading.Thread):
 
     Attributes:
         partitions: How many partitions to send to.
-        late: So many of the next payments get no answer of the gateway at first.
+        late: The paymentIds of the next payments; the others are drawn.
     """
 
     def __init__(
-        self, kafka: Cluster, topic: str, partitions: int, rng: Random, rate: float
+        self,
+        kafka: Cluster,
+        topics: Topics,
+        partitions: int,
+        rng: Random,
+        rate: float,
+        gateway: str,
     ) -> None:
+        topic = topics.requested
         super().__init__(name=f"load-{topic}", daemon=True)
+        self._gateway = gateway
         # Kafka may be away for a while; nothing may be lost or doubled on the way in.
         self._producer = Producer(
             {
@@ -54,7 +64,7 @@ class Load(threading.Thread):
         self._given = 0
         self._ends: dict[int, int] = {}
         self.partitions = partitions
-        self.late = 0
+        self.late: list[str] = []
         self.new_era()
 
     def run(self) -> None:
@@ -121,8 +131,8 @@ class Load(threading.Thread):
             self._given += 1
             value, partition = next(self._requests), self._given * 7919 % self.partitions
             if self.late:
-                self.late -= 1
-                value = request(f"late-{self._rng.getrandbits(48)}:unavailable:4")
+                value = request(self.late.pop())
+            value = self._paid(value)
             while True:
                 try:
                     self._producer.produce(
@@ -136,6 +146,16 @@ class Load(threading.Thread):
                         raise
                     self._producer.poll(0.1)  # it is a new one
         self._producer.poll(0)
+
+    def _paid(self, value: bytes) -> bytes:
+        """Return a record with the payer of its payment; what is no request stays as it is."""
+        try:
+            fields = json.loads(value)
+        except ValueError:
+            return value
+        if not isinstance(fields, dict):
+            return value
+        return json.dumps(fields | payer_of(fields["paymentId"], self._gateway)).encode()
 
     def _note(self, value: bytes) -> Callable[[KafkaError | None, Message], None]:
         def taken(error: KafkaError | None, message: Message) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from tests.chaos.catalogue import Stage, fault
 from tests.chaos.scene import Scene
-from tests.support.hooks.tuning import tuned
+from tests.support.hooks.tuning import WATCH_EVERY_S, tuned
 
 EXPECTED = "carries on; or ends by a fault, and the restart carries on"
 _ENVIRON = {"KAFKA_TRANSACTION_TIMEOUT": "10s"}
@@ -71,7 +71,7 @@ def _slow(scene: Scene) -> None:
     link.slow_down(scene.rng.uniform(0.02, 0.3), scene.rng.randint(50_000, 500_000))
     try:
         # To look at the cluster twice a second would be too often now.
-        with scene.run(tuned({})) as flow:
+        with scene.run(tuned({WATCH_EVERY_S: 5.0})) as flow:
             scene.at_work(flow)
             scene.wait_until_decided(flow)
             flow.stop()
@@ -89,6 +89,15 @@ def _one_killed(scene: Scene) -> None:
 def _one_paused(scene: Scene) -> None:
     member = scene.rng.choice(scene.trio.members)
     _outage(scene, member.pause, scene.rng.uniform(5, 15), member.heal)
+
+
+@fault("leader of the lane log killed, and started again", EXPECTED, Stage.TRIO)
+def _leader_of_the_log_killed(scene: Scene) -> None:
+    """Kill the broker that leads the partition which lane 0 claims its ids on."""
+    topic = scene.topics.lane_log
+    leader = scene.kafka.admin().list_topics(topic, timeout=30).topics[topic].partitions[0].leader
+    [member] = [each for each in scene.trio.members if each.settings["node.id"] == str(leader)]
+    _outage(scene, member.kill, scene.rng.uniform(5, 15), member.heal)
 
 
 @fault("one of three brokers lost for good", "carries on with two", Stage.TRIO, every=1)

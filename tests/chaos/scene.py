@@ -14,13 +14,16 @@ from pathlib import Path
 from random import Random
 from typing import Self, TypeVar
 
+from dataflow.fake_provider.behaviour import Fault
 from tests import ROOT
+from tests.chaos import money
 from tests.chaos.follower import Follower, seen_in
 from tests.chaos.load import Load
+from tests.chaos.provider import SIMULATED, TUNED, Provider
 from tests.chaos.shapes import TIMEOUT_S, EndedError, Ensemble, Shape
 from tests.support.flow_process import FOREIGN, Topics, has_open_transaction, read_all
 from tests.support.hooks.tuning import GENERATION_SHARE, WATCH_EVERY_S, Constant, tuned
-from tests.support.invariants import Findings, event_of, find, open_entries
+from tests.support.invariants import Findings, event_of, find, open_entries, requests_in
 from tests.support.kafka import Broker, Cluster, RemoteBroker, Trio
 
 PARTITIONS = 3
@@ -33,6 +36,9 @@ _WITH_FILES = 0.7
 FILES = {GENERATION_SHARE: 1e12}
 """Every lane makes a file of remembered ids in every epoch."""
 
+_LOST_AT_MOST, _LOST_AT_LEAST = 0.8, 0.3
+"""The chance that a restart finds no recovery directory, as long as half of them do not, or do."""
+
 _T = TypeVar("_T")
 
 
@@ -41,19 +47,29 @@ class Scene:
 
     Attributes:
         kafka: The Kafka, for everybody but the flow.
+        gateway: The name of what the runs charge by.
+        keeps_store: True while a fault needs the recovery directory of the run before.
         shape: Of the runs to come; a fault may change it, as it may `lanes`.
         load: What is sent all the time.
         rng: Where everything that is left to chance comes from.
         hits: How often each named point was really hit.
         kills: How many runs were ended by SIGKILL.
         runs: How many runs there were.
+        without_store: How many of them, but the first, began without a recovery directory.
         faults: How many of them ended by a fault of their own, while Kafka was disturbed.
     """
 
     def __init__(
-        self, kafka: Cluster, directory: Path, shape: Shape, rng: Random, rate: float
+        self,
+        kafka: Cluster,
+        directory: Path,
+        shape: Shape,
+        rng: Random,
+        rate: float,
+        gateway: str = SIMULATED,
     ) -> None:
         self.kafka = kafka
+        self.gateway = gateway
         # Over the link, if there is one to be cut.
         self._far = kafka.far if isinstance(kafka, RemoteBroker) else kafka
         self.directory = directory
@@ -63,16 +79,15 @@ class Scene:
         self.hits: Counter[str] = Counter()
         self.kills = 0
         self.runs = 0
+        self.without_store = 0
         self.faults = 0
-        self.last_run: Ensemble
+        self.keeps_store = False
+        self.last_run: Ensemble | None = None
         self.topics = Topics.unused("chaos-")
         self.topics.create(kafka, PARTITIONS)
-        self.load = Load(
-            kafka, self.topics.requested, PARTITIONS, Random(rng.getrandbits(48)), rate
-        )
+        self._provider = None if gateway == SIMULATED else Provider(directory, gateway)
+        self.load = Load(kafka, self.topics, PARTITIONS, Random(rng.getrandbits(48)), rate, gateway)
         self._follower = Follower(kafka, self.topics.outputs, PARTITIONS)
-        self.load.start()
-        self._follower.start()
 
     # ---- Kafka, if it is one that a fault may disturb ----
 
@@ -94,6 +109,32 @@ class Scene:
         assert isinstance(self.kafka, Trio)
         return self.kafka
 
+    # ---- the gateway ----
+
+    @property
+    def provider(self) -> Provider:
+        """The fake provider, in the scenes that have one."""
+        assert self._provider is not None
+        return self._provider
+
+    def environ(self) -> dict[str, str]:
+        """Return the settings of the gateway."""
+        return {"GATEWAY": SIMULATED} if self._provider is None else self._provider.environ()
+
+    def send_late(self, count: int, times: int | None = 4) -> None:
+        """Have the next payments get no answer of the gateway so many times: they are parked.
+
+        Without a number the provider fails until it is cured.
+        """
+        number = self.rng.getrandbits(48)
+        ids = [f"late-{number}-{each}" for each in range(count)]
+        if self._provider is None:
+            ids = [f"{each}:unavailable:{times}" for each in ids]
+        else:
+            faults = [Fault.RESET_BEFORE, Fault.UNAVAILABLE, Fault.RESET_AFTER, Fault.HANG_AFTER]
+            self._provider.poison(ids, self.rng.choice(faults), times)
+        self.load.late = ids
+
     # ---- runs ----
 
     @property
@@ -110,19 +151,41 @@ class Scene:
         shape: Shape | None = None,
     ) -> Ensemble:
         """Start the flow; to be used as a context manager."""
+        environ = dict(environ or {})
+        self._lose_store(directory, environ)
         self.runs += 1
+        # What a fault sets counts, as the later one.
+        tune = [tuned(self._tune())["TUNE"], environ.pop("TUNE", "")]
         self.last_run = Ensemble(
             self._far,
             self.topics,
             directory or self.directory,
             shape or self.shape,
-            {"LANES": str(self.lanes), **tuned(self._tune()), **(environ or {})},
+            {
+                "LANES": str(self.lanes),
+                **self.environ(),
+                "TUNE": ",".join(filter(None, tune)),
+                **environ,
+            },
             prefix=prefix,
         )
         return self.last_run
 
+    def _lose_store(self, directory: Path | None, environ: Mapping[str, str]) -> None:
+        """Delete the recovery directory before about half of the restarts; count them."""
+        if not self.runs:
+            return
+        in_use = self.last_run is not None and not self.last_run.all_ended
+        if directory is None and not self.keeps_store and not in_use:
+            is_behind = 2 * self.without_store < self.runs
+            if self.rng.random() < (_LOST_AT_MOST if is_behind else _LOST_AT_LEAST):
+                shutil.rmtree(self.recovery, ignore_errors=True)
+        where = environ.get("BYTEWAX_RECOVERY_DIRECTORY")
+        store = (directory or self.directory) / "recovery" if where is None else Path(where or "-")
+        self.without_store += not store.exists()
+
     def _tune(self) -> Mapping[Constant, float]:
-        return _QUICK | FILES if self.rng.random() < _WITH_FILES else _QUICK
+        return {**TUNED, **_QUICK, **(FILES if self.rng.random() < _WITH_FILES else {})}
 
     def crash(self, point: str, passes: int = 1, environ: Mapping[str, str] | None = None) -> None:
         """Run until it passes a named point for the n-th time, where it is killed."""
@@ -140,7 +203,8 @@ class Scene:
         if -9 not in codes:
             raise EndedError(f"exit codes {codes}, none by SIGKILL:\n{flow.log}")
         assert 0 not in codes, f"exit codes {codes}: one ended as if all were well:\n{flow.log}"
-        assert set(flow.passed) == {point}, f"killed, but not at {point}: {flow.passed}"
+        where = f"{flow.passed}:\n{flow.log}"
+        assert set(flow.passed) == {point}, f"killed, but not at {point}: {where}"
         self.hits[point] += 1
         self.kills += 1
 
@@ -149,6 +213,14 @@ class Scene:
         with self.run(environ) as flow:
             flow.wait_until_ready()
             self.wait_until_decided(flow)
+            flow.stop()
+
+    def decide_everything(self) -> None:
+        """Carry on until nothing waits any more but for a person: all of it was looked up."""
+        with self.run() as flow:
+            flow.wait_until_ready()
+            self.wait_until_decided(flow)
+            flow.wait(lambda: not flow.has_parked(), "done with what was parked")
             flow.stop()
 
     def supervised(self, what: Callable[[], _T]) -> _T:
@@ -163,6 +235,7 @@ class Scene:
                 return what()
             except EndedError:
                 last = self.last_run
+                assert last is not None
                 if not (last.fault_kinds() or last.reasons("refused to start")):
                     raise
                 self.faults += 1
@@ -215,12 +288,19 @@ class Scene:
     def finish(self) -> Findings:
         """Decide everything, and check all of it; the problems are in the findings."""
         self.load.end()
-        self.supervised(self.carry_on)
+        if self._provider is not None:
+            self._provider.without_faults()
+        self.supervised(self.decide_everything)
         inputs = self.load.sent
         outputs = [read_all(self.kafka, topic) for topic in self.topics.outputs]
         processed, failed, audit = ([event_of(m) for m in messages] for messages in outputs)
         waiting = open_entries(self.kafka, self.topics)
         findings = find(inputs, processed + failed, audit, waiting)
+        if self._provider is not None:
+            book = self._provider.book()
+            found = money.compare(book, requests_in(inputs), processed + failed, waiting)
+            findings.counts.update(found.counts)
+            findings.problems += found.problems
         findings.problems += verified(self)
         findings.problems += self._follower.differs_from(seen_in([m for ms in outputs for m in ms]))
         findings.problems += [
@@ -231,12 +311,18 @@ class Scene:
         return findings
 
     def __enter__(self) -> Self:
+        if self._provider is not None:
+            self._provider.__enter__()
+        self.load.start()
+        self._follower.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Leave nothing running, and give back the topics."""
         self.load.end()
         self._follower.end()
+        if self._provider is not None:
+            self._provider.stop()
         topics = [self.topics.requested, *self.topics.written]
         admin = self.kafka.admin()
         for deleted in admin.delete_topics(topics).values():
@@ -250,7 +336,7 @@ def verified(scene: Scene) -> list[str]:
         "PYTHONPATH": str(ROOT),
         "KAFKA_BROKERS": scene.kafka.bootstrap,
         "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
-        "GATEWAY": "simulated",
+        **scene.environ(),
         "LANES": str(scene.lanes),
         **scene.topics.environ(),
     }

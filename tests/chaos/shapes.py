@@ -125,6 +125,20 @@ class Ensemble:
         """True if a process has ended."""
         return any(flow.process.poll() is not None for flow in self.flows)
 
+    @property
+    def all_ended(self) -> bool:
+        """True if no process of it is left."""
+        return all(flow.process.poll() is not None for flow in self.flows)
+
+    def has_parked(self) -> bool:
+        """Return whether a payment waits for the gateway, and not for a person."""
+        figures = [flow.health().get("charging") for flow in self.flows]
+        return any(each is None or each["pending"] > each["unresolved"] for each in figures)
+
+    def is_held(self) -> bool:
+        """Return whether one of its processes holds because of the gateway."""
+        return any(flow.health().get("status") == "held" for flow in self.flows)
+
     def decided(self) -> int:
         """Return how many records are decided for good, as all processes together report it."""
         return sum(flow.decided() for flow in self.flows)

@@ -41,7 +41,11 @@ def _none(scene: Scene) -> None:
     scene.carry_on(without)
 
 
-@fault("recovery directory restored from an old copy", "replays, repeats nothing, carries on")
+@fault(
+    "recovery directory restored from an old copy",
+    "replays, repeats nothing, carries on",
+    keeps_store=True,
+)
 def _old_copy(scene: Scene) -> None:
     scene.carry_on()
     old = scene.copy_store("old")
@@ -54,6 +58,7 @@ def _old_copy(scene: Scene) -> None:
 @fault(
     "files of remembered ids damaged, or gone",
     "throws them away, reads the log instead, and forgets nothing",
+    keeps_store=True,
 )
 def _damaged_ids(scene: Scene) -> None:
     """Damage files: a damaged block is met later, the process ends, and the next reads the log."""
@@ -87,6 +92,7 @@ def _damage(path: Path, rng: Random) -> None:
     "recovery store cut short",
     "refuses, and says to start without; then it carries on, and forgets nothing",
     every=2,
+    keeps_store=True,
 )
 def _cut_short(scene: Scene) -> None:
     """Cut it short after a clean stop: after a crash, SQLite's log beside it may have the rest."""
@@ -102,7 +108,12 @@ def _cut_short(scene: Scene) -> None:
     scene.carry_on()
 
 
-@fault("recovery store read-only", "refuses; once it can be written, it carries on", every=2)
+@fault(
+    "recovery store read-only",
+    "refuses; once it can be written, it carries on",
+    every=2,
+    keeps_store=True,
+)
 def _read_only(scene: Scene) -> None:
     _crash_somewhere(scene)
     store = scene.recovery / _STORE
@@ -119,6 +130,7 @@ def _read_only(scene: Scene) -> None:
     "recovery store at a limit of file size",
     "ends with the cause in the log; without the limit, the restart carries on",
     every=2,
+    keeps_store=True,
 )
 def _file_limit(scene: Scene) -> None:
     """Limit the size of files: possible everywhere, unlike a full disk."""
@@ -134,6 +146,7 @@ def _file_limit(scene: Scene) -> None:
     "disk of the recovery store full",
     "ends with the cause in the log; with room again, the restart carries on",
     every=2,
+    keeps_store=True,
 )
 def _disk_full(scene: Scene) -> None:
     if not can_mount():

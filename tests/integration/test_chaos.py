@@ -13,6 +13,7 @@ from tests import ROOT
 from tests.chaos import kills, mutants
 from tests.chaos.campaign import STAGES, Campaign, Options
 from tests.chaos.catalogue import FAULTS, Stage
+from tests.chaos.provider import GATEWAYS
 from tests.chaos.shapes import SHAPES
 from tests.support.hooks.crash_points import POINTS
 from tests.support.hooks.mutations import MUTATIONS
@@ -32,12 +33,18 @@ def kafka() -> Iterator[Cluster]:
 @pytest.mark.campaign
 @pytest.mark.timeout(600)
 def test_a_short_campaign(kafka: Cluster, tmp_path: Path) -> None:
-    """Every named point is hit, in every shape something, under load, side by side."""
+    """Every named point is hit, in every shape something, under load, side by side.
+
+    Two of the scenes charge at a provider, whose book agrees with the topics.
+    """
     options = Options(SEED, minutes=8, shapes=tuple(SHAPES.values()), short=True)
     result = Campaign(options, kafka, tmp_path / "campaign").run()
     assert not result.problems, "\n\n".join(result.problems)
     assert result.missing == []
     assert all(result.by_shape[str(shape)] for shape in SHAPES.values())
+    assert all(result.by_gateway[gateway] for gateway in GATEWAYS)
+    assert result.counts["charges"] > 0
+    assert 0 < result.without_store < result.restarts
 
 
 def test_every_named_point_is_struck() -> None:

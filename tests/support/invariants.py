@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -46,7 +46,7 @@ def open_entries(kafka: Cluster, topics: Topics) -> dict[Place, dict[str, Any]]:
             entries.pop(message.key(), None)
         else:
             entries[message.key()] = event_of(message)
-    return {_source(entry): entry for entry in entries.values()}
+    return {source_of(entry): entry for entry in entries.values()}
 
 
 def find(
@@ -57,11 +57,7 @@ def find(
 ) -> Findings:
     """Return the findings of the invariants over what was read."""
     pending = pending or {}
-    requests = {
-        place: request
-        for place, value in inputs.items()
-        if isinstance(request := parse(value, 10**9), PaymentRequest)
-    }
+    requests = requests_in(inputs)
     findings = Findings()
     findings.counts.update(event["eventType"] for event in audits)
     findings.counts.update(records=len(inputs), outcomes=len(outcomes), pending=len(pending))
@@ -76,9 +72,18 @@ def find(
     return findings
 
 
+def requests_in(inputs: Mapping[Place, bytes | None]) -> dict[Place, PaymentRequest]:
+    """Return the valid ones of the records."""
+    return {
+        place: request
+        for place, value in inputs.items()
+        if isinstance(request := parse(value, 10**9), PaymentRequest)
+    }
+
+
 def _one_audit_event_each(places: Iterable[Place], audits: list[dict[str, Any]]) -> Iterable[str]:
     """Check invariant 1: one audit event, or one open entry of the pending topic."""
-    seen = Counter(_source(event) for event in audits)
+    seen = Counter(source_of(event) for event in audits)
     for place in places:
         if seen[place] != 1:
             yield f"{seen[place]} audit events for {place}"
@@ -90,7 +95,7 @@ def _one_outcome_each(
     requests: dict[Place, PaymentRequest], outcomes: list[dict[str, Any]]
 ) -> Iterable[str]:
     """Check invariant 2, with those that wait; outcomes of invalid records do not count."""
-    decided = Counter(e["paymentId"] for e in outcomes if _source(e) in requests)
+    decided = Counter(e["paymentId"] for e in outcomes if source_of(e) in requests)
     wanted = {request.payment_id for request in requests.values()}
     for payment_id in wanted:
         if decided[payment_id] != 1:
@@ -122,7 +127,7 @@ def _true_content(
         if asked is None or entry["paymentId"] != asked.payment_id:
             yield f"an entry of no request: {entry['eventId']}"
     for event in outcomes:
-        request = requests.get(_source(event))
+        request = requests.get(source_of(event))
         if request is not None and not (
             event["paymentId"] == request.payment_id
             and event.get("userId") == request.user_id
@@ -141,13 +146,13 @@ def _true_repeats(
     audits: list[dict[str, Any]],
 ) -> Iterable[str]:
     """Check that a repeat names the decided record, and is a conflict if it differs from that."""
-    decided = {_source(event): event["paymentId"] for event in outcomes}
+    decided = {source_of(event): event["paymentId"] for event in outcomes}
     for event in audits:
         if event["eventType"] in OUTCOMES:
             continue
         # Any record may be named: one that is no request, or that does not exist.
-        named = _source({"source": event["firstSource"]}) if "firstSource" in event else NOWHERE
-        first, repeat = requests.get(named), requests.get(_source(event))
+        named = source_of({"source": event["firstSource"]}) if "firstSource" in event else NOWHERE
+        first, repeat = requests.get(named), requests.get(source_of(event))
         if first is None or decided.get(named) != event["paymentId"]:
             yield f"wrong first: {event['eventType']} {event['eventId']}"
         elif repeat is None or event["eventType"] != _kind(first, repeat):
@@ -167,11 +172,11 @@ def _money_adds_up(
     """Check invariant 5, by currency: the audit trail's first requests against the outcomes."""
     money: defaultdict[str, Decimal] = defaultdict(Decimal)
     for event in audits:
-        request = requests.get(_source(event))
+        request = requests.get(source_of(event))
         if request is not None and event["eventType"] in OUTCOMES:
             money[request.currency] += request.amount
     for event in outcomes:
-        if _source(event) in requests:
+        if source_of(event) in requests:
             # The failed event of an invalid record may have neither.
             money[event.get("currency", "no currency")] -= event.get("amount", 0)
     for currency, difference in money.items():
@@ -188,5 +193,5 @@ def event_of(message: Message) -> dict[str, Any]:
     return {**event, "key": message.key()}
 
 
-def _source(event: dict[str, Any]) -> Place:
+def source_of(event: dict[str, Any]) -> Place:
     return int(event["source"]["partition"]), int(event["source"]["offset"])

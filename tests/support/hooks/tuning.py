@@ -30,6 +30,7 @@ class Constant:
 COMMITS_AT_ONCE = Constant(lambda: commit_pool._COMMITS_AT_ONCE)
 FRESH_S = Constant(lambda: silence.FRESH_S)
 GENERATION_SHARE = Constant(lambda: tiered._GENERATION_SHARE)
+KEY_MARGIN_S = Constant(lambda: retry_schedule.KEY_MARGIN_S)
 PARKED_UNIT_S = Constant(lambda: retry_schedule.PARKED_UNIT_S)
 PROBE_LEAST_S = Constant(lambda: hold.PROBE_LEAST_S)
 PROBE_MOST_S = Constant(lambda: hold.PROBE_MOST_S)

@@ -149,5 +149,5 @@ def watched(
             load(kafka, topics, rate),
             Prometheus.start(directory, flow.metrics_port, interval) as prometheus,
         ):
-            flow.wait(prometheus.is_up, 30, "scraped")
+            flow.wait(prometheus.is_up, 60, "scraped")
             yield prometheus, flow

@@ -737,7 +737,7 @@ def test_a_gateway_that_answers_at_once_gives_credit_without_end(made: Made) -> 
 # ---- batches ----
 
 
-def test_a_gateway_whose_keys_expire_is_asked_for_one_payment_at_a_time(made: Made) -> None:
+def test_a_gateway_with_keys_that_expire_gets_one_payment_at_a_time(made: Made) -> None:
     """A batch may have been claimed long ago, by this run or the one before it."""
     provider = AtOnce(approve, key_life_s=DAY_S)
     assert not made(provider).charge_batches([queued("pay_1")])

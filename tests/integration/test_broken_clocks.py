@@ -26,7 +26,7 @@ def test_a_record_of_1970_is_decided_and_pages_nobody(kafka: Cluster, tmp_path: 
         sender = Producer({"bootstrap.servers": kafka.bootstrap})
         sender.produce(topics.requested, request("pay-1"), partition=0, timestamp=1000)
         assert sender.flush(10) == 0
-        flow.wait(lambda: lag_s(flow) > 0, 20, "waiting")
+        flow.wait(lambda: lag_s(flow) > 0, 60, "waiting")
         assert lag_s(flow) < 3600
         flow.wait_until_decided(1)
         counted = [line for line in flow.metrics().splitlines() if "implausible" in line]

@@ -23,8 +23,8 @@ def test_a_thousand_scrapes_and_silent_connections(kafka: Cluster, tmp_path: Pat
             # Too many at once are answered so, rather than kept waiting.
             assert set(scraped) <= {200, 503}, scraped
             assert set(probed) <= {200, 503}, probed
-            flow.wait(lambda: flow.get("/live")[0] == 200, 30, "answering probes")
-            flow.wait(lambda: flow.get("/metrics", flow.metrics_port)[0] == 200, 30, "scraped")
+            flow.wait(lambda: flow.get("/live")[0] == 200, 60, "answering probes")
+            flow.wait(lambda: flow.get("/metrics", flow.metrics_port)[0] == 200, 60, "scraped")
             flow.wait_until_decided(COUNT)
             assert flow.terminate() == 0
     assert not check(kafka, topics).problems

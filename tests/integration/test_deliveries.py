@@ -66,7 +66,7 @@ def test_a_request_that_was_taken_back(kafka: Cluster, topics: Topics, tmp_path:
         end(30)
     with Flow(kafka, topics, tmp_path) as flow:
         flow.wait_until_ready()
-        flow.wait(lambda: len(read_all(kafka, topics.outputs[2])) >= COUNT, 30, "done")
+        flow.wait(lambda: len(read_all(kafka, topics.outputs[2])) >= COUNT, 60, "done")
         assert flow.terminate() == 0
     decided = [
         json.loads(m.value() or b"")["paymentId"] for m in read_all(kafka, topics.outputs[2])

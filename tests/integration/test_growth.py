@@ -69,7 +69,7 @@ def test_new_partitions_restart_every_process(
         second.wait_until_ready()
         grow(kafka, topics, 4)
         send(kafka, topics, mixed_requests(COUNT, seed=1), partitions=4)
-        first.wait(lambda: first.decided() + second.decided() == COUNT, 40, "done")
+        first.wait(lambda: first.decided() + second.decided() == COUNT, 60, "done")
         assert second.process.poll() is None
         assert first.terminate() == 0
         assert second.wait_for_exit() == 0

@@ -655,7 +655,7 @@ def test_a_trickle_of_ancient_timestamps_does_not_stop_expiry(
             producer.flush(10)
             return remembered(flow) == 0 and ancient > 90
 
-        flow.wait(trickle, 30, "done forgetting")
+        flow.wait(trickle, 60, "done forgetting")
         count = 90 + ancient
         flow.wait_until_decided(count)
         assert flow.terminate() == 0
@@ -673,7 +673,7 @@ def test_ids_of_every_partition_leave_the_window_after_a_crash(
         assert flow.wait_for_exit() == -9
     with Flow(kafka, topics, tmp_path, environ=environ) as flow:
         flow.wait_until_decided(90)
-        flow.wait(lambda: remembered(flow) == 0, 30, "done forgetting")
+        flow.wait(lambda: remembered(flow) == 0, 60, "done forgetting")
         send(kafka, topics, iter(requests))
         flow.wait_until_decided(180)
         assert flow.terminate() == 0
@@ -690,7 +690,7 @@ def test_forgotten_ids_stay_forgotten_after_a_restart(
         flow.wait_until_ready()
         send(kafka, topics, iter(requests))
         flow.wait_until_decided(90)
-        flow.wait(lambda: remembered(flow) == 0, 30, "done forgetting")
+        flow.wait(lambda: remembered(flow) == 0, 60, "done forgetting")
         # What the lanes have forgotten is committed with their offsets.
         send(kafka, topics, iter(request(f"later-{n}") for n in range(90)))
         flow.wait_until_decided(180)

@@ -41,7 +41,7 @@ def suspended(
     """Return a flow that is suspended at a point."""
     environ = {"CRASH_AT": at, "CRASH_BY": "SIGSTOP", **environ}
     flow = Flow(kafka, topics, directory, environ=environ)
-    flow.wait(lambda: is_suspended(flow), 30, "suspended")
+    flow.wait(lambda: is_suspended(flow), 60, "suspended")
     return flow
 
 
@@ -91,9 +91,9 @@ def test_kafka_comes_back(
     with Flow(kafka_control, topics, tmp_path, environ=environ) as flow:
         flow.wait_until_ready()
         send(kafka_control, topics, mixed_requests(5_000, seed=1))
-        flow.wait(lambda: flow.decided() > 0, 20, "at work")
+        flow.wait(lambda: flow.decided() > 0, 60, "at work")
         take_away(kafka_control)
-        flow.wait(lambda: flow.get("/ready")[0] == 503, 40, "unready")
+        flow.wait(lambda: flow.get("/ready")[0] == 503, 60, "unready")
         assert "Kafka is unreachable" in flow.get("/ready")[1]
         assert flow.get("/live")[0] == 200
         bring_back(kafka_control)

@@ -67,7 +67,7 @@ def test_a_payment_that_is_never_answered_stops_nobody(
     with Flow(kafka, topics, tmp_path, environ=PARKS_LATE) as flow:
         flow.wait_until_ready()
         flow.wait_until_decided(301)
-        flow.wait(lambda: pending(flow) == 1, 20, "parked")
+        flow.wait(lambda: pending(flow) == 1, 60, "parked")
         assert flow.get("/ready")[0] == 200
         assert "payments_pending 1.0" in flow.metrics()
         assert flow.health()["charging"]["pending_oldest_seconds"] > 0
@@ -156,7 +156,7 @@ def test_lanes_may_change_while_payments_wait(
         with Flow(kafka, topics, tmp_path, environ=environ) as flow:
             flow.wait_until_ready()
             flow.wait_until_decided(count)
-            flow.wait(lambda: pending(flow) == len(late), 30, "parked")
+            flow.wait(lambda: pending(flow) == len(late), 60, "parked")
             assert flow.terminate() == 0
     down.unlink()
     environ = {**book_of(tmp_path), "LANES": "3"}
@@ -218,7 +218,7 @@ def test_an_outage_of_the_provider_is_held_and_ends_by_itself(
     out.touch()
     with Flow(kafka, topics, tmp_path, environ=environ) as flow:
         flow.wait_until_ready()
-        flow.wait(lambda: flow.health().get("status") == "held", 30, "held")
+        flow.wait(lambda: flow.health().get("status") == "held", 60, "held")
         assert (flow.get("/ready")[0], flow.get("/live")[0]) == (200, 200)
         assert "held: the gateway has answered nobody" in flow.health()["reason"]
         assert 'payments_gateway_held{cause="outage"} 1.0' in flow.metrics()
@@ -227,7 +227,7 @@ def test_an_outage_of_the_provider_is_held_and_ends_by_itself(
     assert not movements(tmp_path / "book")
     with Flow(kafka, topics, tmp_path, environ=environ) as flow:
         flow.wait_until_ready()
-        flow.wait(lambda: flow.health().get("status") == "held", 30, "held")
+        flow.wait(lambda: flow.health().get("status") == "held", 60, "held")
         assert sum(p["lag"] for p in flow.health()["partitions"].values()) > 1_000
         out.unlink()
         flow.wait(lambda: flow.decided() == 2_000 and pending(flow) == 0, 60, "back")
@@ -251,7 +251,7 @@ def test_two_processes_hold_together(kafka: Cluster, topics: Topics, tmp_path: P
         Flow(kafka, topics, tmp_path, "-i", "1", "-a", addresses, environ=away) as second,
     ):
         second.wait_until_ready()
-        second.wait(lambda: second.health().get("status") == "held", 30, "held")
+        second.wait(lambda: second.health().get("status") == "held", 60, "held")
         assert first.get("/live")[0] == 200
         (other / "book.out").unlink()
         flows = (first, second)
@@ -273,7 +273,7 @@ def test_a_pending_topic_that_was_created_again_is_refused_and_what_to_do_withou
     """The payments that waited are lost with it; the line has commands to go on without them."""
     send(kafka, topics, map(request, ["pay-1", POISON]))
     with Flow(kafka, topics, tmp_path, environ=PARKS_LATE) as flow:
-        flow.wait(lambda: pending(flow) == 1, 30, "parked")
+        flow.wait(lambda: pending(flow) == 1, 60, "parked")
         assert flow.terminate() == 0
     delete(kafka, topics.pending)
     topics.create_pending(kafka)
@@ -289,7 +289,7 @@ def test_an_entry_of_a_newer_version_is_refused(
     """Whatever it looks like: to go on without it would leave the payment undecided."""
     send(kafka, topics, map(request, ["pay-1", POISON]))
     with Flow(kafka, topics, tmp_path, environ=PARKS_LATE) as flow:
-        flow.wait(lambda: pending(flow) == 1, 30, "parked")
+        flow.wait(lambda: pending(flow) == 1, 60, "parked")
         assert flow.terminate() == 0
     entry = read_all(kafka, topics.pending)[-1]
     headers: dict[str, str | bytes | None] = {"version": b"3", "lane": b"1", "lanes": b"2"}

@@ -290,7 +290,7 @@ def test_a_recovery_directory_in_use(
     kafka: Cluster, topics: Topics, nowhere: Topics, tmp_path: Path
 ) -> None:
     with Flow(kafka, topics, tmp_path) as first:
-        first.wait(lambda: "sidecar listens" in first.log, 20, "started")
+        first.wait(lambda: "sidecar listens" in first.log, 60, "started")
         with Flow(kafka, nowhere, tmp_path) as second:
             refusal = second.refusal()
         assert "is in use by another execution of this flow" in refusal

@@ -76,7 +76,7 @@ def test_records_read_before_the_signal_are_decided(
     count = send(kafka, topics, mixed_requests(10_000, seed=1))
     slow = {"GATEWAY_CONCURRENCY": "32", "SIMULATED_LATENCY": "10ms"}
     with Flow(kafka, topics, tmp_path, environ=slow) as flow:
-        flow.wait(lambda: flow.decided() > 0, 40, "at work")
+        flow.wait(lambda: flow.decided() > 0, 60, "at work")
         assert flow.terminate() == 0
     decided = len(read_all(kafka, topics.outputs[2]))
     assert 0 < decided < count
@@ -94,7 +94,7 @@ def test_ctrl_c_leaves_no_lag(kafka: Cluster, topics: Topics, tmp_path: Path) ->
     with Flow(kafka, topics, tmp_path, commit_interval="1s") as flow:
         flow.wait_until_ready()
         send(kafka, topics, mixed_requests(COUNT, seed=1))
-        flow.wait(lambda: positions(flow) == [COUNT // 3] * 3, 20, "at the end of the topic")
+        flow.wait(lambda: positions(flow) == [COUNT // 3] * 3, 60, "at the end of the topic")
         flow.process.send_signal(signal.SIGINT)
         assert flow.wait_for_exit() == 0
     assert committed(kafka, topics) == [(COUNT // 3, 0)] * 3
@@ -132,9 +132,9 @@ def test_not_ready_from_the_signal_on(kafka: Cluster, topics: Topics, tmp_path: 
     with Flow(kafka, topics, tmp_path, environ=SLOW) as flow:
         flow.wait_until_ready()
         send(kafka, topics, (request(f"pay-{n}") for n in range(10)), partitions=1)
-        flow.wait(flow.charges, 20, "charging")
+        flow.wait(flow.charges, 60, "charging")
         flow.process.send_signal(signal.SIGTERM)
-        flow.wait(lambda: flow.get("/ready")[0] == 503, 20, "unready")
+        flow.wait(lambda: flow.get("/ready")[0] == 503, 60, "unready")
         assert flow.health()["status"] == "draining"
         assert flow.wait_for_exit() == 0
     assert len(read_all(kafka, topics.outputs[2])) > 0
@@ -148,7 +148,7 @@ def test_the_gateway_is_closed_once_at_the_end(
     with Flow(kafka, topics, tmp_path, "-w", workers, environ=SLOW) as flow:
         flow.wait_until_ready()
         send(kafka, topics, (request(f"pay-{n}") for n in range(10)))
-        flow.wait(flow.charges, 20, "charging")
+        flow.wait(flow.charges, 60, "charging")
         assert flow.terminate() == 0
     events = [entry["event"] for entry in flow.entries]
     assert events.count("gateway closed") == 1
@@ -163,9 +163,9 @@ def test_a_second_signal_ends_it_at_once(kafka: Cluster, topics: Topics, tmp_pat
     with Flow(kafka, topics, tmp_path, environ={"SIMULATED_LATENCY": "30s"}) as flow:
         flow.wait_until_ready()
         send(kafka, topics, mixed_requests(COUNT, seed=1))
-        flow.wait(flow.charges, 20, "charging")
+        flow.wait(flow.charges, 60, "charging")
         flow.process.send_signal(signal.SIGTERM)
-        flow.wait(lambda: flow.get("/ready")[0] == 503, 20, "unready")
+        flow.wait(lambda: flow.get("/ready")[0] == 503, 60, "unready")
         assert flow.terminate(timeout_s=15) == 128 + signal.SIGTERM
     run_until_decided(kafka, topics, tmp_path, COUNT)
     assert check(kafka, topics).problems == []

@@ -66,7 +66,7 @@ def test_pending_payments_are_listed_beside_the_flow_and_without_it(
     with Flow(kafka, topics, tmp_path, environ=PARKS_LATE) as flow:
         flow.wait_until_ready()
         flow.wait_until_decided(3)
-        flow.wait(lambda: flow.health()["charging"]["pending"] == 1, 20, "parked")
+        flow.wait(lambda: flow.health()["charging"]["pending"] == 1, 60, "parked")
         code, running = result(kafka, topics, "pending")
         assert flow.terminate() == 0
     assert (code, [each["paymentId"] for each in running["entries"]]) == (0, [POISON])

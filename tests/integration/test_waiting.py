@@ -78,7 +78,7 @@ def test_a_start_waits_for_kafka_and_goes_on_by_itself(
     send(kafka_control, topics, mixed_requests(COUNT, seed=1))
     kafka_control.stop()
     with Flow(kafka_control, topics, tmp_path, environ=SOON | {"LIVENESS_TIMEOUT": "1s"}) as flow:
-        flow.wait(lambda: waits(flow), 30, "waiting")
+        flow.wait(lambda: waits(flow), 60, "waiting")
         deadline = time.monotonic() + 5
         while time.monotonic() < deadline:
             assert flow.get("/live")[0] == 200
@@ -107,7 +107,7 @@ def test_a_name_that_cannot_be_resolved_is_waited_for_and_named(
     """A Service of Kubernetes has no name in the DNS before its first pod is ready."""
     environ = SOON | {"KAFKA_BROKERS": "kafka.invalid:9092"}
     with Flow(kafka, topics, tmp_path, environ=environ) as flow:
-        flow.wait(lambda: waits(flow), 30, "waiting")
+        flow.wait(lambda: waits(flow), 60, "waiting")
         flow.wait(
             lambda: (
                 "kafka.invalid:9092 (KAFKA_BROKERS) answers: the name cannot be resolved"
@@ -134,7 +134,7 @@ def test_an_outage_during_a_start_is_waited_out(
     environ = SOON | {"CRASH_AT": f"{at}:1", "CRASH_BY": "SIGSTOP"}
     with Flow(kafka_control, topics, tmp_path, environ=environ) as flow:
         stat = Path(f"/proc/{flow.process.pid}/stat")
-        flow.wait(lambda: " T " in stat.read_text(), 30, "suspended")
+        flow.wait(lambda: " T " in stat.read_text(), 60, "suspended")
         kafka_control.stop()
         flow.process.send_signal(signal.SIGCONT)
         flow.wait(lambda: flow.health()["kafka"]["reachable"] is False, 60, "waiting")
@@ -158,7 +158,7 @@ def test_a_signal_ends_a_start_in_an_outage(
     environ = SOON | {"CRASH_AT": "opening:1", "CRASH_BY": "SIGSTOP"}
     with Flow(kafka_control, topics, tmp_path, environ=environ) as flow:
         stat = Path(f"/proc/{flow.process.pid}/stat")
-        flow.wait(lambda: " T " in stat.read_text(), 30, "suspended")
+        flow.wait(lambda: " T " in stat.read_text(), 60, "suspended")
         kafka_control.stop()
         flow.process.send_signal(signal.SIGCONT)
         flow.wait(lambda: waits(flow), 60, "waiting")
@@ -207,7 +207,7 @@ def test_a_signal_ends_a_process_that_waits_for_kafka(
     number: signal.Signals, kafka: Cluster, topics: Topics, tmp_path: Path
 ) -> None:
     with Flow(kafka, topics, tmp_path, environ={"KAFKA_BROKERS": "127.0.0.1:1"}) as flow:
-        flow.wait(lambda: waits(flow), 30, "waiting")
+        flow.wait(lambda: waits(flow), 60, "waiting")
         flow.process.send_signal(number)
         assert flow.wait_for_exit(20) == 0
 
@@ -240,7 +240,7 @@ def test_the_number_of_ids_a_start_restores_is_shown(
     run_until_decided(kafka, topics, tmp_path, COUNT)
     with Flow(kafka, topics, tmp_path) as flow:
         flow.wait_until_ready()
-        flow.wait(lambda: flow.health()["remembered_ids"] == COUNT, 20, "restored")
+        flow.wait(lambda: flow.health()["remembered_ids"] == COUNT, 60, "restored")
         assert flow.health()["restore"] == {"ids": COUNT, "done": COUNT}
         metrics = flow.metrics()
         assert f"payments_restored_ids {COUNT}.0" in metrics

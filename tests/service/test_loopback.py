@@ -95,7 +95,7 @@ def test_the_engines_web_server_answers_on_loopback_only(
     environ = {"BYTEWAX_DATAFLOW_API_PORT": str(port)}
     with Flow(kafka, Topics.fresh(kafka), tmp_path, environ=environ) as flow:
         flow.wait_until_ready()
-        flow.wait(lambda: "on the loopback interface only" in flow.log, 30, "confined")
+        flow.wait(lambda: "on the loopback interface only" in flow.log, 60, "confined")
         assert state(outside, port) == SYN_SENT
         _, metrics = flow.get("/metrics", flow.metrics_port)
         assert "payments_engine_metrics_up 1.0" in metrics

@@ -192,7 +192,7 @@ class Flow:
     def wait_until_decided(self, count: int, timeout_s: float = 60) -> None:
         self.wait(lambda: self.decided() == count, timeout_s, f"done with {count} records")
 
-    def refusal(self, timeout_s: float = 40) -> str:
+    def refusal(self, timeout_s: float = 60) -> str:
         """Wait until it has ended, refusing to start, and return the one reason that it gave."""
         code = self.wait_for_exit(timeout_s)
         reasons = [entry["reason"] for entry in self.entries if entry["level"] == "critical"]
@@ -203,7 +203,7 @@ class Flow:
     def metrics(self) -> str:
         return self.get("/metrics", self.metrics_port)[1]
 
-    def wait_until_ready(self, timeout_s: float = 40) -> None:
+    def wait_until_ready(self, timeout_s: float = 60) -> None:
         self.wait(lambda: self.get("/ready")[0] == 200, timeout_s, "ready")
 
     def wait(self, done: Any, timeout_s: float, what: str) -> None:
@@ -219,7 +219,7 @@ class Flow:
         except subprocess.TimeoutExpired:
             raise AssertionError(f"still running:\n{self.log[-4000:]}") from None
 
-    def terminate(self, timeout_s: float = 30) -> int:
+    def terminate(self, timeout_s: float = 60) -> int:
         self.process.send_signal(signal.SIGTERM)
         return self.wait_for_exit(timeout_s)
 

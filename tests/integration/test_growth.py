@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka.admin import NewPartitions
 
 from tests.support.flow_process import Flow, Topics, mixed_requests, send
 from tests.support.hooks.tuning import WATCH_EVERY_S, tuned
@@ -19,12 +18,6 @@ WATCHFUL = tuned({WATCH_EVERY_S: 0.5})
 @pytest.fixture
 def topics(kafka: Cluster) -> Topics:
     return Topics.fresh(kafka)
-
-
-def grow(kafka: Cluster, topics: Topics, partitions: int) -> None:
-    admin = kafka.admin()
-    for grown in admin.create_partitions([NewPartitions(topics.requested, partitions)]).values():
-        grown.result(30)
 
 
 def partitions(*flows: Flow) -> set[str]:
@@ -45,7 +38,7 @@ def test_new_partitions_are_read_from_their_beginning(
     with Flow(kafka, topics, tmp_path, environ=WATCHFUL) as flow:
         flow.wait_until_ready()
         send(kafka, topics, mixed_requests(COUNT, seed=1))
-        grow(kafka, topics, 5)
+        topics.grow(kafka, 5)
         send(kafka, topics, mixed_requests(COUNT, seed=1), partitions=5)
         flow.wait_until_decided(2 * COUNT)
         assert partitions(flow) == {"0", "1", "2", "3", "4"}
@@ -67,7 +60,7 @@ def test_new_partitions_restart_every_process(
     ):
         first.wait_until_ready()
         second.wait_until_ready()
-        grow(kafka, topics, 4)
+        topics.grow(kafka, 4)
         send(kafka, topics, mixed_requests(COUNT, seed=1), partitions=4)
         first.wait(lambda: first.decided() + second.decided() == COUNT, 60, "done")
         assert second.process.poll() is None

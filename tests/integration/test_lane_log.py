@@ -465,9 +465,7 @@ def test_the_remedy_for_a_lost_log_loses_no_record_of_a_new_partition(
     """The tool puts an offset at the end of a partition that has none."""
     count = send(kafka, topics, mixed_requests(COUNT, seed=1))
     run_until_decided(kafka, topics, tmp_path, count, FEW_LANES)
-    admin = kafka.admin()
-    for grown in admin.create_partitions([NewPartitions(topics.requested, 4)]).values():
-        grown.result(30)
+    topics.grow(kafka, 4)
     count += send(kafka, topics, mixed_requests(COUNT, seed=2), partitions=4)
     recreated(kafka, topics)
     with Flow(kafka, topics, tmp_path, environ=FEW_LANES) as flow:

@@ -1,5 +1,6 @@
 """Kafka goes away for a while, or the flow does: what is committed stays true, and it goes on."""
 
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -9,21 +10,25 @@ import pytest
 
 from dataflow.core.lanes import lane_of_key
 from schemas.requests import key_of
+from tests.support.book_gateway import movements
 from tests.support.flow_process import (
     Flow,
     Topics,
     has_open_transaction,
     mixed_requests,
+    put,
     request,
     run_until_decided,
     send,
 )
-from tests.support.hooks.tuning import WATCH_EVERY_S, tuned
+from tests.support.hooks.tuning import GENERATION_SHARE, SMALL_MEMORY, WATCH_EVERY_S, tuned
 from tests.support.invariants import check
 from tests.support.kafka import Broker, Cluster
 
 COUNT = 600
 WATCHFUL = tuned({WATCH_EVERY_S: 0.5})
+BLIND = SMALL_MEMORY | tuned({GENERATION_SHARE: 1e9, WATCH_EVERY_S: 3600})
+"""It does not find that partitions are added."""
 
 
 @pytest.fixture
@@ -145,6 +150,63 @@ def test_a_zombie_with_more_lanes_cannot_commit(
         elsewhere.mkdir()
         run_until_decided(kafka, topics, elsewhere, len(ids), {"LANES": "1"})
         assert wake(zombie)["kind"] == "FencedError"
+    assert check(kafka, topics).problems == []
+
+
+@pytest.mark.parametrize("next_has", ["no files", "the files of the zombie"])
+def test_what_only_a_zombie_has_claimed_is_a_copy(
+    next_has: str, kafka: Cluster, tmp_path: Path
+) -> None:
+    """It is suspended while idle, and reads copies once its successor has decided the payments.
+
+    Its claims are dated later than all others of these ids, and each names the copy that it is for.
+    In the log, or in the files of the zombie, they would make every copy the first one: decided
+    again. The first requests are on a partition that it does not have, so it finds the ids new.
+    """
+    topics = Topics.fresh(kafka, partitions=1)
+    zombies, successors = tmp_path / "zombie", tmp_path / "successor"
+    zombies.mkdir()
+    successors.mkdir()
+    requests = [request(f"pay-{n}") for n in range(40)]
+    put(kafka, topics, 0, request("before"))
+    with Flow(kafka, topics, zombies, environ=BLIND) as zombie:
+        # By then it is past the epochs in which lanes commit without a record.
+        zombie.wait_until_decided(1)
+        zombie.process.send_signal(signal.SIGSTOP)
+        topics.grow(kafka, 2)
+        put(kafka, topics, 1, *requests)
+        run_until_decided(kafka, topics, successors, 1 + 40, SMALL_MEMORY)
+        put(kafka, topics, 0, *requests)
+        time.sleep(1)  # ids are dated in whole seconds
+        assert wake(zombie)["kind"] == "FencedError"
+    if next_has == "no files":
+        shutil.rmtree(zombies)
+        zombies.mkdir()
+    run_until_decided(kafka, topics, zombies, 1 + 2 * 40, SMALL_MEMORY)
+    findings = check(kafka, topics)
+    assert findings.problems == []
+    assert findings.counts["payment.duplicate"] == 40
+
+
+def test_a_zombie_charges_nothing_under_an_old_key(
+    kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    """It had claimed the payments, and was suspended for more than a day before it charged them.
+
+    Its successor has charged them meanwhile, and the provider has forgotten the keys.
+    """
+    ahead, elsewhere = tmp_path / "ahead", tmp_path / "elsewhere"
+    ahead.write_text("0")
+    elsewhere.mkdir()
+    gateway = "tests.support.book_gateway:ForgetfulGateway"
+    provider = {"GATEWAY": gateway, "BOOK": str(tmp_path / "book")}
+    put(kafka, topics, 0, *(request(f"pay-{n}") for n in range(40)))
+    clock = {"CLOCK_AHEAD": str(ahead)}
+    with suspended(kafka, topics, tmp_path, "claimed-not-charged:1", provider | clock) as zombie:
+        run_until_decided(kafka, topics, elsewhere, 40, provider)
+        ahead.write_text("90000")
+        assert wake(zombie)["kind"] == "FencedError"
+    assert len(movements(tmp_path / "book")) == 40
     assert check(kafka, topics).problems == []
 
 

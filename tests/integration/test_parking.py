@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import Producer
 
 from tests.support.book_gateway import movements
-from tests.support.flow_process import Flow, Topics, read_all, request, send
+from tests.support.flow_process import Flow, Topics, put, read_all, request, send
 from tests.support.hooks.tuning import PARKED_UNIT_S, tuned
 from tests.support.invariants import check, event_of, open_entries
 from tests.support.kafka import Cluster
@@ -31,13 +31,6 @@ def book_of(directory: Path) -> dict[str, str]:
     """Return the environment of a flow whose provider keeps a book."""
     gateway = "tests.support.book_gateway:BookGateway"
     return {**PARKS_LATE, "BOOK": str(directory / "book"), "GATEWAY": gateway}
-
-
-def put(kafka: Cluster, topics: Topics, partition: int, *values: bytes) -> None:
-    producer = Producer({"bootstrap.servers": kafka.bootstrap})
-    for value in values:
-        producer.produce(topics.requested, value, partition=partition)
-    assert producer.flush(30) == 0
 
 
 def pending(flow: Flow) -> int:

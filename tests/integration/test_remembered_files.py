@@ -25,15 +25,11 @@ from tests.support.flow_process import (
     run_until_decided,
     send,
 )
-from tests.support.hooks.tuning import GENERATION_SHARE, tuned
+from tests.support.hooks.tuning import SMALL_MEMORY
 from tests.support.invariants import check
 from tests.support.kafka import Cluster
 
 COUNT = 600
-SMALL = {
-    "DEDUPE_MEMORY": "16MB",
-    **tuned({GENERATION_SHARE: 1000000000}),
-}
 
 
 @pytest.fixture
@@ -77,7 +73,7 @@ def send_in_epochs(kafka: Cluster, topics: Topics, flow: Flow, values: Iterator[
 
 def filled(kafka: Cluster, topics: Topics, directory: Path, **environ: str) -> None:
     """Have ids in files."""
-    with Flow(kafka, topics, directory, environ=SMALL | environ) as flow:
+    with Flow(kafka, topics, directory, environ=SMALL_MEMORY | environ) as flow:
         flow.wait_until_ready()
         send_in_epochs(kafka, topics, flow, (request(f"pay-{n}") for n in range(COUNT)))
         flow.wait_until_decided(COUNT)
@@ -90,7 +86,7 @@ def assert_all_are_known(
 ) -> Flow:
     """Send every request again, to another partition."""
     send(kafka, topics, iter([b"", *(request(f"pay-{n}") for n in range(COUNT))]))
-    flow = run_until_decided(kafka, topics, directory, 2 * COUNT + 1, environ or SMALL)
+    flow = run_until_decided(kafka, topics, directory, 2 * COUNT + 1, environ or SMALL_MEMORY)
     assert check(kafka, topics).problems == []
     assert types(kafka, topics)["payment.duplicate"] == COUNT
     return flow
@@ -100,7 +96,7 @@ def test_a_start_reads_only_what_the_files_do_not_have(
     kafka: Cluster, topics: Topics, tmp_path: Path
 ) -> None:
     filled(kafka, topics, tmp_path)
-    with Flow(kafka, topics, tmp_path, environ=SMALL) as flow:
+    with Flow(kafka, topics, tmp_path, environ=SMALL_MEMORY) as flow:
         flow.wait_until_ready()
         assert flow.terminate() == 0
     # What was restored is in files as well, once the next start has made them.
@@ -108,7 +104,7 @@ def test_a_start_reads_only_what_the_files_do_not_have(
     assert read_back(again) == 0
     shutil.rmtree(ids(tmp_path))
     send(kafka, topics, iter([request("pay-0")]))
-    without = run_until_decided(kafka, topics, tmp_path, 2 * COUNT + 2, SMALL)
+    without = run_until_decided(kafka, topics, tmp_path, 2 * COUNT + 2, SMALL_MEMORY)
     assert read_back(without) >= COUNT
     assert types(kafka, topics)["payment.duplicate"] == COUNT + 1
 
@@ -124,18 +120,18 @@ def test_a_start_reads_only_what_the_files_do_not_have(
         "all-committed:4",
     ],
 )
-def test_no_file_has_an_id_that_was_never_committed(
+def test_killed_while_files_are_written(
     kafka: Cluster, topics: Topics, tmp_path: Path, point: str
 ) -> None:
-    """Else its only request, which is read again, would pass for a duplicate of itself."""
+    """The files are those of what is committed: see also `test_outages.py`, of zombies."""
     sent = 0
     for seed in (1, 2):
-        with Flow(kafka, topics, tmp_path, environ={"CRASH_AT": point, **SMALL}) as flow:
+        with Flow(kafka, topics, tmp_path, environ={"CRASH_AT": point, **SMALL_MEMORY}) as flow:
             values = mixed_requests(100 * COUNT, seed)
             sent += send_in_epochs(kafka, topics, flow, values)
             assert flow.wait_for_exit() == -9
     sent += send(kafka, topics, mixed_requests(COUNT, seed=1))
-    run_until_decided(kafka, topics, tmp_path, sent, SMALL)
+    run_until_decided(kafka, topics, tmp_path, sent, SMALL_MEMORY)
     assert check(kafka, topics).problems == []
 
 
@@ -177,13 +173,13 @@ def test_files_of_another_flow_are_thrown_away(
     for name in ("ours", "theirs"):
         (tmp_path / name).mkdir()
     filled(kafka, theirs, tmp_path / "theirs")
-    with Flow(kafka, topics, tmp_path / "ours", environ=SMALL) as flow:
+    with Flow(kafka, topics, tmp_path / "ours", environ=SMALL_MEMORY) as flow:
         flow.wait_until_ready()
         assert flow.terminate() == 0
     shutil.rmtree(ids(tmp_path / "ours"), ignore_errors=True)
     shutil.copytree(ids(tmp_path / "theirs"), ids(tmp_path / "ours"))
     send(kafka, topics, (request(f"pay-{n}") for n in range(COUNT)))
-    run_until_decided(kafka, topics, tmp_path / "ours", COUNT, SMALL)
+    run_until_decided(kafka, topics, tmp_path / "ours", COUNT, SMALL_MEMORY)
     assert check(kafka, topics).problems == []
     assert types(kafka, topics)["payment.processed"] > 0
 
@@ -208,12 +204,12 @@ def test_an_old_copy_of_the_files_is_as_good_as_any(
     filled(kafka, topics, tmp_path)
     old = Path(shutil.copytree(ids(tmp_path), tmp_path / "old"))
     send(kafka, topics, (request(f"more-{n}") for n in range(COUNT)))
-    run_until_decided(kafka, topics, tmp_path, 2 * COUNT, SMALL)
+    run_until_decided(kafka, topics, tmp_path, 2 * COUNT, SMALL_MEMORY)
     shutil.rmtree(ids(tmp_path))
     shutil.copytree(old, ids(tmp_path))
     for prefix in ("pay", "more"):
         send(kafka, topics, iter([b"", *(request(f"{prefix}-{n}") for n in range(COUNT))]))
-    run_until_decided(kafka, topics, tmp_path, 4 * COUNT + 2, SMALL)
+    run_until_decided(kafka, topics, tmp_path, 4 * COUNT + 2, SMALL_MEMORY)
     assert check(kafka, topics).problems == []
     assert types(kafka, topics)["payment.duplicate"] == 2 * COUNT
 
@@ -230,7 +226,7 @@ def test_a_damaged_block_ends_the_process_and_the_next_one_goes_on(
     send(kafka, topics, iter([b"", *(request(f"pay-{n}") for n in range(COUNT))]))
     ended = 0
     while True:
-        with Flow(kafka, topics, tmp_path, environ=SMALL) as flow:
+        with Flow(kafka, topics, tmp_path, environ=SMALL_MEMORY) as flow:
             while flow.process.poll() is None and flow.decided() < 2 * COUNT + 1:
                 time.sleep(0.05)
             if flow.process.poll() is None:
@@ -249,7 +245,7 @@ def test_a_directory_that_cannot_be_written_keeps_ids_in_memory(
 ) -> None:
     (tmp_path / "recovery").mkdir()
     ids(tmp_path).write_bytes(b"in the way")
-    with Flow(kafka, topics, tmp_path, environ=SMALL) as flow:
+    with Flow(kafka, topics, tmp_path, environ=SMALL_MEMORY) as flow:
         flow.wait_until_ready()
         send_in_epochs(kafka, topics, flow, (request(f"pay-{n}") for n in range(COUNT)))
         flow.wait_until_decided(COUNT)
@@ -265,5 +261,5 @@ def test_another_number_of_lanes_needs_other_files(
     kafka: Cluster, topics: Topics, tmp_path: Path, before: str, after: str
 ) -> None:
     filled(kafka, topics, tmp_path, LANES=before)
-    assert_all_are_known(kafka, topics, tmp_path, {**SMALL, "LANES": after})
+    assert_all_are_known(kafka, topics, tmp_path, {**SMALL_MEMORY, "LANES": after})
     assert len(list(ids(tmp_path).iterdir())) <= int(after)

@@ -53,6 +53,19 @@ class BookGateway:
         """Do nothing."""
 
 
+class ForgetfulGateway(BookGateway):
+    """Keeps keys for a day, and has forgotten all of them: charges whatever it is sent."""
+
+    traits = Traits(key_life_s=86_400, saves_errors=False, has_lookup=True)
+
+    async def charge(self, request: PaymentRequest, key: str) -> Reply:
+        """Charge once more."""
+        line = {"key": key, "paymentId": request.payment_id, "amount": str(request.amount)}
+        with self._book.open("a") as book:
+            book.write(json.dumps(line) + "\n")
+        return Approved(f"ch_{key}")
+
+
 class SilentGateway(BookGateway):
     """Has no charge of a paymentId with `hangs`, and no answer about it."""
 

@@ -17,7 +17,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, Message, Producer, TopicPartition
-from confluent_kafka.admin import OffsetSpec
+from confluent_kafka.admin import NewPartitions, OffsetSpec
 
 from tests import ROOT
 from tests.support.hooks import SITE
@@ -99,6 +99,13 @@ class Topics:
         # Another number than that of the lanes, which share partitions.
         kafka.create_topics({self.lane_log: 3}, {"retention.ms": "-1"})
         self.create_pending(kafka)
+
+    def grow(self, kafka: Cluster, partitions: int) -> None:
+        """Add partitions to the request topic, up to so many."""
+        wanted = [NewPartitions(self.requested, partitions)]
+        admin = kafka.admin()
+        for grown in admin.create_partitions(wanted).values():
+            grown.result(30)
 
     def create_pending(self, kafka: Cluster, config: Mapping[str, str] | None = None) -> None:
         kafka.create_topics({self.pending: 1}, {"cleanup.policy": "compact", **(config or {})})
@@ -300,6 +307,14 @@ def send(kafka: Cluster, topics: Topics, values: Iterator[bytes], partitions: in
                 producer.poll(0.05)
     assert producer.flush(30) == 0
     return count
+
+
+def put(kafka: Cluster, topics: Topics, partition: int, *values: bytes) -> None:
+    """Send records to one partition."""
+    producer = Producer({"bootstrap.servers": kafka.bootstrap})
+    for value in values:
+        producer.produce(topics.requested, value, partition=partition)
+    assert producer.flush(30) == 0
 
 
 def has_open_transaction(kafka: Cluster, topic: str) -> bool:

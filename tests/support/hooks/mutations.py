@@ -20,7 +20,14 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from msgspec import Raw, structs
 
-from dataflow.core import committable_position, lane_queue, offset_refresh, retry_schedule, silence
+from dataflow.core import (
+    committable_position,
+    lane_queue,
+    offset_refresh,
+    persons_decisions,
+    retry_schedule,
+    silence,
+)
 from dataflow.core.lanes import lanes_of
 from dataflow.core.origins import are_same, places
 from dataflow.core.timestamps import plausible
@@ -56,7 +63,7 @@ from dataflow.kafka import (
 from dataflow.kafka.lane_names import lane_group, transactional_id
 from dataflow.observability import partition_progress
 from dataflow.steps import decode, dedupe, process, publish
-from schemas import events, money
+from schemas import decisions, events, money
 from schemas.outcomes import ErrorCode, EventType
 from schemas.replies import Declined, NotExecuted, Unknown
 from schemas.requests import PaymentRequest
@@ -119,7 +126,7 @@ def _offsets_outside_the_transaction() -> None:
 
 
 def _write_outside_the_transaction(
-    is_outside: Callable[[lane_transaction.Lane, str], bool],
+    is_outside: Callable[[lane_transaction.Lane, str, bytes | None], bool],
 ) -> None:
     """Have lanes write the records of some topics with a producer of their own, at once."""
     produce = lane_transaction.Lane._produce
@@ -128,7 +135,7 @@ def _write_outside_the_transaction(
     def apart(
         self: lane_transaction.Lane, topic: str, key: bytes | None, value: bytes | None, **more: Any
     ) -> None:
-        if not is_outside(self, topic):
+        if not is_outside(self, topic, key):
             produce(self, topic, key, value, **more)
             return
         brokers = {"bootstrap.servers": os.environ["KAFKA_BROKERS"]}
@@ -142,13 +149,15 @@ def _write_outside_the_transaction(
 @_mutation
 def _outcomes_outside_the_transaction() -> None:
     """Publish outcomes with a producer of their own, at once."""
-    _write_outside_the_transaction(lambda _lane, topic: not topic.endswith(("audit", "lane-log")))
+    _write_outside_the_transaction(
+        lambda _lane, topic, _: not topic.endswith(("audit", "lane-log"))
+    )
 
 
 @_mutation
 def _claims_outside_the_transaction() -> None:
     """Write the lane's log with a producer of its own, before the transaction commits."""
-    _write_outside_the_transaction(lambda lane, topic: topic == lane._log_topic)
+    _write_outside_the_transaction(lambda lane, topic, _: topic == lane._log_topic)
 
 
 @_mutation
@@ -291,12 +300,15 @@ def _log_read_before_fencing() -> None:
 
 @_mutation
 def _files_of_what_is_not_committed() -> None:
-    """Write ids to files as soon as they are judged."""
+    """Write ids to files as soon as they are judged, and go on once that is done."""
     observe = TieredIndex.observe
 
     def and_committed(self: TieredIndex, *batch: Any) -> Any:
         seen = observe(self, *batch)
-        self.committed(self.position)
+        for _ in range(2):  # another job may be under way
+            self.committed(self.position)
+            if self._job is not None:
+                self._job.done.exception()
         return seen
 
     _patch(lambda: TieredIndex.observe, and_committed)
@@ -544,7 +556,7 @@ def _claims_of_a_deleted_topic_count() -> None:
 @_mutation
 def _parked_outside_the_transaction() -> None:
     """Write what is parked with a producer of its own, at once."""
-    _write_outside_the_transaction(lambda lane, topic: topic == lane._pending_topic)
+    _write_outside_the_transaction(lambda lane, topic, _: topic == lane._pending_topic)
 
 
 @_mutation
@@ -569,6 +581,42 @@ def _posted_with_an_expired_key() -> None:
     """Post a payment however old its key is."""
     always = retry_schedule.Ask.POST
     _patch_import(calls, retry_schedule.way_to_ask, lambda *_args, **_how: always)
+
+
+@_mutation
+def _keys_that_do_not_age_while_suspended() -> None:
+    """Take a key to be new when its payment is charged, however long ago that was read."""
+    charge = lane_queue.QueuedBatch.charge
+
+    def new(self: lane_queue.QueuedBatch, number: int, now_s: float) -> Any:
+        self.batch.read_at, read_at = now_s, self.batch.read_at
+        try:
+            return charge(self, number, now_s)
+        finally:
+            self.batch.read_at = read_at
+
+    _patch(lambda: lane_queue.QueuedBatch.charge, new)
+
+
+# ---- the decisions of persons ----
+
+
+@_mutation
+def _decided_without_the_provider() -> None:
+    """Let a person's decision stand, whatever the provider answers."""
+    _patch(lambda: persons_decisions.outcome, lambda decision, *_: decision.reply)
+
+
+@_mutation
+def _posted_though_a_person_has_decided() -> None:
+    """Go on posting a payment that a person has decided."""
+    _patch(lambda: calls._is_decided, lambda _: False)
+
+
+@_mutation
+def _decisions_ended_outside_the_transaction() -> None:
+    """Write that a decision is over with a producer of its own, before the transaction commits."""
+    _write_outside_the_transaction(lambda _lane, _topic, key: decisions.is_decision(key))
 
 
 # ---- what goes on unseen ----

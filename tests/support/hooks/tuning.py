@@ -57,6 +57,10 @@ def tuned(constants: Mapping[Constant, float]) -> dict[str, str]:
     return {"TUNE": ",".join(f"{constant}={value}" for constant, value in constants.items())}
 
 
+SMALL_MEMORY = {"DEDUPE_MEMORY": "16MB", **tuned({GENERATION_SHARE: 1e9})}
+"""The environment of a flow in which every lane makes a file of ids in every epoch."""
+
+
 def tune(variable: str) -> None:
     """Set the constants that are in the variable."""
     for each in filter(None, variable.split(",")):

@@ -124,7 +124,7 @@ KILLERS: Mapping[str, str] = {
     ),
     "decided-without-the-provider": (
         "tests/gateways/test_dispatcher.py"
-        "::test_the_providers_answer_counts_before_a_persons_decision"
+        "::test_a_persons_decision_waits_for_a_provider_that_is_away"
     ),
     "posted-though-a-person-has-decided": (
         "tests/gateways/test_dispatcher.py::test_nothing_is_posted_once_a_person_has_decided"

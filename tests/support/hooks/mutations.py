@@ -603,7 +603,7 @@ def _keys_that_do_not_age_while_suspended() -> None:
 
 @_mutation
 def _decided_without_the_provider() -> None:
-    """Let a person's decision stand, whatever the provider answers."""
+    """Let a person's decision stand, though the provider could not be reached."""
     _patch(lambda: persons_decisions.outcome, lambda decision, *_: decision.reply)
 
 

@@ -14,6 +14,8 @@
 6. The answer for what is parked resolves it.
 7. The key of a payment ages from when its record was read: a process that was suspended since may
    be fenced, and the run that has taken over may have charged it long ago.
+
+Long because all of them are about one queue, and the records of what is in it.
 """
 
 from collections import deque

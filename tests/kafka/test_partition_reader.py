@@ -7,7 +7,7 @@ How the real one behaves is shown elsewhere: `integration/test_stopped_fetching.
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from dataflow.config.settings import Settings
 from dataflow.errors import ConsumeError
@@ -23,45 +23,28 @@ PARTITION = 3
 START = 100
 
 
-class Record:
-    """A message, with a value or with an error."""
-
-    def __init__(
-        self, offset: int, time_ms: int = 5, error: int | None = None, headers: Any = None
-    ) -> None:
-        self._offset, self._time_ms, self._headers = offset, time_ms, headers
-        self._error = None if error is None else KafkaError(error)
-
-    def offset(self) -> int:
-        return self._offset
-
-    def timestamp(self) -> tuple[int, int]:
-        return 1, self._time_ms
-
-    def value(self) -> bytes:
-        return b"%d" % self._offset
-
-    def headers(self) -> Any:
-        return self._headers
-
-    def set_headers(self, headers: Any) -> None:
-        self._headers = headers
-
-    def error(self) -> KafkaError | None:
-        return self._error
+def record(offset: int, time_ms: int = 5, error: int | None = None, headers: Any = None) -> Message:
+    """Return a message, with a value or with an error."""
+    return Message(
+        offset=offset,
+        value=b"%d" % offset,
+        timestamp=(1, time_ms),
+        headers=headers,
+        error=None if error is None else KafkaError(error),
+    )
 
 
 class Client:
     """A consumer that gives the batches of a list."""
 
-    def __init__(self, *batches: list[Record]) -> None:
+    def __init__(self, *batches: list[Message]) -> None:
         self.batches = list(batches)
         self.at = -1001  # as the real one before it has read anything
         self.high = 1000
         self.fails = False
         self.commits: list[tuple[int, str, bool]] = []
 
-    def consume(self, _at_most: int, _timeout_s: float) -> list[Record]:
+    def consume(self, _at_most: int, _timeout_s: float) -> list[Message]:
         return self.batches.pop(0) if self.batches else []
 
     def position(self, wanted: list[TopicPartition]) -> list[TopicPartition]:
@@ -99,7 +82,7 @@ def shown(context: ProcessContext) -> dict[str, Any]:
 
 
 def test_records_are_aligned_and_the_position_is_past_them(context: ProcessContext) -> None:
-    reading = reader(context, Client([Record(103, 7), Record(107, -1)]), durable=90)
+    reading = reader(context, Client([record(103, 7), record(107, -1)]), durable=90)
     assert (reading.next_offset, reading.records_end) == (START, 90)
     records = reading.read(10)
     assert records is not None
@@ -114,7 +97,7 @@ def test_headers_are_read_with_the_records_and_those_left_out_are_counted(
     context: ProcessContext,
 ) -> None:
     headers = [("traceparent", b"t"), ("baggage", bytes(9000)), ("other", b"o")]
-    reading = reader(context, Client([Record(103), Record(107, headers=headers)]))
+    reading = reader(context, Client([record(103), record(107, headers=headers)]))
     records = reading.read(10)
     assert records is not None
     assert records.headers == {107: [("traceparent", b"t")]}
@@ -129,8 +112,8 @@ def test_nothing_moves_no_position(context: ProcessContext) -> None:
 
 
 def test_an_error_that_passes_costs_no_record(context: ProcessContext) -> None:
-    passing = Record(0, error=KafkaError.NOT_LEADER_FOR_PARTITION)
-    reading = reader(context, Client([Record(100), passing, Record(101)], [passing], [Record(102)]))
+    passing = record(0, error=KafkaError.NOT_LEADER_FOR_PARTITION)
+    reading = reader(context, Client([record(100), passing, record(101)], [passing], [record(102)]))
     records = reading.read(10)
     assert records is not None
     assert records.values == [b"100", b"101"]
@@ -142,8 +125,8 @@ def test_an_error_that_passes_costs_no_record(context: ProcessContext) -> None:
 
 def test_the_records_before_an_error_are_read_first(context: ProcessContext) -> None:
     """They are decided and committed; it is not lost, though the client reports it once."""
-    failed = Record(0, error=KafkaError._BAD_MSG)
-    reading = reader(context, Client([Record(100), failed]))
+    failed = record(0, error=KafkaError._BAD_MSG)
+    reading = reader(context, Client([record(100), failed]))
     records = reading.read(10)
     assert records is not None
     assert records.values == [b"100"]
@@ -153,7 +136,7 @@ def test_the_records_before_an_error_are_read_first(context: ProcessContext) -> 
 
 
 def test_an_error_alone_is_raised_at_once(context: ProcessContext) -> None:
-    reading = reader(context, Client([Record(0, error=KafkaError.OFFSET_OUT_OF_RANGE)]))
+    reading = reader(context, Client([record(0, error=KafkaError.OFFSET_OUT_OF_RANGE)]))
     with pytest.raises(ConsumeError, match="at 100: the offset has expired or never existed"):
         reading.read(10)
 
@@ -161,7 +144,7 @@ def test_an_error_alone_is_raised_at_once(context: ProcessContext) -> None:
 def test_an_epoch_may_commit_the_markers_behind_the_last_record_if_all_is_read(
     context: ProcessContext,
 ) -> None:
-    client = Client([Record(100)])
+    client = Client([record(100)])
     reading = reader(context, client)
     reading.read(10)
     client.at, client.high = 105, 105

@@ -34,7 +34,7 @@ KILLERS: Mapping[str, str] = {
     "offsets-outside-the-transaction": f"{_ONCE}test_killed_once[flushed:6]",
     "outcomes-outside-the-transaction": f"{_ONCE}test_killed_once[before-commit:6]",
     "claims-outside-the-transaction": (
-        f"{_OUTAGES}test_what_only_a_zombie_has_claimed_is_a_copy[no files]"
+        f"{_OUTAGES}test_an_id_that_only_a_zombie_has_claimed_is_a_copy[no files]"
     ),
     "snapshot-before-commit": f"{_ONCE}test_killed_once[before-commit:6]",
     "delivery-errors-ignored": f"{_DELIVERY}test_a_record_that_kafka_refuses_ends_the_flow",
@@ -46,7 +46,7 @@ KILLERS: Mapping[str, str] = {
     "no-replay": f"{_ONCE}test_killed_once[after-commit:6]",
     "log-read-before-fencing": f"{_LOG}test_the_log_is_read_after_the_run_before_is_fenced",
     "files-of-what-is-not-committed": (
-        f"{_OUTAGES}test_what_only_a_zombie_has_claimed_is_a_copy[the files of the zombie]"
+        f"{_OUTAGES}test_an_id_that_only_a_zombie_has_claimed_is_a_copy[the files of the zombie]"
     ),
     "foreign-files-believed": f"{_FILES}test_files_of_another_flow_are_thrown_away",
     "files-beyond-the-log-believed": (

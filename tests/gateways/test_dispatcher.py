@@ -1061,7 +1061,7 @@ def test_nothing_is_posted_once_a_person_has_decided(
 
 
 @pytest.mark.parametrize("age_s", [0.0, DAY_S])
-def test_what_an_earlier_run_may_have_posted_has_the_time_to_arrive(
+def test_a_post_of_an_earlier_run_has_the_time_to_arrive(
     made: Made, monkeypatch: pytest.MonkeyPatch, age_s: float
 ) -> None:
     """It was claimed by that run, and this one has parked it without having asked for it.

@@ -154,7 +154,7 @@ def test_a_zombie_with_more_lanes_cannot_commit(
 
 
 @pytest.mark.parametrize("next_has", ["no files", "the files of the zombie"])
-def test_what_only_a_zombie_has_claimed_is_a_copy(
+def test_an_id_that_only_a_zombie_has_claimed_is_a_copy(
     next_has: str, kafka: Cluster, tmp_path: Path
 ) -> None:
     """It is suspended while idle, and reads copies once its successor has decided the payments.

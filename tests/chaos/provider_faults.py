@@ -7,7 +7,7 @@ from dataflow.fake_provider.behaviour import Fault
 from tests.chaos.catalogue import fault
 from tests.chaos.provider import HTTP, POSTS_FOR_S, STRIPE, TIMEOUT_S
 from tests.chaos.scene import Scene
-from tests.chaos.shapes import SHAPES, Ensemble
+from tests.chaos.shapes import SHAPES, Ensemble, Shape
 
 _FAKE = (HTTP, STRIPE)
 _GOES_ON = "holds, and goes on by itself"
@@ -74,6 +74,21 @@ def _wrong_credentials(scene: Scene) -> None:
             _is_held(flow)
             _pause(scene)
         _goes_on(scene, flow)
+
+
+@fault(
+    "provider away for one process of several",
+    "all of them hold, and stop in order; the restart carries on",
+    every=2,
+    gateways=_FAKE,
+)
+def _away_for_one(scene: Scene) -> None:
+    """Have the last process find nothing at the provider's address."""
+    nowhere = dict.fromkeys(("HTTP_GATEWAY_URL", "STRIPE_URL"), "http://127.0.0.1:1")
+    with scene.run(shape=Shape(processes=2), of_last=nowhere) as flow:
+        flow.wait(flow.are_all_held, "held, all of it")
+        flow.stop()
+    scene.carry_on()
 
 
 @fault(

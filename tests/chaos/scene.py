@@ -149,6 +149,7 @@ class Scene:
         directory: Path | None = None,
         prefix: Sequence[str] = (),
         shape: Shape | None = None,
+        of_last: Mapping[str, str] | None = None,
     ) -> Ensemble:
         """Start the flow; to be used as a context manager."""
         environ = dict(environ or {})
@@ -167,6 +168,7 @@ class Scene:
                 "TUNE": ",".join(filter(None, tune)),
                 **environ,
             },
+            of_last=of_last,
             prefix=prefix,
         )
         return self.last_run

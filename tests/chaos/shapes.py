@@ -74,9 +74,11 @@ class Ensemble:
         shape: Shape,
         environ: Mapping[str, str],
         *,
+        of_last: Mapping[str, str] | None = None,
         commit_interval: str = "20ms",
         prefix: Sequence[str] = (),
     ) -> None:
+        """Start them; the last of them may have variables of its own."""
         if _halted.is_set():
             raise HaltedError
         addresses = ";".join(f"127.0.0.1:{port}" for port in free(shape.processes))
@@ -90,7 +92,7 @@ class Ensemble:
                 directory,
                 *workers,
                 *(["-i", str(number), "-a", addresses] if shape.processes > 1 else []),
-                environ=environ,
+                environ={**environ, **((of_last or {}) if number == shape.processes - 1 else {})},
                 commit_interval=commit_interval,
                 prefix=[*_WITH_US, *prefix],
             )
@@ -137,7 +139,14 @@ class Ensemble:
 
     def is_held(self) -> bool:
         """Return whether one of its processes holds because of the gateway."""
-        return any(flow.health().get("status") == "held" for flow in self.flows)
+        return any(each == "held" for each in self._states())
+
+    def are_all_held(self) -> bool:
+        """Return whether all of them do."""
+        return all(each == "held" for each in self._states())
+
+    def _states(self) -> list[str | None]:
+        return [flow.health().get("status") for flow in self.flows]
 
     def decided(self) -> int:
         """Return how many records are decided for good, as all processes together report it."""

@@ -248,8 +248,6 @@ class Campaign:
             with self._lock:
                 self.result.counts += findings.counts
                 self.result.scenes += 1
-                self.result.restarts += scene.runs - 1
-                self.result.without_store += scene.without_store
         except HaltedError:
             raise
         except Exception:  # noqa: BLE001  (whatever it is, it is a finding)
@@ -266,7 +264,7 @@ class Campaign:
 
     def _strike(self, scene: Scene, fault: Fault) -> None:
         shape, kills, hits, runs = str(scene.shape), scene.kills, scene.hits.copy(), scene.runs
-        faults = scene.faults
+        faults, without_store = scene.faults, scene.without_store
         started = time.monotonic()
         scene.keeps_store = fault.keeps_store
         scene.supervised(lambda: fault.strike(scene))
@@ -276,6 +274,8 @@ class Campaign:
             result.spent_s[fault.name] += time.monotonic() - started
             result.kills += scene.kills - kills
             result.runs += scene.runs - runs
+            result.restarts += max(scene.runs, 1) - max(runs, 1)
+            result.without_store += scene.without_store - without_store
             result.faults += scene.faults - faults
             result.by_shape[shape] += scene.kills - kills
             result.by_gateway[scene.gateway] += scene.kills - kills

@@ -21,6 +21,7 @@ from msgspec import UNSET, Raw
 from schemas import money
 from schemas.outcomes import ErrorCode
 from schemas.requests import MAX_TEXT, PaymentRequest, Rejected
+from schemas.wire_format import schema_id
 
 MAX_DEPTH = 100
 """Levels of nesting; deeper documents break many a consumer's parser."""
@@ -39,8 +40,6 @@ _OTHER_ENCODINGS = {
     "UTF-32": (b"\xff\xfe\0\0", b"\0\0\xfe\xff", b"{\0\0\0", b"\0\0\0{\0\0\0"),
     "UTF-16": (b"\xff\xfe", b"\xfe\xff", b"{\0", b"\0{\0"),
 }
-_CONFLUENT_HEADER_BYTES = 5
-"""A zero, and the id of the schema, big-endian."""
 _T = TypeVar("_T")
 
 
@@ -111,11 +110,10 @@ def _other_format(value: bytes) -> str | None:
             return f"the record is not UTF-8: it looks like {name}"
     if value.startswith(_BYTE_ORDER_MARK):
         return "the record is not JSON: it begins with a byte order mark (EF BB BF)"
-    if value[:1] == b"\0" and len(value) > _CONFLUENT_HEADER_BYTES:
-        schema = int.from_bytes(value[1:_CONFLUENT_HEADER_BYTES])
+    if (schema := schema_id(value)) is not None:
         return (
             f"the record is not JSON: it looks like Confluent's wire format, schema id {schema};"
-            " this service reads plain JSON"
+            " set SCHEMA_REGISTRY_URL"
         )
     return None
 

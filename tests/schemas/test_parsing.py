@@ -206,11 +206,11 @@ class TestMalformed:
         [
             (
                 b"\0\0\0\0\x07" + written(),
-                f"{CONFLUENT} 7; this service reads plain JSON",
+                f"{CONFLUENT} 7; set SCHEMA_REGISTRY_URL",
             ),
             (
                 b"\0\x7f\xff\xff\xff\x02\xc3\x28\xff",
-                f"{CONFLUENT} 2147483647; this service reads plain JSON",
+                f"{CONFLUENT} 2147483647; set SCHEMA_REGISTRY_URL",
             ),
             (
                 b"\xef\xbb\xbf" + written(),

@@ -92,7 +92,7 @@ lock: $(VENV)/.complete ## Resolve the dependencies again
 	@for extra in "" msk dev; do \
 		$(RUN) -m piptools compile --quiet --upgrade --generate-hashes --strip-extras \
 			--allow-unsafe --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
-			--no-emit-trusted-host $${extra:+--extra $$extra} \
+			--no-emit-trusted-host --extra registry $${extra:+--extra $$extra} \
 			--output-file requirements$${extra:+-$$extra}.txt pyproject.toml; done
 
 tools: $(TOOLS)/kustomize-$(KUSTOMIZE) $(TOOLS)/kube-score-$(KUBE_SCORE) $(TOOLS)/stripe-$(STRIPE_MOCK).json ## Fetch what the tests need by Go

@@ -27,8 +27,11 @@ class ErrorCode(StrEnum):
     """The record has no value."""
     TOO_LARGE = "too_large"
     """The record is larger than its outcome may be on the output topics."""
+    UNKNOWN_SCHEMA = "unknown_schema"
+    """The record names a schema id that the schema registry does not have."""
     MALFORMED = "malformed"
-    """Not UTF-8, not JSON, not a JSON object, or nested too deeply."""
+    """Not UTF-8, not JSON, not a JSON object, or nested too deeply; or not what its schema
+    describes."""
     INVALID = "invalid"
     """JSON, but a field is missing or breaks its rule; the message names each."""
 
@@ -47,7 +50,13 @@ class ErrorCode(StrEnum):
 
 
 INVALID_RECORD = frozenset(
-    {ErrorCode.TOMBSTONE, ErrorCode.TOO_LARGE, ErrorCode.MALFORMED, ErrorCode.INVALID}
+    {
+        ErrorCode.TOMBSTONE,
+        ErrorCode.TOO_LARGE,
+        ErrorCode.UNKNOWN_SCHEMA,
+        ErrorCode.MALFORMED,
+        ErrorCode.INVALID,
+    }
 )
 """The codes of a record that is no valid request, and so claims no paymentId."""
 DECLINE_CODES = frozenset(ErrorCode) - INVALID_RECORD

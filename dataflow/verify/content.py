@@ -17,7 +17,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from schemas import events, money
 from schemas.events import Source
-from schemas.outcomes import ErrorCode
+from schemas.outcomes import INVALID_RECORD
 from schemas.requests import PaymentRequest, Rejected
 
 CURRENCIES = sorted(money.EXPONENTS)
@@ -25,12 +25,7 @@ CURRENCIES = sorted(money.EXPONENTS)
 
 _CURRENCY = {code: n for n, code in enumerate(CURRENCIES)}
 _NO_MONEY = (0, 0)
-_OF_THE_RECORD = {
-    ErrorCode.TOMBSTONE.value,
-    ErrorCode.TOO_LARGE.value,
-    ErrorCode.MALFORMED.value,
-    ErrorCode.INVALID.value,
-}
+_OF_THE_RECORD = {code.value for code in INVALID_RECORD}
 """Errors that follow from the record alone; all others are the gateway's word."""
 
 

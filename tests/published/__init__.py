@@ -4,9 +4,10 @@ Each message is checked twice, as what it is now and as what a reader of the las
 takes it for. Now it must have nothing that its schema does not state: schemas are open for readers,
 not for us.
 
-`last/` has the schemas of the last published version. A release copies `schemas/json/` there.
+`last/` has the schemas of the last published version. A release copies `schemas/json/` and
+`schemas/avro/` there.
 
-python -m tests.published            # (make contract) writes schemas/json/ and docs/events.md again
+python -m tests.published            # (make contract) writes schemas/*/ and docs/events.md again
 """
 
 import functools
@@ -23,6 +24,7 @@ from schemas.contract import Schema
 from tests import ROOT
 
 FILES = ROOT / "schemas" / "json"
+AVRO_FILES = ROOT / "schemas" / "avro"
 LAST = Path(__file__).with_name("last")
 LONGEST_INT = 18
 REQUESTED, PROCESSED, FAILED, AUDIT, PENDING = (message.name for message in contract.MESSAGES)
@@ -38,7 +40,7 @@ def last() -> dict[str, Schema]:
     """Return those of the last published version."""
     return {
         path.name.removesuffix(".schema.json"): json.loads(path.read_text())
-        for path in LAST.iterdir()
+        for path in LAST.glob("*.schema.json")
     }
 
 

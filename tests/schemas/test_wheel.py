@@ -22,7 +22,8 @@ def test_a_wheel_has_the_schema_files_and_the_command(tmp_path: Path) -> None:
     with ZipFile(wheel) as archive:
         shipped = {name: archive.read(name) for name in archive.namelist()}
     schemas = ROOT / "schemas"
-    for file in (*published.FILES.iterdir(), schemas / "asyncapi.yaml"):
+    files = (*published.FILES.iterdir(), *published.AVRO_FILES.iterdir())
+    for file in (*files, schemas / "asyncapi.yaml"):
         assert shipped[str(file.relative_to(ROOT))] == file.read_bytes()
     [entry_points] = [name for name in shipped if name.endswith("/entry_points.txt")]
     assert b"payments = dataflow.cli:main" in shipped[entry_points]

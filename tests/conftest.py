@@ -3,7 +3,7 @@
 A test asks by a fixture: `kafka` for any Kafka, `kafka_control` for one that it may stop, kill and
 pause, `secure_kafka` for one with TLS and a login. That gives it the marker `kafka`. Where there
 is no Kafka available, such tests are skipped and named at the end; with CI=true every skip, of
-these tests or of others, is a failure.
+these tests or of others, is a failure. The fixture `registry` gives a schema registry, likewise.
 """
 
 import functools
@@ -12,6 +12,7 @@ import os
 import subprocess
 from collections import defaultdict
 from collections.abc import Generator, Iterator
+from contextlib import closing
 
 import pytest
 import structlog
@@ -21,6 +22,10 @@ from dataflow.fake_provider.process import FakeProvider
 from tests.explore import load_profile
 from tests.support.kafka import Broker, Cluster, SecureBroker, archive, distribution
 from tests.support.kafka.broker import memory
+from tests.support.registry import Registry, RegistryError
+from tests.support.registry import distribution as registry_distribution
+from tests.support.registry import prepare as prepare_registry
+from tests.support.registry import shared as shared_registry
 
 BROKERS = "KAFKA_TEST_BROKERS"
 
@@ -95,6 +100,13 @@ def secure_kafka() -> Iterator[SecureBroker]:
 
 
 @pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """Yield a shared schema registry, one for all processes of the run."""
+    with closing(shared_registry(tmp_path_factory.getbasetemp())) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
 def fake_provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeProvider]:
     """Yield a shared payment provider in a process of its own; tests take `provider`."""
     with FakeProvider(tmp_path_factory.mktemp("provider") / "book.sqlite") as provider:
@@ -130,12 +142,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         capture = session.config.pluginmanager.getplugin("capturemanager")
         with capture.global_and_fixture_disabled():
             _lacking()
+    if not session.config.option.collectonly and any(map(_needs_registry, session.items)):
+        _lacking_registry()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if _needs_own(item):
-        reason = _lacking()
-        if reason is not None:
+    for needs, lacking in ((_needs_own, _lacking), (_needs_registry, _lacking_registry)):
+        if needs(item) and (reason := lacking()) is not None:
             pytest.skip(reason)
 
 
@@ -194,6 +207,22 @@ def _lacking() -> str | None:
             distribution.jars()
             archive.make(wait=False)
         except distribution.FetchError as error:
+            reason = str(error)
+    return reason
+
+
+def _needs_registry(item: pytest.Item) -> bool:
+    return "registry" in _fixtures(item)
+
+
+@functools.cache
+def _lacking_registry() -> str | None:
+    """Fetch the schema registry if need be; return why none is available, or None."""
+    reason = registry_distribution.missing()
+    if reason is None:
+        try:
+            prepare_registry()
+        except (distribution.FetchError, RegistryError) as error:
             reason = str(error)
     return reason
 

@@ -87,9 +87,14 @@ def jars() -> Path:
 
 def archive() -> Path:
     """Return where `archive` keeps the classes of these jars for this Java."""
+    return archive_in(_directory())
+
+
+def archive_in(directory: Path) -> Path:
+    """Return where a directory of jars keeps their classes for this Java."""
     launcher = Path(java()).resolve()
     made_by = hashlib.sha256(f"{launcher} {launcher.stat().st_mtime_ns}".encode()).hexdigest()
-    return _directory() / f"classes-{made_by[:12]}.jsa"
+    return directory / f"classes-{made_by[:12]}.jsa"
 
 
 def _directory() -> Path:

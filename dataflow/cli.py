@@ -50,6 +50,9 @@ COMMANDS = {
     "gateway-check": Command(
         "dataflow.gateway_check.command", "check which guarantees a payment provider gives"
     ),
+    "schemas": Command(
+        "dataflow.schema_registry.command", "register the schemas of the events, or check them"
+    ),
     "healthcheck": Command(
         "dataflow.web.healthcheck", "ask the process of this machine whether it is alive"
     ),

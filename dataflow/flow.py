@@ -34,7 +34,7 @@ def flow(
     run = runtime or startup.current()
     settings, status, metrics = run.context.settings, run.context.status, run.context.metrics
     kafka, lanes, limit = settings.kafka, settings.lanes, run.max_request_bytes
-    requested, attributes = kafka.topic_requested, kafka.has_cloud_events
+    requested = kafka.topic_requested
 
     df = Dataflow("payments")
     records = op.input("source", df, source or run.source())
@@ -47,15 +47,13 @@ def flow(
     decided = op.flat_map_batch("process", judged, charge)
 
     outcomes = op.filter_map("outcomes", decided, outcomes_only)
-    processed = op.filter_map(
-        "processed", outcomes, Processed(kafka.topic_processed, limit, cloud_events=attributes)
-    )
-    failed = op.filter_map(
-        "failed", outcomes, Failed(kafka.topic_failed, limit, cloud_events=attributes)
-    )
-    audit = op.filter_map(
-        "audit", outcomes, Audit(kafka.topic_audit, limit, cloud_events=attributes)
-    )
+    to_processed, to_failed, to_audit = [
+        (topic, limit, run.encoders.get(topic), kafka.content_type)
+        for topic in kafka.topics_published
+    ]
+    processed = op.filter_map("processed", outcomes, Processed(*to_processed))
+    failed = op.filter_map("failed", outcomes, Failed(*to_failed))
+    audit = op.filter_map("audit", outcomes, Audit(*to_audit))
     pending = op.filter_map("pending", outcomes, Pending(kafka.topic_pending))
     progress = op.map("progress", decided, Progress())
     outgoing: KeyedStream[SinkItem] = op.merge(

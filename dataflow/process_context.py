@@ -10,6 +10,7 @@ from typing import NamedTuple, Self
 from dataflow.config.settings import Settings
 from dataflow.core.charging import SourceCharging
 from dataflow.core.epochs import Epochs
+from dataflow.core.unwrapped import UnwrapRecords
 from dataflow.core.watermarks import ReadUpTo
 from dataflow.observability.metrics import Metrics
 from dataflow.observability.status import Status
@@ -47,6 +48,8 @@ class ProcessContext(NamedTuple):
     cluster: Cluster = NOT_CONNECTED
     read_up_to: Mapping[int, ReadUpTo] = {}
     """The watermark of each input partition, whether or not this process reads it."""
+    unwrap: UnwrapRecords | None = None
+    """Turns requests of other formats into JSON; None if there are none."""
 
     def with_cluster(self, found: Cluster) -> Self:
         """Return the context of the process, now that it is connected."""

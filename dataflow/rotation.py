@@ -29,6 +29,7 @@ from dataflow.gateways.port import Gateway
 from dataflow.gateways.replies import quoted
 from dataflow.kafka import preflight
 from dataflow.observability.redaction import register_secrets
+from dataflow.schema_registry import extra
 from dataflow.service.shutdown import Lifecycle
 
 _log = structlog.get_logger()
@@ -40,6 +41,7 @@ _DELAY_LEAST_S = 60.0
 processes of a cluster start again together, and each should find the new one."""
 _JITTER_S = 60.0
 """At most so much longer, by chance: not all that share a secret should stop at once."""
+_OF_THE_REGISTRY = "SCHEMA_REGISTRY_"
 _PROBE_MOST_S = 120.0
 """A gateway gives up by itself, much sooner. One that does not must not end the watch."""
 
@@ -154,7 +156,7 @@ class SecretWatch(threading.Thread):
 
 
 def check(environ: Mapping[str, str], changed: list[str]) -> None:
-    """Check the environment as a start would, and with the provider if a variable is not Kafka's.
+    """Check the environment as a start would, and with the server that a variable belongs to.
 
     Raises:
         StartRefusedError: A start would be refused.
@@ -162,8 +164,10 @@ def check(environ: Mapping[str, str], changed: list[str]) -> None:
     settings = Settings.from_env(environ)
     register_secrets([secret.reveal() for secret in settings.secrets()])
     preflight.inspect(settings.kafka)
-    # Only then: an outage of the provider must not keep a new login from Kafka.
-    if any(not name.startswith("KAFKA_") for name in changed):
+    # Only then: an outage of another server must not keep a new login from Kafka.
+    if any(name.startswith(_OF_THE_REGISTRY) for name in changed):
+        extra.load("start").try_login(settings.schema_registry)
+    if any(not name.startswith(("KAFKA_", _OF_THE_REGISTRY)) for name in changed):
         gateway = registry.create(settings.gateway)
         reply = asyncio.run(_probe(gateway))
         if reply is not None:

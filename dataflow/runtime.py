@@ -1,5 +1,7 @@
 """The parts of one process: settings, status, metrics, gateway; put together, not started."""
 
+from collections.abc import Callable, Mapping
+
 from bytewax.inputs import Source
 from bytewax.outputs import Sink
 
@@ -8,6 +10,7 @@ from dataflow.config.settings import Settings
 from dataflow.core.epochs import Epochs
 from dataflow.core.items import SinkItem, SourceItem
 from dataflow.core.lane_board import LaneBoard
+from dataflow.core.unwrapped import UnwrapRecords
 from dataflow.dedupe.remembered import RememberedIds
 from dataflow.dedupe.tiered import TieredIndex
 from dataflow.gateways import registry
@@ -30,6 +33,7 @@ from dataflow.service.command_line import Launch
 from dataflow.service.shutdown import Lifecycle
 from dataflow.steps.dedupe import Log, NoLog
 from dataflow.steps.process import NothingPending, Pending
+from dataflow.steps.publish import Encode
 from schemas.events import EVENT_OVERHEAD_BYTES
 
 _IDS = "remembered-ids"
@@ -51,6 +55,7 @@ class Runtime:
         pending: What earlier runs have parked; nothing before the process is started.
         log: What the lanes have claimed; nothing before the process is started.
         ids: What the lanes of this process remember.
+        encoders: How the events of a topic become bytes, where that is not plain JSON.
     """
 
     def __init__(self, settings: Settings, running: Launch | None = None) -> None:
@@ -75,6 +80,8 @@ class Runtime:
         )
         self.pending: Pending = NothingPending()
         self.log: Log = NoLog()
+        self.encoders: Mapping[str, Encode] = {}
+        self._close_formats: Callable[[], None] = lambda: None
         self.ids = RememberedIds(settings.dedupe_window_ms, settings.dedupe_memory_bytes)
         status.charging = self.charging.figures
         status.id_files_fail = lambda: self.ids.figures.are_failing
@@ -98,6 +105,17 @@ class Runtime:
         )
         self.log = LaneLog(self.context, self._offsets, self._log_ends, retry, retry.sit_out)
         self.pending = PendingTopic(self.context, self._offsets, retry, retry.sit_out)
+
+    def use_formats(
+        self,
+        encoders: Mapping[str, Encode],
+        unwrap: UnwrapRecords,
+        close: Callable[[], None],
+    ) -> None:
+        """Take in how events are written, and how requests that name a schema are read."""
+        self.encoders = encoders
+        self.context = self.context._replace(unwrap=unwrap)
+        self._close_formats = close
 
     def watch(self, *, trims: bool) -> None:
         """Start to look at the cluster; one process of all also trims the lanes' log."""
@@ -129,6 +147,7 @@ class Runtime:
         """End with the sink: only then no worker has anything left to charge."""
         self._close_engine_metrics()
         self.charging.close()
+        self._close_formats()
         self.ids.close()
 
 

@@ -27,6 +27,7 @@ from dataflow.process_context import Cluster, ProcessContext
 from dataflow.recovery import store
 from dataflow.rotation import Mounted, SecretWatch
 from dataflow.runtime import Runtime
+from dataflow.schema_registry import extra
 from dataflow.service import command_line, fail_fast, loopback, malloc
 from dataflow.service.command_line import Launch
 from dataflow.web.server import Sidecar
@@ -97,6 +98,7 @@ def _start(running: Launch) -> Runtime:
     retry = OutageRetry(context.status, context.lifecycle)
     runtime.connect(_find_cluster(context, retry), retry)
     _refuse_idle_processes(runtime.context.cluster, settings, running)
+    _find_formats(runtime)
     if api_port is not None:
         runtime.engine_metrics = EngineMetrics(api_port)
         context.metrics.registry.register(runtime.engine_metrics)
@@ -108,6 +110,17 @@ def _start(running: Launch) -> Runtime:
     if running.processes > 1:
         context.status.await_peers()
     return runtime
+
+
+def _find_formats(runtime: Runtime) -> None:
+    """Look up the schemas of the outputs; for as long as the registry does not answer, wait."""
+    context = runtime.context
+    settings = context.settings
+    if settings.schema_registry.url is None:
+        return
+    connect = extra.load("start").connect
+    found = connect(settings, context.status, context.lifecycle, runtime.max_request_bytes)
+    runtime.use_formats(found.encoders, found.unwrap, found.close)
 
 
 def _find_cluster(context: ProcessContext, retry: OutageRetry) -> Cluster:

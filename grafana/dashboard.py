@@ -279,8 +279,8 @@ _row(
     ),
     curves(
         "Failures by reason",
-        "invalid, malformed, too_large and tombstone are the sender's fault; the others are "
-        "answers of the payment gateway.",
+        "invalid, malformed, too_large, unknown_schema and tombstone are the sender's fault; the "
+        "others are answers of the payment gateway.",
         q(
             "sum by (code) (rate(payments_failed_by_code_total{}[$__rate_interval]))",
             "{{code}}",

@@ -9,7 +9,8 @@
    amounts: it would lose the zero of 99.990, and cannot hold what an invalid record has.
 3. `metadata` is a string with its JSON text, since Avro has no type for any object. JSON's null is
    the text `null`, so that it differs from no metadata at all.
-4. Instants are `timestamp-millis`, which is all that the JSON has.
+4. Instants are `timestamp-millis`, which is all that the JSON has; but `resolution.at` is a string,
+   since it is passed on as it stands in a person's decision.
 5. `eventType` and `error.code` are strings: a later version may add values, and a reader of Avro
    cannot read an `enum` with a value that it does not have.
 
@@ -25,21 +26,24 @@ from typing import Any, NamedTuple, get_args, get_type_hints
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from schemas import events, money
-from schemas.contract import FIELDS, MESSAGES, Message, Schema
-from schemas.events import AuditEvent, Error, FailedEvent, ProcessedEvent, Source
+from schemas import contract, events, money
+from schemas.contract import FIELDS, Message, Schema
+from schemas.events import AuditEvent, Error, FailedEvent, ProcessedEvent, Resolution, Source
 from schemas.requests import PaymentRequest
 
 NAMESPACE = "payments"
-NAMES: Mapping[type[Struct], str] = {
+NAMES: dict[type[Struct], str] = {
     PaymentRequest: "PaymentRequested",
     ProcessedEvent: "PaymentProcessed",
     FailedEvent: "PaymentFailed",
     AuditEvent: "AuditEvent",
     Source: "Source",
     Error: "Error",
+    Resolution: "Resolution",
 }
 """The Avro name of each record."""
+MESSAGES = tuple(message for message in contract.MESSAGES if message.struct in NAMES)
+"""All but the entries of the pending topic, which are JSON in every format."""
 Event = ProcessedEvent | FailedEvent | AuditEvent
 Record = dict[str, Any]
 _NULL = "null"
@@ -97,15 +101,22 @@ def _field(name: str, hint: Any, message: Message, defined: set[str]) -> Schema:
 def _type(name: str, hint: Any, message: Message, defined: set[str]) -> Any:
     if name in _INSTANTS:
         return {"type": "long", "logicalType": "timestamp-millis"}
-    for each in {hint, *get_args(hint)}:
-        if each in {Source, Error}:
-            known = NAMES[each] in defined
-            return f"{NAMESPACE}.{NAMES[each]}" if known else _record(each, message, defined)
-        if each is bool:
-            return "boolean"
-        if each is int:
-            return "int" if name in _INT else "long"
-    return "string"
+    [kind] = _kinds(hint)
+    if issubclass(kind, Struct):
+        known = NAMES[kind] in defined
+        return f"{NAMESPACE}.{NAMES[kind]}" if known else _record(kind, message, defined)
+    if kind is bool:
+        return "boolean"
+    if kind is int:
+        return "int" if name in _INT else "long"
+    if issubclass(kind, str | Raw):
+        return "string"
+    raise TypeError(f"{name}: no type of Avro is chosen for {kind}")
+
+
+def _kinds(hint: Any) -> set[type]:
+    """Return the types of a field's value where it is there."""
+    return ({*get_args(hint)} or {hint}) - {UnsetType, type(None)}
 
 
 # ---- from an event to its record, and back ----
@@ -147,20 +158,18 @@ def _columns(struct: type[Struct]) -> tuple[_Column, ...]:
 
 
 def _convert(name: str, hint: Any) -> Callable[[Any], Any] | None:
-    kinds = {hint, *get_args(hint)}
+    [kind] = _kinds(hint)
     if name in _INSTANTS:
         return _millis
-    if Raw in kinds:
+    if kind is Raw:
         return _text
-    if kinds & {Source, Error}:
+    if issubclass(kind, Struct):
         return plain
-    if any(isinstance(each, type) and issubclass(each, StrEnum) for each in kinds):
-        return str
-    return None
+    return str if issubclass(kind, StrEnum) else None
 
 
 _COLUMNS: dict[type[Struct], tuple[_Column, ...]] = {
-    struct: _columns(struct) for struct in (ProcessedEvent, FailedEvent, AuditEvent, Source, Error)
+    struct: _columns(struct) for struct in NAMES if struct is not PaymentRequest
 }
 
 

@@ -22,7 +22,8 @@ MAX_VALUE_BYTES = 8 * 1024
 """Of one of them; W3C lets baggage have as many."""
 MAX_FORWARDED_BYTES = 16 * 1024
 """Of all of them, names and values."""
-CONTENT_TYPE = "application/json"
+JSON, AVRO = "application/json", "application/avro"
+"""The types of an event, of what follows the id of its schema if it names one."""
 
 
 def forwarded(headers: Iterable[tuple[str, bytes | None]], names: Collection[str]) -> Headers:
@@ -40,7 +41,9 @@ def forwarded(headers: Iterable[tuple[str, bytes | None]], names: Collection[str
     return kept
 
 
-def cloud_events(topic: str, event_id: str, event_type: EventType, at: str) -> Headers:
+def cloud_events(
+    topic: str, event_id: str, event_type: EventType, at: str, content_type: str = JSON
+) -> Headers:
     """Return the CloudEvents attributes of an event on a topic, which was decided at an instant."""
     return [
         ("ce_specversion", "1.0"),
@@ -48,5 +51,5 @@ def cloud_events(topic: str, event_id: str, event_type: EventType, at: str) -> H
         ("ce_source", f"/{topic}"),
         ("ce_type", event_type.value),
         ("ce_time", at),
-        ("content-type", CONTENT_TYPE),
+        ("content-type", content_type),
     ]

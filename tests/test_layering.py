@@ -22,7 +22,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     # what the parts of a process share
     ("process_context",),
     # side by side: none of them imports another
-    ("gateways", "steps", "kafka", "recovery", "web"),
+    ("gateways", "steps", "kafka", "recovery", "schema_registry", "web"),
     # what puts them together
     ("rotation",),
     ("runtime",),

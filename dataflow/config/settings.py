@@ -23,6 +23,7 @@ from dataflow.config.variables import (
     Variable,
 )
 from dataflow.errors import SettingsError
+from schemas import headers
 
 
 class KafkaSettings(Struct, frozen=True, kw_only=True):
@@ -58,6 +59,8 @@ class KafkaSettings(Struct, frozen=True, kw_only=True):
     """The names of the requests' headers that are passed on."""
     cloud_events: str
     """none or binary."""
+    value_format: str
+    """Of the events: json, avro or json-registry."""
 
     @property
     def topics_published(self) -> tuple[str, str, str]:
@@ -70,14 +73,25 @@ class KafkaSettings(Struct, frozen=True, kw_only=True):
         return *self.topics_published, self.topic_lane_log, self.topic_pending
 
     @property
-    def has_cloud_events(self) -> bool:
-        """True if the events have the CloudEvents attributes as headers."""
-        return self.cloud_events == BINARY
+    def content_type(self) -> str | None:
+        """The type of the events in their CloudEvents attributes; None without these."""
+        if self.cloud_events != BINARY:
+            return None
+        return headers.AVRO if self.value_format == "avro" else headers.JSON
 
     @property
     def uses_sasl(self) -> bool:
         """True if the security protocol needs a login."""
         return self.security_protocol.startswith("SASL_")
+
+
+class SchemaRegistrySettings(Struct, frozen=True, kw_only=True):
+    """The way to reach the schema registry, if there is one."""
+
+    url: str | None
+    """One or more addresses, separated by commas."""
+    credentials: Secret | None
+    ca: str | None
 
 
 class GatewaySettings(Struct, frozen=True, kw_only=True):
@@ -113,6 +127,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     """The whole configuration, checked."""
 
     kafka: KafkaSettings
+    schema_registry: SchemaRegistrySettings
     gateway: GatewaySettings
     lanes: int
     commit_interval_s: float
@@ -165,6 +180,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             self.kafka.sasl_password,
             self.kafka.oauth_client_secret,
             self.kafka.ssl_key_password,
+            self.schema_registry.credentials,
             self.gateway.http_credentials,
             self.gateway.stripe_api_key,
         )
@@ -197,6 +213,7 @@ def _conflicts(values: Mapping[str, Any]) -> Iterator[str]:
                 yield named[missing].problem(f"required when {named[given].name} is set")
 
     yield from _gateway_conflicts(values, named)
+    yield from _registry_conflicts(values, named)
 
     topics = [field for field in named if field.startswith("kafka.topic_")]
     for group, noun in ((topics, "topic"), (["port", "metrics_port"], "port")):
@@ -252,6 +269,21 @@ def _gateway_conflicts(values: Mapping[str, Any], named: Mapping[str, Variable])
     ):
         if values.get("gateway.name") == gateway and values.get(field, ...) is None:
             yield named[field].problem(f"required when GATEWAY is {gateway}")
+
+
+def _registry_conflicts(values: Mapping[str, Any], named: Mapping[str, Variable]) -> Iterator[str]:
+    if values.get("schema_registry.url", ...) is not None:
+        return
+    value_format = values.get("kafka.value_format", "json")
+    conditions = [f"KAFKA_VALUE_FORMAT is {value_format}"] if value_format != "json" else []
+    # Without it, every request that names a schema would fail.
+    conditions += [
+        f"{named[field].name} is set"
+        for field in ("schema_registry.credentials", "schema_registry.ca")
+        if values.get(field) is not None
+    ]
+    for condition in conditions:
+        yield named["schema_registry.url"].problem(f"required when {condition}")
 
 
 def _nested(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -195,6 +195,15 @@ def base_url() -> ValueKind:
     return ValueKind(whole.expects, lambda text: str(whole.parse(text)).rstrip("/"))
 
 
+def base_urls() -> ValueKind:
+    """Return the kind of one or more of them, of servers that stand for each other."""
+    one = base_url()
+    return ValueKind(
+        f"{one.expects}; several are separated by commas",
+        lambda text: ",".join(str(one.parse(each.strip())) for each in text.split(",")),
+    )
+
+
 def address() -> ValueKind:
     """Return the kind of an IP address of either version; no name, which may stand for several."""
     return ValueKind(

@@ -341,6 +341,42 @@ KAFKA = (
         "CloudEvents attributes of the events: none, or binary, which is as headers.",
         default="none",
     ),
+    Variable(
+        "KAFKA_VALUE_FORMAT",
+        "kafka.value_format",
+        values.one_of("json", "avro", "json-registry"),
+        "Format of the events: json, avro or json-registry. The latter two name a schema of the "
+        "registry in each record.",
+        default="json",
+    ),
+)
+
+SCHEMA_REGISTRY = (
+    Variable(
+        "SCHEMA_REGISTRY_URL",
+        "schema_registry.url",
+        values.base_urls(),
+        "Addresses of a schema registry with Confluent's API, separated by commas. If it is set, "
+        "requests may name a schema of it.",
+        example="https://registry.example.com",
+        required="with KAFKA_VALUE_FORMAT=avro and json-registry, and with the two below",
+    ),
+    Variable(
+        "SCHEMA_REGISTRY_CREDENTIALS",
+        "schema_registry.credentials",
+        values.secret(),
+        "`user:password`, or a bearer token, to log in there with.",
+        example="change-me",
+        secret=True,
+    ),
+    Variable(
+        "SCHEMA_REGISTRY_CA",
+        "schema_registry.ca",
+        values.readable_file(),
+        "PEM file of the authorities to trust there; if unset, those of Mozilla (`certifi`).",
+        example="/etc/payments/registry-ca.pem",
+        rotates=True,
+    ),
 )
 
 FLOW = (
@@ -553,6 +589,12 @@ PROCESS = (
     ),
 )
 
-GROUPS = {"Kafka": KAFKA, "Flow": FLOW, "Payment gateway": GATEWAY, "Process": PROCESS}
+GROUPS = {
+    "Kafka": KAFKA,
+    "Schema registry": SCHEMA_REGISTRY,
+    "Flow": FLOW,
+    "Payment gateway": GATEWAY,
+    "Process": PROCESS,
+}
 """The variables under the headings of the documents."""
 VARIABLES = tuple(variable for group in GROUPS.values() for variable in group)

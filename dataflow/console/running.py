@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping
 from dataflow.config.settings import Settings
 from dataflow.console.progress import Progress
 from dataflow.errors import Fault, SettingsError
+from dataflow.kafka.topic_scan import AsJson
 from dataflow.observability import logs
+from dataflow.schema_registry import extra
 
 NOT_POSSIBLE, INTERRUPTED = 2, 130
 """Exit codes of all such tools."""
@@ -43,6 +45,14 @@ def run(
     except KeyboardInterrupt:
         progress.end()
         return INTERRUPTED
+
+
+def as_json(settings: Settings) -> AsJson | None:
+    """Return what turns records that name a schema into JSON; None without a schema registry."""
+    if settings.schema_registry.url is None:
+        return None
+    found: AsJson = extra.load("topics").TopicsAsJson(settings)
+    return found
 
 
 def timeout_s(settings: Settings, given_s: float | None) -> float:

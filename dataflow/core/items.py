@@ -8,7 +8,7 @@ Besides the records there are signals. They take the same way as the records, so
 epochs holds for them too.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, NamedTuple
@@ -47,6 +47,8 @@ class RecordBatch:
     is below it is in the lane's log."""
     headers: Mapping[int, Headers] = field(default_factory=dict)
     """By offset, what is passed on of those records that have it."""
+    refused: dict[int, Rejected] = field(default_factory=dict)
+    """Those that cannot be read for another reason than their bytes alone, by their number."""
 
 
 class Signal(Enum):
@@ -135,6 +137,8 @@ class LaneBatch:
     headers: Mapping[int, Headers] = field(default_factory=dict)
     """As in `RecordBatch`."""
     parsed: list[PaymentRequest | Rejected] = field(default_factory=list)
+    refused: dict[int, Rejected] = field(default_factory=dict)
+    """As in `RecordBatch`."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Return all but what the receiving process can make again."""
@@ -148,8 +152,18 @@ class LaneBatch:
     def requests(self, max_bytes: int) -> list[PaymentRequest | Rejected]:
         """Return the records, parsed; `max_bytes` is that of `decode`."""
         if not self.parsed:
-            self.parsed = [parse(value, max_bytes) for value in self.values]
+            self.parsed = parse_all(self.values, self.refused, max_bytes)
         return self.parsed
+
+
+def parse_all(
+    values: Sequence[bytes | None], refused: Mapping[int, Rejected], max_bytes: int
+) -> list[PaymentRequest | Rejected]:
+    """Return the records of a batch, parsed; `refused` as in `RecordBatch`."""
+    parsed = [parse(value, max_bytes) for value in values]
+    for number, rejected in refused.items():
+        parsed[number] = rejected
+    return parsed
 
 
 # ---- from dedupe on ----

@@ -7,6 +7,8 @@
 4. A client that delivers nothing for long, though Kafka has records for it, is a fault.
 5. Where a partition ends is past its last record, if markers of transactions are behind it: the
    client's position counts, once everything is read.
+6. Records whose schema is not there yet wait here, and all behind them: of them the partition has
+   read nothing, wherever its client stands.
 """
 
 import time
@@ -23,6 +25,7 @@ from dataflow.kafka.resume_point import ResumePoint
 from dataflow.kafka.retry import PASSING
 from dataflow.process_context import ProcessContext
 from schemas.headers import Headers
+from schemas.requests import Rejected
 
 _log = structlog.get_logger()
 
@@ -36,6 +39,8 @@ class Records(NamedTuple):
     values: list[bytes | None]
     headers: dict[int, Headers]
     """By offset, what is passed on of those records that have it."""
+    refused: dict[int, Rejected]
+    """Those that cannot be read for lack of their schema, or by it; by their number."""
 
 
 class PartitionReader:
@@ -56,23 +61,32 @@ class PartitionReader:
         self._partition = partition
         self._consumer = consumer
         self._status = context.status
+        self._unwrap = context.unwrap
+        self._waiting: list[Message] = []  # for a schema
         self._failed: KafkaError | None = None  # met after good records, to be raised next
         self.next_offset = start.offset
         self.records_end = start.offset if start.durable is None else start.durable
 
     def read(self, at_most: int) -> Records | None:
         """Return the records that are there, and move past them; None if there are none."""
-        messages = self._consume(at_most)
+        messages = self._waiting[:at_most] or self._consume(at_most)
         if not messages:
             self._expect_fetching()
             return None
+        values = [message.value() for message in messages]
+        refused: dict[int, Rejected] = {}
+        if self._unwrap is not None:
+            values, refused = self._unwrap(values)
+            self._waiting = messages[len(values) :] + self._waiting[at_most:]
+            messages = messages[: len(values)]
+            if not messages:
+                return None
         offsets = np.array([message.offset() for message in messages], np.int64)
         self.next_offset = self.records_end = int(offsets[-1]) + 1
         headers, left_out = forwarded_of(messages, self._forwarded)
         if left_out:
             self._metrics.headers_left_out(left_out)
-        values = [message.value() for message in messages]
-        return Records(offsets, _times_ms(messages), values, headers)
+        return Records(offsets, _times_ms(messages), values, headers, refused)
 
     def _consume(self, at_most: int) -> list[Message]:
         if self._failed is not None:
@@ -106,7 +120,9 @@ class PartitionReader:
         return f"{where}: {error.str()}"
 
     def position(self) -> int:
-        """Return how far the client has come, past records and markers."""
+        """Return how far the client has come, past records and markers, if no record waits."""
+        if self._waiting:
+            return self.next_offset
         wanted = [TopicPartition(self._topic, self._partition)]
         return max(self._consumer.position(wanted)[0].offset, self.next_offset)
 

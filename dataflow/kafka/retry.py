@@ -5,24 +5,20 @@ it takes (`OutageRetry`): a process that ended would come back to the same outag
 supervisor would start it later each time. Both are for calls that have not begun anything.
 """
 
-import threading
 import time
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
-import structlog
 from confluent_kafka import KafkaError, KafkaException
 
+from dataflow.observability.outage import Outage
 from dataflow.observability.status import Status
 from dataflow.service.shutdown import Lifecycle
 
 _T = TypeVar("_T")
 
-_log = structlog.get_logger()
-
 _AT_MOST_S = 20.0
 _PAUSE_S = 0.3
-_LOG_EVERY_S = 30.0
 
 PASSING = {
     KafkaError._TRANSPORT,  # noqa: SLF001  (local codes have no public names)
@@ -76,38 +72,6 @@ def retry_briefly(call: Callable[[], _T]) -> _T:
             if time.monotonic() > deadline_s:
                 raise
             time.sleep(_PAUSE_S)
-
-
-class Outage:
-    """The log of an outage: at once, then at a calm rhythm, and when it is over.
-
-    Safe to use from any thread.
-    """
-
-    def __init__(self, event: str) -> None:
-        self._event = event
-        self._lock = threading.Lock()
-        self._since_s: float | None = None
-        self._logged_s = 0.0
-
-    def lasts(self, reason: str) -> None:
-        """Note that Kafka is away at this moment."""
-        now_s = time.monotonic()
-        with self._lock:
-            if self._since_s is None:
-                self._since_s = now_s
-            elif now_s - self._logged_s < _LOG_EVERY_S:
-                return
-            self._logged_s = now_s
-            waited_s = now_s - self._since_s
-        _log.warning(self._event, reason=reason, waited_s=round(waited_s))
-
-    def is_over(self) -> None:
-        """Note that Kafka is there."""
-        with self._lock:
-            since_s, self._since_s = self._since_s, None
-        if since_s is not None:
-            _log.info("Kafka answers", waited_s=round(time.monotonic() - since_s, 3))
 
 
 class OutageRetry:

@@ -325,4 +325,5 @@ class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
             epoch=self._epoch,
             committed=self._committed.by_lane if again else {},
             headers=records.headers,
+            refused=records.refused,
         )

@@ -5,7 +5,7 @@ no offset is committed.
 """
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from confluent_kafka import (
@@ -19,11 +19,13 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from dataflow.config.settings import KafkaSettings
+from dataflow.core.unwrapped import Unwrapped
 from dataflow.errors import ConsumeError
 from dataflow.kafka import client_config
 from dataflow.kafka.partition_offsets import EARLIEST, LATEST, offsets_at, partitions_of
 from dataflow.kafka.record_headers import headers_of
 from dataflow.kafka.retry import retry_briefly
+from schemas.requests import Rejected
 
 _TIMEOUT_S = 30.0
 _SLICE_S = 0.2
@@ -31,6 +33,10 @@ _AT_ONCE = 20_000
 _QUEUE_KBYTES = 64 * 1024
 """Fetched but unread records of all partitions together."""
 _END_OF_PARTITION = KafkaError._PARTITION_EOF  # noqa: SLF001  (local codes have no public names)
+
+
+AsJson = Callable[[str, Sequence[bytes | None]], Unwrapped]
+"""Returns records of a topic as JSON. Raises `ConsumeError` if their schemas are not there."""
 
 
 class Bounds(NamedTuple):
@@ -55,6 +61,8 @@ class Chunk(NamedTuple):
     values: list[bytes | None]
     headers: list[Any]
     """As the client gives them."""
+    refused: Mapping[int, Rejected] = {}
+    """Requests that cannot be read by their schema, by their number."""
 
 
 class TopicScan:
@@ -64,13 +72,17 @@ class TopicScan:
         kafka: Where, and as whom.
         timeout_s: How long to wait for an open transaction to end.
         name: The tool.
+        as_json: Turns records that name a schema into JSON; without it, they stay as they are.
     """
 
-    def __init__(self, kafka: KafkaSettings, timeout_s: float, name: str) -> None:
+    def __init__(
+        self, kafka: KafkaSettings, timeout_s: float, name: str, as_json: AsJson | None = None
+    ) -> None:
         self.admin = AdminClient(client_config.client(kafka, name))
         self._kafka = kafka
         self._timeout_s = timeout_s
         self._name = name
+        self._as_json = as_json
         self._stuck: dict[tuple[str, int], int] = {}
 
     # ---- bounds ----
@@ -122,7 +134,7 @@ class TopicScan:
             consumer.assign([TopicPartition(topic, n, positions[n]) for n in ends])
             while ends:
                 messages = consumer.consume(_AT_ONCE, _SLICE_S)
-                yield from chunks_of(messages, ends)
+                yield from self.chunks_of(topic, messages, ends)
                 moved = dict(filter(None, map(_position, messages)))
                 if moved:
                     positions |= moved
@@ -179,12 +191,24 @@ class TopicScan:
                 for message in consumer.consume(1, _SLICE_S):
                     error = message.error()
                     if error is None:
-                        return message.value(), True
+                        [chunk] = self.chunks_of(topic, [message], {})
+                        return chunk.values[0], True
                     if error.code() == _END_OF_PARTITION:
                         return None, False
         finally:
             consumer.close()
         return None, False
+
+    def chunks_of(
+        self, topic: str, messages: Iterable[Message], ends: Mapping[int, int]
+    ) -> Iterator[Chunk]:
+        """Yield the records of a topic below the ends, by partition."""
+        for chunk in _chunks(messages, ends):
+            if self._as_json is None:
+                yield chunk
+            else:
+                values, refused = self._as_json(topic, chunk.values)
+                yield chunk._replace(values=values, refused=refused)
 
     def consumer(self, partitions: int) -> Consumer:
         """Return a consumer that shares its memory between so many partitions."""
@@ -200,8 +224,7 @@ class TopicScan:
         )
 
 
-def chunks_of(messages: Iterable[Message], ends: Mapping[int, int]) -> Iterator[Chunk]:
-    """Yield the records below the ends, by partition."""
+def _chunks(messages: Iterable[Message], ends: Mapping[int, int]) -> Iterator[Chunk]:
     chunks: dict[int, Chunk] = {}
     for message in messages:
         partition, offset = message.partition(), message.offset()

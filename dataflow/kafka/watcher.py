@@ -11,7 +11,7 @@ from confluent_kafka.admin import AdminClient
 from dataflow.core.watermarks import Clock
 from dataflow.kafka import client_config
 from dataflow.kafka.partition_offsets import LATEST, Ends
-from dataflow.kafka.retry import Outage
+from dataflow.observability.outage import Outage
 from dataflow.process_context import ProcessContext
 
 _log = structlog.get_logger()

@@ -23,7 +23,16 @@ from dataflow.observability.restore_progress import Restores, Restoring
 
 _REASON_MAX_CHARS = 300
 
-Word = Literal["ok", "held", "starting", "draining", "kafka_unreachable", "not_reading", "stuck"]
+Word = Literal[
+    "ok",
+    "held",
+    "starting",
+    "draining",
+    "kafka_unreachable",
+    "waiting_for_schemas",
+    "not_reading",
+    "stuck",
+]
 """The state of the process, in one word."""
 
 
@@ -47,6 +56,7 @@ class Status:
         id_files_fail: Returns whether files of remembered ids cannot be written.
         charging: Returns the state of the calls to the gateway.
         refused_secrets: Returns the variables of changed files whose content cannot be used.
+        schemas_awaited: Returns why records wait for the schema registry; empty if none does.
     """
 
     def __init__(
@@ -61,6 +71,7 @@ class Status:
         self.id_files_fail: Callable[[], bool] = lambda: False
         self.charging: Callable[[], ChargingFigures] = ChargingFigures
         self.refused_secrets: Callable[[], list[str]] = list
+        self.schemas_awaited: Callable[[], str] = lambda: ""
         self._monotonic = monotonic
         self._wall = wall
         self._lock = threading.Lock()
@@ -312,9 +323,15 @@ class Status:
                 f" {max(silent.values()):.0f} s, though records"
                 f" wait: {', '.join(map(str, silent))}"
             )
-        if self._broker is False:
-            missing.append(f"Kafka is unreachable: {self._broker_reason}")
+        missing += self._servers_away()
         return not missing, "; ".join(missing) or "ready"
+
+    def _servers_away(self) -> Iterator[str]:
+        """Yield the servers that are away, if records wait for them."""
+        if self._broker is False:
+            yield f"Kafka is unreachable: {self._broker_reason}"
+        if awaited := self.schemas_awaited():
+            yield awaited[:_REASON_MAX_CHARS]
 
     def _word(self, *, live: bool, ready: bool, held: bool) -> Word:
         if not live:
@@ -325,6 +342,8 @@ class Status:
             return "held" if held else "ok"
         if self._broker is False:
             return "kafka_unreachable"
+        if self.schemas_awaited():
+            return "waiting_for_schemas"
         return "not_reading" if self.partitions.silent() else "starting"
 
 

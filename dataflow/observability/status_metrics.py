@@ -79,6 +79,11 @@ def status_metrics(status: Status, input_topic: str) -> Iterator[Metric]:
         "1 if a broker answered the last request; 0 until one has.",
         value=int(status.kafka_reachable is True),
     )
+    yield GaugeMetricFamily(
+        "payments_waiting_for_schemas",
+        "1 while the start, or a record with a new schema id, waits for the schema registry.",
+        value=int(bool(status.schemas_awaited())),
+    )
     yield GaugeMetricFamily("payments_live", "1 if /live answers 200.", value=int(status.live()[0]))
     yield InfoMetricFamily(
         "payments_build",

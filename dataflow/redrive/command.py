@@ -58,7 +58,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 def _redrive(settings: Settings, args: argparse.Namespace, progress: Progress) -> int:
     preflight.inspect(settings.kafka)
-    scan = TopicScan(settings.kafka, running.timeout_s(settings, args.timeout), "redrive")
+    timeout_s = running.timeout_s(settings, args.timeout)
+    scan = TopicScan(settings.kafka, timeout_s, "redrive", running.as_json(settings))
     plan = read_plan(scan, settings, _choice(args), progress)
     progress.end()
     if not args.json:

@@ -2,9 +2,10 @@
 
 1. A decimal is exact. The library rounds one to the precision of its schema, by a context that all
    threads share; so decimals have readers of their own here.
-2. A schema is refused if bytes by it can take unbounded time or memory: a type that contains
-   itself (a stack overflow ends the process), and arrays of items without bytes (a few bytes may
-   stand for any number of them).
+2. A schema is refused if a few bytes by it can take any time or memory: a type that contains itself
+   (a stack overflow ends the process), and a value without bytes that is part of another one than
+   the record itself (a few bytes may stand for any number of them, in arrays or by types that have
+   each other twice).
 3. A record must be all of its bytes: what is left over shows that it was written by another schema.
 
 Imported only if a schema registry is configured: the library is an extra of the package.
@@ -23,6 +24,7 @@ _EXACT = "exact-decimal"
 _MOST_SCALE = 1000
 """Digits behind the point of a decimal in a sender's schema: its digits are written out."""
 _NAMED = ("record", "error", "enum", "fixed")
+_WHOLES = ("record", "error", "array", "map")
 
 
 class UnusableSchemaError(ValueError):
@@ -62,7 +64,7 @@ def reader(text: str, references: Sequence[str] = ()) -> Callable[[bytes], Any]:
         for reference in references:
             _parsed(reference, named)
         schema = _parsed(text, named)
-        _takes_bytes(schema, named, frozenset())
+        _refuse_unbounded(schema, named)
     except UnusableSchemaError:
         raise
     except Exception as error:
@@ -120,30 +122,68 @@ def _with_exact_decimals(schema: Any) -> Any:
     return changed
 
 
-def _takes_bytes(schema: Any, named: Mapping[str, Any], inside: frozenset[str]) -> bool:
-    """Return whether a value takes a byte at least.
+def _refuse_unbounded(schema: Any, named: Mapping[str, Any]) -> None:
+    """Raise `UnusableSchemaError` if a few bytes may stand for any number of values.
 
-    Raises:
-        UnusableSchemaError: a few bytes may stand for any number of values, or the type contains
-            itself.
+    Of the record itself parts may be without bytes: there are as many as its schema has.
     """
-    if isinstance(schema, str):
-        schema = named.get(schema, {"type": schema})
-    if isinstance(schema, list):  # a union, whose branch is a number
-        schema = {"type": "union", "branches": schema}
-    kind = schema["type"]
+    whole = _resolved(schema, named)
+    inside = frozenset({whole["name"]} if whole["type"] in _NAMED else ())
+    known: dict[str, bool] = {}
+    for part in _parts(whole, named):
+        _takes_bytes(_resolved(part, named), named, inside, known)
+
+
+def _takes_bytes(
+    schema: Mapping[str, Any],
+    named: Mapping[str, Any],
+    inside: frozenset[str],
+    known: dict[str, bool],
+) -> bool:
+    """Return whether a value takes a byte at least; a part of it that does not is refused.
+
+    Args:
+        schema: Its type.
+        named: The types with a name.
+        inside: The names of the types that the value is a part of.
+        known: The results for the types with a name. Each is looked at once: there may be more ways
+            to it than can be counted.
+    """
+    kind, name = schema["type"], schema.get("name", "")
     if kind in _NAMED:
-        if schema["name"] in inside:
-            raise UnusableSchemaError(f"its type {schema['name']} contains itself")
-        inside |= {schema["name"]}
-    each = [_takes_bytes(part, named, inside) for part in _parts(schema, named)]
-    if kind == "array" and not each[0]:
-        raise UnusableSchemaError("it has an array of items without bytes")
-    if kind in ("array", "map", "union"):
-        return True
-    if kind == "fixed":
-        return bool(schema["size"])
-    return any(each) if each or kind in _NAMED else kind != "null"
+        if name in inside:
+            raise UnusableSchemaError(f"its type {name} contains itself")
+        if name in known:
+            return known[name]
+        inside |= {name}
+    parts = [_resolved(part, named) for part in _parts(schema, named)]
+    each = [_takes_bytes(part, named, inside, known) for part in parts]
+    if kind in _WHOLES and not all(each):
+        raise UnusableSchemaError("it has a value without bytes in a value")
+    found = _has_bytes(schema, each)
+    if kind in _NAMED:
+        known[name] = found
+    return found
+
+
+def _has_bytes(schema: Mapping[str, Any], each: Sequence[bool]) -> bool:
+    kind = schema["type"]
+    match kind:
+        case "record" | "error":
+            return bool(each)
+        case "fixed":
+            return bool(schema["size"])
+        case "union" | "array" | "map":  # they begin with a number
+            return True
+    return each[0] if each else bool(kind != "null")
+
+
+def _resolved(schema: Any, named: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a type as an object, whatever way it is written in."""
+    if isinstance(schema, list):
+        return {"type": "union", "branches": schema}
+    found = named.get(schema, {"type": schema}) if isinstance(schema, str) else schema
+    return dict(found)
 
 
 def _parts(schema: Mapping[str, Any], named: Mapping[str, Any]) -> list[Any]:

@@ -11,11 +11,10 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from dataflow.core.items import LaneBatch, LaneItem, RecordBatch, SourceItem
+from dataflow.core.items import LaneBatch, LaneItem, RecordBatch, SourceItem, parse_all
 from dataflow.core.lanes import lane_name, lane_of_key, lanes_of, split_identities
 from dataflow.service.fail_fast import fail_fast
 from schemas.headers import Headers
-from schemas.parsing import parse
 from schemas.requests import PaymentRequest, Rejected, key_of
 
 _NOWHERE = -1
@@ -47,8 +46,7 @@ class Decode:
         return [(lane_name(lane), replace(item, lane=lane, lanes=None)) for lane in lanes]
 
     def _split(self, batch: RecordBatch) -> list[LaneItem]:
-        max_bytes = self._max_bytes
-        parsed = [parse(value, max_bytes) for value in batch.values]
+        parsed = parse_all(batch.values, batch.refused, self._max_bytes)
         # Aligned with the records; an invalid one has no identity.
         each = [r.identity() if type(r) is PaymentRequest else b"" for r in parsed]
         is_valid = np.fromiter(map(len, each), np.int64, len(each)) > 0
@@ -94,6 +92,11 @@ class Decode:
             if not len(mine):
                 continue
             chosen, offsets = mine.tolist(), batch.offsets[mine]
+            refused = {}
+            if batch.refused:
+                refused = {
+                    at: batch.refused[n] for at, n in enumerate(chosen) if n in batch.refused
+                }
             yield (
                 lane_name(lane),
                 LaneBatch(
@@ -108,6 +111,7 @@ class Decode:
                     identities=b"".join([identities[n] for n in chosen]),
                     headers=_headers_of(batch, offsets) if batch.headers else {},
                     parsed=[parsed[n] for n in chosen],
+                    refused=refused,
                 ),
             )
 

@@ -6,6 +6,7 @@ Four have the records of one topic each; the last one has all that is no record.
 import time
 from abc import ABC, abstractmethod
 from collections import defaultdict
+from collections.abc import Callable
 from decimal import Decimal
 
 import structlog
@@ -27,6 +28,7 @@ _log = structlog.get_logger()
 _LOG_EVERY_S = 1.0
 
 Event = ProcessedEvent | FailedEvent | AuditEvent
+Encode = Callable[[Event], bytes]
 
 
 def outcomes_only(
@@ -47,13 +49,21 @@ class Branch(ABC):
     Args:
         topic: Where the branch writes.
         max_bytes: The largest request.
-        cloud_events: True if the events have the CloudEvents attributes as headers.
+        encode: Returns the bytes of an event; by default its JSON.
+        content_type: Of the CloudEvents attributes, which the events then have as headers.
     """
 
-    def __init__(self, topic: str, max_bytes: int, *, cloud_events: bool = False) -> None:
+    def __init__(
+        self,
+        topic: str,
+        max_bytes: int,
+        encode: Encode | None = None,
+        content_type: str | None = None,
+    ) -> None:
         self.topic = topic
         self.max_bytes = max_bytes
-        self._cloud_events = cloud_events
+        self._encode = encode or events.encode
+        self._content_type = content_type
 
     @fail_fast
     def __call__(self, item: tuple[str, OutcomeBatch]) -> tuple[str, OutputBatch] | None:
@@ -65,22 +75,23 @@ class Branch(ABC):
     def _publish(self, batch: OutcomeBatch) -> OutputBatch:
         out = OutputBatch(self.topic)
         at = events.instant(batch.decided_at)
-        has_headers = self._cloud_events or len(batch.headers) > 0
+        has_headers = self._content_type is not None or len(batch.headers) > 0
         each = zip(batch.event_ids, batch.sources, batch.outcomes, strict=True)
         for event_id, source, outcome in each:
             event = self.event(event_id, source, outcome, at)
             if event is not None:
                 payment_id = event.payment_id
                 out.keys.append(None if payment_id is None else payment_id.encode())
-                out.values.append(events.encode(event))
+                out.values.append(self._encode(event))
                 if has_headers:
                     out.headers.append(self._headers(event, at, batch.headers.get(event_id, [])))
         return out
 
     def _headers(self, event: Event, at: str, forwarded: Headers) -> Headers:
-        if not self._cloud_events:
+        if self._content_type is None:
             return forwarded
-        return cloud_events(self.topic, event.event_id, event.event_type, at) + forwarded
+        of_event = event.event_id, event.event_type, at
+        return cloud_events(self.topic, *of_event, self._content_type) + forwarded
 
     @abstractmethod
     def event(self, event_id: str, source: Source, outcome: Outcome, at: str) -> Event | None:

@@ -73,7 +73,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 def _verify(settings: Settings, args: argparse.Namespace, progress: Progress) -> int:
     preflight.inspect(settings.kafka)
-    reader = KafkaReader(settings, running.timeout_s(settings, args.timeout))
+    timeout_s = running.timeout_s(settings, args.timeout)
+    reader = KafkaReader(settings, timeout_s, running.as_json(settings))
     with tempfile.TemporaryDirectory(dir=args.scratch, prefix="payments-verify-") as scratch:
         found = _check(settings, reader, Path(scratch), args, progress)
         progress.end()

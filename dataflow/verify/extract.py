@@ -7,6 +7,7 @@ from zlib import crc32
 import msgspec
 import numpy as np
 
+from dataflow.core.items import parse_all
 from dataflow.core.lane_log import ForeignRecordError, entries_in, is_of_a_lane, lane_in
 from dataflow.core.lanes import split_identities
 from dataflow.core.origins import origin, places
@@ -55,7 +56,7 @@ class Requests:
     def rows(self, chunk: Chunk) -> Rows:
         """Return a row for each record."""
         found = np.zeros(len(chunk.offsets), rows.REQUEST)
-        parsed = [parse(value, self._max_bytes) for value in chunk.values]
+        parsed = parse_all(chunk.values, chunk.refused, self._max_bytes)
         valid = np.array([type(each) is PaymentRequest for each in parsed], np.bool_)
         found["valid"] = valid
         found["named"] = [each.payment_id is not None for each in parsed]

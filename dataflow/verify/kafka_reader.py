@@ -12,7 +12,7 @@ from dataflow.errors import ConsumeError
 from dataflow.kafka.lane_names import lane_group
 from dataflow.kafka.lane_offsets import Offset, committed_offsets
 from dataflow.kafka.retry import retry_briefly
-from dataflow.kafka.topic_scan import Chunk, TopicScan, chunks_of
+from dataflow.kafka.topic_scan import AsJson, Chunk, TopicScan
 from dataflow.verify.reader import LanePosition, Positions, Snapshot
 
 _log = structlog.get_logger()
@@ -29,10 +29,11 @@ class KafkaReader(TopicScan):
     Args:
         settings: Of the flow.
         timeout_s: How long to wait for an open transaction to end.
+        as_json: Turns records that name a schema into JSON.
     """
 
-    def __init__(self, settings: Settings, timeout_s: float) -> None:
-        super().__init__(settings.kafka, timeout_s, "verify")
+    def __init__(self, settings: Settings, timeout_s: float, as_json: AsJson | None = None) -> None:
+        super().__init__(settings.kafka, timeout_s, "verify", as_json)
         kafka = settings.kafka
         self._settings = settings
         # In this order: see `Snapshot`.
@@ -119,7 +120,7 @@ class KafkaReader(TopicScan):
                 for message in consumer.consume(_AT_ONCE, _SLICE_S):
                     by_topic.setdefault(str(message.topic()), []).append(message)
                 for topic, messages in by_topic.items():
-                    yield topic, [*chunks_of(messages, {})]
+                    yield topic, [*self.chunks_of(topic, messages, {})]
                 if not by_topic:
                     yield "", []
         finally:

@@ -29,6 +29,7 @@ _MIGRATION = "tests/integration/test_migration.py::"
 _PARKING = "tests/integration/test_parking.py::"
 _FETCHING = "tests/integration/test_stopped_fetching.py::"
 _STRIPE = "tests/gateways/test_stripe.py::"
+_SCHEMAS = "tests/schema_registry/"
 
 KILLERS: Mapping[str, str] = {
     "offsets-outside-the-transaction": f"{_ONCE}test_killed_once[flushed:6]",
@@ -131,6 +132,14 @@ KILLERS: Mapping[str, str] = {
     ),
     "decisions-ended-outside-the-transaction": (
         "tests/integration/test_tools.py::test_a_decision_outlives_a_stop_and_a_crash"
+    ),
+    "records-that-wait-are-passed": (
+        "tests/kafka/test_partition_reader.py::TestRecordsThatWaitForASchema"
+        "::test_they_are_read_once_their_schema_is_there_and_none_is_lost"
+    ),
+    "decimals-of-the-library": (
+        f"{_SCHEMAS}test_requests.py"
+        "::TestAmounts::test_a_decimal_beyond_its_precision_is_not_rounded"
     ),
     "gateway-left-open": (
         "tests/integration/test_stopping.py::test_the_gateway_is_closed_once_at_the_end"

@@ -322,6 +322,55 @@ def test_the_environment_can_be_read_beside_wrong_settings() -> None:
     assert environment({"APP_ENV": "a b"}) == ""
 
 
+# --- Schema registry ---
+
+
+@pytest.mark.parametrize("value_format", ["avro", "json-registry"])
+def test_a_format_that_names_a_schema_needs_a_registry(value_format: str) -> None:
+    (problem,) = problems(KAFKA_VALUE_FORMAT=value_format)
+    assert problem.startswith(
+        f"SCHEMA_REGISTRY_URL: required when KAFKA_VALUE_FORMAT is {value_format}; example: "
+    )
+    there = settings(KAFKA_VALUE_FORMAT=value_format, SCHEMA_REGISTRY_URL="http://registry:8081")
+    assert there.kafka.value_format == value_format
+
+
+def test_a_login_without_an_address_is_refused(tmp_path: Path) -> None:
+    """Every request that names a schema would fail, by the one setting that was forgotten."""
+    (tmp_path / "ca.pem").touch()
+    for name, value in (
+        ("SCHEMA_REGISTRY_CREDENTIALS", "user:hunter2"),
+        ("SCHEMA_REGISTRY_CA", str(tmp_path / "ca.pem")),
+    ):
+        (problem,) = problems(**{name: value})
+        assert problem.startswith(f"SCHEMA_REGISTRY_URL: required when {name} is set; example: ")
+
+
+@pytest.mark.parametrize(
+    ("value_format", "content_type"),
+    [
+        ("json", "application/json"),
+        ("json-registry", "application/json"),
+        ("avro", "application/avro"),
+    ],
+)
+def test_cloud_events_have_the_type_of_the_format(value_format: str, content_type: str) -> None:
+    given = {"KAFKA_VALUE_FORMAT": value_format, "SCHEMA_REGISTRY_URL": "http://registry:8081"}
+    assert settings(**given).kafka.content_type is None
+    assert settings(**given, KAFKA_CLOUDEVENTS="binary").kafka.content_type == content_type
+
+
+def test_a_registry_may_have_several_addresses() -> None:
+    given = settings(SCHEMA_REGISTRY_URL="http://a:8081/, https://b/apis/ccompat/v7")
+    assert given.schema_registry.url == "http://a:8081,https://b/apis/ccompat/v7"
+
+
+@pytest.mark.parametrize("url", ["registry:8081", "http://user:hunter2@registry", "http://a,"])
+def test_an_address_that_is_none_is_refused(url: str) -> None:
+    (problem,) = problems(SCHEMA_REGISTRY_URL=url)
+    assert problem.startswith("SCHEMA_REGISTRY_URL: expected http:// or https://")
+
+
 # --- Secrets ---
 
 SECRETS = [variable.name for variable in VARIABLES if variable.secret]
@@ -333,6 +382,7 @@ def test_these_are_the_secrets() -> None:
         "KAFKA_SASL_PASSWORD",
         "KAFKA_OAUTH_CLIENT_SECRET",
         "KAFKA_SSL_KEY_PASSWORD",
+        "SCHEMA_REGISTRY_CREDENTIALS",
         "HTTP_GATEWAY_CREDENTIALS",
         "STRIPE_API_KEY",
     ]

@@ -145,6 +145,15 @@ def test_it_has_what_it_needs_and_no_more(stages: dict[str, image.Stage]) -> Non
     assert (stage.root / "licenses/LICENSE").read_text().startswith("MIT License")
 
 
+def test_it_can_use_a_schema_registry(stages: dict[str, image.Stage]) -> None:
+    """Its packages are an extra, and imported only where an address is set."""
+    command = ["python", "-c", "import dataflow.schema_registry.start"]
+    done = subprocess.run(
+        [*stages["service"].sandbox(), *command], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_its_files_are_compiled_and_only_root_can_change_them(
     stages: dict[str, image.Stage],
 ) -> None:

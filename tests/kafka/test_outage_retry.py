@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 
 from dataflow.kafka import retry
 from dataflow.kafka.retry import OutageRetry, retry_briefly
+from dataflow.observability import outage
 from dataflow.observability.liveness import LivenessLimits
 from dataflow.observability.status import About, Status
 from dataflow.service.shutdown import Lifecycle
@@ -28,7 +29,8 @@ class Kafka:
         self.well_at_s = self.now_s + well_after_s
         self.calls_at_s: list[float] = []
         clock = SimpleNamespace(monotonic=lambda: self.now_s, sleep=self.sleep)
-        monkeypatch.setattr(retry, "time", clock)
+        for module in (retry, outage):
+            monkeypatch.setattr(module, "time", clock)
 
     def sleep(self, seconds: float) -> None:
         self.now_s += seconds

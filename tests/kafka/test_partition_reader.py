@@ -4,19 +4,23 @@ How the real one behaves is shown elsewhere: `integration/test_stopped_fetching.
 `integration/test_outages.py`.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from dataflow.config.settings import Settings
+from dataflow.core.unwrapped import Unwrapped
 from dataflow.errors import ConsumeError
 from dataflow.kafka.group_offset import GroupOffset
 from dataflow.kafka.lane_names import Metadata
-from dataflow.kafka.partition_reader import PartitionReader
+from dataflow.kafka.partition_reader import PartitionReader, Records
 from dataflow.kafka.resume_point import ResumePoint
 from dataflow.process_context import Cluster, ProcessContext
 from dataflow.runtime import Runtime
+from schemas.outcomes import ErrorCode
+from schemas.requests import Rejected
 from tests.support.required import REQUIRED
 
 PARTITION = 3
@@ -217,3 +221,84 @@ class TestGroupOffset:
         group.epoch_closed(5)
         group.commit_last()
         assert [asynchronous for *_, asynchronous in client.commits] == [False]
+
+
+class Unwrap:
+    """Gives what has a schema; `ready` is raised by a test."""
+
+    def __init__(self, ready: int, refused: tuple[int, ...] = ()) -> None:
+        self.ready = ready
+        self.refused = {n: Rejected(code=ErrorCode.MALFORMED, message="") for n in refused}
+        self.asked: list[list[bytes | None]] = []
+
+    def __call__(self, values: Sequence[bytes | None]) -> Unwrapped:
+        self.asked.append([*values])
+        return Unwrapped([*values[: self.ready]], self.refused)
+
+
+class TestRecordsThatWaitForASchema:
+    def test_the_records_before_the_first_one_are_read(self, context: ProcessContext) -> None:
+        unwrap = Unwrap(2, refused=(1,))
+        reading = self.reading(context, unwrap, 100, 103, 104, 107)
+        records = reading.read(10)
+        assert records is not None
+        assert records.offsets.tolist() == [100, 103]
+        assert records.times_ms.tolist() == [100, 103]
+        assert records.values == [b"100", b"103"]
+        assert records.refused == unwrap.refused
+        assert (reading.next_offset, reading.records_end) == (104, 104)
+
+    def test_they_are_read_once_their_schema_is_there_and_none_is_lost(
+        self, context: ProcessContext
+    ) -> None:
+        unwrap = Unwrap(1)
+        reading = self.reading(context, unwrap, 100, 103, 104, 107)
+        assert self.offsets(reading.read(10)) == [100]
+        unwrap.ready = 0
+        for _ in range(3):
+            assert reading.read(10) is None
+        unwrap.ready = 10
+        # Fewer than wait, as the gateway may take fewer by now.
+        assert self.offsets(reading.read(2)) == [103, 104]
+        assert self.offsets(reading.read(2)) == [107]
+        assert self.offsets(reading.read(2)) == [200]
+        assert unwrap.asked[-3:] == [[b"103", b"104"], [b"107"], [b"200"]]
+
+    def test_nothing_is_settled_beyond_the_first_one(self, context: ProcessContext) -> None:
+        """The client stands behind all of them.
+
+        Its position would lose them at a restart, and have ids forgotten whose copies they are.
+        """
+        client = Client([self.record(100), self.record(101)], [])
+        client.at = client.high = 110
+        unwrap = Unwrap(1)
+        reading = reader(context._replace(unwrap=unwrap), client)
+        assert self.offsets(reading.read(10)) == [100]
+        assert reading.position() == 101
+        assert reading.committable_offset(with_markers=True) == 101
+        assert self.offsets(reading.read(10)) == [101]
+        assert reading.committable_offset(with_markers=True) == 110
+
+    def test_they_are_no_silence_of_the_client(
+        self, context: ProcessContext, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        reading = self.reading(context, Unwrap(0), 100)
+        monkeypatch.setattr(
+            context.status.partitions, "nothing_came", lambda *_: pytest.fail("asked")
+        )
+        for _ in range(3):
+            assert reading.read(10) is None
+
+    @staticmethod
+    def record(offset: int) -> Record:
+        return Record(offset, time_ms=offset)
+
+    def reading(self, context: ProcessContext, unwrap: Unwrap, *offsets: int) -> PartitionReader:
+        batches = [self.record(each) for each in offsets], [self.record(200)]
+        return reader(context._replace(unwrap=unwrap), Client(*batches))
+
+    @staticmethod
+    def offsets(records: Records | None) -> list[int]:
+        assert records is not None
+        found: list[int] = records.offsets.tolist()
+        return found

@@ -188,6 +188,10 @@ def test_the_status_is_shown_as_it_is_now(metrics: Metrics, status: Status) -> N
     status.broker_down("all brokers are down")
     assert samples(metrics)["payments_kafka_reachable"] == 0
     status.broker_up()
+    assert seen["payments_waiting_for_schemas"] == 0
+    status.schemas_awaited = lambda: "records wait for schema id 9"
+    assert samples(metrics)["payments_waiting_for_schemas"] == 1
+    status.schemas_awaited = lambda: ""
     for partition in (0, 7):
         status.partitions.live(partition)
     status.lane_open(0)

@@ -207,6 +207,17 @@ class TestHealth:
         assert status.health()[1]["refused_secrets"] == ["KAFKA_SASL_PASSWORD_FILE"]
         assert (status.ready(), status.live()) == before
 
+    def test_a_record_that_waits_for_its_schema_makes_the_process_unready_and_not_dead(
+        self, status: Status
+    ) -> None:
+        status.assign([], lanes=0)
+        status.schemas_awaited = lambda: "records wait for schema id 9: no route to host"
+        good, body = status.health()
+        assert (good, body["live"], body["status"]) == (False, True, "waiting_for_schemas")
+        assert body["reason"] == "records wait for schema id 9: no route to host"
+        status.schemas_awaited = lambda: ""
+        assert status.ready() == (True, "ready")
+
     def test_one_word_for_each_state(self, status: Status, clock: Clock) -> None:
         status.assign([], lanes=0)
         assert status.health()[1]["status"] == "ok"

@@ -4,16 +4,18 @@ import copy
 import json
 from io import BytesIO
 from typing import Any
+from unittest.mock import patch
 
 import fastavro
 import pytest
 from fastavro.read import SchemaResolutionError
 from hypothesis import given
+from msgspec import Struct
 
 from dataflow.schema_registry import avro_codec
 from schemas import avro, contract, events
 from schemas.contract import Message, Schema
-from schemas.events import AuditEvent, FailedEvent, ProcessedEvent
+from schemas.events import AuditEvent, FailedEvent, ProcessedEvent, Resolution
 from schemas.outcomes import ErrorCode, EventType
 from schemas.parsing import parse
 from schemas.replies import Declined
@@ -23,7 +25,7 @@ from tests.published import examples
 from tests.schemas.json_requests import any_values
 from tests.schemas.test_event_size import AT, OFFSET, RECORDS, REQUEST_MAX_BYTES
 
-MESSAGES = {message.name: message for message in contract.MESSAGES}
+MESSAGES = {message.name: message for message in avro.MESSAGES}
 NAME_OF = {
     ProcessedEvent: "payment-processed",
     FailedEvent: "payment-failed",
@@ -75,6 +77,7 @@ def events_of(value: bytes | None) -> list[avro.Event]:
     audit["source"] = source
     more: list[dict[str, Any]] = [{"gateway_reference": "ch_1"}, {"error": error}]
     more.append({"first_source": source})
+    more.append({"resolution": Resolution("ann", AT, "ticket 7")})
     return [
         *outcomes,
         *(
@@ -92,6 +95,31 @@ def test_an_event_in_avro_has_all_that_its_json_has(value: bytes | None) -> None
         assert avro.as_json(read(data, schema)) == events.encode(event)
         # So an event that fits its topic in JSON does so in Avro.
         assert len(data) <= len(events.encode(event))
+
+
+def test_a_persons_decision_passes_on_whatever_its_instant_is() -> None:
+    """It stands in a record that anybody with access to the pending topic may have written."""
+    event = AuditEvent(
+        event_id="e",
+        event_type=EventType.FAILED,
+        payment_id="p",
+        source=RECORDS.source(1),
+        occurred_at=AT,
+        resolution=Resolution("ann", "yesterday", "ticket 7"),
+    )
+    data = avro_codec.writer(current()[published.AUDIT])(avro.plain(event))
+    assert avro.as_json(read(data, current()[published.AUDIT])) == events.encode(event)
+
+
+def test_a_field_of_a_new_type_needs_a_type_of_avro() -> None:
+    """It would be written as a string, whose first value would end the flow."""
+
+    class Event(Struct):
+        error: float
+
+    message = Message("event", Event, "", fields={})
+    with patch.dict(avro.NAMES, {Event: "Event"}), pytest.raises(TypeError, match="error"):
+        avro.schema_of(message)
 
 
 def test_an_instant_is_one_to_the_millisecond() -> None:

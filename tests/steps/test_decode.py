@@ -1,16 +1,18 @@
 """decode: every record goes to one lane, always the same one, unless that has committed it."""
 
 import pickle
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataflow.core.items import ControlMessage, LaneBatch, Signal
+from dataflow.core.items import ControlMessage, LaneBatch, RecordBatch, Signal
 from dataflow.core.lanes import lane_name, lane_of_key
 from dataflow.steps.decode import Decode
 from schemas.headers import Headers
-from schemas.requests import PaymentRequest, key_of
+from schemas.outcomes import ErrorCode
+from schemas.requests import PaymentRequest, Rejected, key_of
 from tests.steps.step_samples import (
     GARBAGE,
     MAX_BYTES,
@@ -155,6 +157,33 @@ class TestCommitted:
         values = [payment("pay_1"), GARBAGE, payment("pay_2"), GARBAGE, None]
         list(step(fetched(*values, committed={0: 2})))
         assert counted == [(1, 2)]
+
+
+class TestRefused:
+    """A record that the source could not read stays what the source has found."""
+
+    REFUSED = Rejected(code=ErrorCode.UNKNOWN_SCHEMA, message="schema id 7", original=b"\0")
+
+    def batch(self) -> RecordBatch:
+        batch = fetched(payment("pay_1"), b"\0\0\0\0\7x", payment("pay_2"), b"\0\0\0\0\7y")
+        return replace(batch, refused={1: self.REFUSED, 3: self.REFUSED})
+
+    def test_it_is_refused_in_its_place(self) -> None:
+        lane = lane_batches(1, self.batch())[0]
+        assert [type(each) for each in lane.requests(MAX_BYTES)] == [PaymentRequest, Rejected] * 2
+        assert lane.requests(MAX_BYTES)[1] is self.REFUSED
+        assert lane.valid.tolist() == [0, 2]
+
+    def test_its_lane_is_that_of_its_bytes(self) -> None:
+        """So a replay finds it where it was, whatever the registry answers then."""
+        lanes = lane_batches(LANES, self.batch())
+        found = {lane for lane, each in lanes.items() if self.REFUSED in each.requests(MAX_BYTES)}
+        assert found == {lane_of(b"\0\0\0\0\7x", LANES), lane_of(b"\0\0\0\0\7y", LANES)}
+
+    def test_it_is_the_same_in_another_process(self) -> None:
+        for batch in lane_batches(LANES, self.batch()).values():
+            received: LaneBatch = pickle.loads(pickle.dumps(batch))  # noqa: S301
+            assert received.requests(MAX_BYTES) == batch.requests(MAX_BYTES)
 
 
 class TestPickle:

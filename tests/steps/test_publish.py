@@ -36,7 +36,7 @@ from dataflow.steps.publish import (
 )
 from schemas import pending
 from schemas.events import Records, Resolution
-from schemas.headers import Headers
+from schemas.headers import AVRO, JSON, Headers
 from schemas.outcomes import ErrorCode, EventType
 from schemas.parsing import parse
 from schemas.replies import Approved, Declined
@@ -248,7 +248,7 @@ class TestHeaders:
 
     @pytest.mark.parametrize("kind", [Processed, Failed, Audit])
     def test_attributes_of_cloud_events_come_before_them(self, kind: type[Branch]) -> None:
-        branch = kind(kind.__name__.lower(), MAX_BYTES, cloud_events=True)
+        branch = kind(kind.__name__.lower(), MAX_BYTES, content_type=JSON)
         batch = self.with_headers()
         outgoing = published(branch, batch)
         for value, headers in zip(outgoing.values, outgoing.headers, strict=True):
@@ -264,6 +264,14 @@ class TestHeaders:
             )
             assert attributes["ce_time"] == at
             assert len(headers) == 6 + len(of_request)
+
+    def test_the_type_of_an_event_is_that_of_its_encoding(self) -> None:
+        branch = Audit("audit", MAX_BYTES, lambda _: b"\0\0\0\0\7avro", AVRO)
+        outgoing = published(branch, decided(*ALL))
+        assert {*outgoing.values} == {b"\0\0\0\0\7avro"}
+        assert {dict(headers)["content-type"] for headers in outgoing.headers} == {
+            "application/avro"
+        }
 
     def test_an_entry_of_a_parked_payment_has_those_of_its_request(self) -> None:
         entry = pending.decode(examples.pending_entry())

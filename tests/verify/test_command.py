@@ -35,7 +35,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Followed:
     for n in range(4):
         made.send(n % 2, payment(f"pay-{n}"), START_MS + n)
     monkeypatch.setattr(preflight, "inspect", lambda _kafka: None)
-    monkeypatch.setattr(command, "KafkaReader", lambda _settings, _timeout_s: made)
+    monkeypatch.setattr(command, "KafkaReader", lambda *_: made)
     return made
 
 

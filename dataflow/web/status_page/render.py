@@ -53,6 +53,7 @@ STATES: dict[Word, tuple[str, str]] = {
     "draining": ("busy", "Stopping"),
     "kafka_unreachable": ("bad", "Waiting for Kafka"),
     "not_reading": ("bad", "Not receiving records"),
+    "waiting_for_schemas": ("bad", "Waiting for the schema registry"),
     "stuck": ("bad", "Stuck"),
 }
 """The colour and the text of each word of `/health`."""

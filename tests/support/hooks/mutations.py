@@ -62,6 +62,7 @@ from dataflow.kafka import (
 )
 from dataflow.kafka.lane_names import lane_group, transactional_id
 from dataflow.observability import partition_progress
+from dataflow.schema_registry import avro_codec
 from dataflow.steps import decode, dedupe, process, publish
 from schemas import decisions, events, money
 from schemas.outcomes import ErrorCode, EventType
@@ -504,6 +505,27 @@ def _requests_of_aborted_transactions() -> None:
         return consumer(*args) | {"isolation.level": "read_uncommitted"}
 
     _patch(lambda: client_config.consumer, uncommitted)
+
+
+# ---- records that name a schema ----
+
+
+@_mutation
+def _records_that_wait_are_passed() -> None:
+    """Read on behind a record whose schema is not there yet."""
+    read = partition_reader.PartitionReader.read
+
+    def passing(self: partition_reader.PartitionReader, at_most: int) -> Any:
+        self._waiting = []
+        return read(self, at_most)
+
+    _patch(lambda: partition_reader.PartitionReader.read, passing)
+
+
+@_mutation
+def _decimals_of_the_library() -> None:
+    """Round a decimal to the precision of its schema, by a context that all threads share."""
+    _patch(lambda: avro_codec._EXACT, "decimal")
 
 
 # ---- the gateway ----

@@ -17,6 +17,7 @@ from dataflow.steps.decode import Decode
 from dataflow.steps.dedupe import Dedupe, Expiry
 from dataflow.steps.process import Process
 from dataflow.steps.publish import Audit, Failed, Pending, Processed, Progress, outcomes_only
+from schemas.headers import content_type
 
 
 def flow(
@@ -47,9 +48,9 @@ def flow(
     decided = op.flat_map_batch("process", judged, charge)
 
     outcomes = op.filter_map("outcomes", decided, outcomes_only)
+    described_as = content_type(kafka.value_format) if kafka.has_cloud_events else None
     to_processed, to_failed, to_audit = [
-        (topic, limit, run.encoders.get(topic), kafka.content_type)
-        for topic in kafka.topics_published
+        (topic, limit, run.encoders.get(topic), described_as) for topic in kafka.topics_published
     ]
     processed = op.filter_map("processed", outcomes, Processed(*to_processed))
     failed = op.filter_map("failed", outcomes, Failed(*to_failed))

@@ -23,7 +23,12 @@ MAX_VALUE_BYTES = 8 * 1024
 MAX_FORWARDED_BYTES = 16 * 1024
 """Of all of them, names and values."""
 JSON, AVRO = "application/json", "application/avro"
-"""The types of an event, of what follows the id of its schema if it names one."""
+"""The types of an event; of what follows the id of its schema, if it names one."""
+
+
+def content_type(value_format: str) -> str:
+    """Return the type of the events in a format, as `KAFKA_VALUE_FORMAT` names it."""
+    return AVRO if value_format == "avro" else JSON
 
 
 def forwarded(headers: Iterable[tuple[str, bytes | None]], names: Collection[str]) -> Headers:

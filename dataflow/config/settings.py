@@ -23,7 +23,6 @@ from dataflow.config.variables import (
     Variable,
 )
 from dataflow.errors import SettingsError
-from schemas import headers
 
 
 class KafkaSettings(Struct, frozen=True, kw_only=True):
@@ -73,11 +72,9 @@ class KafkaSettings(Struct, frozen=True, kw_only=True):
         return *self.topics_published, self.topic_lane_log, self.topic_pending
 
     @property
-    def content_type(self) -> str | None:
-        """The type of the events in their CloudEvents attributes; None without these."""
-        if self.cloud_events != BINARY:
-            return None
-        return headers.AVRO if self.value_format == "avro" else headers.JSON
+    def has_cloud_events(self) -> bool:
+        """True if the events have the CloudEvents attributes as headers."""
+        return self.cloud_events == BINARY
 
     @property
     def uses_sasl(self) -> bool:

@@ -346,20 +346,6 @@ def test_a_login_without_an_address_is_refused(tmp_path: Path) -> None:
         assert problem.startswith(f"SCHEMA_REGISTRY_URL: required when {name} is set; example: ")
 
 
-@pytest.mark.parametrize(
-    ("value_format", "content_type"),
-    [
-        ("json", "application/json"),
-        ("json-registry", "application/json"),
-        ("avro", "application/avro"),
-    ],
-)
-def test_cloud_events_have_the_type_of_the_format(value_format: str, content_type: str) -> None:
-    given = {"KAFKA_VALUE_FORMAT": value_format, "SCHEMA_REGISTRY_URL": "http://registry:8081"}
-    assert settings(**given).kafka.content_type is None
-    assert settings(**given, KAFKA_CLOUDEVENTS="binary").kafka.content_type == content_type
-
-
 def test_a_registry_may_have_several_addresses() -> None:
     given = settings(SCHEMA_REGISTRY_URL="http://a:8081/, https://b/apis/ccompat/v7")
     assert given.schema_registry.url == "http://a:8081,https://b/apis/ccompat/v7"

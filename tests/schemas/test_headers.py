@@ -17,6 +17,7 @@ from schemas.headers import (
     MOST_FORWARDED,
     Headers,
     cloud_events,
+    content_type,
     forwarded,
 )
 from schemas.outcomes import EventType
@@ -130,3 +131,16 @@ def test_a_header_that_the_flow_writes_itself_is_none_that_can_be_passed_on(name
     for spelled in (name, name.upper()):
         with pytest.raises(ValueError, match="a header that the flow writes itself"):
             header_names.parse(f"traceparent,{spelled}")
+
+
+@pytest.mark.parametrize(
+    ("value_format", "expected"),
+    [
+        ("json", "application/json"),
+        ("json-registry", "application/json"),
+        ("avro", "application/avro"),
+    ],
+)
+def test_the_content_type_is_that_of_the_format(value_format: str, expected: str) -> None:
+    attributes = cloud_events("t", "i", EventType.FAILED, "a", content_type(value_format))
+    assert dict(attributes)["content-type"] == expected

@@ -168,7 +168,9 @@ _LATE = (
 _FAILED = "sum(rate(payments_failed_total{}[$__rate_interval]))"
 _PROCESSED = "sum(rate(payments_processed_total{}[$__rate_interval]))"
 _ALL = "sum(rate(payments_audited_total{}[$__rate_interval]))"
-_DECLINED = 'payments_failed_by_code_total{, code!~"tombstone|too_large|malformed|invalid"}'
+_DECLINED = (
+    'payments_failed_by_code_total{, code!~"tombstone|too_large|unknown_schema|malformed|invalid"}'
+)
 """The failures that are answers of the gateway."""
 
 

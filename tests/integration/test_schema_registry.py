@@ -24,7 +24,7 @@ from tests.support.registry import Registry
 
 UNKNOWN = 987_654
 CUT = "(ConnectError|ReadError|RemoteProtocolError)"
-"""What a connection that is cut is to the client: by whichever step it was at."""
+"""The errors of a client whose connection is cut, by the step that it was at."""
 SENDERS = schema(amount=DECIMAL, metadata={"type": "map", "values": "string"})
 JSON_SCHEMA = json.dumps(contract.schema_of(contract.MESSAGES[0]))
 

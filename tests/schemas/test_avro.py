@@ -97,8 +97,8 @@ def test_an_event_in_avro_has_all_that_its_json_has(value: bytes | None) -> None
         assert len(data) <= len(events.encode(event))
 
 
-def test_a_persons_decision_passes_on_whatever_its_instant_is() -> None:
-    """It stands in a record that anybody with access to the pending topic may have written."""
+def test_a_persons_decision_with_any_instant_is_published() -> None:
+    """It is in a record of the pending topic, which other programs may write as well."""
     event = AuditEvent(
         event_id="e",
         event_type=EventType.FAILED,

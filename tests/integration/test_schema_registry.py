@@ -162,13 +162,15 @@ class TestOutages:
         self, kafka: Cluster, topics: Topics, registry: Registry, tmp_path: Path, link: Link
     ) -> None:
         # Not the first one of the registry: a start looks that up, to see whether it is let in.
-        registry.register('"string"')
-        known = registry.register(json.dumps(OURS))
+        registry.register(json.dumps(OURS))
+        stops = schema(stops=["null", "string"])
+        new = registry.register(json.dumps(stops))
         settings = environ(Registry.url_at(link.port))
         with Flow(kafka, topics, tmp_path, environ=settings) as flow:
             flow.wait_until_ready()
             link.cut()
-            send(kafka, topics, iter([request("pay-1"), in_avro(known, "pay-2")]), partitions=1)
+            waiting = header(new) + content(stops, paymentId="pay-2", stops=None)
+            send(kafka, topics, iter([request("pay-1"), waiting]), partitions=1)
             flow.wait_until_decided(1)
             flow.wait(lambda: flow.get("/ready")[0] == 503, 40, "not ready")
             assert flow.terminate() == 0

@@ -269,7 +269,7 @@ class TestRecordsThatWaitForASchema:
 
         Its position would lose them at a restart, and have ids forgotten whose copies they are.
         """
-        client = Client([self.record(100), self.record(101)], [])
+        client = Client([record(100), record(101)], [])
         client.at = client.high = 110
         unwrap = Unwrap(1)
         reading = reader(context._replace(unwrap=unwrap), client)
@@ -289,12 +289,8 @@ class TestRecordsThatWaitForASchema:
         for _ in range(3):
             assert reading.read(10) is None
 
-    @staticmethod
-    def record(offset: int) -> Record:
-        return Record(offset, time_ms=offset)
-
     def reading(self, context: ProcessContext, unwrap: Unwrap, *offsets: int) -> PartitionReader:
-        batches = [self.record(each) for each in offsets], [self.record(200)]
+        batches = [record(each, time_ms=each) for each in offsets], [record(200)]
         return reader(context._replace(unwrap=unwrap), Client(*batches))
 
     @staticmethod

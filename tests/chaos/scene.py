@@ -36,8 +36,10 @@ _WITH_FILES = 0.7
 FILES = {GENERATION_SHARE: 1e12}
 """Every lane makes a file of remembered ids in every epoch."""
 
-_LOST_AT_MOST, _LOST_AT_LEAST = 0.8, 0.3
-"""The chance that a restart finds no recovery directory, as long as half of them do not, or do."""
+_WITHOUT_STORE = 0.6
+"""The share of restarts to be without a recovery directory: half of them have to."""
+_LOST_AT_MOST, _LOST_AT_LEAST = 0.9, 0.3
+"""The chance that a restart finds none: as long as there were fewer than that, and else."""
 
 _T = TypeVar("_T")
 
@@ -179,7 +181,7 @@ class Scene:
             return
         in_use = self.last_run is not None and not self.last_run.all_ended
         if directory is None and not self.keeps_store and not in_use:
-            is_behind = 2 * self.without_store < self.runs
+            is_behind = self.without_store < _WITHOUT_STORE * self.runs
             if self.rng.random() < (_LOST_AT_MOST if is_behind else _LOST_AT_LEAST):
                 shutil.rmtree(self.recovery, ignore_errors=True)
         where = environ.get("BYTEWAX_RECOVERY_DIRECTORY")

@@ -9,7 +9,8 @@ ARG PYTHON=python:3.12.14-slim-bookworm@sha256:392307d22300de8b5986851a12d9176df
 FROM ${PYTHON} AS build
 WORKDIR /build
 RUN ["python", "-m", "venv", "--without-pip", "/opt/venv"]
-# requirements-msk.txt has what a login to Amazon MSK by IAM needs as well.
+# requirements-msk.txt has what a login to Amazon MSK by IAM needs as well, requirements-otel.txt what
+# traces need.
 ARG REQUIREMENTS=requirements.txt
 COPY ${REQUIREMENTS} requirements.txt
 RUN --mount=type=cache,target=/root/.cache/pip \

@@ -89,7 +89,7 @@ pictures: $(VENV)/.complete ## Take the pictures of the documents again, from a 
 	@$(RUN) -m tests.pictures $(ARGS)
 
 lock: $(VENV)/.complete ## Resolve the dependencies again
-	@for extra in "" msk dev; do \
+	@for extra in "" msk otel dev; do \
 		$(RUN) -m piptools compile --quiet --upgrade --generate-hashes --strip-extras \
 			--allow-unsafe --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
 			--no-emit-trusted-host --extra registry $${extra:+--extra $$extra} \

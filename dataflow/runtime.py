@@ -24,6 +24,7 @@ from dataflow.kafka.retry import OutageRetry
 from dataflow.kafka.sink import KafkaSink
 from dataflow.kafka.source import ASK_MOST_S, KafkaSource
 from dataflow.kafka.watcher import Watcher
+from dataflow.observability import tracing
 from dataflow.observability.engine_metrics import EngineMetrics
 from dataflow.observability.liveness import LivenessLimits
 from dataflow.observability.metrics import Metrics
@@ -149,6 +150,7 @@ class Runtime:
         self.charging.close()
         self._close_formats()
         self.ids.close()
+        tracing.stop()
 
 
 def _status(settings: Settings, running: Launch | None) -> Status:

@@ -15,7 +15,7 @@ from dataflow.dedupe.remembered import LEAST_LANE_BYTES
 from dataflow.errors import SettingsError, StartRefusedError
 from dataflow.kafka import preflight
 from dataflow.kafka.retry import OutageRetry
-from dataflow.observability import logs
+from dataflow.observability import logs, tracing
 from dataflow.observability.certificates import CertificateMetrics
 from dataflow.observability.engine_metrics import EngineMetrics, prepare_engine_api
 from dataflow.observability.gateway_metrics import GatewayMetrics
@@ -73,6 +73,7 @@ def _start(running: Launch) -> Runtime:
             "simulated gateway in use: payments are approved, nobody is charged; set GATEWAY"
         )
     _refuse_misfits(settings, running)
+    tracing.start(os.environ)
     runtime = Runtime(settings, running)
     _refuse_short_window(settings, runtime.charging.key_life_s)
     context = runtime.context

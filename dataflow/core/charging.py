@@ -32,6 +32,17 @@ class Durations(NamedTuple):
     buckets: Sequence[tuple[str, float]] = ()
     """The upper bounds in seconds, each with how many calls took no longer."""
     sum_s: float = 0.0
+    examples: Mapping[str, "Example"] = {}
+    """A traced one of a bucket, by its upper bound."""
+
+
+class Example(NamedTuple):
+    """A duration whose payment is traced."""
+
+    seconds: float
+    trace_id: str
+    at_s: float
+    """In seconds since 1970."""
 
 
 class ChargingFigures(NamedTuple):

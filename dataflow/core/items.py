@@ -231,6 +231,14 @@ class OutcomeBatch:
     headers: dict[str, Headers] = field(default_factory=dict)
     """By eventId, what is passed on of those requests that have it."""
 
+    def with_headers(self) -> list[tuple[int | None, Headers]]:
+        """Return the headers of those requests that have any, as `LaneProgress` has them."""
+        if not self.headers and not self.pending:
+            return []
+        times_ms = zip(self.event_ids, self.times_ms.tolist(), strict=True)
+        decided = [(at, self.headers[each]) for each, at in times_ms if each in self.headers]
+        return decided + [(None, change.headers) for change in self.pending if change.headers]
+
 
 # ---- to the sink ----
 
@@ -261,6 +269,9 @@ class LaneProgress:
     """The entries for the lane's log."""
     remembered: Remembered | None = None
     """The ids that the lane remembers once this is committed."""
+    traced: list[tuple[int | None, Headers]] = field(default_factory=list)
+    """Of the records that are passed on with headers: these, and the timestamp; None for what is
+    parked, and has no outcome yet."""
     control: ControlMessage | None = None
 
 

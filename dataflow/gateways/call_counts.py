@@ -15,6 +15,11 @@ _BOUNDS_S = (*(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30
 """From a provider in the same rack to a call that is given up."""
 
 
+def kind_of(reply: Reply | None) -> str:
+    """Return the kind of a reply, as it is counted."""
+    return NOT_FOUND if reply is None else type(reply).__name__
+
+
 class CallCounts:
     """The counts of one process.
 
@@ -32,20 +37,28 @@ class CallCounts:
         """Count a probe: it moves no money, and has no reply about a payment."""
         self._calls[CallKind.PROBE] += 1
 
-    def replied(self, kind: CallKind, reply: Reply | None, seconds: float) -> None:
-        """Count a call, its reply, and how long that took."""
+    def replied(
+        self, kind: CallKind, reply: Reply | None, seconds: float, trace_id: str | None = None
+    ) -> None:
+        """Count a call, its reply, and how long that took; its trace is an example of that."""
         self._calls[kind] += 1
-        self._replies[NOT_FOUND if reply is None else type(reply).__name__] += 1
-        self._durations[type(reply) in DEFINITE].observe(seconds)
+        self._replies[kind_of(reply)] += 1
+        duration = self._durations[type(reply) in DEFINITE]
+        duration.observe(seconds)
+        duration.exemplify(seconds, trace_id)
 
-    def replied_to_all(self, replies: Sequence[Reply], seconds: float) -> None:
-        """Count charges that were made as a whole."""
+    def replied_to_all(
+        self, replies: Sequence[Reply], seconds: float, trace_id: str | None = None
+    ) -> None:
+        """Count charges that were made as a whole; one of them may have a trace."""
         self._calls[CallKind.CHARGE] += len(replies)
         kinds = Counter(map(type, replies))
         for kind, number in kinds.items():
             self._replies[kind.__name__] += number
         definite = sum(kinds[kind] for kind in DEFINITE)
         self._durations[True].observe(seconds, definite)
+        if definite:
+            self._durations[True].exemplify(seconds, trace_id)
         self._durations[False].observe(seconds, len(replies) - definite)
 
     @property

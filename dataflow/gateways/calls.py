@@ -16,7 +16,7 @@ import structlog
 from dataflow.core.charging import CallKind
 from dataflow.core.lane_queue import Charge
 from dataflow.core.retry_schedule import Ask, way_to_ask
-from dataflow.gateways.call_counts import DEFINITE, CallCounts
+from dataflow.gateways.call_counts import DEFINITE, CallCounts, kind_of
 from dataflow.gateways.port import (
     BatchGateway,
     Gateway,
@@ -28,6 +28,9 @@ from dataflow.gateways.port import (
     idempotency_key,
 )
 from dataflow.gateways.replies import Publishable, quoted
+from dataflow.observability import tracing
+from dataflow.observability.tracing import Span
+from schemas.headers import Headers
 from schemas.requests import PaymentRequest
 
 _T = TypeVar("_T")
@@ -77,7 +80,7 @@ class Calls:
             if not self._gateway.traits.has_lookup:
                 return None
             return await self._asked(
-                CallKind.LOOK_UP, lambda: self._gateway.lookup(request, key), request
+                CallKind.LOOK_UP, lambda: self._gateway.lookup(request, key), charge
             )
         if way is Ask.NOTHING:
             return None
@@ -85,7 +88,7 @@ class Calls:
         looks_first = charge.look_up or charge.may_be_charged
         if way is Ask.LOOK_UP or (looks_first and self._gateway.traits.has_lookup):
             found = await self._asked(
-                CallKind.LOOK_UP, lambda: self._gateway.lookup(request, key), request
+                CallKind.LOOK_UP, lambda: self._gateway.lookup(request, key), charge
             )
             if (
                 found is not None
@@ -104,22 +107,24 @@ class Calls:
         was_unsent, charge.is_unsent = charge.is_unsent, False
         charge.posted_s = time.monotonic()
         reply = await self._asked(
-            CallKind.CHARGE, lambda: self._gateway.charge(request, key), request
+            CallKind.CHARGE, lambda: self._gateway.charge(request, key), charge
         )
         # It certainly did not happen.
         charge.is_unsent = was_unsent and isinstance(reply, NotExecuted)
         return reply
 
     async def _asked(
-        self, kind: CallKind, ask: Callable[[], Awaitable[Reply | None]], request: PaymentRequest
+        self, kind: CallKind, ask: Callable[[], Awaitable[Reply | None]], charge: Charge
     ) -> Reply | None:
-        began_s = time.monotonic()
-        reply = await self._answered(ask, request)
-        self.counts.replied(kind, reply, time.monotonic() - began_s)
+        began_s, began_ns = time.monotonic(), time.time_ns()
+        reply = await self._answered(ask, charge)
+        seconds, traced = time.monotonic() - began_s, [charge.headers]
+        self.counts.replied(kind, reply, seconds, tracing.trace_id(traced))
+        tracing.record(Span.GATEWAY, traced, began_ns, call=kind.value, reply=kind_of(reply))
         return reply
 
     async def _answered(
-        self, ask: Callable[[], Awaitable[Reply | None]], request: PaymentRequest
+        self, ask: Callable[[], Awaitable[Reply | None]], charge: Charge
     ) -> Reply | None:
         try:
             reply = await _bounded(ask)
@@ -131,19 +136,38 @@ class Calls:
         if type(reply) not in _KINDS:
             self._report("gateway broke its contract", reply=type(reply).__name__)
             return Unknown(f"it replied with {type(reply).__name__}")
-        return self._publishable([request], [reply])[0]
+        return self._publishable([charge.request], [reply], [charge.headers])[0]
 
     async def replies(
-        self, gateway: BatchGateway, requests: Sequence[PaymentRequest]
+        self,
+        gateway: BatchGateway,
+        requests: Sequence[PaymentRequest],
+        headers: Sequence[Headers] = (),
     ) -> list[Reply]:
-        """Return the replies about payments that are charged as a whole."""
-        began_s = time.monotonic()
-        found = await self._answered_at_once(gateway, requests)
-        self.counts.replied_to_all(found, time.monotonic() - began_s)
+        """Return the replies about payments that are charged as a whole.
+
+        The headers are aligned with the requests, unless none of these has any.
+        """
+        began_s, began_ns = time.monotonic(), time.time_ns()
+        found = await self._answered_at_once(gateway, requests, headers)
+        self.counts.replied_to_all(found, time.monotonic() - began_s, tracing.trace_id(headers))
+        ended_ns = time.time_ns()
+        for each, reply in zip(headers, found, strict=False):
+            tracing.record(
+                Span.GATEWAY,
+                [each],
+                began_ns,
+                ended_ns,
+                call=CallKind.CHARGE.value,
+                reply=kind_of(reply),
+            )
         return found
 
     async def _answered_at_once(
-        self, gateway: BatchGateway, requests: Sequence[PaymentRequest]
+        self,
+        gateway: BatchGateway,
+        requests: Sequence[PaymentRequest],
+        headers: Sequence[Headers],
     ) -> list[Reply]:
         try:
             replies = list(await _bounded(lambda: gateway.charge_batch(requests)))
@@ -153,7 +177,7 @@ class Calls:
         if len(replies) != len(requests) or not _KINDS.issuperset(map(type, replies)):
             self._report("gateway broke its contract", replies=len(replies))
             return [Unknown("it broke its contract")] * len(requests)
-        return self._publishable(requests, replies)
+        return self._publishable(requests, replies, headers)
 
     async def probe(self) -> Reply | None:
         """Return why a charge would fail now; None if the gateway finds nothing."""

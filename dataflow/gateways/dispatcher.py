@@ -49,8 +49,10 @@ from dataflow.gateways.port import (
     Reply,
     Unknown,
 )
+from dataflow.observability import tracing
 from dataflow.service.fail_fast import fail_fast
 from schemas.decisions import PersonsDecision
+from schemas.headers import Headers
 from schemas.pending import seconds
 
 _log = structlog.get_logger()
@@ -327,7 +329,8 @@ class Dispatcher:
             for each in batches
             if each.batch.claimed_before
         )
-        replies = await self._calls.replies(gateway, requests)  # type: ignore[arg-type]
+        headers = _headers_of(batches) if tracing.is_on() else []
+        replies = await self._calls.replies(gateway, requests, headers)  # type: ignore[arg-type]
         self._take_batches(batches, replies)
 
     @fail_fast
@@ -510,6 +513,17 @@ def _raise_what_ended(task: "asyncio.Task[None] | Future[None]") -> None:
     """Raise what has ended a task: its payments would never be answered, and nothing waits."""
     if not task.cancelled():
         task.result()
+
+
+def _headers_of(batches: Sequence[QueuedBatch]) -> list[Headers]:
+    """Return the headers of each payment that is due; nothing at all if none has any."""
+    if not any(each.batch.headers for each in batches):
+        return []
+    return [
+        each.batch.headers.get(each.batch.offsets[record], [])
+        for each in batches
+        for record in each.due
+    ]
 
 
 def _parked_for_s(charge: Charge) -> float:

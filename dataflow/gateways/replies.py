@@ -27,8 +27,10 @@ from collections.abc import Sequence
 import structlog
 from msgspec.structs import astuple
 
+from dataflow.observability import tracing
 from schemas import cards
 from schemas.events import MAX_MESSAGE, MAX_PROVIDER_CODE, MAX_REFERENCE
+from schemas.headers import Headers
 from schemas.outcomes import DECLINE_CODES, ErrorCode
 from schemas.replies import Approved, Declined, Definite, Reply
 from schemas.requests import PaymentRequest
@@ -55,8 +57,13 @@ class Publishable:
 
     _logged_at_s = -_LOG_EVERY_S
 
-    def __call__(self, requests: Sequence[PaymentRequest], replies: list[Reply]) -> list[Reply]:
-        """Return the replies to these requests, fit to be published."""
+    def __call__(
+        self,
+        requests: Sequence[PaymentRequest],
+        replies: list[Reply],
+        headers: Sequence[Headers] = (),
+    ) -> list[Reply]:
+        """Return the replies to these requests, with these headers, fit to be published."""
         if _are_fit(replies):
             return replies
         fit = [_fit(reply) for reply in replies]
@@ -69,6 +76,7 @@ class Publishable:
                 paymentId=requests[changed[0]].payment_id,
                 published=repr(fit[changed[0]]),
                 of_this_batch=len(changed),
+                **tracing.in_log(headers[changed[0]] if headers else []),
             )
         return fit
 

@@ -50,6 +50,8 @@ from dataflow.kafka.commit_pool import CommitPool
 from dataflow.kafka.lane_names import Metadata, lane_group, transactional_id
 from dataflow.kafka.pending_topic import PARTITION
 from dataflow.kafka.retry import OutageRetry
+from dataflow.observability import tracing
+from dataflow.observability.tracing import Span
 from dataflow.process_context import ProcessContext
 from dataflow.service.fail_fast import fail_fast
 from schemas.headers import Headers
@@ -135,6 +137,7 @@ class Lane(StatefulSinkPartition[SinkItem, bytes]):
         self._counts = CommitCounts()
         self._entries: list[bytes] = []
         self._times_ms: list[NDArray[np.int64]] = []
+        self._traced: list[tuple[int | None, Headers]] = []
 
     @fail_fast
     def write_batch(self, values: list[SinkItem]) -> None:
@@ -177,6 +180,7 @@ class Lane(StatefulSinkPartition[SinkItem, bytes]):
         self._remembered = progress.remembered or self._remembered
         self._counts.add(progress.counts)
         self._times_ms.append(progress.times_ms)
+        self._traced += progress.traced
 
     def _begin_transaction(self) -> None:
         if not self._open:
@@ -204,6 +208,8 @@ class Lane(StatefulSinkPartition[SinkItem, bytes]):
             self._status.record_commit(self._lane)
             self._metrics.committed(self._counts, duration_s)
             self._observe_latency()
+            if self._traced:
+                self._trace(duration_s)
             self._clear()
             if not self._without_beat:
                 # All lanes have had the beats in these epochs: this is true of all of them once
@@ -388,6 +394,15 @@ class Lane(StatefulSinkPartition[SinkItem, bytes]):
         # Records of one instant share an observation: to the millisecond, there are not many.
         for time_ms, count in zip(*np.unique(believed_ms, return_counts=True), strict=True):
             self._metrics.visible(time.time() - int(time_ms) / 1000, int(count))
+
+    def _trace(self, duration_s: float) -> None:
+        """Make the spans of this commit; each is an example of what the latency is made of."""
+        now_ns = time.time_ns()
+        requests = [each for _, each in self._traced]
+        tracing.record(Span.COMMIT, requests, now_ns - int(duration_s * 1e9), now_ns)
+        for time_ms, each in self._traced:
+            if time_ms is not None and plausible(np.array([time_ms]), now_ns // 1_000_000)[0]:
+                self._metrics.traced(now_ns / 1e9 - time_ms / 1000, tracing.trace_id([each]))
 
 
 def _group_metadata(kafka: KafkaSettings, group: str) -> Any:

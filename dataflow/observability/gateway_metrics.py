@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 
 from dataflow.core.charging import REPLIES, CallKind, ChargingFigures
 from dataflow.core.hold import HoldCause
+from dataflow.observability.histogram import with_exemplars
 
 
 class GatewayMetrics(Collector):
@@ -141,5 +142,6 @@ def _durations(figures: ChargingFigures) -> Metric:
         labels=["answer"],
     )
     for is_definite, found in figures.durations.items():
-        family.add_metric(["definite" if is_definite else "none"], found.buckets, found.sum_s)
+        answer = "definite" if is_definite else "none"
+        family.add_metric([answer], with_exemplars(found), found.sum_s)
     return family

@@ -105,9 +105,13 @@ class Metrics(Collector):
         with self._lock:
             self._headers_left_out += count
 
-    def decided(self, seconds: float, count: int) -> None:
-        """Count `count` records that got their outcome `seconds` after they were read."""
+    def decided(self, seconds: float, count: int, trace_id: str | None = None) -> None:
+        """Count `count` records that got their outcome `seconds` after they were read.
+
+        One of them may have a trace.
+        """
         self._decide.observe(seconds, count)
+        self._decide.exemplify(seconds, trace_id)
 
     # ---- written per transaction ----
 
@@ -130,6 +134,10 @@ class Metrics(Collector):
     def visible(self, seconds: float, count: int) -> None:
         """Count `count` outcomes committed `seconds` after their input records' timestamp."""
         self._visible.observe(seconds, count)
+
+    def traced(self, seconds: float, trace_id: str | None) -> None:
+        """Note the trace of an outcome that is visible `seconds` after its record's timestamp."""
+        self._visible.exemplify(seconds, trace_id)
 
     def implausible(self, count: int) -> None:
         """Count `count` committed outcomes whose input records' timestamps cannot be true."""

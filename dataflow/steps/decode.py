@@ -4,6 +4,7 @@ A record that its lane has committed already, in a run that has crashed since, g
 outcome is published, and its id is in the lane's log.
 """
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from zlib import crc32
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 
 from dataflow.core.items import LaneBatch, LaneItem, RecordBatch, SourceItem, parse_all
 from dataflow.core.lanes import lane_name, lane_of_key, lanes_of, split_identities
+from dataflow.observability import tracing
+from dataflow.observability.tracing import Span
 from dataflow.service.fail_fast import fail_fast
 from schemas.headers import Headers
 from schemas.requests import PaymentRequest, Rejected, key_of
@@ -46,6 +49,7 @@ class Decode:
         return [(lane_name(lane), replace(item, lane=lane, lanes=None)) for lane in lanes]
 
     def _split(self, batch: RecordBatch) -> list[LaneItem]:
+        began_ns = time.time_ns()
         parsed = parse_all(batch.values, batch.refused, self._max_bytes)
         # Aligned with the records; an invalid one has no identity.
         each = [r.identity() if type(r) is PaymentRequest else b"" for r in parsed]
@@ -60,7 +64,10 @@ class Decode:
         is_new = lane_of != _NOWHERE
         valid = int(np.count_nonzero(is_valid & is_new))
         self._counted(valid, int(np.count_nonzero(is_new)) - valid)
-        return list(self._lane_batches(batch, parsed, each, is_valid, lane_of))
+        split = list(self._lane_batches(batch, parsed, each, is_valid, lane_of))
+        if batch.headers:
+            tracing.record(Span.DECODE, batch.headers.values(), began_ns)
+        return split
 
     def _drop_committed(self, batch: RecordBatch, lane_of: NDArray[np.int64]) -> None:
         """Send the records nowhere that their lane has committed."""

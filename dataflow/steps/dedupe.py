@@ -9,6 +9,7 @@ is closed everywhere, transactions included: so the first item of an epoch prove
 judged before it is committed.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
@@ -24,6 +25,8 @@ from dataflow.core.origins import are_same, origins
 from dataflow.core.verdicts import Verdict
 from dataflow.core.watermarks import Watermarks
 from dataflow.dedupe.tiered import TieredIndex
+from dataflow.observability import tracing
+from dataflow.observability.tracing import Span
 from dataflow.service.fail_fast import fail_fast
 
 Reported = Callable[[int, int | None], None]
@@ -204,6 +207,7 @@ class Dedupe(StatefulBatchLogic[LaneBatch | ControlMessage, DedupedBatch | Contr
         if self._index is None:
             # To decide without its history may charge twice: better no decision.
             raise RuntimeError("a batch came to a lane that has not read its log")
+        began_ns = time.time_ns()
         # A clock that was set back makes no id older than what is forgotten next.
         date_s = max(int(batch.read_at), self._watermark_s)
         self._has_judged = True
@@ -219,6 +223,8 @@ class Dedupe(StatefulBatchLogic[LaneBatch | ControlMessage, DedupedBatch | Contr
         verdicts[again] = Verdict.FIRST
         firsts = np.zeros(len(batch.values), np.uint64)
         firsts[batch.valid] = seen.first_origins
+        if batch.headers:
+            tracing.record(Span.DEDUPE, batch.headers.values(), began_ns)
         return DedupedBatch(
             partition=batch.partition,
             next_offset=batch.next_offset,

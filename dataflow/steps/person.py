@@ -11,7 +11,9 @@ import structlog
 from dataflow.core.charging import LaneCharging
 from dataflow.core.items import OutcomeBatch
 from dataflow.core.lane_queue import Answer, Charge
+from dataflow.observability import tracing
 from schemas.decisions import PersonsDecision
+from schemas.headers import Headers
 
 _log = structlog.get_logger()
 
@@ -48,9 +50,13 @@ class Person:
             out.decisions_done.append(event_id)
         if answer.decision is not None:
             out.resolutions[event_id] = answer.decision.resolution
-            _log.info("a person's decision is carried out", paymentId=answer.decision.payment_id)
+            _log.info(
+                "a person's decision is carried out",
+                paymentId=answer.decision.payment_id,
+                **tracing.in_log(answer.charge.headers),
+            )
         elif decision is not None:
-            _log_no_effect(decision, "the provider has answered")
+            _log_no_effect(decision, "the provider has answered", answer.charge.headers)
 
     def _carry_out(self, decision: PersonsDecision) -> bool:
         """Have a decision carried out; False if it has no effect."""
@@ -63,14 +69,15 @@ class Person:
             self._decisions[decision.event_id] = decision
             self._charging.decide(charge, decision)
             return True
-        _log_no_effect(decision, reason)
+        _log_no_effect(decision, reason, [] if charge is None else charge.headers)
         return False
 
 
-def _log_no_effect(decision: PersonsDecision, reason: str) -> None:
+def _log_no_effect(decision: PersonsDecision, reason: str, headers: Headers) -> None:
     _log.warning(
         "a person's decision has no effect",
         paymentId=decision.payment_id,
         reason=reason,
         by=decision.by,
+        **tracing.in_log(headers),
     )

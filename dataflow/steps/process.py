@@ -20,14 +20,15 @@ from dataflow.core.lane_board import LaneBoard
 from dataflow.core.lane_queue import Answer, Charge, LaneQueue, QueuedBatch
 from dataflow.core.origins import origin
 from dataflow.core.parked import Restored, after_an_attempt, charge_of, entry_of
+from dataflow.observability import tracing
 from dataflow.service.fail_fast import fail_fast
 from dataflow.steps.person import Person
 from schemas.decisions import PersonsDecision
 from schemas.events import Records
 
 LaneName = str
-Timed = Callable[[float, int], None]
-"""A callback with the seconds from reading to decision, and for how many records."""
+Timed = Callable[[float, int, str | None], None]
+"""A callback with the seconds from reading to decision, the number of records, a trace of one."""
 _QUIET = {Signal.OPEN, Signal.RESTORE}
 """While the lanes open and restore, none may have a transaction open."""
 _OURS = {Signal.WAKE, Signal.FLUSH, Signal.HOLD, Signal.RESUME}
@@ -205,7 +206,7 @@ class Process:
         ]
         records = Records(self._input_topic, batch.partition)
         now = time.time()
-        self._timed(now - batch.read_at, len(outcomes))
+        self._timed(now - batch.read_at, len(outcomes), tracing.trace_id(batch.headers.values()))
         return OutcomeBatch(
             position=(batch.partition, batch.next_offset),
             times_ms=batch.times_ms,
@@ -254,7 +255,7 @@ class Process:
                 )
             )
         out.times_ms = batch.times_ms[np.array(decided, np.int64)]
-        self._timed(now - batch.read_at, len(decided))
+        self._timed(now - batch.read_at, len(decided), tracing.trace_id(batch.headers.values()))
         return out
 
     def _resolve(self, queue: LaneQueue, news: Sequence[Answer]) -> OutcomeBatch:

@@ -16,6 +16,7 @@ from dataflow.core.commit_counts import CommitCounts
 from dataflow.core.decision import GatewayDecision, Outcome, Repeated
 from dataflow.core.items import ControlMessage, LaneProgress, OutcomeBatch, OutputBatch, Signal
 from dataflow.core.origins import place
+from dataflow.observability import tracing
 from dataflow.service.fail_fast import fail_fast
 from schemas import decisions, events, pending
 from schemas.events import AuditEvent, FailedEvent, ProcessedEvent, Source
@@ -190,6 +191,8 @@ class Progress:
             entries=content.entries,
             remembered=content.remembered,
         )
+        if tracing.is_on():
+            progress.traced = content.with_headers()
         count(progress.counts, content.outcomes)
         for change in content.pending:
             progress.counts.parked += change.is_new
@@ -204,7 +207,8 @@ class Progress:
         if now_s - self._logged_at_s < _LOG_EVERY_S:
             return
         self._logged_at_s = now_s
-        for source, outcome in zip(batch.sources, batch.outcomes, strict=True):
+        each = zip(batch.event_ids, batch.sources, batch.outcomes, strict=True)
+        for event_id, source, outcome in each:
             if isinstance(outcome, Repeated) and outcome.event_type is EventType.CONFLICT:
                 _log.warning(
                     "conflict: a paymentId came again with other content",
@@ -212,6 +216,7 @@ class Progress:
                     partition=source.partition,
                     offset=source.offset,
                     first_seen_at=place(outcome.first_origin),
+                    **tracing.in_log(batch.headers.get(event_id, [])),
                 )
                 return
 

@@ -68,7 +68,7 @@ class Pipeline:
         board = LaneBoard()
         charging = InThisThread(ImmediateGateway(), Limits(), board)
         self._process = Process(
-            "requested", charging, NothingPending(), board, lambda _seconds, _records: None
+            "requested", charging, NothingPending(), board, lambda _seconds, _records, _trace: None
         )
         topics = (
             (Processed, "processed"),

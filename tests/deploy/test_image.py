@@ -189,6 +189,7 @@ def test_it_has_its_name_and_version(stages: dict[str, image.Stage]) -> None:
         ("dataflow/flow.py", False),
         ("requirements.txt", False),
         ("requirements-msk.txt", False),
+        ("requirements-otel.txt", False),
         ("requirements-dev.txt", True),
         ("k8s/waxctl/entrypoint.sh", False),
     ],

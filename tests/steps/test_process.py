@@ -757,10 +757,10 @@ def test_records_keep_their_lane_and_position(gateway: Gateway) -> None:
 def test_the_time_until_the_decision_is_measured(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measured: list[tuple[float, int]] = []
+    measured: list[tuple[float, int, str | None]] = []
     step = Step(gateway, timed=lambda *numbers: measured.append(numbers))
     step.take(("000", judged((request(), FIRST), (rejected(), FIRST))))
     monkeypatch.setattr(time, "time", lambda: READ_AT + 0.25)
     [batch] = batches(step.next_epoch())
-    assert measured == [(0.25, 2)]
+    assert measured == [(0.25, 2, None)]
     assert batch.decided_at == READ_AT + 0.25

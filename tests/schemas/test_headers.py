@@ -107,6 +107,8 @@ def test_source_and_id_together_are_unique_though_outcome_and_audit_share_the_id
 def test_the_asyncapi_document_has_every_header_and_no_other() -> None:
     document = yaml.safe_load((ROOT / "schemas" / "asyncapi.yaml").read_text())
     schema: dict[str, Any] = document["components"]["schemas"]["eventHeaders"]
+    formats = {content_type(each) for each in ("json", "avro", "json-registry")}
+    assert {*schema["properties"]["content-type"]["enum"]} == formats
     for headers in examples.headers().values():
         shown = {name: text(value) for name, value in headers}
         Draft7Validator(schema).validate(shown)

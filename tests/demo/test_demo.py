@@ -318,11 +318,20 @@ def test_the_screen_has_room_for_everything(columns: int, lines: int) -> None:
     text = out.getvalue()
     assert len(text.splitlines()) == lines
     wanted = ["ready", "/health /ready /live", "9090/metrics", "/x.log", "conflict"]
-    wanted += ["processed", "duplicate", *ErrorCode]
+    wanted += ["processed", "duplicate", *(set(ErrorCode) - {ErrorCode.UNKNOWN_SCHEMA})]
     for part in [*wanted, "sent    20", "[0] 12 [1] 3", "failed: card_expired", "21 in total"]:
         assert part in text
     assert "p\N{MIDDLE DOT}[2J:[red]" in text
     assert "\x1b" not in text
+
+
+def test_an_unknown_schema_is_shown_once_there_is_one() -> None:
+    accounts = DemoAccounts({0: 0})
+    accounts.audited(0, 0, seen(Outcome(EventType.FAILED, ErrorCode.UNKNOWN_SCHEMA), None))
+    out = StringIO()
+    shown = moment()._replace(totals=accounts.totals())
+    Console(file=out, width=80, height=24, force_terminal=False).print(render(PLACE, shown))
+    assert re.search(r"unknown_schema +1 ", out.getvalue())
 
 
 def test_the_provider_is_shown_where_there_is_one() -> None:

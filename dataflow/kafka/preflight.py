@@ -29,9 +29,17 @@ _POLL_S = 0.1
 _CONFIG_TIMEOUT_S = 5.0
 _IDS_TIMEOUT_S = 5.0
 _FORBIDDEN = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED}
-LANE_LOG_CONFIG = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
+_AHEAD = "message.timestamp.after.max.ms"
+LANE_LOG_CONFIG = {
+    "cleanup.policy": "delete",
+    "retention.ms": "-1",
+    "retention.bytes": "-1",
+    _AHEAD: "3600000",
+}
 """The settings that the topic of the lanes' log needs: ids are remembered for a window and for as
-long as the flow lags behind, which no limit of Kafka's can follow."""
+long as the flow lags behind, which no limit of Kafka's can follow. The last one is the most: by it
+a clock that is far ahead is noticed (`dataflow.core.watermarks`). It is the default of Kafka 4;
+before, there is no limit by default (KIP-937, KIP-1030)."""
 PENDING_CONFIG = {"cleanup.policy": "compact"}
 """That of the pending topic: an entry stays until its tombstone, and is replaced by a newer one."""
 
@@ -215,7 +223,9 @@ def _ask_for_configs(admin: AdminClient, kafka: KafkaSettings) -> dict[str, dict
 def _forgetful(found: Mapping[str, str | None], kafka: KafkaSettings) -> Iterator[str]:
     """Yield the settings that would delete remembered ids: the flow trims its log itself."""
     wrong = {
-        name: value for name, value in LANE_LOG_CONFIG.items() if found.get(name, value) != value
+        name: value
+        for name, value in LANE_LOG_CONFIG.items()
+        if name != _AHEAD and found.get(name, value) != value
     }
     if wrong:
         has = ", ".join(f"{name}={found[name]}" for name in wrong)
@@ -223,6 +233,14 @@ def _forgetful(found: Mapping[str, str | None], kafka: KafkaSettings) -> Iterato
             f"topic {kafka.topic_lane_log}: with {has} Kafka would delete remembered paymentIds."
             " Correct the topic's configuration:\n  "
             + _with_config(kafka.topic_lane_log, wrong, kafka)
+        )
+    most = LANE_LOG_CONFIG[_AHEAD]
+    if int(found.get(_AHEAD) or 0) > int(most):
+        yield (
+            f"topic {kafka.topic_lane_log}: with {_AHEAD}={found[_AHEAD]} Kafka would accept the"
+            " records of a process whose clock is far ahead, which would forget paymentIds early."
+            " Correct the topic's configuration:\n  "
+            + _with_config(kafka.topic_lane_log, {_AHEAD: most}, kafka)
         )
 
 

@@ -41,6 +41,8 @@ SETTINGS = {
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
     # Records with old timestamps are test data, not garbage.
     "log.retention.ms": "-1",
+    # The default of Kafka 4.
+    "log.message.timestamp.after.max.ms": "3600000",
     # 128 MB of the heap, otherwise.
     "log.cleaner.dedupe.buffer.size": "8388608",
     # A killed broker may register again only after this: 9 s would be most of a restart.

@@ -54,6 +54,11 @@ def watch(
     return SecretWatch(Mounted(environ), Settings.from_env(environ), lifecycle, check)
 
 
+def look(watching: SecretWatch, *times_s: float) -> None:
+    for now_s in times_s:
+        watching.look(now_s)
+
+
 def refuse(_changed: list[str]) -> None:
     raise StartRefusedError("Kafka refused the login")
 
@@ -126,8 +131,7 @@ def test_a_change_is_checked_once_more_before_the_restart(
 
     watching = watch(environ, lifecycle, check)
     mounted.swap(username="payments", password="hunter3-hunter3")
-    for now_s in (0.0, SOON_S, LATER_S):
-        watching.look(now_s)
+    look(watching, 0.0, SOON_S, LATER_S)
     assert not lifecycle.stopping
     assert watching.refused() == ["KAFKA_SASL_PASSWORD_FILE"]
     assert "Kafka is away" in capsys.readouterr().out
@@ -149,8 +153,7 @@ def test_a_check_that_fails_is_no_check_that_holds(
 
     watching = watch(environ, lifecycle, check)
     mounted.swap(username="payments", password="hunter3-hunter3")
-    for now_s in (0.0, SOON_S, LATER_S):
-        watching.look(now_s)
+    look(watching, 0.0, SOON_S, LATER_S)
     assert not lifecycle.stopping
     assert watching.refused() == ["KAFKA_SASL_PASSWORD_FILE"]
 
@@ -163,12 +166,10 @@ def test_a_change_that_is_taken_back_is_logged_and_refused_no_longer(
 ) -> None:
     watching = watch(environ, lifecycle, refuse)
     mounted.swap(username="payments", password="hunter3-hunter3")
-    for now_s in (0.0, SOON_S):
-        watching.look(now_s)
+    look(watching, 0.0, SOON_S)
     assert watching.refused() != []
     mounted.swap(username="payments", password="hunter2-hunter2")
-    for now_s in (LATER_S, 2 * LATER_S, 3 * LATER_S):
-        watching.look(now_s)
+    look(watching, LATER_S, 2 * LATER_S, 3 * LATER_S)
     assert watching.refused() == []
     assert not lifecycle.stopping
     assert capsys.readouterr().out.count("the secrets are again those that are in use") == 1
@@ -184,8 +185,7 @@ def test_a_change_that_does_not_hold_is_logged_and_counted_and_stops_nothing(
     [family] = RotationMetrics(watching.refused).collect()
     assert family.samples[0].value == 0
     mounted.swap(username="payments", password="hunter3-hunter3")
-    for now_s in (0.0, SOON_S, LATER_S, 2 * LATER_S):
-        watching.look(now_s)
+    look(watching, 0.0, SOON_S, LATER_S, 2 * LATER_S)
     assert not lifecycle.stopping
     [family] = RotationMetrics(watching.refused).collect()
     assert family.samples[0].value == 1
@@ -202,8 +202,7 @@ def test_a_change_before_the_watch_begins_is_not_missed(
     at_start, settings = Mounted(environ), Settings.from_env(environ)
     mounted.swap(username="payments", password="hunter3-hunter3")
     watching = SecretWatch(at_start, settings, lifecycle, lambda _changed: None)
-    for now_s in (0.0, SOON_S, LATER_S):
-        watching.look(now_s)
+    look(watching, 0.0, SOON_S, LATER_S)
     assert lifecycle.restart_wanted
 
 
@@ -213,8 +212,7 @@ def test_a_signal_wins_over_a_restart(
     lifecycle._signalled = True
     watching = watch(environ, lifecycle, lambda _changed: None)
     mounted.swap(username="payments", password="hunter3-hunter3")
-    for now_s in (0.0, SOON_S, LATER_S):
-        watching.look(now_s)
+    look(watching, 0.0, SOON_S, LATER_S)
     assert not lifecycle.restart_wanted
 
 

@@ -14,6 +14,7 @@ from confluent_kafka import KafkaException
 
 from dataflow.config import gateway_names
 from dataflow.config.gateway_names import HTTP
+from dataflow.console import arguments
 from dataflow.demo.broker import SIMULATED, Broker, open_broker
 from dataflow.demo.flow_process import FlowDiedError, FlowProcess
 from dataflow.demo.provider import DemoProvider
@@ -23,6 +24,7 @@ from dataflow.demo.stop import Stop
 from dataflow.demo.text_view import PlainView, summary
 from dataflow.errors import SettingsError, StartRefusedError
 
+_DESCRIPTION = "Show the flow at work, on an embedded broker or on that of KAFKA_BROKERS."
 _EPILOG = """\
 examples:
   payments demo                                    an embedded broker, until Ctrl-C
@@ -112,12 +114,7 @@ def _view(addresses: DemoAddresses, *, plain: bool) -> View:
 
 
 def _arguments(argv: Sequence[str]) -> Options:
-    parser = argparse.ArgumentParser(
-        prog="payments demo",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Show the flow at work, on an embedded broker or on that of KAFKA_BROKERS.",
-    )
+    parser = arguments.parser("demo", _DESCRIPTION, _EPILOG)
     parser.add_argument(
         "--rate", type=_rate, default=200, help=f"requests per second, up to {_RATE_MAX}"
     )

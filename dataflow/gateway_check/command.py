@@ -14,6 +14,7 @@ import msgspec
 
 from dataflow.config import values
 from dataflow.config.secret import Secret
+from dataflow.console import arguments
 from dataflow.errors import SettingsError
 from dataflow.gateway_check.checks import Finding, Provider, play
 from dataflow.gateways import mapping
@@ -89,12 +90,7 @@ def _provider(given: argparse.Namespace) -> Provider:
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="payments gateway-check",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = arguments.parser("gateway-check", _DESCRIPTION, _EPILOG)
     parser.add_argument("url", type=_url, metavar="URL", help="as HTTP_GATEWAY_URL")
     parser.add_argument("--payment-method", required=True, help="what is charged")
     parser.add_argument("--user", default="gateway-check", help="userId; default: %(default)s")

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from msgspec import structs
 
 from dataflow.config.values import duration_s
+from dataflow.console import arguments
 from dataflow.scaling.costs import MEANING, Costs
 from dataflow.scaling.plan import Plan, Wish, plan
 
@@ -62,12 +63,7 @@ def lines(wish: Wish, found: Plan) -> list[str]:
 
 
 def _wish(argv: Sequence[str]) -> Wish:
-    parser = argparse.ArgumentParser(
-        prog="payments scale",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = arguments.parser("scale", _DESCRIPTION, _EPILOG)
     parser.add_argument("--rate", type=_rate, required=True, help="peak requests/s")
     parser.add_argument(
         "--average", type=_rate, help="mean requests/s over the window (default: --rate)"

@@ -21,7 +21,7 @@ from dataflow.config.settings import SchemaRegistrySettings
 
 TIMEOUT_S = 10
 """For one answer to the flow, which asks again."""
-PATIENT_S = 60
+TOOL_TIMEOUT_S = 60
 """The same to a command, which does not."""
 _NOT_FOUND = {40401, 40402, 40403}
 """The codes of an unknown subject, version and schema."""

@@ -12,7 +12,7 @@ from dataflow.errors import SettingsError
 from dataflow.observability import logs
 from dataflow.schema_registry import subjects
 from dataflow.schema_registry.client import (
-    PATIENT_S,
+    TOOL_TIMEOUT_S,
     Registry,
     RegistryAwayError,
     RegistryRefusedError,
@@ -45,7 +45,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     logs.configure("error")
     try:
         settings = _settings(environ)
-        with closing(Registry(settings.schema_registry, PATIENT_S)) as registry:
+        with closing(Registry(settings.schema_registry, TOOL_TIMEOUT_S)) as registry:
             registry.probe()
             done = [_settle(registry, each, given) for each in _schemas(settings, given)]
     except (SettingsError, RegistryRefusedError) as error:

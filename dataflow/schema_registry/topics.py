@@ -12,7 +12,7 @@ from dataflow.core.unwrapped import Unwrapped
 from dataflow.errors import ConsumeError, SettingsError
 from dataflow.schema_registry import avro_codec
 from dataflow.schema_registry.client import (
-    PATIENT_S,
+    TOOL_TIMEOUT_S,
     NotInRegistryError,
     Registry,
     RegistryAwayError,
@@ -40,7 +40,7 @@ class TopicsAsJson:
 
     def __init__(self, settings: Settings) -> None:
         kafka = settings.kafka
-        self._registry = Registry(settings.schema_registry, PATIENT_S)
+        self._registry = Registry(settings.schema_registry, TOOL_TIMEOUT_S)
         try:
             self._registry.probe()
         except RegistryRefusedError as refused:

@@ -1,7 +1,7 @@
 """The payment provider: away, slow, choking, killed, losing its answers after the charge."""
 
 import time
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 
 from dataflow.fake_provider.behaviour import Fault
 from tests.chaos.catalogue import fault
@@ -41,6 +41,16 @@ def _goes_on(scene: Scene, flow: Ensemble) -> None:
     flow.stop()
 
 
+def _held_by(scene: Scene, trouble: AbstractContextManager[None]) -> None:
+    """See the run hold while the provider has trouble, and go on by itself."""
+    with scene.run() as flow:
+        scene.at_work(flow)
+        with trouble:
+            _is_held(flow)
+            _pause(scene)
+        _goes_on(scene, flow)
+
+
 def _kill(scene: Scene, flow: Ensemble) -> None:
     flow.kill_one(scene.rng.randrange(len(flow.flows)))
     scene.kills += 1
@@ -48,32 +58,17 @@ def _kill(scene: Scene, flow: Ensemble) -> None:
 
 @fault("provider refuses connections", _GOES_ON, gateways=_FAKE)
 def _refuses(scene: Scene) -> None:
-    with scene.run() as flow:
-        scene.at_work(flow)
-        with scene.provider.away():
-            _is_held(flow)
-            _pause(scene)
-        _goes_on(scene, flow)
+    _held_by(scene, scene.provider.away())
 
 
 @fault("provider gives no answer to anybody, before or after the charge", _GOES_ON, gateways=_FAKE)
 def _fails(scene: Scene) -> None:
-    with scene.run() as flow:
-        scene.at_work(flow)
-        with scene.provider.failing(scene.rng.choice(_FOR_EVERYBODY)):
-            _is_held(flow)
-            _pause(scene)
-        _goes_on(scene, flow)
+    _held_by(scene, scene.provider.failing(scene.rng.choice(_FOR_EVERYBODY)))
 
 
 @fault("provider refuses the credentials", _GOES_ON, gateways=_FAKE)
 def _wrong_credentials(scene: Scene) -> None:
-    with scene.run() as flow:
-        scene.at_work(flow)
-        with scene.provider.changed(secret="sk_test_another"):
-            _is_held(flow)
-            _pause(scene)
-        _goes_on(scene, flow)
+    _held_by(scene, scene.provider.changed(secret="sk_test_another"))
 
 
 @fault(

@@ -14,7 +14,7 @@ from dataflow.errors import StartRefusedError
 from dataflow.runtime import Runtime
 from dataflow.schema_registry import start, subjects
 from dataflow.schema_registry.client import (
-    PATIENT_S,
+    TOOL_TIMEOUT_S,
     NotInRegistryError,
     RegistryAwayError,
     RegistryRefusedError,
@@ -49,7 +49,7 @@ def client(environ: dict[str, str]) -> Iterator[Client]:
 
 
 def made(environ: dict[str, str]) -> Client:
-    return Client(Settings.from_env(environ).schema_registry, PATIENT_S)
+    return Client(Settings.from_env(environ).schema_registry, TOOL_TIMEOUT_S)
 
 
 def connect(environ: dict[str, str]) -> start.Formats:

@@ -134,6 +134,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if FIXTURES.intersection(_fixtures(item)):
             item.add_marker("kafka")
+    items[:] = _slow_ones_first(items, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -185,6 +186,22 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(reason, yellow=True)
         for nodeid in tests:
             terminalreporter.write_line(f"  {_sentence(nodeid)}", red=True)
+
+
+def _slow_ones_first(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
+    """Order the tests so that no process is left with the slow ones while the others have ended.
+
+    xdist's `worksteal` gives each of the processes a slice of the same length, and later moves the
+    end of one that is behind. Tests with Kafka are slow: every slice begins with some of them.
+    """
+    slow = [item for item in items if item.get_closest_marker("kafka") is not None]
+    quick = [item for item in items if item.get_closest_marker("kafka") is None]
+    return [
+        item
+        for worker in range(workers)
+        for kind in (slow, quick)
+        for item in kind[len(kind) * worker // workers : len(kind) * (worker + 1) // workers]
+    ]
 
 
 def _fixtures(item: pytest.Item) -> list[str]:

@@ -12,7 +12,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test oldest-kafka lint kafka bench monitoring contract lock tools clean soak chaos mutants explore pictures bench-quick
+.PHONY: help demo test cases oldest-kafka lint kafka bench monitoring contract lock tools clean soak chaos mutants explore pictures bench-quick
 
 # What the tests need beside Python, by Go from its module proxy: two linters of manifests, and
 # Stripe's description of its API, which is a file in the module of its mock server.
@@ -39,14 +39,17 @@ $(VENV)/.complete: requirements-dev.txt
 demo: $(VENV)/.complete ## Run it with an embedded broker, or with KAFKA_BROKERS=host:port
 	@$(RUN) -m dataflow demo $(ARGS)
 
-test: lint ## Run every check: lint, types, tests; on a real Kafka where Java and Maven are there
+test: lint ## Run lint, types, tests; on a real Kafka where Java and Maven are there
 ifdef ARGS
 	@$(RUN) -m pytest --numprocesses 6 --dist worksteal $(ARGS)
 else
-	@$(RUN) -m pytest --numprocesses 6 --dist worksteal -m "not campaign"; tests=$$?; \
+	@$(RUN) -m pytest --numprocesses 6 --dist worksteal -m "not campaign and not further"; tests=$$?; \
 	$(RUN) -m pytest -m campaign; campaign=$$?; \
 	test $$tests = 0 || exit $$tests; exit $$campaign
 endif
+
+cases: $(VENV)/.complete ## Run the further cases of tests with Kafka: `make test` has the first of each
+	@$(RUN) -m pytest --numprocesses 6 --dist worksteal -m further $(ARGS)
 
 oldest-kafka: $(VENV)/.complete ## Run the tests of the guarantees on the oldest Kafka that is supported
 	@KAFKA_TEST_VERSION=oldest $(RUN) -m pytest --numprocesses 3 --dist worksteal \

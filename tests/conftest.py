@@ -129,11 +129,13 @@ def compiler() -> None:
         pytest.skip("a Java consumer needs a JDK, 17 or newer; there is a JRE only")
 
 
-@pytest.hookimpl(tryfirst=True)  # before `-m` selects by marker
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True)  # markers are set before `-m` selects by them
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
     for item in items:
         if FIXTURES.intersection(_fixtures(item)):
             item.add_marker("kafka")
+    _mark_further_cases(items)
+    yield
     items[:] = _slow_ones_first(items, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
 
 
@@ -186,6 +188,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(reason, yellow=True)
         for nodeid in tests:
             terminalreporter.write_line(f"  {_sentence(nodeid)}", red=True)
+
+
+def _mark_further_cases(items: list[pytest.Item]) -> None:
+    """Mark the cases of a test with Kafka but its first one, for a run that has to be short."""
+    begun: set[str] = set()
+    for item in items:
+        test = item.nodeid.partition("[")[0]
+        if item.get_closest_marker("kafka") is not None and test in begun:
+            item.add_marker("further")
+        begun.add(test)
 
 
 def _slow_ones_first(items: list[pytest.Item], workers: int) -> list[pytest.Item]:

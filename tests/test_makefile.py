@@ -1,6 +1,7 @@
 """`make test` runs both of its halves, whatever comes of the first."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -51,6 +52,23 @@ def test_the_tests_are_not_slowed_down_by_the_environment(tmp_path: Path) -> Non
         command, cwd=ROOT, env=environ, capture_output=True, text=True, check=True
     )
     assert set(done.stdout.split()) == {"[]"}
+
+
+def test_tests_and_cases_leave_nothing_out(tmp_path: Path) -> None:
+    """A marker that one of them leaves out is what the other one selects."""
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "$*"\n')
+    python.chmod(0o755)
+    (tmp_path / ".complete").touch()
+    environ = {"PATH": os.environ["PATH"]}
+    selections = []
+    for target in ("test", "cases"):
+        command = ["make", target, f"VENV={tmp_path}", f"RUN={python}", "ARGS="]
+        done = subprocess.run(
+            command, cwd=ROOT, env=environ, capture_output=True, text=True, check=True
+        )
+        selections += re.findall(r" -m ([a-z ]+)$", done.stdout, re.MULTILINE)
+    assert selections == ["not campaign and not further", "campaign", "further"]
 
 
 def test_the_oldest_kafka_has_the_tests_of_the_guarantees(tmp_path: Path) -> None:

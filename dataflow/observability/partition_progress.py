@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dataflow.core.silence import Silence, Stall
+from dataflow.core.unread import Unread
 
 
 @dataclass(slots=True)
@@ -29,8 +30,7 @@ class Partition:
     live: bool = False
     in_flight: deque[tuple[int, float]] = field(default_factory=deque)
     """The batches that are read and not durable: end offset, and Unix time of the oldest record."""
-    unread_since: float | None = None
-    """Unix time when it was first seen that there is something to read; None if there is not."""
+    unread: Unread = field(default_factory=Unread)
 
     def client_saw_end(self, high_watermark: int) -> None:
         """Note the end that the client saw: of it and of Kafka's own answer the later one counts.
@@ -46,18 +46,16 @@ class Partition:
         """Call it after each change of the position, the commit or the watermark."""
         if self.position is None or self.high_watermark is None:
             return
+        self.unread.ends_at(self.high_watermark, now)
         # The markers of transactions at the end are no records: they are committed, never read.
-        if max(self.position, self.committed or 0) >= self.high_watermark:
-            self.unread_since = None
-        elif self.unread_since is None:
-            self.unread_since = now
+        self.unread.read_up_to(max(self.position, self.committed or 0))
 
     def waiting_since(self) -> float | None:
         """Return the Unix time of the oldest record that is not done with; None when there is none.
 
         Of a record that is not even read the time is not known, only since when it is waiting.
         """
-        return min((time for _, time in self.in_flight), default=self.unread_since)
+        return min((time for _, time in self.in_flight), default=self.unread.since_s)
 
     def lag(self) -> int | None:
         """Return the number of records at the broker whose outcome is not durable yet.
@@ -104,7 +102,6 @@ class PartitionProgress:
             entry = self._of(partition)
             if next_offset >= 0:
                 if next_offset != entry.position:
-                    entry.unread_since = None  # something was read; the rest is another record
                     entry.silence.ended()
                 entry.position = next_offset
                 if entry.first is None:

@@ -139,13 +139,20 @@ class TestLagInSeconds:
         clock.passes(5)
         assert status.partitions.lag_seconds() == {3: 10.0}, "more of it changes nothing"
 
-    def test_reading_on_restarts_it(self, status: Status, clock: Clock) -> None:
+    def test_records_that_wait_behind_others_wait_since_they_were_seen(
+        self, status: Status, clock: Clock
+    ) -> None:
+        """In an outage of the provider, only a payment is read now and then, as a probe."""
         status.partitions.at(3, 100, 190)
         clock.passes(10)
-        status.partitions.at(3, 150, 190)
-        status.partitions.committed_at(3, 150)
-        clock.passes(2)
-        assert status.partitions.lag_seconds() == {3: 2.0}
+        status.partitions.ends_at(3, 250, 250)
+        clock.passes(10)
+        status.partitions.at(3, 101, 250)
+        status.partitions.committed_at(3, 101)
+        assert status.partitions.lag_seconds() == {3: 20.0}
+        status.partitions.at(3, 190, 250)
+        status.partitions.committed_at(3, 190)
+        assert status.partitions.lag_seconds() == {3: 10.0}
 
     def test_the_marker_of_a_transaction_at_the_end_is_no_record(
         self, status: Status, clock: Clock

@@ -17,7 +17,7 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from pathlib import Path
 
 from tests import ROOT
-from tests.bench import charging, overload, prepare, remembered, report, rounds
+from tests.bench import charging, many_ids, overload, prepare, remembered, report, rounds
 from tests.bench.contenders import CONTENDERS
 from tests.bench.figures import Data
 from tests.support.kafka import Cluster, DiskBroker, distribution
@@ -36,6 +36,11 @@ def main() -> None:
     parser.add_argument(
         "--charging", action="store_true", help="the product at a provider over HTTP, nothing else"
     )
+    parser.add_argument(
+        "--ids",
+        action="store_true",
+        help="the product up to a hundred million ids, and RocksDB, nothing else: half an hour",
+    )
     parser.add_argument("--into", type=Path, default=None, help="where to write; default: docs")
     args = parser.parse_args()
     partial = args.quick or args.only
@@ -44,6 +49,10 @@ def main() -> None:
     started = time.monotonic()
     if args.charging:
         _charge(into, quick=args.quick)
+        return
+    if args.ids:
+        prepare.prepare(_say)
+        _remember(into, args.rounds or ROUNDS, quick=args.quick)
         return
     if set(names) - {"product", "low-latency", "two", "bare", "obvious"}:
         prepare.prepare(_say)
@@ -84,11 +93,33 @@ def _charge(into: Path, *, quick: bool) -> None:
         data = {"machine": _machine()}
         size = 0.25 if quick else 1.0
         data["charging"] = charging.scenarios(kafka, Path(scratch), sender, size, _say)
+    _keep(data, into, "charging", report.charging(data))
+
+
+def _remember(into: Path, times: int, *, quick: bool) -> None:
+    context = multiprocessing.get_context("spawn")
+    product = many_ids.Store(
+        _BY_NAME["product"], "recovery-0/remembered-ids", many_ids.in_the_lane_log
+    )
+    streams = many_ids.Store(_BY_NAME["streams"], "state", many_ids.by_requests)
+    none, some, most = many_ids.QUICK if quick else many_ids.COUNTS
+    stores = [(product, none), (streams, none), (product, some), (streams, some), (product, most)]
+    with (
+        DiskBroker.start(java_options=_BROKER) as kafka,
+        tempfile.TemporaryDirectory() as scratch,
+        ProcessPoolExecutor(1, context) as sender,
+    ):
+        data: Data = {"machine": _machine()}
+        data["many_ids"] = many_ids.measure(kafka, Path(scratch), sender, stores, times, _say)
+    _keep(data, into, "many_ids", report.many_ids(data))
+
+
+def _keep(data: Data, into: Path, name: str, table: str) -> None:
+    """Write what was measured beside the report's other tables, and print it."""
     into.mkdir(parents=True, exist_ok=True)
-    (into / "charging.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    table = report.charging(data)
+    (into / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     if into == ROOT / "docs":
-        report.write(into / "performance.md", "charging", table)
+        report.write(into / "performance.md", name, table)
     print(table)
 
 

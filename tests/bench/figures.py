@@ -1,7 +1,7 @@
 """From the runs to the figures of the report: medians, and the targets, met or not."""
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 Data = dict[str, Any]
@@ -120,6 +120,54 @@ def targets(data: Data) -> list[Target]:
             "%",
         ),
         _of_two_processes(data),
+    ]
+
+
+def of_many_ids(found: Sequence[Data]) -> list[Target]:
+    """Return each target for many remembered ids.
+
+    Args:
+        found: What `many_ids.measure` has returned. The product with none comes first, and the one
+            with most ids last.
+    """
+    none, most = found[0], found[-1]
+    product = [each for each in found if each["title"] == none["title"]]
+    some = next(each for each in product if each["ids"])
+    streams = next(
+        each for each in found if each["ids"] == some["ids"] and each["title"] != some["title"]
+    )
+    return [
+        _ratio(
+            f"CPU per payment with {most['ids']:,} ids within 15 % of that with none",
+            of_bursts(most["bursts"], "cpu_us"),
+            of_bursts(none["bursts"], "cpu_us"),
+            at_most=1.15,
+        ),
+        _limit(
+            f"memory with {most['ids']:,} ids, without the pages of files: below 1 GB",
+            most["anonymous_mb"],
+            1024,
+            "MB",
+        ),
+        _limit("disk: at most 45 bytes an id", most["disk_mb"] * 2**20 / most["ids"], 45, "bytes"),
+        _limit(
+            f"a start with {most['ids']:,} ids and its files within 5 s of one with none",
+            most["with_files_s"] - none["with_files_s"],
+            5,
+            "s more",
+        ),
+        _limit(
+            f"a start with {some['ids']:,} ids, from the lane log, within 10 s",
+            some["without_files_s"],
+            10,
+            "s",
+        ),
+        _ratio(
+            f"throughput at least that of RocksDB, both with {some['ids']:,} ids",
+            of_bursts(some["bursts"], "payments_per_s"),
+            of_bursts(streams["bursts"], "payments_per_s"),
+            at_least=1,
+        ),
     ]
 
 

@@ -17,7 +17,7 @@ from tests.support.kafka import Cluster
 SLICE = 100_000
 _OBVIOUS_SLICE = 20_000
 _FILL_S = 420.0
-_LANES = 4
+LANES = 4
 """The default."""
 
 
@@ -40,7 +40,7 @@ def of_product(
             run.warm_up(3_000)
             run.stop()
             if count:
-                prefill(kafka.bootstrap, run.topics.lane_log, _LANES, count)
+                prefill(kafka.bootstrap, run.topics.lane_log, LANES, count)
             resume_s = run.resume()
             found[count] = {"resume_s": resume_s, "resume_peak_mb": run.usage.peak_bytes / 2**20}
             run.burst(SLICE // 10)

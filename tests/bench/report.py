@@ -102,6 +102,30 @@ def charging(data: Data) -> str:
     return f"{_hardware(data)}, and with the provider.\n\n" + _table(["", ""], rows)
 
 
+def many_ids(data: Data) -> str:
+    """Return the tables of many remembered ids, and of the targets for them."""
+    rows = [
+        (
+            f"{each['title']}, {each['ids']:,} ids",
+            short(of_bursts(each["bursts"], "payments_per_s")),
+            short(of_bursts(each["bursts"], "cpu_us")),
+            short(each["anonymous_mb"]),
+            short(each["disk_mb"]),
+            short(each["with_files_s"]),
+            short(each["without_files_s"]),
+        )
+        for each in data["many_ids"]
+    ]
+    head = ["", "payments/s", "CPU s per million", "memory MB", "disk MB"]
+    return "\n\n".join(
+        [
+            f"{_hardware(data)}.",
+            _table([*head, "start with its files, s", "start without, s"], rows),
+            _judged(figures.of_many_ids(data["many_ids"])),
+        ]
+    )
+
+
 def headline(data: Data) -> str:
     """Return the line that the README has about it, in its list."""
 
@@ -252,10 +276,14 @@ def _overload(data: Data) -> str:
 
 
 def _targets(data: Data) -> str:
+    return _judged(figures.targets(data))
+
+
+def _judged(targets: Sequence[figures.Target]) -> str:
     said = {True: "met", False: "**not met**", None: "–"}
     return _table(
         ["target", "measured", ""],
-        [(each.text, each.measured, said[each.met]) for each in figures.targets(data)],
+        [(each.text, each.measured, said[each.met]) for each in targets],
     )
 
 

@@ -97,12 +97,12 @@ class Run:
         self.usage.stop()
         self.running.stop()
 
-    def resume(self) -> float:
+    def resume(self, timeout_s: float = 180.0) -> float:
         """Start it again with one request waiting: seconds until its outcome is readable."""
         self.fill(1)
         started = time.time()
         self.start()
-        return self.wait() - started
+        return self.wait(timeout_s) - started
 
     def start(self) -> None:
         """Start its processes; what they did before is theirs to find again."""

@@ -135,6 +135,41 @@ def test_charging_is_reported_beside_the_ideal_rate() -> None:
     assert "| 94,000 payments are parked | at 400/s; memory goes from 90 to 250 MB |" in table
 
 
+def many_ids(title: str, ids: int, cpu_us: float, start_s: float) -> dict[str, Any]:
+    return {
+        "title": title,
+        "ids": ids,
+        "bursts": [{"payments_per_s": 1_000.0, "cpu_us": cpu_us}],
+        "anonymous_mb": 900.0,
+        "disk_mb": ids * 50 / 2**20,
+        "with_files_s": start_s,
+        "without_files_s": 2 * start_s,
+    }
+
+
+def test_the_most_ids_are_compared_with_none_and_rocksdb_with_as_many() -> None:
+    measured = [
+        many_ids("ours", 0, 10.0, 2.0),
+        many_ids("rocksdb", 10_000_000, 20.0, 44.0),
+        many_ids("ours", 10_000_000, 10.0, 3.0),
+        many_ids("ours", 100_000_000, 11.0, 7.5),
+    ]
+    found = [(each.measured, each.met) for each in figures.of_many_ids(measured)]
+    assert found == [
+        ("1.10 times (11 to 10)", True),
+        ("900 MB", True),
+        ("50 bytes", False),
+        ("5.5 s more", False),
+        ("6 s", True),
+        ("1.00 times (1,000 to 1,000)", True),
+    ]
+    tables = report.many_ids(
+        {"machine": {"cores": 2, "cpu": "x", "memory_gb": 1}, "many_ids": measured}
+    )
+    assert "| rocksdb, 10,000,000 ids | 1,000 | 20 | 900 | 477 | 44 | 88 |" in tables
+    assert "| disk: at most 45 bytes an id | 50 bytes | **not met** |" in tables
+
+
 def test_a_block_is_replaced_and_the_rest_is_kept(tmp_path: Path) -> None:
     document = tmp_path / "x.md"
     document.write_text("a\n<!-- b -->\nold\n<!-- /b -->\nc\n")
@@ -153,7 +188,9 @@ def test_a_block_within_a_line_stays_in_it(tmp_path: Path) -> None:
 
 def test_the_documents_have_the_blocks() -> None:
     """And the README the figures of the run that `docs/performance.md` is of."""
-    assert "<!-- bench -->" in (ROOT / "docs" / "performance.md").read_text()
+    document = (ROOT / "docs" / "performance.md").read_text()
+    for block in ("bench", "charging", "many_ids"):
+        assert f"<!-- {block} -->" in document
     data = json.loads((ROOT / "docs" / "performance.json").read_text())
     measured = f"<!-- measured -->{report.headline(data)}<!-- /measured -->"
     assert measured in (ROOT / "README.md").read_text()

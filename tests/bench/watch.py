@@ -1,6 +1,7 @@
 """The view from outside: outcomes as a `read_committed` reader sees them, CPU, and memory."""
 
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -130,6 +131,17 @@ class Usage:
             except OSError:
                 continue
             total += int(statm.split()[1]) * _PAGE
+        return total
+
+    def anonymous_bytes(self) -> int:
+        """Return the memory in use now without the pages of files, which Linux can take back."""
+        total = 0
+        for pid in self._tree():
+            try:
+                status = Path(f"/proc/{pid}/status").read_text()
+            except OSError:
+                continue
+            total += sum(int(kb) for kb in re.findall(r"RssAnon:\s*(\d+) kB", status)) * 1024
         return total
 
     def _tree(self) -> list[int]:

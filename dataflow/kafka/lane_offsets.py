@@ -22,7 +22,7 @@ _STABLE_WITHIN_S = 10.0
 _AT_ONCE = 16
 _LOST = (
     "Kafka 4.3 may do so when a broker restarts while a partition has no other replica"
-    " (KAFKA-20734). See docs/recovery.md, *hanging transaction*."
+    " (KAFKA-20734). See docs/start-refusals.md, *Hanging transactions*."
 )
 
 

@@ -151,8 +151,8 @@ class PendingTopic:
             f" (its id was {', '.join(sorted(theirs))}, and is {self._id}): the payments that"
             " waited for the gateway are gone, and some may be charged. Restore the topic if you"
             " can. To go on without it, find their records in the request topic: those without an"
-            " event in the audit topic (payments verify names them). Decide each with the provider,"
-            " then set the lanes' offsets to their current values, which deletes the metadata next"
-            " to them (docs/recovery.md, *pending topic*):\n"
+            " event in the audit topic (payments verify counts them). Decide each with the"
+            " provider, then set the lanes' offsets to their current values, which deletes the"
+            " metadata next to them (docs/start-refusals.md, *Pending topic*):\n"
             + lane_marks.commands_to_delete(committed, self._kafka)
         )

@@ -1,16 +1,21 @@
-"""`docs/operations.md` speaks of what there is."""
+"""`docs/operations.md`, and the pages on refused starts, speak of what there is."""
 
 import ast
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 
 from dataflow.config.variables import VARIABLES
+from dataflow.core.lanes import lane_of_key
+from schemas.requests import key_of
 from tests import ROOT
 from tests.deploy.manifests import SERVICE, applied, one, read, strings
 
 TEXT = (ROOT / "docs" / "operations.md").read_text()
+REFUSED = (ROOT / "docs" / "start-refusals.md").read_text()
 PAGES = {path: path.read_text() for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]}
 
 
@@ -32,29 +37,38 @@ def test_every_link_leads_somewhere(page: object) -> None:
             assert not anchor or anchor in anchors(file.read_text()), target
 
 
+def nodes() -> Iterator[ast.AST]:
+    """Yield the syntax of the product's code, without the demo, which starts by itself."""
+    for path in sorted({*ROOT.glob("dataflow/**/*.py")} - {*ROOT.glob("dataflow/demo/*.py")}):
+        yield from ast.walk(ast.parse(path.read_text()))
+
+
 def messages() -> Iterator[str]:
-    """Return the texts in the product's code, with `...` for what is filled in."""
-    for path in ROOT.glob("dataflow/**/*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.JoinedStr):
-                yield "".join(
-                    str(part.value) if isinstance(part, ast.Constant) else "..."
-                    for part in node.values
-                )
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                yield node.value
+    """Yield the texts in the product's code, with `...` for what is filled in."""
+    for node in nodes():
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(
+                str(part.value) if isinstance(part, ast.Constant) else "..." for part in node.values
+            )
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
 
 
 def quoted_refusals() -> list[str]:
-    """Return what this page and docs/recovery.md quote of the log of a refused start."""
-    table = TEXT.partition("\n| the line has |")[2].partition("\n\n")[0]
+    """Return what the documents quote of the log of a refused start, or of a fault."""
     recovery = (ROOT / "docs" / "recovery.md").read_text()
-    rows = re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE)
-    return rows + [
-        quote
-        for heading in re.findall(r"\*\*(`.*?`)\.?\*\*", recovery, re.DOTALL)
-        for quote in re.findall(r"`([^`]+)`", " ".join(heading.split()))
+    index = recovery.partition("\n| message | section |")[2]
+    places = [
+        *re.findall(r"^### (`.*`)$", REFUSED, re.MULTILINE),
+        *re.findall(r"^Also (`.*?)\n\n", REFUSED, re.MULTILINE | re.DOTALL),
+        *re.findall(r"^\| (`.*?`) \|", REFUSED, re.MULTILINE),
+        *re.findall(r"^\| (`.*?`) \|", index, re.MULTILINE),
+        *re.findall(r"\*\*(`.*?`)\.?\*\*", recovery, re.DOTALL),
     ]
+    quotes = [
+        each for place in places for each in re.findall(r"`([^`]+)`", " ".join(place.split()))
+    ]
+    return sorted(set(quotes))
 
 
 MESSAGES = list(messages())
@@ -68,6 +82,43 @@ def test_every_refusal_in_it_is_one_that_the_code_has(quote: str) -> None:
     assert pieces
     for piece in pieces:
         assert any(piece in message for message in MESSAGES), piece
+
+
+SAME_WORDS = 4
+
+
+def refusals() -> Iterator[list[str]]:
+    """Yield the words in a row of each refusal with fixed text, where it is raised."""
+    for node in nodes():
+        match node:
+            case ast.Call(func=ast.Name("StartRefusedError"), args=[message]):
+                texts = [each.value for each in ast.walk(message) if isinstance(each, ast.Constant)]
+                if rows := [row for text in texts for row in rows_of(str(text).split())]:
+                    yield rows
+
+
+def rows_of(words: list[str]) -> Iterator[str]:
+    """Yield each so many words in a row."""
+    for at in range(len(words) - SAME_WORDS + 1):
+        yield " ".join(words[at : at + SAME_WORDS])
+
+
+REFUSALS = list(refusals())
+
+
+@pytest.mark.parametrize("rows", REFUSALS, ids=lambda rows: rows[0])
+def test_every_refusal_that_the_code_has_is_in_the_page(rows: list[str]) -> None:
+    """By some words that both have."""
+    page = " ".join(REFUSED.split())
+    assert any(row in page for row in rows)
+
+
+def test_the_lane_of_a_payment_is_printed() -> None:
+    [code] = re.findall(r'^ +python -c "(.*)"$', REFUSED, re.MULTILINE)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) == lane_of_key(key_of("pay_1"), 4)
 
 
 def test_every_path_in_it_exists() -> None:

@@ -448,6 +448,37 @@ def test_a_lost_log_is_refused_and_the_remedy_works(
     assert check(kafka, topics).problems == []
 
 
+def test_a_log_that_was_restored_from_a_mirror_counts(
+    kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    """It has another topic id, so it is refused; the remedy forgets nothing then."""
+    count = send(kafka, topics, (request(f"pay-{n}") for n in range(90)))
+    run_until_decided(kafka, topics, tmp_path, count, FEW_LANES)
+    mirrored = read_all(kafka, topics.lane_log)
+    recreated(kafka, topics)
+    producer = Producer({"bootstrap.servers": kafka.bootstrap})
+    for each in mirrored:
+        producer.produce(
+            topics.lane_log,
+            each.value() or b"",
+            partition=each.partition() or 0,
+            headers=each.headers(),
+            timestamp=each.timestamp()[1],
+        )
+    assert producer.flush(30) == 0
+    with Flow(kafka, topics, tmp_path, environ=FEW_LANES) as flow:
+        refusal = flow.refusal()
+    assert "it was deleted and created again since the lanes committed last" in refusal
+
+    for args in loop_in(refusal, kafka):
+        kafka.tool(GROUP_TOOL, *args)
+    count += send(kafka, topics, (request(f"pay-{n}") for n in range(90)))
+    run_until_decided(kafka, topics, tmp_path, count, FEW_LANES)
+    events = [json.loads(each.value() or b"") for each in read_all(kafka, topics.outputs[2])]
+    assert sum(event["eventType"] == "payment.duplicate" for event in events) == 90
+    assert check(kafka, topics).problems == []
+
+
 @pytest.mark.parametrize("lose", [emptied_log, shortened])
 def test_a_log_that_was_lost_is_noticed_with_other_lanes_too(
     lose: Callable[[Cluster, Topics], str], kafka: Cluster, topics: Topics, tmp_path: Path

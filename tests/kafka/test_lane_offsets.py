@@ -31,7 +31,7 @@ def test_a_transaction_that_never_ends_needs_a_person(monkeypatch: pytest.Monkey
     assert "offsets of group payments-service-group.lane-000 still wait for the end of" in str(
         fault
     )
-    assert "docs/recovery.md" in str(fault)
+    assert "docs/start-refusals.md" in str(fault)
 
 
 def test_any_other_error_may_pass(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,8 @@
 - A record's value is nothing but entries; or it is empty, and only its timestamp matters: see
   `dataflow.core.watermarks`. Its headers name the version of their layout, the lane, and how many
   lanes there were.
+- It is written in a transaction of the lane. A process that is fenced and has not noticed reads on:
+  its claims are dated later than those of its successor, and would count.
 - A record has no key: a topic that was made compacted refuses it, instead of deleting entries.
 - A record without these headers was not written by a lane: Kafka keeps headers and value together,
   under one checksum. It claims nothing, so it can be passed over. A record that has them, but not

@@ -20,7 +20,7 @@ import structlog
 from dataflow.config.variables import VARIABLES
 from dataflow.fake_provider.process import FakeProvider
 from tests.explore import load_profile
-from tests.support.kafka import Broker, Cluster, SecureBroker, archive, distribution
+from tests.support.kafka import Broker, Cluster, SecureBroker, archive, distribution, ports
 from tests.support.kafka.broker import memory
 from tests.support.registry import Registry, RegistryError
 from tests.support.registry import distribution as registry_distribution
@@ -109,7 +109,8 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
 @pytest.fixture(scope="session")
 def fake_provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeProvider]:
     """Yield a shared payment provider in a process of its own; tests take `provider`."""
-    with FakeProvider(tmp_path_factory.mktemp("provider") / "book.sqlite") as provider:
+    book = tmp_path_factory.mktemp("provider") / "book.sqlite"
+    with FakeProvider(book, ports.free(2, for_good=True)) as provider:
         yield provider
 
 

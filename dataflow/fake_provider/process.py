@@ -4,6 +4,7 @@ import http.client
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,15 +19,19 @@ _TIMEOUT_S = 30.0
 class FakeProvider:
     """A provider in a process of its own; what it has in its book outlives the process.
 
+    Args:
+        state: The file of its book.
+        ports: That it listens on: for clients, and for its controls. By default any that are free;
+            while it is down, another process may be given those.
+
     Attributes:
         port: Of both shapes; the same for all processes.
     """
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, ports: Sequence[int] = (0, 0)) -> None:
         self._state = state
         self._process: subprocess.Popen[str] | None = None
-        self.port = 0
-        self._control_port = 0
+        self.port, self._control_port = ports
 
     def __enter__(self) -> Self:
         self.start()

@@ -121,7 +121,7 @@ def test_the_queries_give_numbers_unchanged(prometheus: Prometheus, tmp_path: Pa
 
 def test_prometheus_has_nothing_to_object_to(metrics: Metrics, sidecar: Sidecar) -> None:
     """`promtool check metrics` lints names, units and help texts."""
-    connection = http.client.HTTPConnection("127.0.0.1", sidecar.metrics_port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", sidecar.metrics_port, timeout=60)
     connection.request("GET", "/metrics")
     text = connection.getresponse().read()
     connection.close()

@@ -68,7 +68,7 @@ class Prometheus:
 
     def get(self, path: str, **params: str | float) -> Any:
         """Return the `data` of an answer of the API; a refused query raises with its reason."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             connection.request("GET", f"/api/v1/{path}?{urlencode(params)}")
             answer = json.load(connection.getresponse())
@@ -149,5 +149,5 @@ def watched(
             load(kafka, topics, rate),
             Prometheus.start(directory, flow.metrics_port, interval) as prometheus,
         ):
-            flow.wait(prometheus.is_up, 60, "scraped")
+            flow.wait(prometheus.is_up, 120, "scraped")
             yield prometheus, flow

@@ -97,9 +97,9 @@ def test_it_runs_as_many_processes_and_can_be_rescaled(kafka: Cluster, tmp_path:
         with pods(kafka, topics, tmp_path, objects) as flows:
             processes.append(len(flows))
             if end is stop:
-                flows[0].wait(lambda: sum(map(_lag, flows)) == 0, 60, "done with everything")
+                flows[0].wait(lambda: sum(map(_lag, flows)) == 0, 120, "done with everything")
             else:
-                flows[0].wait(lambda: sum(f.decided() for f in flows) > COUNT, 60, "at work")
+                flows[0].wait(lambda: sum(f.decided() for f in flows) > COUNT, 120, "at work")
             end(flows)
     assert processes == [1, 2, 1]
     findings = check(kafka, topics)

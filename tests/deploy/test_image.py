@@ -79,8 +79,10 @@ def test_it_serves_payments_as_a_hardened_container(
             "bytewax.run",
             "dataflow.flow",
         ]
-        assert "payments_engine_metrics_up 1.0" in flow.metrics()
-        assert _health(stage, flow) == 0
+        up = "payments_engine_metrics_up 1.0"
+        # Both give up an answer that takes too long.
+        flow.wait(lambda: up in flow.metrics(), 120, "asking the engine")
+        flow.wait(lambda: _health(stage, flow) == 0, 120, "healthy")
         os.kill(pid, signal.SIGTERM)
         assert flow.wait_for_exit() == 0
         assert _health(stage, flow) == 1, "nobody answers any more"

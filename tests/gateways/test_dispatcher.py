@@ -44,6 +44,8 @@ from schemas.requests import PaymentRequest
 from tests.gateways.sample_requests import make_request
 
 DAY_S = 24 * 3600.0
+WAIT_S = 120.0
+"""Only a failure takes as long."""
 Script = Callable[[PaymentRequest], Reply]
 
 
@@ -148,12 +150,27 @@ class Pauses:
     parked_s = 0.02
 
 
+class Clock:
+    """The time of the dispatcher, if it is not to pass by itself."""
+
+    now_s = 1_000.0
+    time = staticmethod(time.time)
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+
 @pytest.fixture(autouse=True)
 def _without_long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatcher, "soon_s", lambda *_: 0.01)
     monkeypatch.setattr(dispatcher, "parked_s", lambda *_: Pauses.parked_s)
     monkeypatch.setattr(Pauses, "parked_s", Pauses.parked_s)
     monkeypatch.setattr(hold, "PROBE_LEAST_S", 0.01)
+    # What comes by itself now and then comes where a test is about it: on a slow machine, at any
+    # moment.
+    monkeypatch.setattr(hold, "TRIAL_LEAST_S", 3600.0)
+    monkeypatch.setattr(hold, "ANNOUNCED_EVERY_S", 3600.0)
+    monkeypatch.setattr(hold, "BELIEVED_FOR_S", 3600.0)
 
 
 Made = Callable[..., Dispatcher]
@@ -173,7 +190,7 @@ def made() -> Iterator[Made]:
 
 
 def until(is_so: Callable[[], object]) -> None:
-    deadline_s = time.monotonic() + 20
+    deadline_s = time.monotonic() + WAIT_S
     while not is_so():
         assert time.monotonic() < deadline_s
         time.sleep(0.005)
@@ -475,18 +492,23 @@ def test_a_defect_of_ours_in_a_call_ends_the_process(
     monkeypatch.setattr(logging.getLogger("concurrent.futures"), "disabled", True)
     if not calls.charge_batches([queued("pay_1")]):
         calls.charge([charge()])
-    assert ended.wait(20)
+    assert ended.wait(WAIT_S)
     assert defects[0] is defect
 
 
-def test_a_rate_is_kept(made: Made) -> None:
+def test_a_rate_is_kept(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second's worth may come at once; the others wait."""
+    clock = Clock()
+    monkeypatch.setattr(dispatcher, "time", clock)
     provider = Provider(approve)
     calls = made(provider, rate=5.0)
     calls.charge([charge(f"pay_{n}") for n in range(8)])
     answers(calls, 5)
-    assert len(provider.charged) < 8
-    answers(calls, 3)
+    clock.now_s += 0.25
+    answers(calls, 1)
+    assert len(provider.charged) == 6
+    clock.now_s += 0.5
+    answers(calls, 2)
 
 
 def test_retries_do_not_shut_out_what_is_new_nor_the_other_way_round(made: Made) -> None:
@@ -593,6 +615,8 @@ def test_now_and_then_a_hold_lets_a_single_record_in(
     calls = made(Provider(fail))
     calls.charge([charge(f"pay_{n}") for n in range(20)])
     until(lambda: calls.figures().held_for_s is not None)
+    # Of the pause after the first one.
+    monkeypatch.setattr(hold, "TRIAL_LEAST_S", 3600.0)
     until(lambda: calls.credit(0) == 1)
     assert calls.credit(0) == 0
 
@@ -663,7 +687,6 @@ def test_a_hold_for_what_is_parked_ends_while_the_provider_is_well(
 def test_a_hold_is_announced_again_and_again_and_its_end_once(
     made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hold, "ANNOUNCED_EVERY_S", 0.05)
     provider = Provider(fail)
     calls = made(provider)
     assert calls.hold_to_announce() is None
@@ -671,6 +694,7 @@ def test_a_hold_is_announced_again_and_again_and_its_end_once(
     until(lambda: calls.figures().held_for_s is not None)
     assert calls.hold_to_announce() is True
     assert calls.hold_to_announce() is None
+    monkeypatch.setattr(hold, "ANNOUNCED_EVERY_S", 0.05)
     until(lambda: calls.hold_to_announce() is True)
     provider.answer = approve
     answers(calls, 20)
@@ -720,7 +744,7 @@ def test_credit_reaches_a_source_even_where_there_is_less_of_it_than_sources(mad
 
 def test_restored_payments_leave_credit_for_new_ones(made: Made) -> None:
     provider = Provider(approve)
-    calls = made(provider, rate=5.0)
+    calls = made(provider, rate=1.0)
     calls.sources = {0}
     calls.charge([charge(f"old_{n}", parked=entry(f"old_{n}")) for n in range(500)])
     until(lambda: calls.figures().waiting > 400)
@@ -1102,21 +1126,28 @@ def test_the_end_of_an_outage_does_not_cut_the_quiet_time_short(
     until(lambda: ended(calls))
 
 
+async def passed(event: threading.Event) -> None:
+    """Wait for an event that a test sets, on the loop."""
+    await asyncio.to_thread(event.wait, WAIT_S)
+
+
 def test_a_call_in_flight_is_answered_before_a_decision(made: Made) -> None:
     """The payment that is being charged is not decided by what a person has seen before."""
     provider = Provider(approve)
     calls = made(provider)
     asked = charge(parked=entry(), attempts=1)
-    slow = provider.charge
+    slow, go_on = provider.charge, threading.Event()
 
     async def charge_slowly(request: PaymentRequest, key: str) -> Reply:
-        await asyncio.sleep(0.2)
+        await passed(go_on)
         return await slow(request, key)
 
     provider.charge = charge_slowly  # type: ignore[method-assign]
     calls.charge([asked])
     until(lambda: calls.figures().in_flight == 1)
     calls.decide(asked, decision(force=True, reference=None, code=ErrorCode.DECLINED))
+    until(lambda: asked.decision)
+    go_on.set()
     assert answers(calls, 1) == [Answer(asked, Approved("ch_pay_1"), None)]
     time.sleep(0.05)
     assert not calls.answers(0)
@@ -1130,16 +1161,18 @@ def test_a_call_in_flight_without_an_answer_carries_out_no_decision(
     provider = Provider(approve)
     provider.found = Approved("ch_theirs")
     calls = made(provider)
-    asked = charge(parked=entry(), attempts=1)
+    asked, go_on = charge(parked=entry(), attempts=1), threading.Event()
 
     async def charge_slowly(request: PaymentRequest, key: str) -> Reply:  # noqa: ARG001
-        await asyncio.sleep(0.2)
+        await passed(go_on)
         return Unknown("500", saved=True)
 
     provider.charge = charge_slowly  # type: ignore[method-assign]
     calls.charge([asked])
     until(lambda: calls.figures().in_flight == 1)
     calls.decide(asked, decision(force=True))
+    until(lambda: asked.decision)
+    go_on.set()
     until(lambda: ended(calls))
     assert ended(calls) == [Answer(asked, Approved("ch_theirs"), None)]
 

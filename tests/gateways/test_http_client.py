@@ -51,7 +51,7 @@ async def read_request(reader: asyncio.StreamReader) -> None:
 
 
 def http(url: str) -> HttpGateway:
-    return HttpGateway(url, mapping.contract(), credentials=None, timeout_s=5)
+    return HttpGateway(url, mapping.contract(), credentials=None, timeout_s=60)
 
 
 # ---- an answer belongs to a request ----
@@ -99,7 +99,7 @@ def test_an_unrequested_answer_decides_no_payment(pause_s: float) -> None:
 # ---- trouble ----
 
 
-def sent_to(talk: Talk, timeout_s: float = 5) -> Response | Trouble:
+def sent_to(talk: Talk, timeout_s: float = 60) -> Response | Trouble:
     async def life() -> Response | Trouble:
         async with served(talk) as url:
             client = HttpClient(url, timeout_s=timeout_s, headers={})
@@ -164,7 +164,7 @@ def test_a_charge_is_sent_once_on_a_connection_that_is_reset() -> None:
 
     async def life() -> Response | Trouble:
         async with served(talk) as url:
-            client = HttpClient(url, timeout_s=5, headers={})
+            client = HttpClient(url, timeout_s=60, headers={})
             await client.send("POST", "/x", body=b"{}")
             response = await client.send("POST", "/x", body=b"{}")
             await client.close()
@@ -183,7 +183,7 @@ def test_a_name_that_is_not_resolved_in_time_has_not_charged(
 
         monkeypatch.setattr("dataflow.gateways.http_client._CONNECT_S", 0.1)
         monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", never)
-        client = HttpClient("http://provider.example", timeout_s=5, headers={})
+        client = HttpClient("http://provider.example", timeout_s=60, headers={})
         response = await client.send("POST", "/x", body=b"{}")
         await client.close()
         return response
@@ -199,7 +199,7 @@ def test_a_proxy_of_the_environment_gets_no_credentials(monkeypatch: pytest.Monk
             monkeypatch.setenv(name.upper(), address)
 
         async def life() -> Response | Trouble:
-            client = HttpClient("http://no-such-host.invalid", timeout_s=5, headers={})
+            client = HttpClient("http://no-such-host.invalid", timeout_s=60, headers={})
             response = await client.send("POST", "/x", body=b"{}")
             await client.close()
             return response
@@ -242,7 +242,7 @@ def test_an_answer_that_cannot_be_read_raises_nothing(
         async with served(talk) as url:
             gateway: Gateway = http(url)
             if provider == "stripe":
-                gateway = StripeGateway(Secret("sk_test"), timeout_s=5, url=url)
+                gateway = StripeGateway(Secret("sk_test"), timeout_s=60, url=url)
             request = make_request(userId="cus_1", paymentMethod="pm_1")
             replies = [await gateway.charge(request, "key"), await gateway.lookup(request, "key")]
             await gateway.close()

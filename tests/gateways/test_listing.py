@@ -26,11 +26,11 @@ Build = Callable[[str, Secret], Gateway]
 
 
 def http(url: str, key: Secret) -> Gateway:
-    return HttpGateway(url, mapping.contract(), credentials=key, timeout_s=5)
+    return HttpGateway(url, mapping.contract(), credentials=key, timeout_s=60)
 
 
 def stripe(url: str, key: Secret) -> Gateway:
-    return StripeGateway(key, timeout_s=5, url=url)
+    return StripeGateway(key, timeout_s=60, url=url)
 
 
 @pytest.fixture(params=[http, stripe])
@@ -112,7 +112,7 @@ def test_wrong_credentials_give_no_list(build: Build, provider: FakeProvider) ->
 def test_a_mapping_without_a_list_has_none(provider: FakeProvider) -> None:
     shape = mapping.contract()
     shape.list = None
-    gateway = HttpGateway(provider.url, shape, credentials=KEY, timeout_s=5)
+    gateway = HttpGateway(provider.url, shape, credentials=KEY, timeout_s=60)
     with pytest.raises(ListError, match=r"\[list\]"):
         listed(gateway, 0.0, 1.0)
 

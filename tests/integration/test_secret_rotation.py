@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,11 @@ from confluent_kafka.admin import (
 )
 
 from dataflow.fake_provider.process import FakeProvider
+from tests.integration.test_parking import pending
 from tests.support.flow_process import Flow, Topics, mixed_requests, request, send
 from tests.support.hooks.tuning import (
+    PARKED_UNIT_S,
+    PROBE_MOST_S,
     SECRETS_CHECK_EVERY_S,
     SECRETS_DELAY_LEAST_S,
     SECRETS_JITTER_S,
@@ -37,6 +41,9 @@ WATCHFUL = tuned(
         SECRETS_DELAY_LEAST_S: 1,
         SECRETS_JITTER_S: 0.5,
         SECRETS_LOOK_EVERY_S: 0.5,
+        # What was parked is asked for soon after a restart.
+        PARKED_UNIT_S: 0.2,
+        PROBE_MOST_S: 1,
     }
 )
 METRIC = "payments_changed_secrets_refused"
@@ -101,6 +108,11 @@ def stops(flow: Flow) -> list[dict[str, object]]:
     return [entry for entry in entries if entry["event"] == "stopping"]
 
 
+def complaints(flow: Flow) -> list[dict[str, object]]:
+    """Return what it has logged of changed secrets that it cannot use."""
+    return [entry for entry in flow.entries if "the old ones stay" in str(entry["event"])]
+
+
 def charged(provider: FakeProvider, ids: list[str]) -> Counter[str]:
     """Return how often each of them is in the provider's book."""
     return Counter(each.payment_id for each in provider.book() if each.payment_id in ids)
@@ -131,9 +143,11 @@ def test_a_new_password_is_taken_over_once_kafka_has_it(
         assert stop["restart"] is True
         assert stop["reason"] == "secrets have changed: KAFKA_SASL_PASSWORD_FILE"
         assert flow.terminate() == 0
-    [logged] = [entry for entry in flow.entries if "the old ones stay" in str(entry["event"])]
-    assert logged["level"] == "error"
-    assert "Kafka refused the login" in str(logged["reason"])
+    reasons = [str(logged["reason"]) for logged in complaints(flow)]
+    assert {logged["level"] for logged in complaints(flow)} == {"error"}
+    assert any("Kafka refused the login" in reason for reason in reasons)
+    # A busy Kafka may also have been too slow once.
+    assert all(first != second for first, second in pairwise(reasons)), "each is logged once"
     for password in (OLD, NEW):
         assert password not in flow.log
     assert check(secure_kafka, topics).problems == []
@@ -149,7 +163,12 @@ def test_a_wrong_password_and_a_wrong_authority_stop_nothing(
         flow.wait(lambda: f"{METRIC} 1.0" in flow.metrics(), WAIT_S, "aware of the password")
         other = Path(secure_kafka.other_ca_pem).read_text()
         mounted.swap(username=USER, password=OLD, ca=other)
-        flow.wait(lambda: "KAFKA_SSL_CA_LOCATION" in flow.log, WAIT_S, "aware of the authority")
+        authority = ["KAFKA_SSL_CA_LOCATION"]
+        flow.wait(
+            lambda: any(each["variables"] == authority for each in complaints(flow)),
+            WAIT_S,
+            "aware of the authority",
+        )
         send(secure_kafka, topics, mixed_requests(COUNT, seed=1))
         flow.wait_until_decided(COUNT, WAIT_S)
         swap(secure_kafka, mounted, OLD)
@@ -218,7 +237,7 @@ def test_a_new_key_of_the_provider_ends_the_hold_of_a_revoked_one(
         flow.wait_until_decided(COUNT, WAIT_S)
         # Not only until none is pending: before a lane has looked for what it has parked, none is.
         flow.wait(lambda: len(charged(provider, ids)) == COUNT, WAIT_S, "done with charging")
-        flow.wait(lambda: not flow.health()["charging"]["pending"], WAIT_S, "without any pending")
+        flow.wait(lambda: pending(flow) == 0, WAIT_S, "without any pending")
         assert [stop["restart"] for stop in stops(flow)] == [True]
         assert flow.terminate() == 0
     assert charged(provider, ids) == dict.fromkeys(ids, 1)

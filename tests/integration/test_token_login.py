@@ -70,7 +70,7 @@ def refusal(secure_kafka: SecureBroker, topics: Topics, directory: Path, **chang
         **changed,
     }
     with Flow(secure_kafka, topics, directory, environ=environ) as flow:
-        reason = flow.refusal(timeout_s=30)
+        reason = flow.refusal()
     assert CLIENT_SECRET not in flow.log
     return reason
 
@@ -86,7 +86,7 @@ def test_payments_flow_with_tokens_of_a_provider(
         flow.wait_until_ready()
         flow.wait_until_decided(COUNT)
         so_far = secure_kafka.tokens.issued
-        flow.wait(lambda: secure_kafka.tokens.issued > so_far + 5, 60, "given more tokens")
+        flow.wait(lambda: secure_kafka.tokens.issued > so_far + 5, 120, "given more tokens")
         send(secure_kafka, topics, mixed_requests(COUNT, seed=2))
         flow.wait_until_decided(2 * COUNT)
         assert flow.terminate() == 0

@@ -6,12 +6,12 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from tests.integration.test_parking import book_of, pending, run_until
+from tests.integration.test_parking import WAIT_S, book_of, is_done, pending
 from tests.pictures.trace_plot import IMAGE, svg
 from tests.support.collector import collecting
 from tests.support.flow_process import Flow, Topics
 from tests.support.kafka import Cluster
-from tests.support.traced import Service, by_trace, environ, follow
+from tests.support.traced import Service, by_trace, environ, follow, has_all
 
 
 @pytest.fixture
@@ -55,11 +55,15 @@ def test_a_parked_payment_is_in_its_trace_after_a_restart(
         down.touch()
         with Flow(kafka, topics, tmp_path, environ=settings) as flow:
             flow.wait_until_ready()
-            flow.wait(lambda: pending(flow) == 1, 40, "parked")
+            flow.wait(lambda: pending(flow) == 1, WAIT_S, "parked")
+            flow.wait(lambda: has_all(collector), WAIT_S, "followed")
             assert flow.terminate() == 0
         before = len(collector.spans())
         down.unlink()
-        run_until(kafka, topics, tmp_path, 1, **settings)
+        with Flow(kafka, topics, tmp_path, environ=settings) as flow:
+            flow.wait(lambda: is_done(kafka, topics, flow, 1), WAIT_S, "decided")
+            flow.wait(lambda: has_all(collector, before), WAIT_S, "followed")
+            assert flow.terminate() == 0
         [spans] = by_trace([*shop.spans(), *collector.spans()]).values()
     after = [span.name for span in collector.spans()[before:]]
     assert (after[0], after[-1]) == ("gateway", "commit")
@@ -75,14 +79,22 @@ def test_the_latency_has_a_trace_as_an_example(
         with Flow(kafka, topics, tmp_path, environ=environ(collector)) as flow:
             flow.wait_until_ready()
             flow.wait_until_decided(1)
-            ask = Request(
-                f"http://127.0.0.1:{flow.metrics_port}/metrics",
-                headers={"Accept": "application/openmetrics-text; version=1.0.0"},
-            )
-            with urlopen(ask) as response:  # noqa: S310  (to the flow)
-                scraped = response.read().decode()
+            flow.wait(lambda: all(examples(flow).values()), WAIT_S, "showing examples")
+            shown = examples(flow)
             assert flow.terminate() == 0
     [span] = shop.spans()
-    for name in ("payment_processing", "payment_visible", "payments_gateway_call"):
-        found = re.findall(rf'{name}_duration_seconds_bucket.* # {{trace_id="(\w+)"}}', scraped)
-        assert found == [span.trace_id], name
+    assert shown == {name: [span.trace_id] for name in shown}
+
+
+def examples(flow: Flow) -> dict[str, list[str]]:
+    """Return the traces that each latency of a flow has as examples."""
+    ask = Request(
+        f"http://127.0.0.1:{flow.metrics_port}/metrics",
+        headers={"Accept": "application/openmetrics-text; version=1.0.0"},
+    )
+    with urlopen(ask) as response:  # noqa: S310  (to the flow)
+        scraped = response.read().decode()
+    return {
+        name: re.findall(rf'{name}_duration_seconds_bucket.* # {{trace_id="(\w+)"}}', scraped)
+        for name in ("payment_processing", "payment_visible", "payments_gateway_call")
+    }

@@ -1,9 +1,11 @@
 """`python -m dataflow verify` as its users run it: on a real Kafka, beside the real flow."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -26,6 +28,7 @@ from tests.support.flow_process import (
 from tests.support.kafka import Cluster
 
 COUNT = 2_000
+WAIT_S = 150.0
 
 
 @pytest.fixture
@@ -61,7 +64,7 @@ def verifying(
 
 def result(process: subprocess.Popen[str]) -> tuple[int, dict[str, Any]]:
     """Return its exit code, and what it printed."""
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=WAIT_S)
     assert out, err
     assert not err
     return process.returncode, json.loads(out)
@@ -70,6 +73,22 @@ def result(process: subprocess.Popen[str]) -> tuple[int, dict[str, Any]]:
 def verify(kafka: Cluster, topics: Topics, *args: str, **environ: str) -> tuple[int, Any]:
     with verifying(kafka, topics, *args, **environ) as process:
         return result(process)
+
+
+def wait_until_following(process: subprocess.Popen[str]) -> None:
+    """Wait until it reads: from then on a signal ends that in order."""
+    status = Path(f"/proc/{process.pid}/status")
+    deadline_s = time.monotonic() + WAIT_S
+    while not caught(status.read_text()) & (1 << (signal.SIGTERM - 1)):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
+
+
+def caught(status: str) -> int:
+    """Return the signals that a process catches, as bits."""
+    [found] = re.findall(r"^SigCgt:\s*(\w+)$", status, re.MULTILINE)
+    return int(found, 16)
 
 
 def bad(report: dict[str, Any]) -> dict[str, int]:
@@ -81,6 +100,7 @@ def test_two_readings_agree_on_what_a_crash_has_left(
 ) -> None:
     """One reads along while the flow is killed with a transaction open, and starts again."""
     with verifying(kafka, topics, "--follow", "--until-idle", "10m") as follower:
+        wait_until_following(follower)
         send(kafka, topics, mixed_requests(COUNT, seed=21))
         with Flow(kafka, topics, tmp_path, environ={"CRASH_AT": "mid-batch:2"}) as flow:
             assert flow.wait_for_exit() == -9
@@ -113,8 +133,14 @@ def test_an_open_transaction_that_hides_the_end(
     send(kafka, topics, mixed_requests(100, seed=24))
     run_until_decided(kafka, topics, tmp_path, 100)
     audit = topics.outputs[2]
-    config = {"bootstrap.servers": kafka.bootstrap, "transactional.id": f"{topics.prefix}-x"}
-    producer = Producer(config)
+    producer = Producer(
+        {
+            "bootstrap.servers": kafka.bootstrap,
+            "transactional.id": f"{topics.prefix}-x",
+            # Kafka does not abort it before the test does.
+            "transaction.timeout.ms": 600_000,
+        }
+    )
     producer.init_transactions(30)
     producer.begin_transaction()
     producer.produce(audit, b"{}", partition=1)
@@ -186,7 +212,7 @@ def test_a_log_with_a_claim_too_many_and_one_without_any(
 
 def test_topics_that_are_not_there(kafka: Cluster) -> None:
     with verifying(kafka, Topics("nowhere")) as process, closing(process.stdout):  # type: ignore[type-var]
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=WAIT_S)
     assert process.returncode == 2
     assert "topic nowhere.requested: does not exist" in err
     assert "Traceback" not in err

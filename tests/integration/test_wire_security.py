@@ -33,7 +33,7 @@ def refusal(secure_kafka: SecureBroker, topics: Topics, directory: Path, **chang
     soon = {START_TIMEOUT_S: 2}
     environ = {**login(secure_kafka), **tuned(soon), **changed}
     with Flow(secure_kafka, topics, directory, environ=environ) as flow:
-        reason = flow.refusal(timeout_s=20)
+        reason = flow.refusal()
     assert environ["KAFKA_SASL_PASSWORD"] not in flow.log
     return reason
 

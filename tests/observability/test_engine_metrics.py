@@ -23,6 +23,7 @@ from prometheus_client.openmetrics.parser import (
 from dataflow.errors import SettingsError
 from dataflow.observability.engine_metrics import EngineMetrics, prepare_engine_api
 from tests import ROOT
+from tests.support.kafka import ports
 
 ENABLED = "BYTEWAX_DATAFLOW_API_ENABLED"
 PORT = "BYTEWAX_DATAFLOW_API_PORT"
@@ -43,7 +44,8 @@ from dataflow.observability.engine_metrics import EngineMetrics, prepare_engine_
 
 scrapers, fails = int(sys.argv[1]), sys.argv[2] == "fails"
 port = prepare_engine_api(os.environ)
-engine = EngineMetrics(port or 1)
+# Its answer is looked at once.
+engine = EngineMetrics(port or 1, timeout_s=60)
 registry = CollectorRegistry(auto_describe=True)
 registry.register(engine)
 seen = {"port": port}
@@ -101,7 +103,7 @@ def run_flow(
         env={**clean, "PYTHONPATH": str(ROOT), **(env or {})},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=False,
     )
     assert done.stdout, done.stderr
@@ -129,8 +131,7 @@ class TestPrepare:
         assert ENABLED not in environ
 
     def test_given_values_are_kept(self, tmp_path: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
+        [port] = ports.free(1)
         environ = {ENABLED: "yes", PORT: str(port), CACHE_PATH: str(tmp_path)}
         assert prepare_engine_api(environ) == port
         assert environ == {ENABLED: "1", PORT: str(port), CACHE_PATH: str(tmp_path)}
@@ -206,8 +207,7 @@ class TestWithoutTheEngine:
     DOWN = "payments_engine_metrics_up 0.0\n"
 
     def test_nothing_listens(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
+        [port] = ports.free(1)
         text = scraped(EngineMetrics(port))
         assert text.endswith(self.DOWN)
         assert "bytewax_" not in text
@@ -273,7 +273,7 @@ bytewax_write_seconds_count{part="0"} 2
 """
         port, replies = reply
         replies.append((200, instrument * 3))
-        text = scraped(EngineMetrics(port))
+        text = scraped(EngineMetrics(port, timeout_s=60))
         assert text.count("# TYPE bytewax_write_seconds histogram") == 1
         lines = [line for line in text.splitlines() if line.startswith("bytewax_write")]
         assert lines == [
@@ -286,7 +286,7 @@ bytewax_write_seconds_count{part="0"} 2
     def test_it_polls_no_more_once_closed(self, reply: tuple[int, list[tuple[int, bytes]]]) -> None:
         port, replies = reply
         replies.append((200, b"# TYPE bytewax_x gauge\nbytewax_x 1\n"))
-        engine = EngineMetrics(port)
+        engine = EngineMetrics(port, timeout_s=60)
         assert "bytewax_x 1.0\n" in scraped(engine)
         engine.close()
         engine.close()

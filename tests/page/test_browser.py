@@ -10,6 +10,7 @@ from dataflow.core.commit_counts import CommitCounts
 from dataflow.web.server import Sidecar
 from tests.page.browser import Browser, Page, found
 from tests.page.shown import Process
+from tests.support.kafka import ports
 
 pytestmark = pytest.mark.skipif(
     found() is None and os.environ.get("CI") != "true",
@@ -120,7 +121,8 @@ def test_rows_come_and_go(page: Page, url: str, process: Process) -> None:
 
 
 def test_a_process_that_is_gone_is_shown_with_the_time(page: Page, process: Process) -> None:
-    sidecar = Sidecar.start(process.status, process.metrics, 0, 0, host=LOOPBACK)
+    [port] = ports.free(1)
+    sidecar = Sidecar.start(process.status, process.metrics, port, 0, host=LOOPBACK)
     page.open(f"http://{LOOPBACK}:{sidecar.port}/")
     assert page.run("document.getElementById('lost').checkVisibility()") is False
     sidecar.stop()
@@ -139,7 +141,7 @@ def test_the_page_is_plain_tables_that_reload_without_javascript(
     process.flows()
     page.call("Emulation.setScriptExecutionDisabled", value=True)
     page.call("Page.navigate", url=url)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while page.requests().count(url) < 2:
         assert time.monotonic() < deadline, page.requests()
         time.sleep(0.2)

@@ -8,7 +8,7 @@ import pytest
 
 from dataflow.service import loopback
 from tests.support.flow_process import Flow, Topics
-from tests.support.kafka import Cluster
+from tests.support.kafka import Cluster, ports
 
 ESTABLISHED, SYN_SENT = 1, 2
 
@@ -90,13 +90,13 @@ def test_a_port_on_which_nothing_listens_is_not_confined() -> None:
 def test_the_engines_web_server_answers_on_loopback_only(
     kafka: Cluster, tmp_path: Path, outside: str
 ) -> None:
-    with socket.create_server(("0.0.0.0", 0)) as probe:  # noqa: S104
-        port = port_of(probe)
+    [port] = ports.free(1)
     environ = {"BYTEWAX_DATAFLOW_API_PORT": str(port)}
     with Flow(kafka, Topics.fresh(kafka), tmp_path, environ=environ) as flow:
         flow.wait_until_ready()
-        flow.wait(lambda: "on the loopback interface only" in flow.log, 60, "confined")
+        flow.wait(lambda: "on the loopback interface only" in flow.log, 120, "confined")
         assert state(outside, port) == SYN_SENT
-        _, metrics = flow.get("/metrics", flow.metrics_port)
-        assert "payments_engine_metrics_up 1.0" in metrics
+        # A scrape does not wait for long.
+        up = "payments_engine_metrics_up 1.0"
+        flow.wait(lambda: up in flow.metrics(), 120, "asking the engine")
         assert flow.terminate() == 0

@@ -75,8 +75,16 @@ def follow(
         flow.wait_until_decided(7)
         outcomes = read_all(kafka, topics.outputs[0])
         ledger.receive([each for each in outcomes if each.key() == b"pay-1"])
+        # A stop does not wait for them for long.
+        flow.wait(lambda: has_all(collector), 120, "followed")
         assert flow.terminate() == 0
     return by_trace([*shop.spans(), *collector.spans(), *ledger.spans()])
+
+
+def has_all(collector: Collector, after: int = 0) -> bool:
+    """Return whether a payment was followed up to a commit, by the spans after the first ones."""
+    names = {span.name for span in collector.spans()[after:]}
+    return {"gateway", "commit"} <= names
 
 
 def by_trace(spans: list[SpanFact]) -> dict[str, list[SpanFact]]:

@@ -16,10 +16,11 @@ from dataflow.observability.liveness import LivenessLimits
 from dataflow.observability.metrics import Metrics
 from dataflow.observability.status import About, Status
 from dataflow.web import connections, server
-from dataflow.web.connections import SERVED, most_accepted
+from dataflow.web.connections import SERVED, Connection, most_accepted
 from dataflow.web.server import Sidecar
 
 LOOPBACK = "127.0.0.1"
+WAIT_S = 120.0
 HALF = b"GET /live HTTP/1.1\r\nHost: x\r\n"
 WHOLE = HALF + b"\r\n"
 
@@ -34,7 +35,7 @@ def sidecar() -> Iterator[Sidecar]:
 
 
 def connect(sidecar: Sidecar) -> socket.socket:
-    return socket.create_connection((LOOPBACK, sidecar.port), timeout=30)
+    return socket.create_connection((LOOPBACK, sidecar.port), timeout=WAIT_S)
 
 
 def closed(connection: socket.socket) -> bool:
@@ -56,7 +57,7 @@ def answer(connection: socket.socket) -> bytes:
 
 
 def wait_for(done: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + 30
+    deadline_s = time.monotonic() + WAIT_S
     while not done():
         assert time.monotonic() < deadline_s
         time.sleep(0.02)
@@ -93,10 +94,10 @@ def test_a_connection_that_goes_silent_is_closed(
 def test_it_is_closed_in_the_midst_of_a_later_request_too(
     sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "TIMEOUT_S", 0.1)
     with connect(sidecar) as connection:
         connection.sendall(WHOLE)
         answer(connection)
+        monkeypatch.setattr(connections, "TIMEOUT_S", 0.1)
         connection.sendall(HALF)
         assert closed(connection)
 
@@ -120,13 +121,22 @@ def test_a_drop_now_and_then_does_not_prolong_it(
 def test_a_client_that_comes_back_is_served(
     sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On one connection, for longer than one request may take."""
-    monkeypatch.setattr(connections, "TIMEOUT_S", 0.3)
+    """On one connection, for longer than one request may take: no deadline outlives its request."""
+    deadlines: list[asyncio.TimerHandle] = []
+    set_deadline = Connection._set_deadline
+
+    def noted(connection: Connection) -> None:
+        set_deadline(connection)
+        assert connection._deadline is not None
+        deadlines.append(connection._deadline)
+
+    monkeypatch.setattr(Connection, "_set_deadline", noted)
     with connect(sidecar) as connection:
-        began_s = time.monotonic()
-        while time.monotonic() - began_s < 1:
+        for requests in (1, 2, 3):
             connection.sendall(WHOLE)
             assert answer(connection).startswith(b"HTTP/1.1 200")
+            wait_for(lambda: all(each.cancelled() for each in deadlines))
+            assert len(deadlines) == requests
 
 
 def test_a_busy_loop_drops_no_connection_whose_request_has_arrived(
@@ -138,7 +148,7 @@ def test_a_busy_loop_drops_no_connection_whose_request_has_arrived(
 
     with socket.create_server((LOOPBACK, 0)) as listener, ExitStack() as stack:
         crowd = [
-            stack.enter_context(socket.create_connection(listener.getsockname(), timeout=30))
+            stack.enter_context(socket.create_connection(listener.getsockname(), timeout=WAIT_S))
             for _ in range(100)
         ]
         for connection in crowd:

@@ -26,6 +26,7 @@ from dataflow.observability.liveness import LivenessLimits
 from dataflow.observability.metrics import Metrics
 from dataflow.observability.status import About, Status
 from dataflow.web.server import Sidecar
+from tests.support.kafka import ports
 
 LOOPBACK = "127.0.0.1"
 
@@ -67,7 +68,7 @@ def ask(
     headers: dict[str, str] | None = None,
     host: str = LOOPBACK,
 ) -> Reply:
-    connection = http.client.HTTPConnection(host, port, timeout=20)
+    connection = http.client.HTTPConnection(host, port, timeout=60)
     try:
         connection.request(method, path, headers=headers or {})
         response = connection.getresponse()
@@ -155,13 +156,13 @@ class TestProbes:
 
         def slow() -> list[Metric]:
             rendering.set()
-            go_on.wait(20)
+            go_on.wait(200)
             return []
 
         metrics.registry.register(Collecting(slow))
         with ThreadPoolExecutor() as pool:
             scrape = pool.submit(ask, sidecar.metrics_port, "/metrics")
-            assert rendering.wait(20)
+            assert rendering.wait(60)
             assert ask(sidecar.port, "/live").status == 200
             assert not scrape.done()
             go_on.set()
@@ -203,7 +204,7 @@ class TestWhatIsNotThere:
             assert "Server" not in reply.headers
 
     def test_an_endless_request_head_is_cut_off(self, sidecar: Sidecar) -> None:
-        with socket.create_connection((LOOPBACK, sidecar.port), timeout=20) as client:
+        with socket.create_connection((LOOPBACK, sidecar.port), timeout=60) as client:
             client.sendall(b"GET /live HTTP/1.1\r\nX-Long: " + b"a" * 64 * 1024)
             assert client.recv(64).startswith(b"HTTP/1.1 400 ")
 
@@ -321,16 +322,14 @@ class TestStart:
     def test_a_taken_metrics_port_leaves_the_other_closed(
         self, status: Status, metrics: Metrics, taken: int
     ) -> None:
-        with socket.create_server((LOOPBACK, 0)) as probe:
-            free = probe.getsockname()[1]
+        [free] = ports.free(1)
         with pytest.raises(StartRefusedError, match=f"METRICS_PORT: port {taken} is already"):
             Sidecar.start(status, metrics, free, taken)
         with pytest.raises(ConnectionRefusedError):
             ask(free, "/live")
 
     def test_one_number_for_both_is_refused(self, status: Status, metrics: Metrics) -> None:
-        with socket.create_server((LOOPBACK, 0)) as probe:
-            free = probe.getsockname()[1]
+        [free] = ports.free(1)
         with pytest.raises(StartRefusedError, match="METRICS_PORT"):
             Sidecar.start(status, metrics, free, free)
 
@@ -399,11 +398,12 @@ class TestStart:
             sidecar.stop()
 
     def test_ports_are_free_again_after_a_stop(self, status: Status, metrics: Metrics) -> None:
-        first = Sidecar.start(status, metrics, 0, 0, host=LOOPBACK)
+        port, metrics_port = ports.free(2)
+        first = Sidecar.start(status, metrics, port, metrics_port, host=LOOPBACK)
         ask(first.port, "/live")
         first.stop()
         first.stop()
-        again = Sidecar.start(status, metrics, first.port, first.metrics_port, host=LOOPBACK)
+        again = Sidecar.start(status, metrics, port, metrics_port, host=LOOPBACK)
         assert ask(again.port, "/live").status == 200
         again.stop()
 

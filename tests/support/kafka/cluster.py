@@ -97,8 +97,12 @@ class Cluster:
 def java_command(
     main_class: str, args: Sequence[str], log: str, options: Sequence[str]
 ) -> list[str]:
-    """Return the command that runs a class of Kafka's and logs to the file `log`."""
+    """Return the command that runs a class of Kafka's, or a program, and logs to the file `log`."""
     jars, archive = distribution.jars(), distribution.archive()
+    classpath = f"{jars}/*"
+    if main_class.endswith(".java"):
+        source = Path(main_class)
+        classpath, main_class = f"{classpath}:{distribution.compiled(source)}", source.stem
     return [
         distribution.java(),
         *JAVA_OPTIONS,
@@ -107,7 +111,7 @@ def java_command(
         f"-Dlog4j2.configurationFile={LOG4J}",
         f"-Dkafkatest.log={log}",
         "-cp",
-        f"{jars}/*",
+        classpath,
         main_class,
         *args,
     ]

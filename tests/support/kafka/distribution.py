@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -83,6 +84,30 @@ def jars() -> Path:
             if not _present():
                 _fetch()
     return _directory()
+
+
+def compiled(source: Path) -> Path:
+    """Return where the classes of a Java program are, which is compiled against the jars once.
+
+    To compile it takes longer than to run it. Safe against other processes that do the same.
+
+    Raises:
+        FetchError: It cannot be compiled.
+    """
+    digest = hashlib.sha256(source.read_bytes() + archive().name.encode()).hexdigest()
+    classes = jars() / f"{source.stem}-{digest[:12]}"
+    if not classes.exists():
+        partial = tempfile.mkdtemp(dir=jars())
+        command = [java(), "-m", "jdk.compiler/com.sun.tools.javac.Main"]
+        command += ["-cp", f"{jars()}/*", "-d", partial, str(source)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise FetchError(f"{source} cannot be compiled:\n{done.stdout}{done.stderr}")
+        try:
+            Path(partial).rename(classes)
+        except OSError:
+            shutil.rmtree(partial)  # another process was quicker
+    return classes
 
 
 def archive() -> Path:

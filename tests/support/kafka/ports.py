@@ -1,5 +1,6 @@
 """Ports that stay ours while nobody listens on them."""
 
+import atexit
 import random
 import socket
 import threading
@@ -16,7 +17,7 @@ _lock = threading.Lock()
 _mine: list[int] = []
 """Ours, the one that was given out longest ago first."""
 _claims: list[socket.socket] = []
-"""Never closed: they are ours for as long as this process lives."""
+"""Closed at the very end only: they are ours for as long as this process lives."""
 
 
 def free(count: int, *, for_good: bool = False) -> list[int]:
@@ -54,6 +55,7 @@ def _slice() -> range:
             claim.close()
         else:
             _claims.append(claim)
+            atexit.register(claim.close)
             return range(start + 1, start + SLICE)
     raise OSError("too many processes at once ask for ports")
 

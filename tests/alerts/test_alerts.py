@@ -7,8 +7,10 @@ import shutil
 import subprocess
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from dataflow.cli import COMMANDS
 from grafana import rules
@@ -18,6 +20,7 @@ from tests.alerts.alert_cases import CASES, Case
 
 PLAIN = ROOT / "grafana/prometheus/rules.yaml"
 RUNBOOKS = ROOT / "docs" / "runbooks"
+RULES: dict[str, Any] = yaml.safe_load(PLAIN.read_text())
 ALERTS = re.findall(r"- alert: (\w+)", PLAIN.read_text())
 
 needs_promtool = pytest.mark.skipif(
@@ -63,9 +66,12 @@ def test_an_alert_fires_for_its_reason_only(tmp_path: Path, subtests: pytest.Sub
 
 
 def written(case: Case, path: Path) -> Path:
-    """Write a case as promtool reads it."""
+    """Write a case as promtool reads it: with the rules of its alert, and none of others."""
+    rules_of = path.with_name(f"{case.alert}.yaml")
+    if not rules_of.exists():
+        rules_of.write_text(json.dumps(only(case.alert)))
     test = {
-        "rule_files": [str(PLAIN)],
+        "rule_files": [str(rules_of)],
         "evaluation_interval": f"{case.step_min}m",
         "tests": [
             {
@@ -83,6 +89,20 @@ def written(case: Case, path: Path) -> Path:
     }
     path.write_text(json.dumps(test))
     return path
+
+
+def only(alert: str) -> dict[str, Any]:
+    """Return the rules of one alert, and those that record what they ask for."""
+    every = [rule for group in RULES["groups"] for rule in group["rules"]]
+    kept = [rule for rule in every if rule.get("alert") == alert]
+    for rule in kept:  # which grows
+        asked = (each for each in every if each.get("record", "none") in rule["expr"])
+        kept += (each for each in asked if each not in kept)
+    groups = [
+        group | {"rules": [rule for rule in group["rules"] if rule in kept]}
+        for group in RULES["groups"]
+    ]
+    return {"groups": [group for group in groups if group["rules"]]}
 
 
 def test_each_alert_is_seen_to_fire_as_often_as_it_has_rules_and_to_be_silent() -> None:

@@ -38,7 +38,7 @@ READERS = ROOT / "docs" / "readers"
 TYPESCRIPT = READERS / "typescript"
 COUNT = 200
 EXACT = [request("pay-ø", "123456789012.340"), request("pay-e", "1e2"), request("pay-z", "0.070")]
-TIMEOUT_S = 90
+TIMEOUT_S = 120
 
 Event = dict[str, Any]
 
@@ -115,18 +115,23 @@ def all_events(kafka: Cluster, topic: str) -> list[Event]:
     return events
 
 
-def has_read(kafka: Cluster, group: str, topics: tuple[str, ...]) -> bool:
-    """Return whether the group's offset is past the last event of each partition."""
+@contextmanager
+def reading(kafka: Cluster, group: str, topics: tuple[str, ...]) -> Iterator[Callable[[], bool]]:
+    """Yield whether the group's offset is past what is the last event of each partition now."""
     ends: dict[tuple[str, int], int] = {}
     for topic in topics:
         for message in read_all(kafka, topic):
             place = topic, int(message.partition() or 0)
             ends[place] = max(ends.get(place, 0), int(message.offset() or 0) + 1)
-    consumer = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": group})
     wanted = [TopicPartition(*place) for place in ends]
-    committed = consumer.committed(wanted, timeout=20)
-    consumer.close()
-    return all(ends[each.topic, each.partition] <= each.offset for each in committed)
+    config = {"bootstrap.servers": kafka.bootstrap, "group.id": group}
+    with closing(Consumer(config)) as consumer:
+
+        def is_done() -> bool:
+            committed = consumer.committed(wanted, timeout=60)
+            return all(ends[each.topic, each.partition] <= each.offset for each in committed)
+
+        yield is_done
 
 
 def test_the_ledger_counts_every_event_once(kafka: Cluster, topics: Topics, tmp_path: Path) -> None:
@@ -135,8 +140,11 @@ def test_the_ledger_counts_every_event_once(kafka: Cluster, topics: Topics, tmp_
 
     def read(group: str) -> None:
         args = [kafka.bootstrap, group, "reader-0", str(database), *topics.outputs]
-        with running([sys.executable, str(READERS / "ledger.py"), *args], log) as reader:
-            wait(reader, log, lambda: has_read(kafka, group, topics.outputs))
+        with (
+            reading(kafka, group, topics.outputs) as has_read,
+            running([sys.executable, str(READERS / "ledger.py"), *args], log) as reader,
+        ):
+            wait(reader, log, has_read)
 
     values = [*mixed_requests(2 * COUNT, seed=1), *EXACT]
     decide(kafka, topics, tmp_path, values[:COUNT], COUNT)
@@ -215,8 +223,8 @@ def test_printing_shows_every_event(
     assert len({text.split()[0] for text in expected}) == 3
     group = f"g{topics.prefix}"
     command = ["node", str(print_js), kafka.bootstrap, group, *topics.outputs]
-    with running(command, log) as reader:
-        wait(reader, log, lambda: has_read(kafka, group, topics.outputs))
+    with reading(kafka, group, topics.outputs) as has_read, running(command, log) as reader:
+        wait(reader, log, has_read)
     # KafkaJS logs to the same stream, as JSON.
     printed = [text for text in log.read_text().splitlines() if not text.startswith("{")]
     assert sorted(printed) == sorted(expected)

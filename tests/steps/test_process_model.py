@@ -42,6 +42,7 @@ from tests.support.signals import opening, restoring
 PARTITIONS = 2
 DAY_MS = 24 * 3600 * 1000
 FOR_EVER_S = 1e9
+QUIET_TURNS = 10
 Place = tuple[int, int]
 
 
@@ -342,8 +343,9 @@ class Run:
             self.kafka.lanes = lanes
 
     def finish(self) -> None:
-        """Go on until everything is read and answered."""
+        """Go on until everything is read and answered, and some turns more."""
         self.charging.wait_s = FOR_EVER_S
+        quiet = 0
         for turn in range(200):
             for partition in range(PARTITIONS):
                 self.read(partition, 3)
@@ -351,7 +353,15 @@ class Run:
             self.charging.answer(definite=True, which=turn)
             self.wake()
             assert self.end_epoch(self.kafka.lanes)
+            quiet = quiet + 1 if self.is_done() else 0
+            if quiet == QUIET_TURNS:
+                break
         assert self.charging.is_idle
+
+    def is_done(self) -> bool:
+        """Return whether nothing is left to do."""
+        lengths = [len(values) for values in self.kafka.partitions]
+        return self.kafka.kept == lengths and self.charging.is_idle and not self.kafka.pending
 
 
 IDS = [*(f"pay_{n}" for n in range(5)), "decline_1"]

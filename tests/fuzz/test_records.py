@@ -260,7 +260,7 @@ class MemorySource(FixedPartitionedSource[SourceItem, bytes]):
         status = Status(About("0"), LivenessLimits(60))
         self._context = runtime.context.with_cluster(
             Cluster("memory", list(range(PARTITIONS)))
-        )._replace(status=status, lifecycle=Lifecycle(status), epochs=Epochs(0.1))
+        )._replace(status=status, lifecycle=Lifecycle(status), epochs=Epochs(0.01))
         self._unread = set(range(PARTITIONS))
 
     def list_parts(self) -> list[str]:

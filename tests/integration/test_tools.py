@@ -180,7 +180,12 @@ def test_a_decision_outlives_a_stop_and_a_crash(
     code, found = result(kafka, topics, *given)
     assert (code, found["state"]) == (3, "waiting")
     assert result(kafka, topics, "pending")[1]["entries"][0]["isDecided"] is True
-    crash = {**environ, "CRASH_AT": "tombstone-not-committed:1"}
+    crash = {
+        **environ,
+        "CRASH_AT": "tombstone-not-committed:1",
+        # The tool after it waits for the end of the transaction.
+        "KAFKA_TRANSACTION_TIMEOUT": "10s",
+    }
     with Flow(kafka, topics, tmp_path, environ=crash) as flow:
         assert flow.wait_for_exit() == -9
     assert result(kafka, topics, "pending")[1]["count"] == 1

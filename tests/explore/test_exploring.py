@@ -52,17 +52,22 @@ def run(*command: str, cwd: Path, **environ: str) -> "subprocess.CompletedProces
     )
 
 
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the examples of a first run."""
+    return drawn(tmp_path_factory.mktemp("first"))
+
+
 class TestFixed:
-    def test_two_runs_try_the_same(self, tmp_path: Path) -> None:
-        first = drawn(tmp_path)
+    def test_two_runs_try_the_same(self, first: str, tmp_path: Path) -> None:
         assert len(first.splitlines()) == 50
         assert drawn(tmp_path) == first
 
-    def test_ci_changes_nothing(self, tmp_path: Path) -> None:
-        assert drawn(tmp_path, CI="true") == drawn(tmp_path)
+    def test_ci_changes_nothing(self, first: str, tmp_path: Path) -> None:
+        assert drawn(tmp_path, CI="true") == first
 
-    def test_earlier_imports_change_nothing(self, tmp_path: Path) -> None:
-        assert drawn(tmp_path, imports="import dataflow.flow") == drawn(tmp_path)
+    def test_earlier_imports_change_nothing(self, first: str, tmp_path: Path) -> None:
+        assert drawn(tmp_path, imports="import dataflow.flow") == first
 
     def test_every_number_of_examples_grows_when_exploring(self) -> None:
         """Settings of a test's own come from `examples`."""

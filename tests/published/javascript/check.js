@@ -1,10 +1,10 @@
-// Parse an AsyncAPI document with the official parser, and print what it found as JSON.
+// Parse AsyncAPI documents with the official parser, and print what it found in each as JSON.
 //
-// node check.js FILE
+// node check.js FILE...
 
 const { Parser, fromFile } = require('@asyncapi/parser')
 
-async function main(path) {
+async function check(path) {
   const { document, diagnostics } = await fromFile(new Parser(), path).parse()
   const messages = Object.fromEntries(
     (document?.channels().all() ?? []).map((channel) => [
@@ -12,7 +12,7 @@ async function main(path) {
       channel.messages().all().map((message) => message.payload().title()),
     ]),
   )
-  console.log(JSON.stringify({ diagnostics, messages }))
+  return { diagnostics, messages }
 }
 
-main(process.argv[2])
+Promise.all(process.argv.slice(2).map(check)).then((found) => console.log(JSON.stringify(found)))

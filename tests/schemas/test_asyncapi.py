@@ -24,7 +24,7 @@ FAULTS = [
     ("'#/channels/audit'", "'#/channels/none'"),
     ("./json/audit-event", "./json/none"),
 ]
-"""What is right in the document, and what would be wrong in its place."""
+"""A part of the document, and a wrong one in its place."""
 
 
 def faults(found: dict[str, Any]) -> list[str]:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -97,16 +98,16 @@ def compiled(source: Path) -> Path:
     digest = hashlib.sha256(source.read_bytes() + archive().name.encode()).hexdigest()
     classes = jars() / f"{source.stem}-{digest[:12]}"
     if not classes.exists():
-        partial = tempfile.mkdtemp(dir=jars())
-        command = [java(), "-m", "jdk.compiler/com.sun.tools.javac.Main"]
-        command += ["-cp", f"{jars()}/*", "-d", partial, str(source)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise FetchError(f"{source} cannot be compiled:\n{done.stdout}{done.stderr}")
-        try:
-            Path(partial).rename(classes)
-        except OSError:
-            shutil.rmtree(partial)  # another process was quicker
+        with tempfile.TemporaryDirectory(dir=jars(), ignore_cleanup_errors=True) as partial:
+            command = [java(), "-m", "jdk.compiler/com.sun.tools.javac.Main"]
+            # Only the launcher of programs knows what `*` is.
+            command += ["-cp", ":".join(map(str, jars().glob("*.jar")))]
+            command += ["-d", f"{partial}/classes", str(source)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode != 0:
+                raise FetchError(f"{source} cannot be compiled:\n{done.stdout}{done.stderr}")
+            with suppress(OSError):  # another process was quicker
+                Path(partial, "classes").rename(classes)
     return classes
 
 

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from tests.chaos.catalogue import Stage, fault
 from tests.chaos.scene import Scene
 from tests.support.hooks.tuning import WATCH_EVERY_S, tuned
+from tests.support.kafka.broker import SESSION_S
 
 EXPECTED = "carries on; or ends by a fault, and the restart carries on"
 _ENVIRON = {"KAFKA_TRANSACTION_TIMEOUT": "10s"}
-_SESSION_S = 3.5
+_LEADERLESS_S = SESSION_S + 1
 """A paused broker's partitions have lost their leader after this."""
 
 
@@ -49,7 +50,7 @@ def _stopped(scene: Scene) -> None:
 
 @fault("broker paused (SIGSTOP)", EXPECTED, Stage.REMOTE)
 def _paused(scene: Scene) -> None:
-    seconds = scene.rng.choice([1, 2 * _SESSION_S])
+    seconds = scene.rng.choice([1, _LEADERLESS_S])
     _outage(scene, scene.broker.pause, seconds, scene.broker.heal)
 
 

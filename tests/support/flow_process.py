@@ -17,8 +17,9 @@ from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, Message, Producer, TopicPartition
-from confluent_kafka.admin import NewPartitions, OffsetSpec
+from confluent_kafka.admin import NewPartitions, NewTopic, OffsetSpec
 
+from dataflow.kafka.preflight import PENDING_CONFIG
 from tests import ROOT
 from tests.support.hooks import SITE
 from tests.support.kafka import Cluster
@@ -29,6 +30,11 @@ FOREIGN = ("KAFKA_", "BYTEWAX_", "RUST_")
 NO_RECOVERY = {"BYTEWAX_RECOVERY_DIRECTORY": "", "BYTEWAX_SNAPSHOT_INTERVAL": "-1"}
 """For a flow that keeps its positions in Kafka only."""
 COMMAND = (sys.executable, "-m", "bytewax.run", "dataflow.flow")
+LIMIT_S = 120.0
+"""The time for anything that a flow does by itself: a start asks Kafka a dozen questions, and each
+answer may take seconds on a machine with too much to do."""
+_ANSWER_S = 60.0
+"""The same for one answer, of the flow or of Kafka."""
 
 
 @dataclass
@@ -95,20 +101,25 @@ class Topics:
         return topics
 
     def create(self, kafka: Cluster, partitions: int = 3) -> None:
-        kafka.create_topics({self.requested: partitions, **dict.fromkeys(self.outputs, 3)})
-        # Another number than that of the lanes, which share partitions.
-        kafka.create_topics({self.lane_log: 3}, {"retention.ms": "-1"})
-        self.create_pending(kafka)
+        kafka.create(
+            [
+                NewTopic(self.requested, partitions),
+                *(NewTopic(each, 3) for each in self.outputs),
+                # Another number than that of the lanes, which share partitions.
+                NewTopic(self.lane_log, 3, config={"retention.ms": "-1"}),
+                NewTopic(self.pending, 1, config=PENDING_CONFIG),
+            ]
+        )
 
     def grow(self, kafka: Cluster, partitions: int) -> None:
         """Add partitions to the request topic, up to so many."""
         wanted = [NewPartitions(self.requested, partitions)]
         admin = kafka.admin()
         for grown in admin.create_partitions(wanted).values():
-            grown.result(30)
+            grown.result(_ANSWER_S)
 
     def create_pending(self, kafka: Cluster, config: Mapping[str, str] | None = None) -> None:
-        kafka.create_topics({self.pending: 1}, {"cleanup.policy": "compact", **(config or {})})
+        kafka.create_topics({self.pending: 1}, {**PENDING_CONFIG, **(config or {})})
 
 
 class Flow:
@@ -174,9 +185,10 @@ class Flow:
         return [json.loads(line) for line in self.log.splitlines()]
 
     def get(self, path: str, port: int | None = None) -> tuple[int, str]:
+        url = f"http://127.0.0.1:{port or self.port}{path}"
         try:
             try:
-                with urlopen(f"http://127.0.0.1:{port or self.port}{path}", timeout=5) as answer:
+                with urlopen(url, timeout=_ANSWER_S) as answer:
                     return answer.status, answer.read().decode()
             except HTTPError as error:
                 return error.code, error.read().decode()
@@ -196,10 +208,10 @@ class Flow:
         """Return whether a call to the gateway is in flight."""
         return bool(self.health().get("charging", {}).get("in_flight"))
 
-    def wait_until_decided(self, count: int, timeout_s: float = 60) -> None:
+    def wait_until_decided(self, count: int, timeout_s: float = LIMIT_S) -> None:
         self.wait(lambda: self.decided() == count, timeout_s, f"done with {count} records")
 
-    def refusal(self, timeout_s: float = 60) -> str:
+    def refusal(self, timeout_s: float = LIMIT_S) -> str:
         """Wait until it has ended, refusing to start, and return the one reason that it gave."""
         code = self.wait_for_exit(timeout_s)
         reasons = [entry["reason"] for entry in self.entries if entry["level"] == "critical"]
@@ -210,23 +222,30 @@ class Flow:
     def metrics(self) -> str:
         return self.get("/metrics", self.metrics_port)[1]
 
-    def wait_until_ready(self, timeout_s: float = 60) -> None:
+    def wait_until_ready(self, timeout_s: float = LIMIT_S) -> None:
         self.wait(lambda: self.get("/ready")[0] == 200, timeout_s, "ready")
 
     def wait(self, done: Any, timeout_s: float, what: str) -> None:
+        is_done = self.wait_or_end(done, timeout_s, what)
+        assert is_done, f"ended before it was {what}:\n{self.log[-4000:]}"
+
+    def wait_or_end(self, done: Any, timeout_s: float, what: str) -> bool:
+        """Wait likewise, or until it has ended; return whether it was done before."""
         deadline = time.monotonic() + timeout_s
         while not done():
-            assert self.process.poll() is None, f"ended before it was {what}:\n{self.log[-4000:]}"
+            if self.process.poll() is not None:
+                return False
             assert time.monotonic() < deadline, f"not {what}:\n{self.log[-4000:]}"
             time.sleep(0.05)
+        return True
 
-    def wait_for_exit(self, timeout_s: float = 60) -> int:
+    def wait_for_exit(self, timeout_s: float = LIMIT_S) -> int:
         try:
             return self.process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"still running:\n{self.log[-4000:]}") from None
 
-    def terminate(self, timeout_s: float = 60) -> int:
+    def terminate(self, timeout_s: float = LIMIT_S) -> int:
         self.process.send_signal(signal.SIGTERM)
         return self.wait_for_exit(timeout_s)
 
@@ -305,7 +324,7 @@ def send(kafka: Cluster, topics: Topics, values: Iterator[bytes], partitions: in
                 break
             except BufferError:
                 producer.poll(0.05)
-    assert producer.flush(30) == 0
+    assert producer.flush(_ANSWER_S) == 0
     return count
 
 
@@ -314,17 +333,17 @@ def put(kafka: Cluster, topics: Topics, partition: int, *values: bytes) -> None:
     producer = Producer({"bootstrap.servers": kafka.bootstrap})
     for value in values:
         producer.produce(topics.requested, value, partition=partition)
-    assert producer.flush(30) == 0
+    assert producer.flush(_ANSWER_S) == 0
 
 
 def has_open_transaction(kafka: Cluster, topic: str) -> bool:
     """Return whether a `read_committed` reader of the topic waits for one to end."""
     admin = kafka.admin()
-    partitions = admin.list_topics(topic, timeout=10).topics[topic].partitions
+    partitions = admin.list_topics(topic, timeout=_ANSWER_S).topics[topic].partitions
     latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
     ends = [
         [
-            listed.result(20).offset
+            listed.result(_ANSWER_S).offset
             for listed in admin.list_offsets(
                 dict.fromkeys([TopicPartition(topic, n) for n in sorted(partitions)], latest),
                 isolation_level=level,
@@ -336,7 +355,14 @@ def has_open_transaction(kafka: Cluster, topic: str) -> bool:
 
 
 def read_all(kafka: Cluster, topic: str, *, isolation: str = "read_committed") -> list[Message]:
-    """Return everything that is in a topic now, partition by partition."""
+    """Return everything that is in a topic now, of each partition in its order."""
+    return read_topics(kafka, [topic], isolation=isolation)[topic]
+
+
+def read_topics(
+    kafka: Cluster, topics: Sequence[str], *, isolation: str = "read_committed"
+) -> dict[str, list[Message]]:
+    """Return everything that is in some topics now, by one client: each costs its connections."""
     consumer = Consumer(
         {
             "bootstrap.servers": kafka.bootstrap,
@@ -348,20 +374,24 @@ def read_all(kafka: Cluster, topic: str, *, isolation: str = "read_committed") -
             "fetch.wait.max.ms": 10,
         }
     )
-    partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
-    consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
-    messages: list[Message] = []
-    open_partitions = set(partitions)
-    deadline = time.monotonic() + 60
-    while open_partitions:
-        assert time.monotonic() < deadline, f"{topic}: an open transaction blocks the reader"
-        for message in consumer.consume(10_000, 0.2):
+    left = {
+        (topic, partition)
+        for topic in topics
+        for partition in consumer.list_topics(topic, timeout=_ANSWER_S).topics[topic].partitions
+    }
+    consumer.assign([TopicPartition(*each, 0) for each in left])
+    messages: dict[str, list[Message]] = {topic: [] for topic in topics}
+    deadline = time.monotonic() + LIMIT_S
+    while left:
+        assert time.monotonic() < deadline, f"{left}: an open transaction blocks the reader"
+        # Not for longer: it returns after that, though all there is has come.
+        for message in consumer.consume(10_000, 0.02):
             error = message.error()
             if error is not None:
                 # Others pass: after an outage a partition may be without a leader for a moment.
                 if error.code() == KafkaError._PARTITION_EOF:
-                    open_partitions.discard(message.partition())
+                    left.discard((str(message.topic()), int(message.partition() or 0)))
             else:
-                messages.append(message)
+                messages[str(message.topic())].append(message)
     consumer.close()
     return messages

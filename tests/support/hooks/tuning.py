@@ -3,7 +3,15 @@
 from collections.abc import Mapping
 
 from dataflow import rotation, runtime
-from dataflow.core import hold, offset_refresh, persons_decisions, retry_schedule, silence
+from dataflow.core import (
+    answer_latency,
+    batch_size,
+    hold,
+    offset_refresh,
+    persons_decisions,
+    retry_schedule,
+    silence,
+)
 from dataflow.dedupe import tiered
 from dataflow.kafka import commit_pool, lane_log_trimmer, preflight, retry, watcher
 from tests.support.hooks.references import Reference, place_of
@@ -28,8 +36,10 @@ class Constant:
 
 
 COMMITS_AT_ONCE = Constant(lambda: commit_pool._COMMITS_AT_ONCE)
+FIRST_BATCH = Constant(lambda: batch_size.FIRST)
 FRESH_S = Constant(lambda: silence.FRESH_S)
 GENERATION_SHARE = Constant(lambda: tiered._GENERATION_SHARE)
+LATENCY_GUESS_S = Constant(lambda: answer_latency._GUESS_S)
 KEY_MARGIN_S = Constant(lambda: retry_schedule.KEY_MARGIN_S)
 PARKED_UNIT_S = Constant(lambda: retry_schedule.PARKED_UNIT_S)
 PROBE_LEAST_S = Constant(lambda: hold.PROBE_LEAST_S)

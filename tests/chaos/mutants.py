@@ -20,6 +20,10 @@ from tests.support.kafka import Broker, distribution
 _TIMEOUT_S = 240
 
 _ONCE = "tests/integration/test_exactly_once.py::"
+_BEFORE = "test_killed_again_and_again[decided:3, mid-batch:6, before-commit:1, before-commit:6]"
+_AFTER = (
+    "test_killed_again_and_again[after-commit:6, after-commit:4, after-commit:2, after-commit:1]"
+)
 _OUTAGES = "tests/integration/test_outages.py::"
 _REFUSALS = "tests/integration/test_start_refusals.py::"
 _LOG = "tests/integration/test_lane_log.py::"
@@ -32,19 +36,19 @@ _STRIPE = "tests/gateways/test_stripe.py::"
 _SCHEMAS = "tests/schema_registry/"
 
 KILLERS: Mapping[str, str] = {
-    "offsets-outside-the-transaction": f"{_ONCE}test_killed_once[flushed:6]",
-    "outcomes-outside-the-transaction": f"{_ONCE}test_killed_once[before-commit:6]",
+    "offsets-outside-the-transaction": f"{_ONCE}test_killed_again_and_again[flushed:6]",
+    "outcomes-outside-the-transaction": f"{_ONCE}{_BEFORE}",
     "claims-outside-the-transaction": (
         f"{_OUTAGES}test_an_id_that_only_a_zombie_has_claimed_is_a_copy[no files]"
     ),
-    "snapshot-before-commit": f"{_ONCE}test_killed_once[before-commit:6]",
+    "snapshot-before-commit": f"{_ONCE}{_BEFORE}",
     "delivery-errors-ignored": f"{_DELIVERY}test_a_record_that_kafka_refuses_ends_the_flow",
     "abort-instead-of-die": f"{_DELIVERY}test_a_record_that_kafka_refuses_ends_the_flow",
     "fencing-ignored": f"{_OUTAGES}test_a_zombie_cannot_commit",
     "no-fencing": f"{_OUTAGES}test_a_zombie_cannot_commit",
     "leftovers-ignored": f"{_REFUSALS}test_a_transaction_without_an_end_in_the_outputs",
     "no-restore": f"{_LOG}test_nothing_is_forgotten_with_the_recovery_directory[None-deleted]",
-    "no-replay": f"{_ONCE}test_killed_once[after-commit:6]",
+    "no-replay": f"{_ONCE}{_AFTER}",
     "log-read-before-fencing": f"{_LOG}test_the_log_is_read_after_the_run_before_is_fenced",
     "files-of-what-is-not-committed": (
         f"{_OUTAGES}test_an_id_that_only_a_zombie_has_claimed_is_a_copy[the files of the zombie]"
@@ -82,7 +86,7 @@ KILLERS: Mapping[str, str] = {
         f"{_REFUSALS}test_a_lost_recovery_directory_repeats_nothing_committed[claims-flushed:2]"
     ),
     "no-lock": f"{_REFUSALS}test_a_recovery_directory_in_use",
-    "lanes-by-partition": f"{_ONCE}test_killed_once[after-commit:6]",
+    "lanes-by-partition": f"{_ONCE}{_AFTER}",
     "fingerprint-ignored": f"{_ONCE}test_one_process_decides_50000_requests_once",
     "window-never-forgotten": (f"{_LOG}test_ids_of_every_partition_leave_the_window_after_a_crash"),
     "window-forgotten-too-early": (

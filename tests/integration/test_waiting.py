@@ -3,12 +3,13 @@
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.support.flow_process import (
+    LIMIT_S,
     Flow,
     Topics,
     mixed_requests,
@@ -31,10 +32,10 @@ from tests.support.kafka.ports import free
 COUNT = 600
 SOON = {
     **tuned({WATCH_EVERY_S: 0.5, START_TIMEOUT_S: 1, RETRY_AT_MOST_S: 1}),
-    "KAFKA_TRANSACTION_TIMEOUT": "10s",
+    "KAFKA_TRANSACTION_TIMEOUT": "20s",
 }
 """Whatever has a deadline in an outage misses it within `OUTAGE_S`."""
-OUTAGE_S = 14.0
+OUTAGE_S = 24.0
 STOPS = [signal.SIGTERM, signal.SIGINT]
 
 
@@ -78,20 +79,22 @@ def test_a_start_waits_for_kafka_and_goes_on_by_itself(
     send(kafka_control, topics, mixed_requests(COUNT, seed=1))
     kafka_control.stop()
     with Flow(kafka_control, topics, tmp_path, environ=SOON | {"LIVENESS_TIMEOUT": "1s"}) as flow:
-        flow.wait(lambda: waits(flow), 60, "waiting")
+        flow.wait(lambda: waits(flow), LIMIT_S, "waiting")
         deadline = time.monotonic() + 5
         while time.monotonic() < deadline:
             assert flow.get("/live")[0] == 200
             assert flow.process.poll() is None
             time.sleep(0.2)
+        # On a slow machine the client may first report that time was up.
+        flow.wait(
+            lambda: "Connection refused" in flow.health()["kafka"]["reason"], LIMIT_S, "refused"
+        )
         health = flow.health()
         assert health["status"] == "kafka_unreachable"
         assert health["kafka"]["reachable"] is False
-        assert "Connection refused" in health["kafka"]["reason"]
         assert f"no broker of {kafka_control.bootstrap} (KAFKA_BROKERS)" in flow.get("/ready")[1]
         assert not reachable(flow)
-        [reason] = waits(flow)
-        assert "Connection refused" in reason
+        assert all(f"no broker of {kafka_control.bootstrap}" in reason for reason in waits(flow))
         kafka_control.restart()
         flow.wait_until_decided(COUNT)
         flow.wait_until_ready()
@@ -107,62 +110,82 @@ def test_a_name_that_cannot_be_resolved_is_waited_for_and_named(
     """A Service of Kubernetes has no name in the DNS before its first pod is ready."""
     environ = SOON | {"KAFKA_BROKERS": "kafka.invalid:9092"}
     with Flow(kafka, topics, tmp_path, environ=environ) as flow:
-        flow.wait(lambda: waits(flow), 60, "waiting")
+        flow.wait(lambda: waits(flow), LIMIT_S, "waiting")
         flow.wait(
             lambda: (
                 "kafka.invalid:9092 (KAFKA_BROKERS) answers: the name cannot be resolved"
                 in flow.get("/ready")[1]
             ),
-            20,
+            LIMIT_S,
             "naming it",
         )
         assert flow.get("/live")[0] == 200
         assert flow.terminate() == 0
 
 
-@pytest.mark.parametrize("at", ["building", "opening", "asking"])
-def test_an_outage_during_a_start_is_waited_out(
-    at: str, kafka_control: Broker, topics: Topics, tmp_path: Path
-) -> None:
-    """At each step that asks Kafka: where to start, to open the lanes, what they have committed."""
-    send(kafka_control, topics, mixed_requests(COUNT, seed=1))
-    run_until_decided(kafka_control, topics, tmp_path, COUNT)
-    send(kafka_control, topics, mixed_requests(COUNT, seed=2))
-    crash = {"CRASH_AT": "after-commit:1", **tuned({COMMITS_AT_ONCE: 1})}
-    with Flow(kafka_control, topics, tmp_path, environ=crash) as flow:
-        assert flow.wait_for_exit() == -signal.SIGKILL
+@contextmanager
+def suspended(kafka: Broker, topics: Topics, directory: Path, at: str) -> Iterator[Flow]:
+    """Yield a flow that is suspended at a step of its start."""
     environ = SOON | {"CRASH_AT": f"{at}:1", "CRASH_BY": "SIGSTOP"}
-    with Flow(kafka_control, topics, tmp_path, environ=environ) as flow:
+    with Flow(kafka, topics, directory, environ=environ) as flow:
         stat = Path(f"/proc/{flow.process.pid}/stat")
-        flow.wait(lambda: " T " in stat.read_text(), 60, "suspended")
-        kafka_control.stop()
-        flow.process.send_signal(signal.SIGCONT)
-        flow.wait(lambda: flow.health()["kafka"]["reachable"] is False, 60, "waiting")
-        time.sleep(OUTAGE_S)
-        events = {entry["event"] for entry in flow.entries}
-        assert "Kafka is unreachable" in events
-        flow.wait(lambda: waits(flow), 60, "waiting for an answer")
-        assert flow.process.poll() is None, flow.log
-        assert flow.get("/live")[0] == 200
-        assert flow.get("/ready")[0] == 503
-        kafka_control.restart()
-        flow.wait_until_decided(2 * COUNT, 120)
-        assert flow.terminate() == 0
-    assert check(kafka_control, topics).problems == []
+        flow.wait(lambda: " T " in stat.read_text(), LIMIT_S, "suspended")
+        yield flow
 
 
-def test_a_signal_ends_a_start_in_an_outage(
-    kafka_control: Broker, topics: Topics, tmp_path: Path
+@pytest.mark.timeout(480)
+@pytest.mark.parametrize("steps", [["building"], ["opening", "asking"]], ids=" and ".join)
+def test_an_outage_during_a_start_is_waited_out_or_ended_by_a_signal(
+    steps: list[str], kafka_control: Broker, tmp_path: Path
 ) -> None:
-    """Also once the engine runs the flow: nothing has been decided yet."""
-    environ = SOON | {"CRASH_AT": "opening:1", "CRASH_BY": "SIGSTOP"}
-    with Flow(kafka_control, topics, tmp_path, environ=environ) as flow:
-        stat = Path(f"/proc/{flow.process.pid}/stat")
-        flow.wait(lambda: " T " in stat.read_text(), 60, "suspended")
+    """At each step that asks Kafka: where to start, to open the lanes, what they have committed.
+
+    A signal ends it also once the engine runs the flow: nothing has been decided yet. All share one
+    outage, as it costs more than they do.
+    """
+    with ExitStack() as stack:
+        flows: dict[str, tuple[Flow, Topics]] = {}
+        for at in steps:
+            topics, directory = Topics.fresh(kafka_control), tmp_path / at
+            directory.mkdir()
+            send(kafka_control, topics, mixed_requests(COUNT, seed=1))
+            run_until_decided(kafka_control, topics, directory, COUNT)
+            send(kafka_control, topics, mixed_requests(COUNT, seed=2))
+            crash = {"CRASH_AT": "after-commit:1", **tuned({COMMITS_AT_ONCE: 1})}
+            with Flow(kafka_control, topics, directory, environ=crash) as flow:
+                assert flow.wait_for_exit() == -signal.SIGKILL
+            flow = stack.enter_context(suspended(kafka_control, topics, directory, at))
+            flows[at] = flow, topics
+        (tmp_path / "ended").mkdir()
+        ended = stack.enter_context(
+            suspended(kafka_control, Topics.fresh(kafka_control), tmp_path / "ended", "opening")
+        )
         kafka_control.stop()
-        flow.process.send_signal(signal.SIGCONT)
-        flow.wait(lambda: waits(flow), 60, "waiting")
-        assert flow.terminate() == 0
+        for flow in (ended, *(each for each, _ in flows.values())):
+            flow.process.send_signal(signal.SIGCONT)
+        ended.wait(lambda: waits(ended), LIMIT_S, "waiting")
+        assert ended.terminate() == 0
+        for at, (flow, _) in flows.items():
+            flow.wait(
+                lambda flow=flow: flow.health()["kafka"]["reachable"] is False,
+                LIMIT_S,
+                f"waiting at {at}",
+            )
+        time.sleep(OUTAGE_S)
+        for at, (flow, _) in flows.items():
+            flow.wait(
+                lambda flow=flow: "Kafka is unreachable" in flow.log and waits(flow),
+                LIMIT_S,
+                f"waiting for an answer at {at}",
+            )
+            assert flow.process.poll() is None, flow.log
+            assert flow.get("/live")[0] == 200
+            assert flow.get("/ready")[0] == 503
+        kafka_control.restart()
+        for flow, topics in flows.values():
+            flow.wait_until_decided(2 * COUNT)
+            assert flow.terminate() == 0
+            assert check(kafka_control, topics).problems == []
 
 
 # ---- for its peers ----
@@ -179,14 +202,14 @@ def test_a_signal_ends_processes_that_wait_for_another_to_start(
                 lambda flow=flow: (
                     "other processes of the cluster to start" in flow.get("/ready")[1]
                 ),
-                30,
+                LIMIT_S,
                 "waiting",
             )
-        time.sleep(1)  # let the engine get to its wait
+        time.sleep(1)  # let the engine get to its wait; before it, a signal is handled as well
         for flow in flows:
             flow.process.send_signal(number)
         for flow in flows:
-            assert flow.wait_for_exit(20) == 0
+            assert flow.wait_for_exit() == 0
             assert f'"reason":"{number.name}"' in flow.log.replace(": ", ":")
 
 
@@ -196,10 +219,12 @@ def test_a_process_that_waits_for_another_to_start_is_alive(
     environ = {"LIVENESS_TIMEOUT": "1s", **tuned({STARTUP_GRACE_S: 1})}
     with members(kafka, topics, tmp_path, [0], 2, **environ) as [flow]:
         flow.wait(
-            lambda: "other processes of the cluster to start" in flow.get("/live")[1], 30, "waiting"
+            lambda: "other processes of the cluster to start" in flow.get("/live")[1],
+            LIMIT_S,
+            "waiting",
         )
         assert flow.get("/live")[0] == 200
-        assert flow.terminate(20) == 0
+        assert flow.terminate() == 0
 
 
 @pytest.mark.parametrize("number", STOPS)
@@ -207,9 +232,9 @@ def test_a_signal_ends_a_process_that_waits_for_kafka(
     number: signal.Signals, kafka: Cluster, topics: Topics, tmp_path: Path
 ) -> None:
     with Flow(kafka, topics, tmp_path, environ={"KAFKA_BROKERS": "127.0.0.1:1"}) as flow:
-        flow.wait(lambda: waits(flow), 60, "waiting")
+        flow.wait(lambda: waits(flow), LIMIT_S, "waiting")
         flow.process.send_signal(number)
-        assert flow.wait_for_exit(20) == 0
+        assert flow.wait_for_exit() == 0
 
 
 def test_a_slow_gateway_holds_up_no_epoch(kafka: Cluster, topics: Topics, tmp_path: Path) -> None:
@@ -219,7 +244,7 @@ def test_a_slow_gateway_holds_up_no_epoch(kafka: Cluster, topics: Topics, tmp_pa
             flow.wait_until_ready()
         send(kafka, topics, iter([request("pay-1")]))
         answers: list[tuple[int, str]] = []
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + LIMIT_S
         while sum(flow.decided() for flow in flows) < 1:
             assert time.monotonic() < deadline
             answers += [flow.get("/live") for flow in flows]
@@ -240,7 +265,7 @@ def test_the_number_of_ids_a_start_restores_is_shown(
     run_until_decided(kafka, topics, tmp_path, COUNT)
     with Flow(kafka, topics, tmp_path) as flow:
         flow.wait_until_ready()
-        flow.wait(lambda: flow.health()["remembered_ids"] == COUNT, 60, "restored")
+        flow.wait(lambda: flow.health()["remembered_ids"] == COUNT, LIMIT_S, "restored")
         assert flow.health()["restore"] == {"ids": COUNT, "done": COUNT}
         metrics = flow.metrics()
         assert f"payments_restored_ids {COUNT}.0" in metrics

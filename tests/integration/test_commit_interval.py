@@ -4,8 +4,9 @@ import time
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Producer
 
-from tests.support.flow_process import Flow, Topics, mixed_requests, request, send
+from tests.support.flow_process import LIMIT_S, Flow, Topics, mixed_requests, request, send
 from tests.support.invariants import check
 from tests.support.kafka import Cluster
 
@@ -76,9 +77,11 @@ def test_records_that_come_one_by_one_share_a_transaction(
     with Flow(kafka, topics, tmp_path, environ=environ, commit_interval="1s") as flow:
         flow.wait_until_ready()
         began_s = time.monotonic()
+        sender = Producer({"bootstrap.servers": kafka.bootstrap})
         for n in range(60):
-            send(kafka, topics, iter([request(f"pay-{n}")]))
-            time.sleep(0.02)
+            sender.produce(topics.requested, request(f"pay-{n}"), partition=n % 3)
+            assert sender.flush(LIMIT_S) == 0
+            time.sleep(0.05)
         flow.wait_until_decided(60)
         assert 1 <= commits(flow) <= time.monotonic() - began_s + 2
         assert flow.terminate() == 0

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.flow_process import Flow, Topics, mixed_requests, send
+from tests.support.flow_process import LIMIT_S, Flow, Topics, mixed_requests, send
 from tests.support.hooks.tuning import WATCH_EVERY_S, tuned
 from tests.support.invariants import check
 from tests.support.kafka import Cluster
@@ -62,7 +62,7 @@ def test_new_partitions_restart_every_process(
         second.wait_until_ready()
         topics.grow(kafka, 4)
         send(kafka, topics, mixed_requests(COUNT, seed=1), partitions=4)
-        first.wait(lambda: first.decided() + second.decided() == COUNT, 60, "done")
+        first.wait(lambda: first.decided() + second.decided() == COUNT, LIMIT_S, "done")
         assert second.process.poll() is None
         assert first.terminate() == 0
         assert second.wait_for_exit() == 0

@@ -63,6 +63,8 @@ def test_a_commit_that_does_not_come_back_is_given_up(
     lane._timeout_s = 0.2
     client = NeverBack(lane)
     lane.write_batch([OutputBatch(topics.outputs[2], [b"a"], [b"1"]), LaneProgress((0, 1))])
+    # Or a Kafka that is slow to take the record would be the fault.
+    assert client.flush(60) == 0
     try:
         with pytest.raises(CommitError, match=r"the Kafka client did not end its commit within"):
             lane.snapshot()
@@ -77,10 +79,10 @@ def test_a_fenced_lane_raises_the_fault_from_any_call(kafka: Cluster) -> None:
     audit = topics.outputs[2]
     older = make_lane(kafka, topics)
     older.write_batch([OutputBatch(audit, [b"a"], [b"1"]), LaneProgress((0, 1))])
-    older._producer.flush(10)
+    assert older._producer.flush(60) == 0
     make_lane(kafka, topics)
     with pytest.raises(KafkaException):
-        older._producer.commit_transaction(10)
+        older._producer.commit_transaction(60)
     with pytest.raises(FencedError, match="Another execution of this flow has taken over"):
         older._produce(audit, b"a", b"2")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.flow_process import (
+    LIMIT_S,
     Flow,
     Topics,
     mixed_requests,
@@ -20,6 +21,7 @@ from tests.support.flow_process import (
     run_until_decided,
     send,
 )
+from tests.support.hooks.tuning import LATENCY_GUESS_S, tuned
 from tests.support.invariants import check
 from tests.support.kafka import Cluster
 from tests.support.kafka.ports import free
@@ -28,6 +30,8 @@ GROUP_TOOL = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
 COUNT = 600
 SLOW = {"GATEWAY_CONCURRENCY": "1", "SIMULATED_LATENCY": "200ms"}
 """Ten payments take two seconds."""
+PATIENT = {"GATEWAY_PARK_AFTER": "60s", **tuned({LATENCY_GUESS_S: 20})}
+"""A flow that waits for a slow gateway for so long, also in a stop."""
 
 
 @pytest.fixture
@@ -74,9 +78,10 @@ def test_records_read_before_the_signal_are_decided(
 ) -> None:
     """In the middle of its work; what is left has no event yet, and is for the next run."""
     count = send(kafka, topics, mixed_requests(10_000, seed=1))
-    slow = {"GATEWAY_CONCURRENCY": "32", "SIMULATED_LATENCY": "10ms"}
+    # All of it takes longer than anything between the first answer and the signal.
+    slow = {"GATEWAY_CONCURRENCY": "8", "SIMULATED_LATENCY": "50ms"}
     with Flow(kafka, topics, tmp_path, environ=slow) as flow:
-        flow.wait(lambda: flow.decided() > 0, 60, "at work")
+        flow.wait(lambda: flow.decided() > 0, LIMIT_S, "at work")
         assert flow.terminate() == 0
     decided = len(read_all(kafka, topics.outputs[2]))
     assert 0 < decided < count
@@ -94,7 +99,7 @@ def test_ctrl_c_leaves_no_lag(kafka: Cluster, topics: Topics, tmp_path: Path) ->
     with Flow(kafka, topics, tmp_path, commit_interval="1s") as flow:
         flow.wait_until_ready()
         send(kafka, topics, mixed_requests(COUNT, seed=1))
-        flow.wait(lambda: positions(flow) == [COUNT // 3] * 3, 60, "at the end of the topic")
+        flow.wait(lambda: positions(flow) == [COUNT // 3] * 3, LIMIT_S, "at the end of the topic")
         flow.process.send_signal(signal.SIGINT)
         assert flow.wait_for_exit() == 0
     assert committed(kafka, topics) == [(COUNT // 3, 0)] * 3
@@ -129,12 +134,13 @@ def test_a_signal_to_one_process_stops_both(kafka: Cluster, topics: Topics, tmp_
 
 def test_not_ready_from_the_signal_on(kafka: Cluster, topics: Topics, tmp_path: Path) -> None:
     """Also while the gateway is still at work; what it was given is decided."""
-    with Flow(kafka, topics, tmp_path, environ=SLOW) as flow:
+    environ = PATIENT | {"SIMULATED_LATENCY": "10s"}
+    with Flow(kafka, topics, tmp_path, environ=environ) as flow:
         flow.wait_until_ready()
         send(kafka, topics, (request(f"pay-{n}") for n in range(10)), partitions=1)
-        flow.wait(flow.charges, 60, "charging")
+        flow.wait(flow.charges, LIMIT_S, "charging")
         flow.process.send_signal(signal.SIGTERM)
-        flow.wait(lambda: flow.get("/ready")[0] == 503, 60, "unready")
+        flow.wait(lambda: flow.get("/ready")[0] == 503, LIMIT_S, "unready")
         assert flow.health()["status"] == "draining"
         assert flow.wait_for_exit() == 0
     assert len(read_all(kafka, topics.outputs[2])) > 0
@@ -148,7 +154,7 @@ def test_the_gateway_is_closed_once_at_the_end(
     with Flow(kafka, topics, tmp_path, "-w", workers, environ=SLOW) as flow:
         flow.wait_until_ready()
         send(kafka, topics, (request(f"pay-{n}") for n in range(10)))
-        flow.wait(flow.charges, 60, "charging")
+        flow.wait(flow.charges, LIMIT_S, "charging")
         assert flow.terminate() == 0
     events = [entry["event"] for entry in flow.entries]
     assert events.count("gateway closed") == 1
@@ -160,13 +166,13 @@ def test_the_gateway_is_closed_once_at_the_end(
 
 def test_a_second_signal_ends_it_at_once(kafka: Cluster, topics: Topics, tmp_path: Path) -> None:
     """Its unfinished work is void, and done by the next run."""
-    with Flow(kafka, topics, tmp_path, environ={"SIMULATED_LATENCY": "30s"}) as flow:
+    with Flow(kafka, topics, tmp_path, environ=PATIENT | {"SIMULATED_LATENCY": "60s"}) as flow:
         flow.wait_until_ready()
         send(kafka, topics, mixed_requests(COUNT, seed=1))
-        flow.wait(flow.charges, 60, "charging")
+        flow.wait(flow.charges, LIMIT_S, "charging")
         flow.process.send_signal(signal.SIGTERM)
-        flow.wait(lambda: flow.get("/ready")[0] == 503, 60, "unready")
-        assert flow.terminate(timeout_s=15) == 128 + signal.SIGTERM
+        flow.wait(lambda: flow.get("/ready")[0] == 503, LIMIT_S, "unready")
+        assert flow.terminate() == 128 + signal.SIGTERM
     run_until_decided(kafka, topics, tmp_path, COUNT)
     assert check(kafka, topics).problems == []
 

@@ -105,7 +105,7 @@ def test_a_parked_payment_has_its_outcome_once_there_is_an_answer(
     kafka: Cluster, topics: Topics, tmp_path: Path
 ) -> None:
     """Approved or declined; the entry goes with the outcome."""
-    late = ["late:unavailable:6", "late:unavailable:7:decline:card_expired"]
+    late = ["late:unavailable:4", "late:unavailable:5:decline:card_expired"]
     send(kafka, topics, map(request, ["pay-1", *late, "pay-2"]))
     run_until(kafka, topics, tmp_path, 4)
     findings = check(kafka, topics)

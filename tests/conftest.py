@@ -6,6 +6,7 @@ is no Kafka available, such tests are skipped and named at the end; with CI=true
 these tests or of others, is a failure. The fixture `registry` gives a schema registry, likewise.
 """
 
+import fcntl
 import functools
 import logging
 import os
@@ -13,6 +14,7 @@ import subprocess
 from collections import defaultdict
 from collections.abc import Generator, Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 import structlog
@@ -128,6 +130,19 @@ def compiler() -> None:
     modules = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     if "jdk.compiler" not in modules:
         pytest.skip("a Java consumer needs a JDK, 17 or newer; there is a JRE only")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Let one process of a parallel run collect first: it compiles the tests for all of them."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return (yield)
+    with Path(__file__).open() as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fcntl.flock(lock, fcntl.LOCK_SH)  # once the first one has ended
+        return (yield)
 
 
 @pytest.hookimpl(wrapper=True)  # markers are set before `-m` selects by them

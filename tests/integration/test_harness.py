@@ -311,7 +311,7 @@ SKIPS_ITSELF = "pytest.skip('not this module', allow_module_level=True)"
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
-def test_what_was_skipped_is_named_and_fails_in_ci(workers: str, tmp_path: Path) -> None:
+def test_skipped_tests_are_named_and_fail_in_ci(workers: str, tmp_path: Path) -> None:
     """A fixture without Java, a mark, a call, and a module that skips itself."""
     (tmp_path / "test_a_module.py").write_text(f"import pytest\n{SKIPS_ITSELF}")
     tests = "\n".join(SKIPPED.values())

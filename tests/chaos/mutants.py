@@ -20,7 +20,7 @@ from tests.support.kafka import Broker, distribution
 _TIMEOUT_S = 240
 
 _ONCE = "tests/integration/test_exactly_once.py::"
-_BEFORE = "test_killed_again_and_again[decided:3, mid-batch:6, before-commit:1, before-commit:6]"
+_BEFORE = "test_killed_again_and_again[before-commit:6, before-commit:1, decided:3, mid-batch:6]"
 _AFTER = (
     "test_killed_again_and_again[after-commit:6, after-commit:4, after-commit:2, after-commit:1]"
 )

@@ -213,6 +213,8 @@ class Flow:
 
     def refusal(self, timeout_s: float = LIMIT_S) -> str:
         """Wait until it has ended, refusing to start, and return the one reason that it gave."""
+        has_started = self.wait_or_end(lambda: self.get("/ready")[0] == 200, timeout_s, "refused")
+        assert not has_started, f"not refused:\n{self.log[-4000:]}"
         code = self.wait_for_exit(timeout_s)
         reasons = [entry["reason"] for entry in self.entries if entry["level"] == "critical"]
         assert (code, len(reasons)) == (1, 1), self.log

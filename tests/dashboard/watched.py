@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 from confluent_kafka import Producer
 
 from tests import ROOT
-from tests.support.flow_process import Flow, Topics, mixed_requests, request
+from tests.support.flow_process import LIMIT_S, Flow, Topics, mixed_requests, request
 from tests.support.kafka import SecureBroker
 from tests.support.kafka.ports import free
 
@@ -149,5 +149,5 @@ def watched(
             load(kafka, topics, rate),
             Prometheus.start(directory, flow.metrics_port, interval) as prometheus,
         ):
-            flow.wait(prometheus.is_up, 120, "scraped")
+            flow.wait(prometheus.is_up, LIMIT_S, "scraped")
             yield prometheus, flow

@@ -15,7 +15,7 @@ from confluent_kafka.admin import (
 )
 
 from tests.deploy.manifests import applied, environment, one
-from tests.support.flow_process import Flow, Topics, mixed_requests, request, send
+from tests.support.flow_process import LIMIT_S, Flow, Topics, mixed_requests, request, send
 from tests.support.hooks.tuning import TRIM_APART_S, TRIM_LEAST_S, WATCH_EVERY_S, tuned
 from tests.support.invariants import check
 from tests.support.kafka import SecureBroker
@@ -158,7 +158,7 @@ def test_the_rules_are_enough_and_none_is_unused(guarded: SecureBroker, tmp_path
             )
             return "lane log trimmed" in flow.log
 
-        flow.wait(has_trimmed, 120, "done trimming")
+        flow.wait(has_trimmed, LIMIT_S, "done trimming")
         assert flow.terminate() == 0
 
     log = "\n".join(path.read_text() for path in guarded.directory.glob("*.log"))

@@ -15,7 +15,7 @@ import pytest
 
 from tests.deploy.manifests import SERVICE, Object, applied, environment, one, overlay
 from tests.deploy.test_manifests import needs_tools
-from tests.support.flow_process import Flow, Topics, mixed_requests, send
+from tests.support.flow_process import LIMIT_S, Flow, Topics, mixed_requests, send
 from tests.support.invariants import check
 from tests.support.kafka import Cluster
 
@@ -97,9 +97,9 @@ def test_it_runs_as_many_processes_and_can_be_rescaled(kafka: Cluster, tmp_path:
         with pods(kafka, topics, tmp_path, objects) as flows:
             processes.append(len(flows))
             if end is stop:
-                flows[0].wait(lambda: sum(map(_lag, flows)) == 0, 120, "done with everything")
+                flows[0].wait(lambda: sum(map(_lag, flows)) == 0, LIMIT_S, "done with everything")
             else:
-                flows[0].wait(lambda: sum(f.decided() for f in flows) > COUNT, 120, "at work")
+                flows[0].wait(lambda: sum(f.decided() for f in flows) > COUNT, LIMIT_S, "at work")
             end(flows)
     assert processes == [1, 2, 1]
     findings = check(kafka, topics)

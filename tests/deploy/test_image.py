@@ -20,7 +20,7 @@ from tests import ROOT
 from tests.deploy import image
 from tests.deploy.manifests import K8S, read
 from tests.deploy.manifests import container as container_of
-from tests.support.flow_process import Flow, Topics, mixed_requests, send
+from tests.support.flow_process import LIMIT_S, Flow, Topics, mixed_requests, send
 from tests.support.invariants import check
 from tests.support.kafka import Cluster
 from tests.support.kafka.ports import free
@@ -81,8 +81,8 @@ def test_it_serves_payments_as_a_hardened_container(
         ]
         up = "payments_engine_metrics_up 1.0"
         # Both give up an answer that takes too long.
-        flow.wait(lambda: up in flow.metrics(), 120, "asking the engine")
-        flow.wait(lambda: _health(stage, flow) == 0, 120, "healthy")
+        flow.wait(lambda: up in flow.metrics(), LIMIT_S, "asking the engine")
+        flow.wait(lambda: _health(stage, flow) == 0, LIMIT_S, "healthy")
         os.kill(pid, signal.SIGTERM)
         assert flow.wait_for_exit() == 0
         assert _health(stage, flow) == 1, "nobody answers any more"

@@ -10,10 +10,10 @@ from confluent_kafka import Message, Producer
 
 from dataflow.core.lane_log import headers as lane_headers
 from schemas.headers import MAX_VALUE_BYTES, Headers
-from tests.integration.test_parking import PARKS_LATE, WAIT_S, book_of, pending, run_until
+from tests.integration.test_parking import PARKS_LATE, book_of, pending, run_until
 from tests.integration.test_tools import result
 from tests.support import raw_headers
-from tests.support.flow_process import Flow, Topics, read_all, request
+from tests.support.flow_process import LIMIT_S, Flow, Topics, read_all, request
 from tests.support.invariants import check
 from tests.support.kafka import Cluster
 
@@ -80,7 +80,7 @@ def test_every_event_has_the_headers_of_its_request(
     environ = {**book_of(tmp_path), "KAFKA_CLOUDEVENTS": "binary"}
     with Flow(kafka, topics, tmp_path, environ={**PARKS_LATE, **environ}) as flow:
         flow.wait_until_ready()
-        flow.wait(lambda: pending(flow) == 1, WAIT_S, "parked")
+        flow.wait(lambda: pending(flow) == 1, LIMIT_S, "parked")
         assert "kafka_headers_left_out_total 1.0" in flow.metrics()
         assert flow.terminate() == 0
     last = read_all(kafka, topics.pending)[-1]

@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import Producer
 
 from tests.support.book_gateway import movements
-from tests.support.flow_process import Flow, Topics, put, read_all, request, send
+from tests.support.flow_process import LIMIT_S, Flow, Topics, put, read_all, request, send
 from tests.support.hooks.tuning import PARKED_UNIT_S, PROBE_MOST_S, tuned
 from tests.support.invariants import check, event_of, open_entries
 from tests.support.kafka import Cluster
@@ -24,7 +24,6 @@ PARKS_LATE = {
     **tuned({PARKED_UNIT_S: 0.2, PROBE_MOST_S: 1.0}),
 }
 """Parked payments are asked for again 300 times as often, and probes are never rare."""
-WAIT_S = 120.0
 
 
 @pytest.fixture
@@ -53,7 +52,7 @@ def run_until(kafka: Cluster, topics: Topics, directory: Path, count: int, **env
     """Run until so many records are decided and nothing is pending, and stop in order."""
     with Flow(kafka, topics, directory, environ={**PARKS_LATE, **environ}) as flow:
         flow.wait_until_ready()
-        flow.wait(lambda: is_done(kafka, topics, flow, count), WAIT_S, "decided")
+        flow.wait(lambda: is_done(kafka, topics, flow, count), LIMIT_S, "decided")
         assert flow.terminate() == 0
 
 
@@ -80,7 +79,7 @@ def test_a_payment_that_is_never_answered_stops_nobody(
     with Flow(kafka, topics, tmp_path, environ=PARKS_LATE) as flow:
         flow.wait_until_ready()
         flow.wait_until_decided(301)
-        flow.wait(lambda: pending(flow) == 1, WAIT_S, "parked")
+        flow.wait(lambda: pending(flow) == 1, LIMIT_S, "parked")
         assert flow.get("/ready")[0] == 200
         assert "payments_pending 1.0" in flow.metrics()
         assert flow.health()["charging"]["pending_oldest_seconds"] > 0
@@ -93,7 +92,7 @@ def test_a_payment_that_is_never_answered_stops_nobody(
     with Flow(kafka, topics, tmp_path, environ=PARKS_LATE) as flow:
         flow.wait_until_ready()
         flow.wait_until_decided(303)
-        flow.wait(lambda: pending(flow) == 1, WAIT_S, "restored")
+        flow.wait(lambda: pending(flow) == 1, LIMIT_S, "restored")
         assert flow.terminate() == 0
     findings = check(kafka, topics)
     assert findings.problems == []
@@ -169,7 +168,7 @@ def test_lanes_may_change_while_payments_wait(
         with Flow(kafka, topics, tmp_path, environ=environ) as flow:
             flow.wait_until_ready()
             flow.wait_until_decided(count)
-            flow.wait(lambda: pending(flow) == len(late), WAIT_S, "parked")
+            flow.wait(lambda: pending(flow) == len(late), LIMIT_S, "parked")
             assert flow.terminate() == 0
     down.unlink()
     environ = {**book_of(tmp_path), "LANES": "3"}
@@ -231,7 +230,7 @@ def test_an_outage_of_the_provider_is_held_and_ends_by_itself(
     out.touch()
     with Flow(kafka, topics, tmp_path, environ=environ) as flow:
         flow.wait_until_ready()
-        flow.wait(lambda: flow.health().get("status") == "held", WAIT_S, "held")
+        flow.wait(lambda: flow.health().get("status") == "held", LIMIT_S, "held")
         assert (flow.get("/ready")[0], flow.get("/live")[0]) == (200, 200)
         assert "held: the gateway has answered nobody" in flow.health()["reason"]
         assert 'payments_gateway_held{cause="outage"} 1.0' in flow.metrics()
@@ -240,11 +239,11 @@ def test_an_outage_of_the_provider_is_held_and_ends_by_itself(
     assert not movements(tmp_path / "book")
     with Flow(kafka, topics, tmp_path, environ=environ) as flow:
         flow.wait_until_ready()
-        flow.wait(lambda: flow.health().get("status") == "held", WAIT_S, "held")
-        flow.wait(lambda: lag(flow) > 1_000, WAIT_S, "aware of the backlog")
+        flow.wait(lambda: flow.health().get("status") == "held", LIMIT_S, "held")
+        flow.wait(lambda: lag(flow) > 1_000, LIMIT_S, "aware of the backlog")
         out.unlink()
-        flow.wait(lambda: is_done(kafka, topics, flow, 2_000), WAIT_S, "back")
-        flow.wait(lambda: flow.health().get("status") == "ok", WAIT_S, "well")
+        flow.wait(lambda: is_done(kafka, topics, flow, 2_000), LIMIT_S, "back")
+        flow.wait(lambda: flow.health().get("status") == "ok", LIMIT_S, "well")
         assert flow.terminate() == 0
     assert check(kafka, topics).problems == []
     assert_book(tmp_path, kafka, topics)
@@ -264,12 +263,12 @@ def test_two_processes_hold_together(kafka: Cluster, topics: Topics, tmp_path: P
         Flow(kafka, topics, tmp_path, "-i", "1", "-a", addresses, environ=away) as second,
     ):
         second.wait_until_ready()
-        second.wait(lambda: second.health().get("status") == "held", WAIT_S, "held")
+        second.wait(lambda: second.health().get("status") == "held", LIMIT_S, "held")
         assert first.get("/live")[0] == 200
         (other / "book.out").unlink()
         flows = (first, second)
-        second.wait(lambda: sum(each.decided() for each in flows) == 2_000, WAIT_S, "back")
-        second.wait(lambda: not open_entries(kafka, topics), WAIT_S, "resolved")
+        second.wait(lambda: sum(each.decided() for each in flows) == 2_000, LIMIT_S, "back")
+        second.wait(lambda: not open_entries(kafka, topics), LIMIT_S, "resolved")
         assert first.terminate() == 0
         assert second.wait_for_exit() == 0
     assert check(kafka, topics).problems == []
@@ -286,7 +285,7 @@ def test_a_pending_topic_that_was_created_again_is_refused_and_what_to_do_withou
     """The payments that waited are lost with it; the line has commands to go on without them."""
     send(kafka, topics, map(request, ["pay-1", POISON]))
     with Flow(kafka, topics, tmp_path, environ=PARKS_LATE) as flow:
-        flow.wait(lambda: pending(flow) == 1, WAIT_S, "parked")
+        flow.wait(lambda: pending(flow) == 1, LIMIT_S, "parked")
         assert flow.terminate() == 0
     delete(kafka, topics.pending)
     topics.create_pending(kafka)
@@ -302,7 +301,7 @@ def test_an_entry_of_a_newer_version_is_refused(
     """Whatever it looks like: to go on without it would leave the payment undecided."""
     send(kafka, topics, map(request, ["pay-1", POISON]))
     with Flow(kafka, topics, tmp_path, environ=PARKS_LATE) as flow:
-        flow.wait(lambda: pending(flow) == 1, WAIT_S, "parked")
+        flow.wait(lambda: pending(flow) == 1, LIMIT_S, "parked")
         assert flow.terminate() == 0
     entry = read_all(kafka, topics.pending)[-1]
     headers: dict[str, str | bytes | None] = {"version": b"3", "lane": b"1", "lanes": b"2"}

@@ -17,13 +17,12 @@ from schemas import avro, contract
 from schemas.wire_format import HEADER_BYTES, header, schema_id
 from tests import ROOT
 from tests.schema_registry.samples import DECIMAL, OURS, content, decimal, schema
-from tests.support.flow_process import Flow, Topics, read_all, request, send
+from tests.support.flow_process import LIMIT_S, Flow, Topics, read_all, request, send
 from tests.support.kafka import Cluster, ports
 from tests.support.kafka.link import Link
 from tests.support.registry import Registry
 
 UNKNOWN = 987_654
-WAIT_S = 120.0
 CUT = "(ConnectError|ReadError|RemoteProtocolError)"
 """The errors of a client whose connection is cut, by the step that it was at."""
 SENDERS = schema(amount=DECIMAL, metadata={"type": "map", "values": "string"})
@@ -145,9 +144,9 @@ class TestOutages:
             send_to(kafka, topics, 1, [in_avro(known, "pay-4"), request("pay-5")])
             flow.wait_until_decided(3)
             reason = f"records wait for schema id {new}: {CUT}"
-            flow.wait(lambda: re.search(reason, ready(flow)), WAIT_S, "not ready with a reason")
+            flow.wait(lambda: re.search(reason, ready(flow)), LIMIT_S, "not ready with a reason")
             assert "payments_waiting_for_schemas 1.0" in flow.metrics()
-            flow.wait(lambda: state(flow) == ("waiting_for_schemas", True), WAIT_S, "shown so")
+            flow.wait(lambda: state(flow) == ("waiting_for_schemas", True), LIMIT_S, "shown so")
             assert flow.decided() == 3
             link.mend()
             flow.wait_until_ready()
@@ -172,11 +171,11 @@ class TestOutages:
             waiting = header(new) + content(stops, paymentId="pay-2", stops=None)
             send(kafka, topics, iter([request("pay-1"), waiting]), partitions=1)
             flow.wait_until_decided(1)
-            flow.wait(lambda: flow.get("/ready")[0] == 503, WAIT_S, "not ready")
+            flow.wait(lambda: flow.get("/ready")[0] == 503, LIMIT_S, "not ready")
             assert flow.terminate() == 0
         link.mend()
         with Flow(kafka, topics, tmp_path, environ=settings) as flow:
-            flow.wait(lambda: len(read_all(kafka, topics.outputs[0])) == 2, WAIT_S, "done")
+            flow.wait(lambda: len(read_all(kafka, topics.outputs[0])) == 2, LIMIT_S, "done")
             assert flow.terminate() == 0
         assert len(read_all(kafka, topics.outputs[2])) == 2
 
@@ -188,9 +187,9 @@ class TestOutages:
         link.cut()
         with Flow(kafka, topics, tmp_path, environ=environ(Registry.url_at(link.port))) as flow:
             reason = f"the schema registry is away: {CUT}"
-            flow.wait(lambda: re.search(reason, ready(flow)), WAIT_S, "not ready with a reason")
+            flow.wait(lambda: re.search(reason, ready(flow)), LIMIT_S, "not ready with a reason")
             assert flow.get("/live")[0] == 200
-            flow.wait(lambda: state(flow) == ("waiting_for_schemas", True), WAIT_S, "shown so")
+            flow.wait(lambda: state(flow) == ("waiting_for_schemas", True), LIMIT_S, "shown so")
             link.mend()
             flow.wait_until_decided(1)
             assert flow.terminate() == 0
@@ -200,7 +199,7 @@ class TestOutages:
     ) -> None:
         link.cut()
         with Flow(kafka, topics, tmp_path, environ=environ(Registry.url_at(link.port))) as flow:
-            flow.wait(lambda: "is away" in ready(flow), WAIT_S, "not ready with a reason")
+            flow.wait(lambda: "is away" in ready(flow), LIMIT_S, "not ready with a reason")
             assert flow.terminate() == 0
 
 

@@ -16,7 +16,7 @@ from confluent_kafka.admin import (
 
 from dataflow.fake_provider.process import FakeProvider
 from tests.integration.test_parking import pending
-from tests.support.flow_process import Flow, Topics, mixed_requests, request, send
+from tests.support.flow_process import LIMIT_S, Flow, Topics, mixed_requests, request, send
 from tests.support.hooks.tuning import (
     PARKED_UNIT_S,
     PROBE_MOST_S,
@@ -32,7 +32,6 @@ from tests.support.kafka.ports import free
 from tests.support.mounted_secret import Secret
 
 COUNT = 300
-WAIT_S = 120.0
 USER = "rotating"
 OLD, NEW, WRONG = "the-old-password", "the-new-password", "a-wrong-password"
 WATCHFUL = tuned(
@@ -124,21 +123,21 @@ def test_a_new_password_is_taken_over_once_kafka_has_it(
 ) -> None:
     """It reaches the pod first: the old one stays, under load, until the new one holds."""
     with Flow(secure_kafka, topics, tmp_path, environ=environ(secure_kafka, mounted)) as flow:
-        flow.wait_until_ready(WAIT_S)
-        flow.wait(lambda: f"{METRIC} 0.0" in flow.metrics(), WAIT_S, "without a refusal")
+        flow.wait_until_ready(LIMIT_S)
+        flow.wait(lambda: f"{METRIC} 0.0" in flow.metrics(), LIMIT_S, "without a refusal")
         swap(secure_kafka, mounted, NEW)
-        flow.wait(lambda: f"{METRIC} 1.0" in flow.metrics(), WAIT_S, "aware of the refusal")
+        flow.wait(lambda: f"{METRIC} 1.0" in flow.metrics(), LIMIT_S, "aware of the refusal")
         assert refused(flow) == ["KAFKA_SASL_PASSWORD_FILE"]
         assert flow.get("/ready")[0] == 200
         send(secure_kafka, topics, mixed_requests(COUNT, seed=1))
-        flow.wait_until_decided(COUNT, WAIT_S)
+        flow.wait_until_decided(COUNT, LIMIT_S)
         assert stops(flow) == []
         set_password(secure_kafka, NEW)
-        flow.wait(lambda: bool(stops(flow)), WAIT_S, "stopping")
-        flow.wait_until_ready(WAIT_S)
+        flow.wait(lambda: bool(stops(flow)), LIMIT_S, "stopping")
+        flow.wait_until_ready(LIMIT_S)
         send(secure_kafka, topics, mixed_requests(COUNT, seed=2))
-        flow.wait_until_decided(2 * COUNT, WAIT_S)
-        flow.wait(lambda: f"{METRIC} 0.0" in flow.metrics(), WAIT_S, "without a refusal")
+        flow.wait_until_decided(2 * COUNT, LIMIT_S)
+        flow.wait(lambda: f"{METRIC} 0.0" in flow.metrics(), LIMIT_S, "without a refusal")
         [stop] = stops(flow)
         assert stop["restart"] is True
         assert stop["reason"] == "secrets have changed: KAFKA_SASL_PASSWORD_FILE"
@@ -158,21 +157,21 @@ def test_a_wrong_password_and_a_wrong_authority_stop_nothing(
     secure_kafka: SecureBroker, topics: Topics, mounted: Secret, tmp_path: Path
 ) -> None:
     with Flow(secure_kafka, topics, tmp_path, environ=environ(secure_kafka, mounted)) as flow:
-        flow.wait_until_ready(WAIT_S)
+        flow.wait_until_ready(LIMIT_S)
         swap(secure_kafka, mounted, WRONG)
-        flow.wait(lambda: f"{METRIC} 1.0" in flow.metrics(), WAIT_S, "aware of the password")
+        flow.wait(lambda: f"{METRIC} 1.0" in flow.metrics(), LIMIT_S, "aware of the password")
         other = Path(secure_kafka.other_ca_pem).read_text()
         mounted.swap(username=USER, password=OLD, ca=other)
         authority = ["KAFKA_SSL_CA_LOCATION"]
         flow.wait(
             lambda: any(each["variables"] == authority for each in complaints(flow)),
-            WAIT_S,
+            LIMIT_S,
             "aware of the authority",
         )
         send(secure_kafka, topics, mixed_requests(COUNT, seed=1))
-        flow.wait_until_decided(COUNT, WAIT_S)
+        flow.wait_until_decided(COUNT, LIMIT_S)
         swap(secure_kafka, mounted, OLD)
-        flow.wait(lambda: f"{METRIC} 0.0" in flow.metrics(), WAIT_S, "content again")
+        flow.wait(lambda: f"{METRIC} 0.0" in flow.metrics(), LIMIT_S, "content again")
         assert stops(flow) == []
         assert flow.terminate() == 0
     assert WRONG not in flow.log
@@ -195,14 +194,14 @@ def test_new_secrets_restart_every_process_of_a_cluster(
         Flow(secure_kafka, topics, tmp_path, "-i", "0", "-a", addresses, environ=watching) as first,
         Flow(secure_kafka, topics, tmp_path, "-i", "1", "-a", addresses, environ=still) as second,
     ):
-        first.wait_until_ready(WAIT_S)
-        second.wait_until_ready(WAIT_S)
+        first.wait_until_ready(LIMIT_S)
+        second.wait_until_ready(LIMIT_S)
         mounted.swap(
             username=USER, password=OLD, ca=Path(secure_kafka.ca_pem).read_text() + "\n# renewed\n"
         )
-        second.wait(lambda: bool(stops(second)), WAIT_S, "stopping")
+        second.wait(lambda: bool(stops(second)), LIMIT_S, "stopping")
         send(secure_kafka, topics, mixed_requests(COUNT, seed=1))
-        first.wait(lambda: first.decided() + second.decided() == COUNT, WAIT_S, "done")
+        first.wait(lambda: first.decided() + second.decided() == COUNT, LIMIT_S, "done")
         assert [stop["restart"] for flow in (first, second) for stop in stops(flow)] == [True, True]
         assert first.terminate() == 0
         assert second.wait_for_exit() == 0
@@ -223,21 +222,21 @@ def test_a_new_key_of_the_provider_ends_the_hold_of_a_revoked_one(
     }
     ids = [f"{topics.prefix}-{n}" for n in range(COUNT)]
     with Flow(secure_kafka, topics, tmp_path, environ=environ) as flow:
-        flow.wait_until_ready(WAIT_S)
+        flow.wait_until_ready(LIMIT_S)
         provider.change(secret=NEW)
         send(secure_kafka, topics, map(request, ids))
-        flow.wait(lambda: flow.health().get("status") == "held", WAIT_S, "held")
+        flow.wait(lambda: flow.health().get("status") == "held", LIMIT_S, "held")
         mounted.swap(key=WRONG)
         wrong = ["HTTP_GATEWAY_CREDENTIALS_FILE"]
-        flow.wait(lambda: refused(flow) == wrong, WAIT_S, "aware of the refusal")
+        flow.wait(lambda: refused(flow) == wrong, LIMIT_S, "aware of the refusal")
         assert stops(flow) == []
         mounted.swap(key=NEW)
-        flow.wait(lambda: bool(stops(flow)), WAIT_S, "stopping")
-        flow.wait_until_ready(WAIT_S)
-        flow.wait_until_decided(COUNT, WAIT_S)
+        flow.wait(lambda: bool(stops(flow)), LIMIT_S, "stopping")
+        flow.wait_until_ready(LIMIT_S)
+        flow.wait_until_decided(COUNT, LIMIT_S)
         # Not only until none is pending: before a lane has looked for what it has parked, none is.
-        flow.wait(lambda: len(charged(provider, ids)) == COUNT, WAIT_S, "done with charging")
-        flow.wait(lambda: pending(flow) == 0, WAIT_S, "without any pending")
+        flow.wait(lambda: len(charged(provider, ids)) == COUNT, LIMIT_S, "done with charging")
+        flow.wait(lambda: pending(flow) == 0, LIMIT_S, "without any pending")
         assert [stop["restart"] for stop in stops(flow)] == [True]
         assert flow.terminate() == 0
     assert charged(provider, ids) == dict.fromkeys(ids, 1)

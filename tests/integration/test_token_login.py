@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.flow_process import Flow, Topics, mixed_requests, send
+from tests.support.flow_process import LIMIT_S, Flow, Topics, mixed_requests, send
 from tests.support.hooks.tuning import START_TIMEOUT_S, tuned
 from tests.support.invariants import check
 from tests.support.kafka import SecureBroker
@@ -86,7 +86,7 @@ def test_payments_flow_with_tokens_of_a_provider(
         flow.wait_until_ready()
         flow.wait_until_decided(COUNT)
         so_far = secure_kafka.tokens.issued
-        flow.wait(lambda: secure_kafka.tokens.issued > so_far + 5, 120, "given more tokens")
+        flow.wait(lambda: secure_kafka.tokens.issued > so_far + 5, LIMIT_S, "given more tokens")
         send(secure_kafka, topics, mixed_requests(COUNT, seed=2))
         flow.wait_until_decided(2 * COUNT)
         assert flow.terminate() == 0

@@ -12,8 +12,16 @@ import pytest
 
 from dataflow.fake_provider.process import FakeProvider
 from tests import ROOT
-from tests.integration.test_parking import PARKS_LATE, WAIT_S, pending
-from tests.support.flow_process import Flow, Topics, read_all, request, run_until_decided, send
+from tests.integration.test_parking import PARKS_LATE, pending
+from tests.support.flow_process import (
+    LIMIT_S,
+    Flow,
+    Topics,
+    read_all,
+    request,
+    run_until_decided,
+    send,
+)
 from tests.support.hooks.tuning import PARKED_UNIT_S, QUIET_S, UNRESOLVED_AFTER_S, tuned
 from tests.support.invariants import check, event_of, open_entries
 from tests.support.kafka import Cluster
@@ -71,7 +79,7 @@ def test_pending_payments_are_listed_beside_the_flow_and_without_it(
     with Flow(kafka, topics, tmp_path, environ=PARKS_LATE) as flow:
         flow.wait_until_ready()
         flow.wait_until_decided(3)
-        flow.wait(lambda: pending(flow) == 1, WAIT_S, "parked")
+        flow.wait(lambda: pending(flow) == 1, LIMIT_S, "parked")
         code, running = result(kafka, topics, "pending")
         assert flow.terminate() == 0
     assert (code, [each["paymentId"] for each in running["entries"]]) == (0, [POISON])
@@ -145,7 +153,7 @@ def test_a_decision_is_carried_out_by_the_running_flow(
     send(kafka, topics, map(request, ["pay-1", *ids]))
     with Flow(kafka, topics, tmp_path, environ=without_answers(tmp_path)) as flow:
         flow.wait_until_ready()
-        flow.wait(lambda: unresolved(flow) == 3, WAIT_S, "unresolved")
+        flow.wait(lambda: unresolved(flow) == 3, LIMIT_S, "unresolved")
         processed = ["resolve", ids[0], "--processed", "ch_7", *REASON]
         code, found = result(kafka, topics, *processed)
         assert (code, found["state"], found["outcome"]) == (0, "carried_out", "payment.processed")
@@ -173,7 +181,7 @@ def test_a_decision_outlives_a_stop_and_a_crash(
     send(kafka, topics, map(request, ["pay-1", HANGING]))
     with Flow(kafka, topics, tmp_path, environ=environ) as flow:
         flow.wait_until_ready()
-        flow.wait(lambda: unresolved(flow) == 1, WAIT_S, "unresolved")
+        flow.wait(lambda: unresolved(flow) == 1, LIMIT_S, "unresolved")
         assert flow.terminate() == 0
     assert result(kafka, topics, "pending")[1]["unresolved"] == 1
     given = ["resolve", HANGING, "--processed", "ch_7", *REASON, "--wait", "1s"]
@@ -191,7 +199,7 @@ def test_a_decision_outlives_a_stop_and_a_crash(
     assert result(kafka, topics, "pending")[1]["count"] == 1
     with Flow(kafka, topics, tmp_path, environ=environ) as flow:
         flow.wait_until_ready()
-        flow.wait(lambda: not open_entries(kafka, topics), WAIT_S, "resolved")
+        flow.wait(lambda: not open_entries(kafka, topics), LIMIT_S, "resolved")
         assert flow.terminate() == 0
     assert result(kafka, topics, "pending")[1]["count"] == 0
     findings = check(kafka, topics)
@@ -220,7 +228,7 @@ def test_the_providers_list_agrees_until_it_does_not(
     with Flow(kafka, topics, tmp_path, environ=environ) as flow:
         flow.wait_until_ready()
         # On a slow machine others are parked, too, for a while.
-        flow.wait(lambda: flow.decided() == 7 and pending(flow) == 1, WAIT_S, "decided")
+        flow.wait(lambda: flow.decided() == 7 and pending(flow) == 1, LIMIT_S, "decided")
         assert flow.terminate() == 0
     until = datetime.fromtimestamp(time.time() + 60, UTC).isoformat()
     given = ["reconcile", "--since", since, "--until", until, "--lookback", "0ms"]

@@ -6,10 +6,10 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from tests.integration.test_parking import WAIT_S, book_of, is_done, pending
+from tests.integration.test_parking import book_of, is_done, pending
 from tests.pictures.trace_plot import IMAGE, svg
 from tests.support.collector import collecting
-from tests.support.flow_process import Flow, Topics
+from tests.support.flow_process import LIMIT_S, Flow, Topics
 from tests.support.kafka import Cluster
 from tests.support.traced import Service, by_trace, environ, follow, has_all
 
@@ -55,14 +55,14 @@ def test_a_parked_payment_is_in_its_trace_after_a_restart(
         down.touch()
         with Flow(kafka, topics, tmp_path, environ=settings) as flow:
             flow.wait_until_ready()
-            flow.wait(lambda: pending(flow) == 1, WAIT_S, "parked")
-            flow.wait(lambda: has_all(collector), WAIT_S, "followed")
+            flow.wait(lambda: pending(flow) == 1, LIMIT_S, "parked")
+            flow.wait(lambda: has_all(collector), LIMIT_S, "followed")
             assert flow.terminate() == 0
         before = len(collector.spans())
         down.unlink()
         with Flow(kafka, topics, tmp_path, environ=settings) as flow:
-            flow.wait(lambda: is_done(kafka, topics, flow, 1), WAIT_S, "decided")
-            flow.wait(lambda: has_all(collector, before), WAIT_S, "followed")
+            flow.wait(lambda: is_done(kafka, topics, flow, 1), LIMIT_S, "decided")
+            flow.wait(lambda: has_all(collector, before), LIMIT_S, "followed")
             assert flow.terminate() == 0
         [spans] = by_trace([*shop.spans(), *collector.spans()]).values()
     after = [span.name for span in collector.spans()[before:]]
@@ -79,7 +79,7 @@ def test_the_latency_has_a_trace_as_an_example(
         with Flow(kafka, topics, tmp_path, environ=environ(collector)) as flow:
             flow.wait_until_ready()
             flow.wait_until_decided(1)
-            flow.wait(lambda: all(examples(flow).values()), WAIT_S, "showing examples")
+            flow.wait(lambda: all(examples(flow).values()), LIMIT_S, "showing examples")
             shown = examples(flow)
             assert flow.terminate() == 0
     [span] = shop.spans()

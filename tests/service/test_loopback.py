@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dataflow.service import loopback
-from tests.support.flow_process import Flow, Topics
+from tests.support.flow_process import LIMIT_S, Flow, Topics
 from tests.support.kafka import Cluster, ports
 
 ESTABLISHED, SYN_SENT = 1, 2
@@ -94,9 +94,9 @@ def test_the_engines_web_server_answers_on_loopback_only(
     environ = {"BYTEWAX_DATAFLOW_API_PORT": str(port)}
     with Flow(kafka, Topics.fresh(kafka), tmp_path, environ=environ) as flow:
         flow.wait_until_ready()
-        flow.wait(lambda: "on the loopback interface only" in flow.log, 120, "confined")
+        flow.wait(lambda: "on the loopback interface only" in flow.log, LIMIT_S, "confined")
         assert state(outside, port) == SYN_SENT
         # A scrape does not wait for long.
         up = "payments_engine_metrics_up 1.0"
-        flow.wait(lambda: up in flow.metrics(), 120, "asking the engine")
+        flow.wait(lambda: up in flow.metrics(), LIMIT_S, "asking the engine")
         assert flow.terminate() == 0

@@ -13,7 +13,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from schemas.headers import Headers
 from tests.support.collector import Collector, SpanFact
-from tests.support.flow_process import Flow, Topics, read_all, request
+from tests.support.flow_process import LIMIT_S, Flow, Topics, read_all, request
 from tests.support.kafka import Cluster
 
 _PROPAGATOR = TraceContextTextMapPropagator()
@@ -76,7 +76,7 @@ def follow(
         outcomes = read_all(kafka, topics.outputs[0])
         ledger.receive([each for each in outcomes if each.key() == b"pay-1"])
         # A stop does not wait for them for long.
-        flow.wait(lambda: has_all(collector), 120, "followed")
+        flow.wait(lambda: has_all(collector), LIMIT_S, "followed")
         assert flow.terminate() == 0
     return by_trace([*shop.spans(), *collector.spans(), *ledger.spans()])
 

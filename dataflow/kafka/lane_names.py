@@ -34,11 +34,17 @@ class Metadata(NamedTuple):
     partitions: int = 0
     """Of so many input partitions, every lane had committed an offset before: one that is missing
     now was there, and is lost."""
+    began: int | None = None
+    """With an offset of the flow's own group: the offset at which reading began."""
+    records: int | None = None
+    """With the same: the offset after the last record, up to which the lanes have committed."""
 
     def __str__(self) -> str:
         """Return the text that Kafka keeps."""
         return " ".join(
-            f"{name}={value}" for name, value in zip(_NAMES, self, strict=True) if value
+            f"{name}={value}"
+            for name, value in zip(_NAMES, self, strict=True)
+            if value or (value is not None and name in _MAY_BE_0)
         )
 
     def is_of(self, topic_id: str | None) -> bool:
@@ -50,19 +56,29 @@ class Metadata(NamedTuple):
         """Return what was committed; nothing for an offset that something else has put there."""
         found = dict(_PAIR.findall(text or ""))
         return cls(
-            lanes=int(found["lanes"]) if found.get("lanes", "").isdecimal() else None,
+            lanes=_number_if_any(found.get("lanes", "")),
             topic_id=found.get("topic"),
             log_id=found.get("log"),
             ids=_number(found.get("ids", "")),
             since_s=_number(found.get("since", "")),
             pending_id=found.get("pending"),
             partitions=_number(found.get("partitions", "")),
+            began=_number_if_any(found.get("began", "")),
+            records=_number_if_any(found.get("records", "")),
         )
 
 
 def _number(text: str) -> int:
-    return int(text) if text.isdecimal() else 0
+    return _number_if_any(text) or 0
 
 
-_NAMES = ("lanes", "topic", "log", "ids", "since", "pending", "partitions")
+def _number_if_any(text: str) -> int | None:
+    return int(text) if text.isdecimal() else None
+
+
+_NAMES = (
+    *("lanes", "topic", "log", "ids", "since", "pending", "partitions"),
+    *("began", "records"),
+)
+_MAY_BE_0 = {"began", "records"}
 _PAIR = re.compile(r"(\w+)=(\S+)")

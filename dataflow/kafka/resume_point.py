@@ -17,10 +17,12 @@ old copy of the store must not take the start back to before `LANES` was changed
    epochs were durable, or the group was lost. Start at the front; the lanes drop what they
    have committed.
 5. The partition is new, or the whole flow is: start at the front.
-6. There is no position at all, but something was published: refuse. The offsets have expired, or
+6. Each position has with it how far the lanes had committed. If they have committed less by now,
+   their offsets were lost: refuse. A crash may have left some of them further ahead than others.
+7. There is no position at all, but something was published: refuse. The offsets have expired, or
    the topics were copied from another cluster; to start at the front would charge everything again.
 
-Where it refuses by 2, 3 or 6, an explicit `KAFKA_START` decides. It never overrides a position.
+Where it refuses by 2, 3 or 7, an explicit `KAFKA_START` decides. It never overrides a position.
 """
 
 import threading
@@ -55,15 +57,17 @@ class ResumePoint(Struct, frozen=True):
     lanes: int | None = None
     """The number of lanes of the previous run, as far as is known."""
     durable: int | None = None
-    """From a snapshot: up to here the lanes must have committed."""
+    """From the position, if it has that: up to here the lanes must have committed."""
+    what: str = ""
+    """The position that it is from."""
 
     def check(self, committed: Committed, kafka: KafkaSettings, partition: int) -> None:
-        """Refuse a snapshot that is ahead of what its own lanes have committed."""
+        """Refuse a position that is ahead of what its own lanes have committed."""
         if self.durable is None or self.durable <= max(committed.highest, self.began_at):
             return
         group, topic = lane_group(kafka.group_id, 0), kafka.topic_requested
         raise StartRefusedError(
-            f"{topic}[{partition}]: the snapshot stands at {self.durable}, but the lanes have only"
+            f"{topic}[{partition}]: {self.what} stands at {self.durable}, but the lanes have only"
             f" committed up to {committed.highest}: the offsets of the groups"
             f" {kafka.group_id}.lane-* have expired or were reset. If the flow was stopped"
             " cleanly, or no event in the output topics is of a record at or above"
@@ -131,13 +135,15 @@ class ResumePoints:
         if believed:
             self._refuse_overtaken(partition, believed[0])
             latest = max(believed, key=lambda each: each.offset)
+            durable = max(believed, key=lambda each: each.durable or -1)
             return ResumePoint(
                 offset=latest.offset,
                 began_at=believed[0].began_at,
                 end_offset=high,
                 looked_at_ms=looked_at_ms,
                 lanes=latest.metadata.lanes,
-                durable=believed[0].durable,
+                durable=durable.durable,
+                what=durable.what,
             )
         if not problems and (self._facts.has_run_before or not self._facts.has_published):
             offset = low
@@ -159,7 +165,8 @@ class ResumePoints:
         if partition in self._facts.group_offsets:
             offset, metadata = self._facts.group_offsets[partition]
             what = f"the committed offset of group {self._kafka.group_id}"
-            yield _Position(what, offset, metadata, began_at=offset)
+            began_at = offset if metadata.began is None else metadata.began
+            yield _Position(what, offset, metadata, began_at, metadata.records)
 
     def _problem(self, position: _Position, low: int, high: int) -> str | None:
         """Return why a position cannot be believed, if so."""

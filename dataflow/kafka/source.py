@@ -137,7 +137,7 @@ class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
         self._offsets = offsets
         self._on_close = on_close
         self._reader = PartitionReader(context, partition, consumer, start)
-        self._group_offset = GroupOffset(context, partition, consumer)
+        self._group_offset = GroupOffset(context, partition, consumer, start.began_at)
         self._phases = PhaseSequence()
         self._pace = ReadPace(self._transaction_timeout_s, now_s)
         self._charging = context.charging
@@ -192,7 +192,7 @@ class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
             self._first_epoch_closed = True
             malloc.give_back()
         position = self._committable_offset()
-        self._group_offset.epoch_closed(position)
+        self._group_offset.epoch_closed(position, self._committable.records_end)
         self._pace.epoch_closed()
         self._refresh.epoch_closed()
         self._status.epoch_closed()

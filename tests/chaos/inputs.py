@@ -48,7 +48,6 @@ def follow_advice(scene: Scene, refusal: str) -> None:
     "offsets of the lanes expired",
     "refuses, with a command that puts them back; after it, carries on",
     every=3,
-    keeps_store=True,
 )
 def _offsets_expired(scene: Scene) -> None:
     scene.carry_on()
@@ -59,7 +58,7 @@ def _offsets_expired(scene: Scene) -> None:
             if not flow.ended:
                 break
             refusal = flow.refusal()
-        assert re.search(r"the snapshot stands at \d+, but the lanes have only", refusal), refusal
+        assert re.search(r"stands at \d+, but the lanes have only", refusal), refusal
         follow_advice(scene, refusal)
     scene.carry_on()
 

@@ -436,6 +436,28 @@ def test_a_snapshot_ahead_of_the_committed_offsets_and_the_remedy(
     assert check(kafka, topics).problems == []
 
 
+def test_lost_offsets_of_the_lanes_are_noticed_without_a_recovery_directory(
+    kafka: Cluster, tmp_path: Path
+) -> None:
+    """The flow's own group has with its offset how far the lanes had committed."""
+    topics = Topics.fresh(kafka, partitions=1)
+    send(kafka, topics, mixed_requests(COUNT, seed=1), partitions=1)
+    run_until_decided(kafka, topics, tmp_path, COUNT)
+    shutil.rmtree(tmp_path / "recovery")
+    run_until_decided(kafka, topics, tmp_path, COUNT)  # it has nothing to commit, and forgets none
+    kafka.delete_groups(topics.lane_groups())
+    shutil.rmtree(tmp_path / "recovery")
+    with Flow(kafka, topics, tmp_path) as flow:
+        refusal = flow.refusal()
+    group = f"the committed offset of group {topics.group}"
+    assert f"[0]: {group} stands at {COUNT}, but the lanes have only committed" in refusal
+
+    execute_remedy(kafka, refusal)
+    send(kafka, topics, mixed_requests(COUNT, seed=1), partitions=1)
+    run_until_decided(kafka, topics, tmp_path, 2 * COUNT)
+    assert check(kafka, topics).problems == []
+
+
 def test_lost_offsets_of_lanes_that_a_crash_has_left_apart(kafka: Cluster, tmp_path: Path) -> None:
     """Each needs its own, as documented: with one for all, records are decided twice, or never."""
     topics = Topics.fresh(kafka, partitions=1)

@@ -180,17 +180,17 @@ class TestGroupOffset:
 
     @pytest.fixture
     def group(self, context: ProcessContext, client: Client) -> GroupOffset:
-        return GroupOffset(context, PARTITION, client)  # type: ignore[arg-type]
+        return GroupOffset(context, PARTITION, client, 0)  # type: ignore[arg-type]
 
     def test_a_position_is_committed_once_its_epoch_is_durable(
         self, group: GroupOffset, client: Client, context: ProcessContext
     ) -> None:
         group.commit()
         assert client.commits == []
-        group.epoch_closed(5)
+        group.epoch_closed(5, 4)
         group.commit()
         group.commit()
-        assert client.commits == [(5, str(Metadata(7, "T")), True)]
+        assert client.commits == [(5, str(Metadata(7, "T", began=0, records=4)), True)]
         assert shown(context)["committed"] == 5
 
     def test_an_offset_is_not_committed_twice_unless_it_is_renewed(
@@ -198,11 +198,11 @@ class TestGroupOffset:
     ) -> None:
         """A quiet partition costs Kafka nothing, but it must not forget the offset either."""
         for position in (5, 5, 6, 6):
-            group.epoch_closed(position)
+            group.epoch_closed(position, position)
             group.commit()
         assert [offset for offset, *_ in client.commits] == [5, 6]
         group.renew()
-        group.epoch_closed(6)
+        group.epoch_closed(6, 6)
         group.commit()
         assert [offset for offset, *_ in client.commits] == [5, 6, 6]
 
@@ -210,15 +210,15 @@ class TestGroupOffset:
         self, group: GroupOffset, client: Client
     ) -> None:
         client.fails = True
-        group.epoch_closed(5)
+        group.epoch_closed(5, 5)
         group.commit()
         client.fails = False
-        group.epoch_closed(5)
+        group.epoch_closed(5, 5)
         group.commit()
         assert [offset for offset, *_ in client.commits] == [5]
 
     def test_the_last_commit_is_waited_for(self, group: GroupOffset, client: Client) -> None:
-        group.epoch_closed(5)
+        group.epoch_closed(5, 5)
         group.commit_last()
         assert [asynchronous for *_, asynchronous in client.commits] == [False]
 

@@ -8,9 +8,9 @@ from dataflow.config.settings import Settings
 from dataflow.errors import StartRefusedError
 from dataflow.kafka import start_facts
 from dataflow.kafka.lane_names import Metadata
-from dataflow.kafka.lane_offsets import Offset
+from dataflow.kafka.lane_offsets import Committed, Offset
 from dataflow.kafka.partition_offsets import LATEST
-from dataflow.kafka.resume_point import ResumePoints
+from dataflow.kafka.resume_point import ResumePoint, ResumePoints
 from dataflow.process_context import Cluster
 from tests.support.required import REQUIRED
 
@@ -57,6 +57,51 @@ def lost(monkeypatch: pytest.MonkeyPatch, by_lane: dict[int, dict[int, Offset]])
         return positions.find(1, None).offset != 9
     except StartRefusedError as error:
         return "[1]: there is neither a snapshot nor an offset of group" in str(error)
+
+
+def of_group(monkeypatch: pytest.MonkeyPatch, metadata: Metadata) -> ResumePoint:
+    """Return where a start without a snapshot begins, by the group's offset 7."""
+
+    def committed_offsets(_: Any, group: str, *_more: Any, **__: Any) -> dict[int, Offset]:
+        return {} if ".lane-" in group else {0: Offset(7, metadata)}
+
+    monkeypatch.setattr(start_facts, "offsets_at", lambda *_: {0: 9})
+    monkeypatch.setattr(start_facts, "committed_offsets", committed_offsets)
+    monkeypatch.setattr(start_facts, "_members", lambda *_: [])
+    monkeypatch.setattr(start_facts.StartFacts, "low", {0: 0})
+    return ResumePoints(Settings.from_env(REQUIRED), Cluster("", [0])).find(0, None)
+
+
+class TestLostLaneOffsets:
+    """The group's offset has with it how far the lanes had committed."""
+
+    KAFKA = Settings.from_env(REQUIRED).kafka
+
+    def test_lanes_that_have_committed_less_than_they_had_are_refused(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        start = of_group(monkeypatch, Metadata(LANES, began=0, records=6))
+        start.check(Committed({0: 6}, 6), self.KAFKA, 0)
+        with pytest.raises(StartRefusedError, match="group payments-service-group stands at 6, but"):
+            start.check(Committed({}, 0), self.KAFKA, 0)
+
+    def test_markers_are_committed_by_no_lane(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The flow began at 7, has read no record since, and no lane has committed anything."""
+        start = of_group(monkeypatch, Metadata(LANES, began=7, records=7))
+        start.check(Committed({}, 0), self.KAFKA, 0)
+
+    def test_an_offset_that_a_tool_has_set_is_believed(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        start = of_group(monkeypatch, Metadata())
+        assert (start.offset, start.began_at) == (7, 7)
+        start.check(Committed({}, 0), self.KAFKA, 0)
+
+
+def test_metadata_is_read_as_it_was_written() -> None:
+    metadata = Metadata(LANES, "t", "l", 3, 4, "p", 5, 0, 0)
+    assert Metadata.read(str(metadata)) == metadata
+    assert Metadata.read(str(Metadata(LANES))) == Metadata(LANES)
 
 
 def test_a_partition_that_every_lane_had_an_offset_of_is_not_new(

@@ -82,7 +82,7 @@ class TestLostLaneOffsets:
     ) -> None:
         start = of_group(monkeypatch, Metadata(LANES, began=0, records=6))
         start.check(Committed({0: 6}, 6), self.KAFKA, 0)
-        with pytest.raises(StartRefusedError, match="group payments-service-group stands at 6, but"):
+        with pytest.raises(StartRefusedError, match="service-group stands at 6, but"):
             start.check(Committed({}, 0), self.KAFKA, 0)
 
     def test_markers_are_committed_by_no_lane(self, monkeypatch: pytest.MonkeyPatch) -> None:

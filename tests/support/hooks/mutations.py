@@ -779,8 +779,8 @@ def _no_group_offsets() -> None:
     """Never commit a position for the group."""
 
     def only_report(self: group_offset.GroupOffset, **_: Any) -> None:
-        offset, self._durable = self._durable, None
-        if offset is not None:
-            self._status.partitions.committed_at(self._partition, offset)
+        durable, self._durable = self._durable, None
+        if durable is not None:
+            self._status.partitions.committed_at(self._partition, durable[0])
 
     _patch(lambda: group_offset.GroupOffset._commit, only_report)

@@ -28,6 +28,7 @@ from dataflow.gateways.port import (
     idempotency_key,
 )
 from dataflow.gateways.replies import Publishable, quoted
+from dataflow.gateways.time_limit import TimeLimit
 from dataflow.observability import tracing
 from dataflow.observability.tracing import Span
 from schemas.headers import Headers
@@ -55,6 +56,7 @@ class Calls:
         self.counts = CallCounts()
         self._gateway = gateway
         self._publishable = Publishable()
+        self._limit = TimeLimit(_MOST_S)
         self._logged_s: defaultdict[str, float] = defaultdict(lambda: -_LOG_EVERY_S)
 
     def way(self, charge: Charge) -> Ask:
@@ -127,7 +129,7 @@ class Calls:
         self, ask: Callable[[], Awaitable[Reply | None]], charge: Charge
     ) -> Reply | None:
         try:
-            reply = await _bounded(ask)
+            reply = await self._bounded(ask)
         except Exception as error:  # noqa: BLE001  (whatever a gateway does: it is no answer)
             self._report("gateway raised an error", reason=quoted(error))
             return Unknown(quoted(error))
@@ -170,7 +172,7 @@ class Calls:
         headers: Sequence[Headers],
     ) -> list[Reply]:
         try:
-            replies = list(await _bounded(lambda: gateway.charge_batch(requests)))
+            replies = list(await self._bounded(lambda: gateway.charge_batch(requests)))
         except Exception as error:  # noqa: BLE001  (whatever a gateway does: it is no answer)
             self._report("gateway raised an error", reason=quoted(error))
             return [Unknown(quoted(error))] * len(requests)
@@ -183,9 +185,22 @@ class Calls:
         """Return why a charge would fail now; None if the gateway finds nothing."""
         self.counts.probed()
         try:
-            return await _bounded(self._gateway.probe)
+            return await self._bounded(self._gateway.probe)
         except Exception as error:  # noqa: BLE001  (as above)
             return Unknown(quoted(error))
+
+    async def _bounded(self, ask: Callable[[], Awaitable[_T]]) -> _T:
+        """Return what a gateway returns, in time; that it cancels a call is an error like others.
+
+        Only our own end cancels the task, and that goes on.
+        """
+        try:
+            return await self._limit.within(ask())
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise RuntimeError("the gateway cancelled the call") from error
 
     def _report(self, event: str, **what: object) -> None:
         """Log one line a second of a kind at most."""
@@ -198,21 +213,6 @@ class Calls:
 def _is_decided(charge: Charge) -> bool:
     """Return whether a person has decided by now; it may happen during any call."""
     return charge.decision is not None
-
-
-async def _bounded(ask: Callable[[], Awaitable[_T]]) -> _T:
-    """Return what a gateway returns, in time; that it cancels a call is an error like any other.
-
-    Only our own end cancels the task, and that goes on.
-    """
-    try:
-        async with asyncio.timeout(_MOST_S):
-            return await ask()
-    except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
-            raise
-        raise RuntimeError("the gateway cancelled the call") from error
 
 
 def reason_of(reply: object) -> str:

@@ -90,6 +90,7 @@ class Dispatcher:
     Attributes:
         sources: The input partitions of this process, which share its credit.
         has_peers: True if there are lanes in other processes.
+        is_one_by_one: True if payments are charged one by one, each in its time.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class Dispatcher:
         # Nothing in a batch is looked up first, however old its key is.
         keys_are_kept = gateway.traits.key_life_s is None
         self._batches = gateway if isinstance(gateway, BatchGateway) and keys_are_kept else None
+        self.is_one_by_one = self._batches is None
         self._limits = limits
         self._board = board
         self._draw = draw
@@ -285,8 +287,11 @@ class Dispatcher:
     def _run(self, what: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(what)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(_raise_what_ended)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        _raise_what_ended(task)
 
     async def _charge(self, charge: Charge) -> None:
         """Ask once, and see to what follows from the reply."""

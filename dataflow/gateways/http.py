@@ -58,6 +58,7 @@ class HttpGateway(Gateway):
     ) -> None:
         self._mapping = mapping
         self._units = mapping.units()
+        self._rules_by_status: dict[tuple[Call, int], list[tuple[int, Rule]]] = {}
         key = mapping.key
         self._traits = Traits(
             key_life_s=key.life_hours * 3600,
@@ -130,11 +131,20 @@ class HttpGateway(Gateway):
         document: Any = read(response, object)
         if values is not None and not self._mapping.is_about(document, values):
             return Unknown("the answer is about another payment")
-        for number, rule in enumerate(self._mapping.rules, 1):
-            if rule.fits(call, response.status, document):
+        for number, rule in self._rules(call, response.status):
+            if rule.has_values(document):
                 reason = f"HTTP {response.status}, by rule {number}"
                 return _by_rule(rule, response, document, reason)
         return Unknown(f"HTTP {response.status}, for which there is no rule")
+
+    def _rules(self, call: Call, status: int) -> list[tuple[int, Rule]]:
+        """Return the rules for answers with a status, with their numbers."""
+        found = self._rules_by_status.get((call, status))
+        if found is None:
+            numbered = enumerate(self._mapping.rules, 1)
+            found = [(number, rule) for number, rule in numbered if rule.is_for(call, status)]
+            self._rules_by_status[call, status] = found
+        return found
 
 
 def _by_rule(rule: Rule, response: Response, document: Any, reason: str) -> Reply | None:

@@ -109,12 +109,16 @@ class Rule(Struct, forbid_unknown_fields=True):
 
     def fits(self, call: Call, status: int, document: Any) -> bool:
         """Return whether the rule is for this answer."""
-        return (
-            self.call in {None, call}
-            and self._has(status)
-            and all(
-                _equal(json_pointer.find(document, at), value) for at, value in self.when.items()
-            )
+        return self.is_for(call, status) and self.has_values(document)
+
+    def is_for(self, call: Call, status: int) -> bool:
+        """Return whether the rule is for answers to this call with this status."""
+        return self.call in {None, call} and self._has(status)
+
+    def has_values(self, document: Any) -> bool:
+        """Return whether an answer has the values that the rule is for."""
+        return all(
+            _equal(json_pointer.find(document, at), value) for at, value in self.when.items()
         )
 
     def _has(self, status: int) -> bool:

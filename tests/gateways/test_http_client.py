@@ -15,6 +15,7 @@ from dataflow.gateways.http import HttpGateway
 from dataflow.gateways.http_client import HttpClient, Response, Trouble
 from dataflow.gateways.port import Approved, Gateway, NotExecuted, Reply, Unknown
 from dataflow.gateways.stripe import StripeGateway
+from dataflow.gateways.time_limit import TimeLimit
 from tests.gateways.sample_requests import make_request
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -208,6 +209,169 @@ def test_a_proxy_of_the_environment_gets_no_credentials(monkeypatch: pytest.Monk
         proxy.settimeout(0)
         with pytest.raises(BlockingIOError):
             proxy.accept()
+
+
+# ---- a request as it is sent ----
+
+
+def requests_of(
+    *sends: tuple[str, str, dict[str, str], bytes],
+    base: str = "",
+    headers: dict[str, str] | None = None,
+) -> tuple[list[str], list[Response | Trouble]]:
+    """Return what a server has got, without its own name, and what became of each call."""
+    seen = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = head.partition(b"Content-Length: ")[2].split(b"\r\n")[0]
+            seen.append((head + await reader.readexactly(int(length or 0))).decode())
+            writer.write(answer(b"{}"))
+
+    async def life() -> list[Response | Trouble]:
+        async with served(talk) as url:
+            client = HttpClient(url + base, timeout_s=5, headers=headers or {})
+            replies = [
+                await client.send(method, path, headers=more, body=body)
+                for method, path, more, body in sends
+            ]
+            await client.close()
+            seen[:] = [each.replace(url.removeprefix("http://"), "HOST") for each in seen]
+            return replies
+
+    return seen, asyncio.run(life())
+
+
+def test_a_request_has_its_address_its_headers_and_its_body() -> None:
+    [seen], _ = requests_of(
+        ("POST", "/pay?a=%20b", {"Idempotency-Key": "k-1"}, b'{"a":1}'),
+        base="/api/",
+        headers={"Authorization": "Bearer t"},
+    )
+    head, _, body = seen.partition("\r\n\r\n")
+    first, *lines = head.split("\r\n")
+    assert first == "POST /api/pay?a=%20b HTTP/1.1"
+    assert {
+        "Host: HOST",
+        "Authorization: Bearer t",
+        "Idempotency-Key: k-1",
+        "Content-Length: 7",
+    } < {*lines}
+    assert body == '{"a":1}'
+
+
+def test_a_header_of_a_call_replaces_that_of_all_calls_in_any_case() -> None:
+    [seen], _ = requests_of(
+        ("POST", "/x", {"content-TYPE": "application/json", "user-agent": "me"}, b"{}"),
+        headers={"Content-Type": "text/plain"},
+    )
+    names = [line.partition(":")[0].lower() for line in seen.split("\r\n")[1:-2]]
+    assert len(names) == len(set(names))
+    assert "content-TYPE: application/json" in seen
+    assert "text/plain" not in seen
+
+
+def test_only_a_request_with_a_method_that_has_a_body_has_a_length() -> None:
+    seen, _ = requests_of(("GET", "/x", {}, b""), ("POST", "/x", {}, b""))
+    assert ["Content-Length: 0" in each for each in seen] == [False, True]
+
+
+@pytest.mark.parametrize("value", ["a\r\nX: y", "a\nb", "a\0"])
+def test_a_header_that_would_be_two_is_not_sent(value: str) -> None:
+    seen, [reply] = requests_of(("POST", "/x", {"Idempotency-Key": value}, b"{}"))
+    assert seen == []
+    assert isinstance(reply, Unknown)
+
+
+# ---- connections ----
+
+
+def answers_of(*raw: bytes, method: str = "POST") -> tuple[list[Response | Trouble], int]:
+    """Return what becomes of as many calls, and how many connections they took."""
+    connections = 0
+    left = list(raw)
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        while True:
+            await read_request(reader)
+            if not (text := left.pop(0)):
+                return
+            writer.write(text)
+
+    async def life() -> list[Response | Trouble]:
+        async with served(talk) as url:
+            client = HttpClient(url, timeout_s=5, headers={})
+            calls = range(len(raw) - raw.count(b"") if method == "GET" else len(raw))
+            replies = [await client.send(method, "/x") for _ in calls]
+            await client.close()
+            return replies
+
+    return asyncio.run(life()), connections
+
+
+def bodies(replies: list[Response | Trouble]) -> list[bytes | None]:
+    return [each.body if isinstance(each, Response) else None for each in replies]
+
+
+def test_a_connection_is_used_again() -> None:
+    replies, connections = answers_of(answer(b"1"), answer(b"2"), answer(b""), answer(b"4"))
+    assert bodies(replies) == [b"1", b"2", b"", b"4"]
+    assert connections == 1
+
+
+def test_a_connection_that_the_server_closes_is_not_used_again() -> None:
+    closing = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1\r\n\r\n1"
+    replies, connections = answers_of(closing, answer(b"2"))
+    assert bodies(replies) == [b"1", b"2"]
+    assert connections == 2
+
+
+def test_a_connection_whose_answer_was_not_waited_for_is_not_used_again() -> None:
+    """Its next answer is that of the call before."""
+    connections = 0
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        first = connections == 1
+        while True:
+            await read_request(reader)
+            if not first:
+                writer.write(answer(b"of the first call" if connections == 1 else b"2"))
+            first = False
+
+    async def life() -> list[Response | Trouble]:
+        async with served(talk) as url:
+            client = HttpClient(url, timeout_s=0.2, headers={})
+            replies = [await client.send("POST", "/x")]
+            client._limit = TimeLimit(5)
+            replies.append(await client.send("POST", "/x"))
+            await client.close()
+            return replies
+
+    assert bodies(asyncio.run(life())) == [None, b"2"]
+
+
+def test_an_answer_that_is_not_the_last_one_is_passed_over() -> None:
+    early = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
+    replies, connections = answers_of(early + answer(b"1"), answer(b"2"))
+    assert bodies(replies) == [b"1", b"2"]
+    assert connections == 1
+
+
+def test_a_look_up_on_a_connection_that_was_just_closed_is_sent_once_more() -> None:
+    replies, connections = answers_of(answer(b"1"), b"", answer(b"2"), method="GET")
+    assert bodies(replies) == [b"1", b"2"]
+    assert connections == 2
+
+
+def test_a_charge_on_a_connection_that_was_just_closed_is_not_sent_again() -> None:
+    replies, _ = answers_of(answer(b"1"), b"", answer(b"2"))
+    assert bodies(replies) == [b"1", None, b"2"]
+    assert isinstance(replies[1], Unknown)
 
 
 # ---- what cannot be read ----

@@ -13,7 +13,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import aiohttp
 import msgspec
 import numpy as np
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
@@ -724,7 +723,7 @@ def _answers_of_other_payments() -> None:
 @_mutation
 def _unrequested_answers() -> None:
     """Send a charge on a connection that has an answer already."""
-    _patch(lambda: http_client._Request.send, aiohttp.ClientRequest.send)
+    _patch(lambda: http_client._silent, lambda connection: connection.protocol)
 
 
 @_mutation

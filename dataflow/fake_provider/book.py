@@ -3,6 +3,7 @@
 1. A payment and the answer that is saved for its key are written in one transaction: a provider
    that is killed has done both, or neither.
 2. A key that is in use when the provider is killed is free again: nothing was executed under it.
+   So claims are in memory.
 3. A key that is older than its life is forgotten, and the same key is a new payment.
 
 SIGKILL ends a process, not the machine, so nothing is ever flushed to the disk.
@@ -24,13 +25,14 @@ CREATE TABLE IF NOT EXISTS payments (
     id TEXT PRIMARY KEY, idempotency_key TEXT, payment_id TEXT, customer TEXT, method TEXT,
     amount INTEGER, currency TEXT, status TEXT, code TEXT, advice TEXT, created_s REAL,
     finishes_s REAL, finishes_as TEXT
-);
+) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS of_customer ON payments (customer, created_s);
 CREATE INDEX IF NOT EXISTS of_key ON payments (idempotency_key);
+CREATE INDEX IF NOT EXISTS due ON payments (finishes_s) WHERE finishes_s IS NOT NULL;
 CREATE TABLE IF NOT EXISTS keys (
     endpoint TEXT, key TEXT, content TEXT, first_s REAL, asked INTEGER,
     status INTEGER, body BLOB, PRIMARY KEY (endpoint, key)
-);
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT);
 """
 
@@ -63,6 +65,14 @@ class Saved(Struct):
     body: bytes
 
 
+class _Claim(Struct):
+    """A key that is in use by a request in flight."""
+
+    content: str
+    first_s: float
+    asked: int = 1
+
+
 class Refused(Enum):
     """The reasons why a request may not be executed under its key."""
 
@@ -82,7 +92,7 @@ class Book:
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = OFF")
         self._db.executescript(_TABLES)
-        self._db.execute("DELETE FROM keys WHERE status IS NULL")
+        self._claims: dict[tuple[str, str], _Claim] = {}
 
     def close(self) -> None:
         """Close the file."""
@@ -94,28 +104,29 @@ class Book:
         self, endpoint: str, key: str, content: str, now_s: float, life_s: float
     ) -> Saved | Refused | None:
         """Claim a key for a request; otherwise return why not, or the answer that it has."""
-        self._db.execute(
-            "DELETE FROM keys WHERE endpoint = ? AND key = ? AND first_s < ?",
-            (endpoint, key, now_s - life_s),
-        )
+        claim = self._claims.get((endpoint, key))
+        if claim is not None and claim.first_s >= now_s - life_s:
+            claim.asked += 1
+            return Refused.IN_FLIGHT if claim.content == content else Refused.OTHER_CONTENT
         row = self._db.execute(
-            "UPDATE keys SET asked = asked + 1 WHERE endpoint = ? AND key = ?"
-            " RETURNING content, status, body",
+            "SELECT first_s, content, status, body FROM keys WHERE endpoint = ? AND key = ?",
             (endpoint, key),
         ).fetchone()
+        if row is not None and row[0] < now_s - life_s:
+            self.release(endpoint, key)
+            row = None
         if row is None:
-            self._db.execute(
-                "INSERT INTO keys VALUES (?, ?, ?, ?, 1, NULL, NULL)",
-                (endpoint, key, content, now_s),
-            )
+            self._claims[endpoint, key] = _Claim(content, now_s)
             return None
-        was, status, body = row
-        if was != content:
-            return Refused.OTHER_CONTENT
-        return Refused.IN_FLIGHT if status is None else Saved(status, body)
+        self._db.execute(
+            "UPDATE keys SET asked = asked + 1 WHERE endpoint = ? AND key = ?", (endpoint, key)
+        )
+        _, was, status, body = row
+        return Saved(status, body) if was == content else Refused.OTHER_CONTENT
 
     def release(self, endpoint: str, key: str) -> None:
         """Give up a claim, as if the request had never come."""
+        self._claims.pop((endpoint, key), None)
         self._db.execute("DELETE FROM keys WHERE endpoint = ? AND key = ?", (endpoint, key))
 
     def execute(self, endpoint: str, key: str, answer: Saved, payment: Payment | None) -> None:
@@ -124,16 +135,26 @@ class Book:
         if payment is not None:
             values = [getattr(payment, name) for name in Payment.__struct_fields__]
             self._db.execute(f"INSERT OR REPLACE INTO payments VALUES ({_MARKS})", values)  # noqa: S608  (constants)
-        self._db.execute(
-            "UPDATE keys SET status = ?, body = ? WHERE endpoint = ? AND key = ?",
-            (answer.status, answer.body, endpoint, key),
-        )
+        claim = self._claims.pop((endpoint, key), None)
+        if claim is not None:
+            values = [endpoint, key, claim.content, claim.first_s, claim.asked]
+            self._db.execute(
+                "INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [*values, answer.status, answer.body],
+            )
+        else:
+            # Executed a second time, while it was in flight.
+            self._db.execute(
+                "UPDATE keys SET status = ?, body = ? WHERE endpoint = ? AND key = ?",
+                (answer.status, answer.body, endpoint, key),
+            )
         self._db.execute("COMMIT")
 
     def asked(self, key: str) -> int:
         """Return how often a key was asked for, on all endpoints, since it is in use."""
         query = "SELECT coalesce(sum(asked), 0) FROM keys WHERE key = ?"
-        return int(self._db.execute(query, (key,)).fetchone()[0])
+        in_flight = sum(claim.asked for (_, each), claim in self._claims.items() if each == key)
+        return int(self._db.execute(query, (key,)).fetchone()[0]) + in_flight
 
     # ---- payments ----
 

@@ -114,10 +114,12 @@ class SourceCharging(Protocol):
     Attributes:
         sources: The input partitions of this process, which share its credit.
         has_peers: Whether there are lanes in other processes.
+        is_one_by_one: Whether payments are charged one by one, each in its time.
     """
 
     sources: set[int]
     has_peers: bool
+    is_one_by_one: bool
 
     def credit(self, partition: int) -> int:
         """Return how many records the source of a partition may read now."""

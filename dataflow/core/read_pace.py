@@ -5,6 +5,10 @@
    as full, too, when one batch took a good part of the time for which a transaction may be open.
 3. While there is more to read, or a phase has just begun, the next batch is due at once; else it
    waits for its instant (`epochs`).
+4. Where a provider is asked for one payment after the other, the next call is due at once after
+   records, too, for signals alone: that closes the epoch with their claims, so the charges begin.
+   It reads nothing, and the next batch waits for its instant: there are two epochs in an interval
+   at most, and one without records.
 """
 
 from dataflow.core.batch_size import EPOCH_MOST, BatchSizer
@@ -21,10 +25,15 @@ class ReadPace:
     Attributes:
         epoch_records: Records of the open epoch; at least those that were read.
         is_hurried: True if the next batch is due at once.
+        is_early: True if the next call is due at once, for signals alone.
     """
 
-    def __init__(self, transaction_timeout_s: float, now_s: float) -> None:
+    def __init__(
+        self, transaction_timeout_s: float, now_s: float, *, closes_early: bool = False
+    ) -> None:
         self._batch_most_s = transaction_timeout_s * _OPEN_SHARE
+        self._closes_early = closes_early
+        self.is_early = False
         self._sizer = BatchSizer()
         self._batch = (0, now_s)  # size and time of the last one
         self.epoch_records = 0
@@ -52,10 +61,11 @@ class ReadPace:
             self._batch = (records, now_s)
             self.epoch_records += records
         self.is_hurried = records > self.limit // 2
+        self.is_early = self._closes_early and records > 0 and not self.is_hurried
 
     def rest(self) -> None:
         """Note that nothing is to be emitted before the next instant."""
-        self.is_hurried = False
+        self.is_hurried = self.is_early = False
 
     def phase_began(self) -> None:
         """Note that a phase began, which has something to emit at once."""

@@ -139,8 +139,10 @@ class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
         self._reader = PartitionReader(context, partition, consumer, start)
         self._group_offset = GroupOffset(context, partition, consumer, start.began_at)
         self._phases = PhaseSequence()
-        self._pace = ReadPace(self._transaction_timeout_s, now_s)
         self._charging = context.charging
+        # Not with other workers: they would have to close the epoch as well, and wait for theirs.
+        closes_early = self._charging.is_one_by_one and not context.epochs.shared
+        self._pace = ReadPace(self._transaction_timeout_s, now_s, closes_early=closes_early)
         self._signals = LaneSignals(
             context.charging, partition, start.offset, self._reader.records_end
         )
@@ -169,7 +171,7 @@ class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
         """Return the next instant of all, or now if there is more; later while an epoch closes."""
         now = time.time()
         awake_at = now
-        if not self._pace.is_hurried:
+        if not (self._pace.is_hurried or self._pace.is_early):
             is_idle = self._pace.is_idle(time.monotonic())
             awake_at = self._context.epochs.next_s(now, idle=is_idle)
         if self._epoch_close and self._phases.phase is Phase.LIVE:
@@ -265,6 +267,9 @@ class RequestPartition(StatefulSourcePartition[SourceItem, bytes]):
             return self._rest()
         now_s = time.monotonic()
         to_lanes = [self._control(*each) for each in self._signals.due(self._epoch, now_s)]
+        if self._pace.is_early:
+            self._pace.rest()
+            return [*to_lanes]
         return [*to_lanes, *self._offset_refresh(), *self._records(), *self._watermark()]
 
     def _offset_refresh(self) -> list[ControlMessage]:

@@ -7,6 +7,8 @@ from dataflow.core.lane_signals import LaneSignals
 
 
 class Charging:
+    is_one_by_one = True
+
     def __init__(self, *, has_peers: bool) -> None:
         self.sources: set[int] = set()
         self.has_peers = has_peers

@@ -7,9 +7,9 @@ TIMEOUT_S = 60.0
 NOW_S = 1_000.0
 
 
-def pace() -> ReadPace:
+def pace(*, closes_early: bool = False) -> ReadPace:
     """Return the pace of a partition that is asked for its first records."""
-    made = ReadPace(TIMEOUT_S, NOW_S)
+    made = ReadPace(TIMEOUT_S, NOW_S, closes_early=closes_early)
     assert made.asked(NOW_S)
     return made
 
@@ -82,3 +82,33 @@ def test_a_partition_is_idle_once_it_had_no_record_for_a_while() -> None:
     made.read(0, NOW_S + 0.5)
     assert not made.is_idle(NOW_S + 1)
     assert made.is_idle(NOW_S + 1.1)
+
+
+def test_the_epoch_of_records_is_closed_early_and_the_next_one_at_its_instant() -> None:
+    """The next call is for the charges that the first one has made possible."""
+    made = pace(closes_early=True)
+    made.read(1, NOW_S)
+    assert made.is_early
+    assert not made.is_hurried
+    made.rest()
+    assert not made.is_early
+
+
+def test_an_epoch_without_records_is_not_closed_early() -> None:
+    made = pace(closes_early=True)
+    made.read(1, NOW_S)
+    made.read(0, NOW_S)
+    assert not made.is_early
+
+
+def test_a_backlog_is_read_on_without_a_call_for_signals() -> None:
+    made = pace(closes_early=True)
+    made.read(FIRST, NOW_S)
+    assert made.is_hurried
+    assert not made.is_early
+
+
+def test_no_epoch_is_closed_early_if_a_batch_is_charged_at_once() -> None:
+    made = pace()
+    made.read(1, NOW_S)
+    assert not made.is_early

@@ -8,6 +8,7 @@ Instants are RFC 3339 in UTC with milliseconds.
 """
 
 from base64 import b64encode
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from hashlib import blake2b
 
@@ -136,6 +137,16 @@ class Records:
     def source(self, offset: int) -> Source:
         """Return the `source` of the record at `offset`."""
         return Source(self._topic, self._partition, offset)
+
+    def event_ids(self, offsets: Iterable[int]) -> list[str]:
+        """Return `event_id` of each offset, without a call for each."""
+        prefix = self._prefix
+        return [f"{prefix}{offset:012x}" for offset in offsets]
+
+    def sources(self, offsets: Iterable[int]) -> list[Source]:
+        """Return `source` of each offset, likewise."""
+        topic, partition = self._topic, self._partition
+        return [Source(topic, partition, offset) for offset in offsets]
 
 
 def instant(seconds: float) -> str:

@@ -74,4 +74,6 @@ def canonical(digits: str) -> str:
         return digits
     if "e" in digits or "E" in digits:
         digits = format(Decimal(digits), "f")
-    return digits.rstrip("0").rstrip(".") if "." in digits else digits
+    if digits[-1] != "0" or "." not in digits:
+        return digits  # most of them, without another call
+    return digits.rstrip("0").rstrip(".")

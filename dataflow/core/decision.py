@@ -9,6 +9,7 @@ In order of precedence:
    Either claims the id.
 """
 
+from collections.abc import Iterable, Sequence
 from typing import TypeGuard
 
 from msgspec import Struct
@@ -48,6 +49,32 @@ _REPEATED = {
 def needs_gateway(parsed: PaymentRequest | Rejected, verdict: int) -> TypeGuard[PaymentRequest]:
     """Return whether a record with this `Verdict` is to be charged."""
     return verdict == _FIRST and type(parsed) is PaymentRequest
+
+
+def due(parsed: Iterable[PaymentRequest | Rejected], verdicts: Iterable[int]) -> list[int]:
+    """Return which records of a batch `needs_gateway` is true of, without a call for each."""
+    return [
+        record
+        for record, (request, verdict) in enumerate(zip(parsed, verdicts, strict=True))
+        if verdict == _FIRST and type(request) is PaymentRequest
+    ]
+
+
+def decide_all(
+    parsed: Sequence[PaymentRequest | Rejected],
+    verdicts: Sequence[int],
+    first_origins: Sequence[int],
+    replies: Sequence[Definite | None],
+) -> list[Outcome]:
+    """Return the outcomes of a batch, as `decide` does: nearly all of them are answers.
+
+    There is a reply for those records that are `due`, and for no other.
+    """
+    each = zip(parsed, verdicts, first_origins, replies, strict=True)
+    return [
+        decide(request, verdict, first, None) if reply is None else GatewayDecision(request, reply)  # type: ignore[arg-type]
+        for request, verdict, first, reply in each
+    ]
 
 
 def decide(

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from dataflow.core.charging import LaneCharging
-from dataflow.core.decision import GatewayDecision, decide, needs_gateway
+from dataflow.core.decision import GatewayDecision, decide, decide_all, due
 from dataflow.core.fenced import Fenced
 from dataflow.core.items import ControlMessage, DedupedBatch, OutcomeBatch, PendingChange, Signal
 from dataflow.core.lane_board import LaneBoard
@@ -25,6 +25,7 @@ from dataflow.service.fail_fast import fail_fast
 from dataflow.steps.person import Person
 from schemas.decisions import PersonsDecision
 from schemas.events import Records
+from schemas.replies import Definite
 
 LaneName = str
 Timed = Callable[[float, int, str | None], None]
@@ -192,18 +193,13 @@ class Process:
 
     def _decide(self, queue: LaneQueue, queued: QueuedBatch) -> OutcomeBatch:
         batch = queued.batch
-        replies: list[object] = [None] * len(batch.offsets)
+        replies: list[Definite | None] = [None] * len(batch.offsets)
         for record, reply in zip(queued.due, queued.replies, strict=True):
             replies[record] = reply
         parked = {queued.due[number]: number for number in queued.unanswered()}
         if parked:
             return self._decide_in_part(queue, queued, parked, replies)
-        outcomes = [
-            decide(request, verdict, first, reply)  # type: ignore[arg-type]
-            for request, verdict, first, reply in zip(
-                batch.parsed, batch.verdicts, batch.first_origins, replies, strict=True
-            )
-        ]
+        outcomes = decide_all(batch.parsed, batch.verdicts, batch.first_origins, replies)
         records = Records(self._input_topic, batch.partition)
         now = time.time()
         self._timed(now - batch.read_at, len(outcomes), tracing.trace_id(batch.headers.values()))
@@ -211,8 +207,8 @@ class Process:
             position=(batch.partition, batch.next_offset),
             times_ms=batch.times_ms,
             # Once for all branches.
-            event_ids=[records.event_id(offset) for offset in batch.offsets],
-            sources=[records.source(offset) for offset in batch.offsets],
+            event_ids=records.event_ids(batch.offsets),
+            sources=records.sources(batch.offsets),
             outcomes=outcomes,
             decided_at=now,
             headers={records.event_id(at): each for at, each in batch.headers.items()},
@@ -223,7 +219,7 @@ class Process:
         queue: LaneQueue,
         queued: QueuedBatch,
         parked: dict[int, int],
-        replies: list[object],
+        replies: list[Definite | None],
     ) -> OutcomeBatch:
         """Decide what can be decided of a batch, and park the rest."""
         batch, now = queued.batch, time.time()
@@ -251,7 +247,7 @@ class Process:
                     batch.parsed[record],
                     batch.verdicts[record],
                     batch.first_origins[record],
-                    replies[record],  # type: ignore[arg-type]
+                    replies[record],
                 )
             )
         out.times_ms = batch.times_ms[np.array(decided, np.int64)]
@@ -288,11 +284,6 @@ class Process:
 
 def _queue_up(queue: LaneQueue, batch: DedupedBatch) -> Iterable[OutcomeBatch]:
     """Queue a batch; return its claims, which go ahead."""
-    due = [
-        record
-        for record, (request, verdict) in enumerate(zip(batch.parsed, batch.verdicts, strict=True))
-        if needs_gateway(request, verdict)
-    ]
-    queue.add(batch, due)
+    queue.add(batch, due(batch.parsed, batch.verdicts))
     if batch.entries:
         yield OutcomeBatch(entries=batch.entries, remembered=batch.remembered)

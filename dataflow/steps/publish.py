@@ -1,12 +1,14 @@
 """processed, failed, audit, pending, progress: from outcomes to what a lane commits of them.
 
 Four have the records of one topic each; the last one has all that is no record.
+
+Long because the branches are read side by side: together they have each outcome once.
 """
 
 import time
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 
 import structlog
@@ -70,6 +72,8 @@ class Branch(ABC):
     def __call__(self, item: tuple[str, OutcomeBatch]) -> tuple[str, OutputBatch] | None:
         """Return the lane's records for this branch's topic; None when there are none."""
         lane, batch = item
+        if not batch.outcomes:
+            return None  # claims alone: half of all batches
         outgoing = self._publish(batch)
         return (lane, outgoing) if outgoing.values else None
 
@@ -77,8 +81,8 @@ class Branch(ABC):
         out = OutputBatch(self.topic)
         at = events.instant(batch.decided_at)
         has_headers = self._content_type is not None or len(batch.headers) > 0
-        each = zip(batch.event_ids, batch.sources, batch.outcomes, strict=True)
-        for event_id, source, outcome in each:
+        # One by one: a batch's events would not fit into the processor's caches.
+        for event_id, source, outcome in self._mine(batch):
             event = self.event(event_id, source, outcome, at)
             if event is not None:
                 payment_id = event.payment_id
@@ -87,6 +91,10 @@ class Branch(ABC):
                 if has_headers:
                     out.headers.append(self._headers(event, at, batch.headers.get(event_id, [])))
         return out
+
+    def _mine(self, batch: OutcomeBatch) -> Iterable[tuple[str, Source, Outcome]]:
+        """Return what may be this branch's, without a call for each."""
+        return zip(batch.event_ids, batch.sources, batch.outcomes, strict=True)
 
     def _headers(self, event: Event, at: str, forwarded: Headers) -> Headers:
         if self._content_type is None:
@@ -111,6 +119,13 @@ class Processed(Branch):
 
 class Failed(Branch):
     """Declined payments and invalid records."""
+
+    def _mine(self, batch: OutcomeBatch) -> Iterable[tuple[str, Source, Outcome]]:
+        return [
+            each
+            for each in super()._mine(batch)
+            if type(each[2]) is not GatewayDecision or type(each[2].reply) is Declined
+        ]
 
     def event(self, event_id: str, source: Source, outcome: Outcome, at: str) -> Event | None:
         """Return the event of a payment that the gateway declined, or of an invalid record."""

@@ -3,7 +3,15 @@
 import msgspec
 import pytest
 
-from dataflow.core.decision import GatewayDecision, Outcome, Repeated, decide, needs_gateway
+from dataflow.core.decision import (
+    GatewayDecision,
+    Outcome,
+    Repeated,
+    decide,
+    decide_all,
+    due,
+    needs_gateway,
+)
 from dataflow.core.verdicts import Verdict
 from schemas.outcomes import ErrorCode, EventType
 from schemas.replies import Approved, Declined
@@ -52,6 +60,25 @@ def test_only_a_first_request_is_charged(verdict: Verdict) -> None:
 def test_a_first_request_without_a_reply_is_a_mistake_of_ours() -> None:
     with pytest.raises(AssertionError):
         decide(VALID, FIRST, ORIGIN, None)
+
+
+BATCH = [(parsed, int(verdict)) for parsed in (VALID, INVALID) for verdict in Verdict]
+
+
+def test_a_batch_is_decided_as_its_records_are() -> None:
+    parsed, verdicts = zip(*BATCH, strict=True)
+    charged = due(parsed, verdicts)
+    assert charged == [0]
+    assert charged == [n for n, (each, verdict) in enumerate(BATCH) if needs_gateway(each, verdict)]
+    replies = [YES if n in charged else None for n in range(len(BATCH))]
+    origins = list(range(len(BATCH)))
+    wanted = [decide(*each) for each in zip(parsed, verdicts, origins, replies, strict=True)]
+    assert decide_all(parsed, verdicts, origins, replies) == wanted
+
+
+def test_a_batch_that_lacks_a_reply_is_a_mistake_of_ours() -> None:
+    with pytest.raises(AssertionError):
+        decide_all([VALID], [int(FIRST)], [ORIGIN], [None])
 
 
 def test_every_verdict_has_an_outcome() -> None:

@@ -252,3 +252,9 @@ class TestEventId:
 )
 def test_instants_are_utc_with_milliseconds(seconds: float, text: str) -> None:
     assert instant(seconds) == text
+
+
+def test_a_batch_has_the_ids_and_sources_of_its_records() -> None:
+    offsets = [0, 7, 2**47]
+    assert RECORDS.event_ids(offsets) == [RECORDS.event_id(offset) for offset in offsets]
+    assert RECORDS.sources(offsets) == [RECORDS.source(offset) for offset in offsets]

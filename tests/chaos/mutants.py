@@ -46,6 +46,9 @@ KILLERS: Mapping[str, str] = {
     "abort-instead-of-die": f"{_DELIVERY}test_a_record_that_kafka_refuses_ends_the_flow",
     "fencing-ignored": f"{_OUTAGES}test_a_zombie_cannot_commit",
     "no-fencing": f"{_OUTAGES}test_a_zombie_cannot_commit",
+    "group-offset-without-its-records": (
+        f"{_REFUSALS}test_lost_offsets_of_the_lanes_are_noticed_without_a_recovery_directory"
+    ),
     "leftovers-ignored": f"{_REFUSALS}test_a_transaction_without_an_end_in_the_outputs",
     "no-restore": f"{_LOG}test_nothing_is_forgotten_with_the_recovery_directory[None-deleted]",
     "no-replay": f"{_ONCE}{_AFTER}",

@@ -770,6 +770,16 @@ def _money_as_a_float() -> None:
     _patch(lambda: events.processed, rounded)
 
 
+@_mutation
+def _group_offset_without_its_records() -> None:
+    """Commit the group's offset without how far the lanes are: only a snapshot has it then."""
+
+    def epoch_closed(self: group_offset.GroupOffset, position: int, _records_end: int) -> None:
+        self._durable = position, 0
+
+    _patch(lambda: group_offset.GroupOffset.epoch_closed, epoch_closed)
+
+
 # ---- what nothing may depend on ----
 
 

@@ -69,6 +69,7 @@ class PendingTopic:
         self._inbox = DecisionInbox(self._lanes)
         self._decisions: dict[int, deque[PersonsDecision]] = {}
         self._wake = context.charging.wake
+        self._status.await_pending()
 
     def of(self, lane: int, fenced: Fenced) -> Sequence[Restored]:
         """Return what is pending in a lane.
@@ -81,6 +82,7 @@ class PendingTopic:
             if self._by_lane is None:
                 with self._status.waiting("pending payments", _WAIT_S):
                     self._by_lane = self._read(fenced)
+                self._status.pending_read()
             return self._by_lane.pop(lane, [])
 
     def decisions(self, lane: int) -> Sequence[PersonsDecision]:

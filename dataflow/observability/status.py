@@ -81,6 +81,7 @@ class Status:
         self._lanes_expected = 0
         self._lanes_open: set[int] = set()
         self._remembered: dict[int, int | None] = {}
+        self._awaits_pending = False
         self._replayed = 0
         self._foreign_log_records = 0
         self._last_commit_at: float | None = None
@@ -176,6 +177,14 @@ class Status:
         """
         with self._lock:
             self._remembered[lane] = count
+
+    def await_pending(self) -> None:
+        """Declare that the payments on the pending topic are to be read, if there are lanes."""
+        self._awaits_pending = True
+
+    def pending_read(self) -> None:
+        """Note that they are read."""
+        self._awaits_pending = False
 
     def replayed(self, count: int) -> None:
         """Count `count` records that were read a second time, to decide what a crash left open."""
@@ -317,6 +326,8 @@ class Status:
             missing.append(f"lanes without their remembered ids: {restoring}")
         if (restored := self._restores.so_far).under_way and restored.ids:
             missing.append(str(restored))
+        if self._awaits_pending and self._remembered:
+            missing.append("pending payments not read yet")
         if silent := self.partitions.silent():
             missing.append(
                 "partitions whose client delivers nothing, for"

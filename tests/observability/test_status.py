@@ -49,6 +49,19 @@ class TestReady:
         assert status.ready()[0]
 
 
+    def test_a_process_with_lanes_is_not_ready_before_the_pending_payments_are_read(
+        self, status: Status
+    ) -> None:
+        """They may be a reason to refuse the start, and are nowhere shown before."""
+        status.assign([], lanes=0)
+        status.await_pending()
+        assert status.ready()[0], "another process has the lanes"
+        status.record_remembered(0, 5)
+        assert status.ready() == (False, "pending payments not read yet")
+        status.pending_read()
+        assert status.ready()[0]
+
+
 class TestLanes:
     def test_each_has_its_last_commit(self, status: Status, clock: Clock) -> None:
         status.assign([], lanes=3)

@@ -48,7 +48,6 @@ class TestReady:
         status.broker_up()
         assert status.ready()[0]
 
-
     def test_a_process_with_lanes_is_not_ready_before_the_pending_payments_are_read(
         self, status: Status
     ) -> None:

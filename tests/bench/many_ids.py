@@ -26,7 +26,11 @@ QUICK = (0, MILLION, 4 * MILLION)
 _START_S = 1_200.0
 _FILL_S = 1_800.0
 _CALM_S = 5.0
+_IDLE_SHARE = 0.15
+"""Of a core: more than any contender takes to wait."""
 _WARM = 20_000
+_WARM_BURST = 2 * SLICE
+"""After a start: until the pages of the filters are mapped, or the JVM has compiled its code."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ def measure(
             run.warm_up(_WARM)
             store.put(run, kafka, count)
             runs.append((store, count, run, _start_twice(run, store.files)))
-            run.burst(SLICE // 10)
+            run.burst(_WARM_BURST)
             run.running.freeze()
         bursts: list[list[Result]] = [[] for _ in runs]
         for n in range(rounds):
@@ -101,13 +105,23 @@ def _start_twice(run: Run, files: str) -> Result:
     directory = run.directory / files
     shutil.rmtree(directory, ignore_errors=True)
     without_s = run.resume(_START_S)
-    size, since = -1, time.monotonic()
-    while time.monotonic() - since < _CALM_S:
-        time.sleep(1)
-        if (now := _size(directory)) != size:
-            size, since = now, time.monotonic()
+    calm_s = _wait_until_calm(run, directory)
     run.stop()
-    return {"without_files_s": without_s, "with_files_s": run.resume(_START_S)}
+    with_s = run.resume(_START_S)
+    _wait_until_calm(run, directory)
+    return {"without_files_s": without_s, "with_files_s": with_s, "calm_s": calm_s}
+
+
+def _wait_until_calm(run: Run, directory: Path) -> float:
+    """Return how long it still wrote and merged files. It may do so for minutes."""
+    began = since = time.monotonic()
+    before = -1, run.usage.cpu_s()
+    while (passed_s := time.monotonic() - since) < _CALM_S:
+        time.sleep(1)
+        now = _size(directory), run.usage.cpu_s()
+        if now[0] != before[0] or now[1] - before[1] > _IDLE_SHARE * (passed_s + 1):
+            before, since = now, time.monotonic()
+    return since - began
 
 
 def _size(directory: Path) -> int:

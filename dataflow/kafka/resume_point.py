@@ -135,15 +135,16 @@ class ResumePoints:
         if believed:
             self._refuse_overtaken(partition, believed[0])
             latest = max(believed, key=lambda each: each.offset)
-            durable = max(believed, key=lambda each: each.durable or -1)
+            # An old copy of the store may be from before reading began elsewhere, by `KAFKA_START`.
+            furthest = max(believed, key=lambda each: each.durable or -1)
             return ResumePoint(
                 offset=latest.offset,
-                began_at=believed[0].began_at,
+                began_at=furthest.began_at,
                 end_offset=high,
                 looked_at_ms=looked_at_ms,
                 lanes=latest.metadata.lanes,
-                durable=durable.durable,
-                what=durable.what,
+                durable=furthest.durable,
+                what=furthest.what,
             )
         if not problems and (self._facts.has_run_before or not self._facts.has_published):
             offset = low

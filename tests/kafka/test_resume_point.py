@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from dataflow.config.settings import Settings
+from dataflow.core.state import SourceState
 from dataflow.errors import StartRefusedError
 from dataflow.kafka import start_facts
 from dataflow.kafka.lane_names import Metadata
@@ -59,8 +60,10 @@ def lost(monkeypatch: pytest.MonkeyPatch, by_lane: dict[int, dict[int, Offset]])
         return "[1]: there is neither a snapshot nor an offset of group" in str(error)
 
 
-def of_group(monkeypatch: pytest.MonkeyPatch, metadata: Metadata) -> ResumePoint:
-    """Return where a start without a snapshot begins, by the group's offset 7."""
+def of_group(
+    monkeypatch: pytest.MonkeyPatch, metadata: Metadata, snapshot: SourceState | None = None
+) -> ResumePoint:
+    """Return where a start begins by the group's offset 7, and by a snapshot if there is one."""
 
     def committed_offsets(_: Any, group: str, *_more: Any, **__: Any) -> dict[int, Offset]:
         return {} if ".lane-" in group else {0: Offset(7, metadata)}
@@ -69,7 +72,7 @@ def of_group(monkeypatch: pytest.MonkeyPatch, metadata: Metadata) -> ResumePoint
     monkeypatch.setattr(start_facts, "committed_offsets", committed_offsets)
     monkeypatch.setattr(start_facts, "_members", lambda *_: [])
     monkeypatch.setattr(start_facts.StartFacts, "low", {0: 0})
-    return ResumePoints(Settings.from_env(REQUIRED), Cluster("", [0])).find(0, None)
+    return ResumePoints(Settings.from_env(REQUIRED), Cluster("", [0])).find(0, snapshot)
 
 
 class TestLostLaneOffsets:
@@ -89,6 +92,23 @@ class TestLostLaneOffsets:
         """The flow began at 7, has read no record since, and no lane has committed anything."""
         start = of_group(monkeypatch, Metadata(LANES, began=7, records=7))
         start.check(Committed({}, 0), self.KAFKA, 0)
+
+    def test_an_old_copy_of_the_store_does_not_hide_where_reading_began_again(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """At 7, by KAFKA_START; the copy is from before, and no record has come since."""
+        old = SourceState(
+            cluster="",
+            topic=self.KAFKA.topic_requested,
+            group=self.KAFKA.group_id,
+            lanes=LANES,
+            start_offset=0,
+            next_offset=3,
+            position=3,
+        )
+        start = of_group(monkeypatch, Metadata(LANES, began=7, records=7), old)
+        assert start.offset == 7
+        start.check(Committed({0: 3}, 3), self.KAFKA, 0)
 
     def test_an_offset_that_a_tool_has_set_is_believed(
         self, monkeypatch: pytest.MonkeyPatch

@@ -10,7 +10,6 @@ In order of precedence:
 """
 
 from collections.abc import Iterable, Sequence
-from typing import TypeGuard
 
 from msgspec import Struct
 
@@ -46,13 +45,8 @@ _REPEATED = {
 }
 
 
-def needs_gateway(parsed: PaymentRequest | Rejected, verdict: int) -> TypeGuard[PaymentRequest]:
-    """Return whether a record with this `Verdict` is to be charged."""
-    return verdict == _FIRST and type(parsed) is PaymentRequest
-
-
 def due(parsed: Iterable[PaymentRequest | Rejected], verdicts: Iterable[int]) -> list[int]:
-    """Return which records of a batch `needs_gateway` is true of, without a call for each."""
+    """Return which records of a batch are to be charged."""
     return [
         record
         for record, (request, verdict) in enumerate(zip(parsed, verdicts, strict=True))
@@ -89,11 +83,11 @@ def decide(
         parsed: What the record is.
         verdict: What is in the index about its paymentId (of no meaning for a `Rejected`).
         first_origin: Where the id was claimed.
-        reply: The gateway's answer, if it `needs_gateway`.
+        reply: The gateway's answer, if the record is `due`.
     """
     if isinstance(parsed, Rejected):
         return parsed
-    if not needs_gateway(parsed, verdict):
+    if verdict != _FIRST:
         return Repeated(parsed, _REPEATED[verdict], first_origin)
     assert reply is not None
     return GatewayDecision(parsed, reply)

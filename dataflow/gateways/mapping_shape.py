@@ -107,10 +107,6 @@ class Rule(Struct, forbid_unknown_fields=True):
     """The same for all, or a pointer to a boolean."""
     saved: bool = False
 
-    def fits(self, call: Call, status: int, document: Any) -> bool:
-        """Return whether the rule is for this answer."""
-        return self.is_for(call, status) and self.has_values(document)
-
     def is_for(self, call: Call, status: int) -> bool:
         """Return whether the rule is for answers to this call with this status."""
         return self.call in {None, call} and self._has(status)

@@ -10,7 +10,6 @@ from dataflow.core.decision import (
     decide,
     decide_all,
     due,
-    needs_gateway,
 )
 from dataflow.core.verdicts import Verdict
 from schemas.outcomes import ErrorCode, EventType
@@ -53,8 +52,8 @@ def test_outcomes_in_order_of_precedence(
 
 @pytest.mark.parametrize("verdict", Verdict)
 def test_only_a_first_request_is_charged(verdict: Verdict) -> None:
-    assert needs_gateway(VALID, verdict) == (verdict is FIRST)
-    assert not needs_gateway(INVALID, verdict)
+    assert due([VALID], [int(verdict)]) == ([0] if verdict is FIRST else [])
+    assert due([INVALID], [int(verdict)]) == []
 
 
 def test_a_first_request_without_a_reply_is_a_mistake_of_ours() -> None:
@@ -69,7 +68,6 @@ def test_a_batch_is_decided_as_its_records_are() -> None:
     parsed, verdicts = zip(*BATCH, strict=True)
     charged = due(parsed, verdicts)
     assert charged == [0]
-    assert charged == [n for n, (each, verdict) in enumerate(BATCH) if needs_gateway(each, verdict)]
     replies = [YES if n in charged else None for n in range(len(BATCH))]
     origins = list(range(len(BATCH)))
     wanted = [decide(*each) for each in zip(parsed, verdicts, origins, replies, strict=True)]

@@ -691,9 +691,10 @@ def test_added_ids_are_found(document: dict[str, Any], name: str) -> None:
 
 def test_true_is_not_one() -> None:
     rule = Rule(200, "approved", when={"/paid": True})
-    assert rule.fits("charge", 200, {"paid": True})
-    assert not rule.fits("charge", 200, {"paid": 1})
-    assert not Rule(200, "approved", when={"/paid": 1}).fits("charge", 200, {"paid": True})
+    assert rule.is_for("charge", 200)
+    assert rule.has_values({"paid": True})
+    assert not rule.has_values({"paid": 1})
+    assert not Rule(200, "approved", when={"/paid": 1}).has_values({"paid": True})
 
 
 # ---- TLS ----

@@ -4,7 +4,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from confluent_kafka import Consumer, TopicPartition
@@ -124,25 +124,20 @@ class Usage:
 
     def resident_bytes(self) -> int:
         """Return the memory in use now: the sum over the processes of what each has resident."""
-        total = 0
-        for pid in self._tree():
-            try:
-                statm = Path(f"/proc/{pid}/statm").read_text()
-            except OSError:
-                continue
-            total += int(statm.split()[1]) * _PAGE
-        return total
+        return sum(int(statm.split()[1]) * _PAGE for statm in self._of_each("statm"))
 
     def anonymous_bytes(self) -> int:
         """Return the memory in use now without the pages of files, which Linux can take back."""
-        total = 0
+        anonymous = (re.search(r"RssAnon:\s*(\d+) kB", each) for each in self._of_each("status"))
+        return sum(int(found[1]) * 1024 for found in anonymous if found)
+
+    def _of_each(self, name: str) -> Iterator[str]:
+        """Yield a file of each process in /proc; not of those that have just ended."""
         for pid in self._tree():
             try:
-                status = Path(f"/proc/{pid}/status").read_text()
+                yield Path(f"/proc/{pid}/{name}").read_text()
             except OSError:
                 continue
-            total += sum(int(kb) for kb in re.findall(r"RssAnon:\s*(\d+) kB", status)) * 1024
-        return total
 
     def _tree(self) -> list[int]:
         found, queue = [], list(self._pids)

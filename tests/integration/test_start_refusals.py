@@ -105,6 +105,24 @@ def execute_remedy(kafka: Cluster, refusal: str) -> None:
     kafka.tool(TOOLS[script], *args[:at], *args[at + 2 :])
 
 
+def decided_once(kafka: Cluster, directory: Path) -> Topics:
+    """Return the topics of a stopped flow that has decided `COUNT` records of one partition."""
+    topics = Topics.fresh(kafka, partitions=1)
+    send(kafka, topics, mixed_requests(COUNT, seed=1), partitions=1)
+    run_until_decided(kafka, topics, directory, COUNT)
+    return topics
+
+
+def expect_only_copies_after_the_remedy(
+    kafka: Cluster, topics: Topics, directory: Path, refusal: str
+) -> None:
+    """Follow the refusal, send the same records once more, and check all that is published."""
+    execute_remedy(kafka, refusal)
+    send(kafka, topics, mixed_requests(COUNT, seed=1), partitions=1)
+    run_until_decided(kafka, topics, directory, 2 * COUNT)
+    assert check(kafka, topics).problems == []
+
+
 # ---- settings and ports ----
 
 
@@ -422,27 +440,19 @@ def test_a_snapshot_ahead_of_the_committed_offsets_and_the_remedy(
     kafka: Cluster, tmp_path: Path
 ) -> None:
     """As with a recreated topic that has grown long again, or with offsets that expired."""
-    topics = Topics.fresh(kafka, partitions=1)
-    send(kafka, topics, mixed_requests(COUNT, seed=1), partitions=1)
-    run_until_decided(kafka, topics, tmp_path, COUNT)
+    topics = decided_once(kafka, tmp_path)
     kafka.delete_groups(topics.lane_groups())
     with Flow(kafka, topics, tmp_path) as flow:
         refusal = flow.refusal()
     assert f"[0]: the snapshot stands at {COUNT}, but the lanes have only committed" in refusal
-
-    execute_remedy(kafka, refusal)
-    send(kafka, topics, mixed_requests(COUNT, seed=1), partitions=1)
-    run_until_decided(kafka, topics, tmp_path, 2 * COUNT)
-    assert check(kafka, topics).problems == []
+    expect_only_copies_after_the_remedy(kafka, topics, tmp_path, refusal)
 
 
 def test_lost_offsets_of_the_lanes_are_noticed_without_a_recovery_directory(
     kafka: Cluster, tmp_path: Path
 ) -> None:
     """The flow's own group has with its offset how far the lanes had committed."""
-    topics = Topics.fresh(kafka, partitions=1)
-    send(kafka, topics, mixed_requests(COUNT, seed=1), partitions=1)
-    run_until_decided(kafka, topics, tmp_path, COUNT)
+    topics = decided_once(kafka, tmp_path)
     shutil.rmtree(tmp_path / "recovery")
     run_until_decided(kafka, topics, tmp_path, COUNT)  # it has nothing to commit, and forgets none
     kafka.delete_groups(topics.lane_groups())
@@ -451,11 +461,7 @@ def test_lost_offsets_of_the_lanes_are_noticed_without_a_recovery_directory(
         refusal = flow.refusal()
     group = f"the committed offset of group {topics.group}"
     assert f"[0]: {group} stands at {COUNT}, but the lanes have only committed" in refusal
-
-    execute_remedy(kafka, refusal)
-    send(kafka, topics, mixed_requests(COUNT, seed=1), partitions=1)
-    run_until_decided(kafka, topics, tmp_path, 2 * COUNT)
-    assert check(kafka, topics).problems == []
+    expect_only_copies_after_the_remedy(kafka, topics, tmp_path, refusal)
 
 
 def test_lost_offsets_of_lanes_that_a_crash_has_left_apart(kafka: Cluster, tmp_path: Path) -> None:
@@ -489,9 +495,7 @@ def test_lost_offsets_of_lanes_that_a_crash_has_left_apart(kafka: Cluster, tmp_p
 def test_records_that_retention_deleted_before_they_were_read_and_the_remedy(
     kafka: Cluster, tmp_path: Path
 ) -> None:
-    topics = Topics.fresh(kafka, partitions=1)
-    send(kafka, topics, mixed_requests(COUNT, seed=1), partitions=1)
-    run_until_decided(kafka, topics, tmp_path, COUNT)
+    topics = decided_once(kafka, tmp_path)
     send(kafka, topics, mixed_requests(COUNT, seed=2), partitions=1)
     low = COUNT + 100
     admin = kafka.admin()
@@ -509,9 +513,7 @@ def test_records_that_retention_deleted_before_they_were_read_and_the_remedy(
 
 
 def test_a_recreated_topic(kafka: Cluster, tmp_path: Path) -> None:
-    topics = Topics.fresh(kafka, partitions=1)
-    send(kafka, topics, mixed_requests(COUNT, seed=1), partitions=1)
-    run_until_decided(kafka, topics, tmp_path, COUNT)
+    topics = decided_once(kafka, tmp_path)
     kafka.recreate_topic(topics.requested, 1)
     # As long as the one before: only its id differs.
     send(kafka, topics, mixed_requests(COUNT, seed=2), partitions=1)

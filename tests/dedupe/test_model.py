@@ -161,8 +161,8 @@ class Histories(RuleBasedStateMachine):
         """Damage a file: a start finds it; a block is met later, when it is touched."""
         path = self.files()[which % len(self.files())]
         content = bytearray(path.read_bytes())
-        at = where % len(content)
-        if how == "delete":
+        at = where % max(1, len(content))
+        if how == "delete" or not content:
             path.unlink()
         elif how == "byte":
             content[at] ^= 1
@@ -248,9 +248,9 @@ class Histories(RuleBasedStateMachine):
         read = {n: position.get(n, 0) for n in partitions}
         for n in partitions:
             for record in self.log[n][read[n] :]:
-                self.index.restore(record)
-                read[n] += 1
                 try:
+                    self.index.restore(record)
+                    read[n] += 1
                     self.index.committed(read, wait=bool(seed % 2))
                 except DamagedFileError:
                     self.start(seed)
@@ -274,3 +274,33 @@ class Histories(RuleBasedStateMachine):
 
 TestHistories = Histories.TestCase
 TestHistories.settings = examples(100, stateful_step_count=40)
+
+
+def test_a_damaged_block_is_met_while_the_log_is_read() -> None:
+    machine = begun()
+    machine.observe([((0, 0), 1)], pause_s=0, behind_s=0)
+    machine.commit()
+    machine.observe([((0, 1), 1), ((0, 2), 1)], pause_s=0, behind_s=0)
+    machine.commit()
+    machine.damage_a_file(which=0, where=0, how="byte")
+    machine.damage_a_file(which=0, where=32_800, how="byte")
+    machine.the_living_ids_are_counted()
+    machine.teardown()
+
+
+def test_a_file_is_damaged_that_has_nothing_left() -> None:
+    machine = begun()
+    machine.observe([((0, 0), 1)], pause_s=0, behind_s=0)
+    machine.commit()
+    machine.fill_or_empty_the_disk()
+    machine.damage_a_file(which=0, where=0, how="cut")
+    machine.damage_a_file(which=0, where=0, how="byte")
+    machine.the_living_ids_are_counted()
+    machine.teardown()
+
+
+def begun() -> Histories:
+    """Return a history at its beginning; its memory is full with any entry."""
+    machine = Histories()
+    machine.begin(0)
+    return machine

@@ -43,13 +43,17 @@ test: lint ## Run lint, types, tests; on a real Kafka where Java and Maven are t
 ifdef ARGS
 	@$(RUN) -m pytest --numprocesses 6 --dist worksteal $(ARGS)
 else
-	@$(RUN) -m pytest --numprocesses 6 --dist worksteal -m "not campaign and not further"; tests=$$?; \
-	$(RUN) -m pytest -m campaign; campaign=$$?; \
-	test $$tests = 0 || exit $$tests; exit $$campaign
+	@$(RUN) -m pytest --numprocesses 6 --dist worksteal -m "not campaign and not further"
 endif
 
-cases: $(VENV)/.complete ## Run the further cases of tests with Kafka: `make test` has the first of each
+cases: $(VENV)/.complete ## Run what takes longer: further cases of tests with Kafka, and a short campaign
+ifdef ARGS
 	@$(RUN) -m pytest --numprocesses 6 --dist worksteal -m further $(ARGS)
+else
+	@$(RUN) -m pytest --numprocesses 6 --dist worksteal -m further; cases=$$?; \
+	$(RUN) -m pytest -m campaign; campaign=$$?; \
+	test $$cases = 0 || exit $$cases; exit $$campaign
+endif
 
 oldest-kafka: $(VENV)/.complete ## Run the tests of the guarantees on the oldest Kafka that is supported
 	@KAFKA_TEST_VERSION=oldest $(RUN) -m pytest --numprocesses 3 --dist worksteal \

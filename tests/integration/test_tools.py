@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from dataflow.core.lanes import lane_of_key
 from dataflow.fake_provider.process import FakeProvider
+from schemas.requests import key_of
 from tests import ROOT
 from tests.integration.test_parking import PARKS_LATE, pending
 from tests.support.flow_process import (
@@ -24,7 +26,7 @@ from tests.support.flow_process import (
 )
 from tests.support.hooks.tuning import PARKED_UNIT_S, QUIET_S, UNRESOLVED_AFTER_S, tuned
 from tests.support.invariants import check, event_of, open_entries
-from tests.support.kafka import Cluster
+from tests.support.kafka import Cluster, ports
 
 POISON = "x:unavailable:999999999"
 UNRESOLVED = {
@@ -171,6 +173,35 @@ def test_a_decision_is_carried_out_by_the_running_flow(
     assert (audit["resolution"]["by"], audit["resolution"]["reason"]) == ("ann", "ticket 7")
     assert "resolution" not in outcome
     assert result(kafka, topics, "pending")[1]["notes"] == []
+
+
+def test_decisions_reach_the_process_that_has_the_lane(
+    kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    """In a cluster each process reads all decisions, and carries out those of its own lanes."""
+    by_lane = {lane_of_key(key_of(each), 4): each for each in (f"{HANGING}-{n}" for n in range(40))}
+    ids = list(by_lane.values())
+    assert len(ids) == 4
+    send(kafka, topics, map(request, ids))
+    addresses = ";".join(f"127.0.0.1:{port}" for port in ports.free(2))
+    environ = without_answers(tmp_path)
+    with (
+        Flow(kafka, topics, tmp_path, "-i", "0", "-a", addresses, environ=environ) as one,
+        Flow(kafka, topics, tmp_path, "-i", "1", "-a", addresses, environ=environ) as other,
+    ):
+        one.wait(lambda: unresolved(one) + unresolved(other) == 4, LIMIT_S, "unresolved")
+        assert unresolved(one) > 0
+        assert unresolved(other) > 0
+        for payment_id in ids:
+            given = ["resolve", payment_id, "--processed", "ch_7", *REASON]
+            code, found = result(kafka, topics, *given)
+            assert (code, found["state"]) == (0, "carried_out")
+        one.wait(lambda: unresolved(one) + unresolved(other) == 0, LIMIT_S, "decided")
+        assert one.terminate() == 0
+        assert other.wait_for_exit() == 0
+    findings = check(kafka, topics)
+    assert findings.problems == []
+    assert (findings.counts["payment.processed"], findings.counts["pending"]) == (4, 0)
 
 
 def test_a_decision_outlives_a_stop_and_a_crash(

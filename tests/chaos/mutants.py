@@ -50,6 +50,9 @@ KILLERS: Mapping[str, str] = {
         f"{_REFUSALS}test_lost_offsets_of_the_lanes_are_noticed_without_a_recovery_directory"
     ),
     "leftovers-ignored": f"{_REFUSALS}test_a_transaction_without_an_end_in_the_outputs",
+    "claims-of-aborted-transactions": (
+        f"{_LOG}test_claims_of_an_aborted_transaction_claim_nothing"
+    ),
     "no-restore": f"{_LOG}test_nothing_is_forgotten_with_the_recovery_directory[None-deleted]",
     "no-replay": f"{_ONCE}{_AFTER}",
     "log-read-before-fencing": f"{_LOG}test_the_log_is_read_after_the_run_before_is_fenced",

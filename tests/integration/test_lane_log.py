@@ -435,21 +435,37 @@ def recreated(kafka: Cluster, topics: Topics) -> str:
 
 
 def emptied_log(kafka: Cluster, topics: Topics) -> str:
-    _delete_records(kafka, topics, {0: -1, 1: -1, 2: -1})
+    _delete_records(kafka, topics.lane_log, {0: -1, 1: -1, 2: -1})
     return "it has no ids, though the lanes remembered"
 
 
 def shortened(kafka: Cluster, topics: Topics) -> str:
     claims = [m for m in read_all(kafka, topics.lane_log) if m.partition() == 1 and m.value()]
-    _delete_records(kafka, topics, {1: (claims[0].offset() or 0) + 1})
+    _delete_records(kafka, topics.lane_log, {1: (claims[0].offset() or 0) + 1})
     return r"it has \d+ ids of lane 1, which had at least"
 
 
-def _delete_records(kafka: Cluster, topics: Topics, upto: dict[int, int]) -> None:
-    wanted = [TopicPartition(topics.lane_log, partition, at) for partition, at in upto.items()]
+def _delete_records(kafka: Cluster, topic: str, upto: dict[int, int]) -> None:
+    wanted = [TopicPartition(topic, partition, at) for partition, at in upto.items()]
     admin = kafka.admin()
     for done in admin.delete_records(wanted).values():
         done.result(LIMIT_S)
+
+
+def test_claims_of_an_aborted_transaction_claim_nothing(
+    kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    """Or a copy would be the duplicate of a record that was deleted before it was decided."""
+    requests = [request(f"pay-{n}") for n in range(40)]
+    send(kafka, topics, iter(requests), partitions=1)
+    with Flow(kafka, topics, tmp_path, environ={"CRASH_AT": "claims-flushed:1"}) as flow:
+        assert flow.wait_for_exit() == -9
+    assert read_all(kafka, topics.lane_log, isolation="read_uncommitted")
+    _delete_records(kafka, topics.requested, {0: -1})
+    send(kafka, topics, iter(requests))
+    run_until_decided(kafka, topics, tmp_path, 40, {"KAFKA_START": "earliest", **APPROVE_ALL})
+    assert len(read_all(kafka, topics.outputs[0])) == 40
+    assert check(kafka, topics).problems == []
 
 
 @pytest.mark.parametrize(

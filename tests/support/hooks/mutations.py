@@ -506,6 +506,17 @@ def _requests_of_aborted_transactions() -> None:
     _patch(lambda: client_config.consumer, uncommitted)
 
 
+@_mutation
+def _claims_of_aborted_transactions() -> None:
+    """Read the lanes' log beyond what is committed."""
+    consumer = client_config.log_consumer
+
+    def uncommitted(*args: Any) -> client_config.Config:
+        return consumer(*args) | {"isolation.level": "read_uncommitted"}
+
+    _patch(lambda: client_config.log_consumer, uncommitted)
+
+
 # ---- records that name a schema ----
 
 

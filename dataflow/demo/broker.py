@@ -36,12 +36,13 @@ SIMULATED = {
 """The gateway of a demo without a provider."""
 
 
-_APART = {
+APART = {
     "KAFKA_TOPIC_REQUESTED": "demo.payments.payment-requested",
     "KAFKA_TOPIC_PROCESSED": "demo.payments.payment-processed",
     "KAFKA_TOPIC_FAILED": "demo.payments.payment-failed",
     "KAFKA_TOPIC_AUDIT": "demo.audit.payment-events",
     "KAFKA_TOPIC_LANE_LOG": "demo.payments.lane-log",
+    "KAFKA_TOPIC_PENDING": "demo.payments.payment-pending",
     "KAFKA_GROUP_ID": "demo-payments-service-group",
 }
 """Defaults for a real broker: made-up payments must not meet real ones, unless topics are named."""
@@ -73,7 +74,7 @@ def open_broker(environ: Mapping[str, str], gateway: Mapping[str, str] = SIMULAT
     environ = {"APP_ENV": "demo"} | given | dict(gateway)
     if "KAFKA_BROKERS" not in environ:
         return _embedded(environ)
-    environ = {"KAFKA_SECURITY_PROTOCOL": "PLAINTEXT"} | _APART | environ
+    environ = {"KAFKA_SECURITY_PROTOCOL": "PLAINTEXT"} | APART | environ
     settings = Settings.from_env(environ)
     kafka = settings.kafka
     _ensure_topics(kafka)

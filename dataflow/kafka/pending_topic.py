@@ -10,6 +10,8 @@
 5. A record that no lane has written is passed over, with a warning: a client with write access must
    not be able to stop every start. One that a lane may have written, and that cannot be read, is
    refused.
+6. An entry of another request topic is refused: two flows that share a pending topic would charge
+   each other's payments, and each end the other's entries.
 """
 
 import threading
@@ -134,15 +136,25 @@ class PendingTopic:
             values[message.key()] = message
 
     def _entry(self, message: Message) -> PendingEntry:
+        where = f"{self._topic}[{message.partition()}] at {message.offset()}"
         try:
             lane_in(headers_of(message))
-            return pending.decode(message.value() or b"")
+            entry = pending.decode(message.value() or b"")
         except ValueError as error:
             raise StartRefusedError(
-                f"{self._topic}[{message.partition()}] at {message.offset()}: it has the headers of"
+                f"{where}: it has the headers of"
                 f" a lane, but is no entry that this version can read: {error}. If a newer version"
                 " of this flow has written it, start that: the payment would stay undecided"
             ) from error
+        if entry.source.topic != self._kafka.topic_requested:
+            raise StartRefusedError(
+                f"{where}: this payment waits for the gateway, and is of the topic"
+                f" {entry.source.topic}, not {self._kafka.topic_requested}. If another flow reads"
+                " that topic, set KAFKA_TOPIC_PENDING: each flow needs a pending topic of its own."
+                " If KAFKA_TOPIC_REQUESTED was changed, start with its former value until"
+                " payments_pending is 0"
+            )
+        return entry
 
     def _refuse_another_topic(self, committed: lane_marks.Committed) -> None:
         theirs = lane_marks.pending_ids(committed)

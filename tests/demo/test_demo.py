@@ -19,7 +19,9 @@ import pytest
 from rich.console import Console
 
 from dataflow.cli import refusal
+from dataflow.config.variables import VARIABLES
 from dataflow.demo.accounts import AuditedRecord, DemoAccounts, Totals
+from dataflow.demo.broker import APART
 from dataflow.demo.provider import FIRST_OUTAGE_S, OUTAGE_S, DemoProvider
 from dataflow.demo.snapshot import DemoAddresses, Rate, Snapshot
 from dataflow.demo.terminal_view import render
@@ -168,6 +170,19 @@ def test_it_refuses_a_python_without_bytewax() -> None:
 
 def made_up(count: int, seed: int = 1) -> list[Request]:
     return list(islice(Traffic(seed, MAX_BYTES), count))
+
+
+def test_on_a_real_broker_nothing_is_shared_with_a_flow_that_is_there() -> None:
+    """Neither its topics, nor its group: made-up payments would be charged by it."""
+    defaults = {
+        each.name: each.default
+        for each in VARIABLES
+        if each.name.startswith("KAFKA_TOPIC_") or each.name == "KAFKA_GROUP_ID"
+    }
+    assert len(defaults) == 7
+    assert APART.keys() == defaults.keys()
+    assert all(APART[name] != default for name, default in defaults.items())
+    assert len(set(APART.values())) == len(APART)
 
 
 def test_the_seed_alone_decides_what_is_sent() -> None:

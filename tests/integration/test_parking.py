@@ -295,6 +295,23 @@ def test_a_pending_topic_that_was_created_again_is_refused_and_what_to_do_withou
     assert f"{topics.group}.lane-" in reason
 
 
+def test_a_pending_topic_of_another_flow_is_refused(
+    kafka: Cluster, topics: Topics, tmp_path: Path
+) -> None:
+    """Or this flow would charge its payments, and end its entries."""
+    send(kafka, topics, map(request, [POISON]))
+    with Flow(kafka, topics, tmp_path, environ=PARKS_LATE) as flow:
+        flow.wait(lambda: pending(flow) == 1, LIMIT_S, "parked")
+        assert flow.terminate() == 0
+    another, elsewhere = Topics.fresh(kafka), tmp_path / "another"
+    elsewhere.mkdir()
+    shared = {"KAFKA_TOPIC_PENDING": topics.pending, "KAFKA_START": "earliest"}
+    with Flow(kafka, another, elsewhere, environ=shared) as flow:
+        reason = flow.refusal()
+    assert f"is of the topic {topics.requested}, not {another.requested}" in reason
+    assert "set KAFKA_TOPIC_PENDING" in reason
+
+
 def test_an_entry_of_a_newer_version_is_refused(
     kafka: Cluster, topics: Topics, tmp_path: Path
 ) -> None:

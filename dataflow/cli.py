@@ -38,6 +38,9 @@ COMMANDS = {
     "reconcile": Command(
         "dataflow.reconcile.command", "compare the provider's list with what was published"
     ),
+    "rebuild-log": Command(
+        "dataflow.rebuild_log.command", "make a lost lane log again from what was published"
+    ),
     "redrive": Command(
         "dataflow.redrive.command", "send failed payments again that may succeed on another try"
     ),

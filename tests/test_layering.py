@@ -30,7 +30,10 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("flow",),
     # the tools, of which the flow imports nothing; the demo starts a fake provider
     ("console", "fake_provider"),
-    ("demo", "gateway_check", "pending_tools", "reconcile", "redrive", "scaling", "verify"),
+    (
+        *("demo", "gateway_check", "pending_tools", "rebuild_log", "reconcile", "redrive"),
+        *("scaling", "verify"),
+    ),
     ("cli",),
     ("__main__",),
 )

@@ -143,7 +143,9 @@ class LaneLog:
 
     def _remedy(self) -> str:
         return (
-            "Restore the topic if you can. To go on without it, set the lanes' offsets to their"
+            "Restore the topic if you can. Otherwise payments rebuild-log --write makes it again"
+            " from the outcomes that are still there. To go on without it, set the lanes' offsets"
+            " to their"
             " current values, which deletes the lanes' metadata beside them. The paymentIds seen so"
             " far are then forgotten, and copies of them are charged again:\n"
             + lane_marks.commands_to_delete(self._committed, self._kafka)

@@ -1,9 +1,9 @@
 """The committed input offsets of the lanes: what previous runs have published for good."""
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
@@ -205,6 +205,32 @@ def committed_offsets(
         for each in found
         if each.offset >= 0
     }
+
+
+def of_all_lanes(
+    group: str, lanes: int, ask: Callable[[str], dict[int, Offset]]
+) -> dict[int, dict[int, Offset]]:
+    """Return what each lane has committed, by input partition, also those that there were before.
+
+    Args:
+        group: The flow's.
+        lanes: How many lanes there are now.
+        ask: Returns what a group has committed.
+    """
+    found: dict[int, dict[int, Offset]] = {}
+    while len(found) < lanes:
+        committed = found[len(found)] = ask(lane_group(group, len(found)))
+        lanes = max(lanes, *(each.metadata.lanes or 0 for each in committed.values()), 0)
+    return found
+
+
+def group_metadata(kafka: KafkaSettings, group: str) -> Any:
+    """Return what the broker requires of a group that has offsets, but no members."""
+    consumer = Consumer(client_config.client(kafka, group) | {"group.id": group})
+    try:
+        return consumer.consumer_group_metadata()
+    finally:
+        consumer.close()
 
 
 def _stable(consumer: Consumer, wanted: list[TopicPartition]) -> list[TopicPartition] | None:

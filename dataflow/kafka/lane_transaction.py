@@ -28,10 +28,9 @@ from typing import Any
 
 import numpy as np
 from bytewax.outputs import StatefulSinkPartition
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 from numpy.typing import NDArray
 
-from dataflow.config.settings import KafkaSettings
 from dataflow.core.commit_counts import CommitCounts
 from dataflow.core.items import (
     ControlMessage,
@@ -48,6 +47,7 @@ from dataflow.errors import CommitError, Fault, FencedError
 from dataflow.kafka import client_config
 from dataflow.kafka.commit_pool import CommitPool
 from dataflow.kafka.lane_names import Metadata, lane_group, transactional_id
+from dataflow.kafka.lane_offsets import group_metadata
 from dataflow.kafka.pending_topic import PARTITION
 from dataflow.kafka.retry import OutageRetry
 from dataflow.observability import tracing
@@ -107,7 +107,7 @@ class Lane(StatefulSinkPartition[SinkItem, bytes]):
         self._status = context.status
         self._metrics = context.metrics
         self._failure: tuple[KafkaError, Message] | None = None
-        self._group = _group_metadata(kafka, lane_group(kafka.group_id, lane))
+        self._group = group_metadata(kafka, lane_group(kafka.group_id, lane))
         producer_config = client_config.producer(kafka, transactional_id(kafka.group_id, lane))
         self._producer = Producer(producer_config | {"on_delivery": self._on_failure})
         self._clear()
@@ -403,12 +403,3 @@ class Lane(StatefulSinkPartition[SinkItem, bytes]):
         for time_ms, each in self._traced:
             if time_ms is not None and plausible(np.array([time_ms]), now_ns // 1_000_000)[0]:
                 self._metrics.traced(now_ns / 1e9 - time_ms / 1000, tracing.trace_id([each]))
-
-
-def _group_metadata(kafka: KafkaSettings, group: str) -> Any:
-    """Return what the broker requires of a group that has offsets, but no members."""
-    consumer = Consumer(client_config.client(kafka, group) | {"group.id": group})
-    try:
-        return consumer.consumer_group_metadata()
-    finally:
-        consumer.close()

@@ -9,8 +9,7 @@ from confluent_kafka.admin import ConfigResource
 
 from dataflow.config.settings import Settings
 from dataflow.errors import ConsumeError
-from dataflow.kafka.lane_names import lane_group
-from dataflow.kafka.lane_offsets import Offset, committed_offsets
+from dataflow.kafka.lane_offsets import Offset, committed_offsets, of_all_lanes
 from dataflow.kafka.retry import retry_briefly
 from dataflow.kafka.topic_scan import AsJson, Chunk, TopicScan
 from dataflow.verify.reader import LanePosition, Positions, Snapshot
@@ -60,17 +59,15 @@ class KafkaReader(TopicScan):
     def _positions(self, partitions: list[int]) -> Positions:
         group = self._kafka.group_id
         plain = {at: each.offset for at, each in self._committed(group, partitions).items()}
-        lanes: dict[int, dict[int, LanePosition]] = {}
-        most = self._settings.lanes
-        lane = 0
-        while lane < most:
-            lanes[lane] = {
-                at: LanePosition(each.offset, each.metadata.lanes)
-                for at, each in self._committed(lane_group(group, lane), partitions).items()
+        committed = of_all_lanes(
+            group, self._settings.lanes, lambda lane: self._committed(lane, partitions)
+        )
+        lanes = {
+            lane: {
+                at: LanePosition(each.offset, each.metadata.lanes) for at, each in offsets.items()
             }
-            # There may have been more of them.
-            most = max(most, *(each.lanes or 0 for each in lanes[lane].values()), 0)
-            lane += 1
+            for lane, offsets in committed.items()
+        }
         return Positions(plain, lanes)
 
     def _committed(self, group: str, partitions: list[int]) -> dict[int, Offset]:

@@ -6,7 +6,7 @@ from dataflow.verify.findings import FindingKind
 from tests import ROOT
 from tests.chaos import money, report
 from tests.chaos.campaign import Campaign, Options, Result
-from tests.chaos.catalogue import FAULTS
+from tests.chaos.catalogue import FAULTS, Stage
 from tests.chaos.kills import IN_COMMIT, POINTS
 from tests.chaos.shapes import Shape
 
@@ -72,10 +72,14 @@ def whole() -> Result:
     return result
 
 
-def missing(result: Result) -> list[str]:
-    campaign = Campaign(Options(seed=1, kills=1000, shapes=(Shape(),)))
+def campaign_of(result: Result, kills: int = 1000) -> Campaign:
+    campaign = Campaign(Options(seed=1, kills=kills, shapes=(Shape(),)))
     campaign.result = result
-    return list(campaign._missing())
+    return campaign
+
+
+def missing(result: Result, kills: int = 1000) -> list[str]:
+    return list(campaign_of(result, kills)._missing())
 
 
 def test_a_whole_campaign_lacks_nothing() -> None:
@@ -93,3 +97,17 @@ def test_kills_inside_commits_are_demanded() -> None:
     for point in IN_COMMIT:
         result.hits[point] = 5
     assert missing(result) == [f"{5 * len(IN_COMMIT)} kills inside a commit, not 200"]
+
+
+@pytest.mark.parametrize(
+    ("inside", "found"), [(99, ["99 kills inside a commit, not 100"]), (100, [])]
+)
+def test_a_hundred_kills_inside_commits_are_demanded_of_few_kills_too(
+    inside: int, found: list[str]
+) -> None:
+    result = whole()
+    for point in IN_COMMIT:
+        result.hits[point] = 5
+    result.hits["after-commit"] += inside - result.kills_in_commit
+    assert missing(result, kills=300) == found
+    assert campaign_of(result, kills=300)._goes_on(Stage.ANY) == bool(found)

@@ -38,18 +38,35 @@ from tests.support.kafka import ports
 MAX_BYTES = 57_344
 WAIT_S = 120.0
 PROCESSED = Outcome(EventType.PROCESSED)
+PAYMENTS = ("-m", "dataflow")
+PAYMENTS_WITH_AN_OUTAGE_AT_ONCE = (
+    "-c",
+    """
+import sys
+from dataflow.cli import main
+from dataflow.demo import provider
+provider.FIRST_OUTAGE_S = 0.0
+sys.exit(main())
+""",
+)
 
 
 class Running:
     """A demo on the embedded broker, in a process group of its own as a terminal gives it."""
 
-    def __init__(self, directory: Path, *args: str, port: int | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *args: str,
+        port: int | None = None,
+        command: tuple[str, ...] = PAYMENTS,
+    ) -> None:
         self.directory = directory
         self.port, metrics_port = ports.free(2)
         ours = ("KAFKA_", "BYTEWAX_")
         environ = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "dataflow", "demo", "--seed", "7", "--rate", "400", *args],
+            [sys.executable, *command, "demo", "--seed", "7", "--rate", "400", *args],
             cwd=ROOT,
             env=environ
             | {
@@ -102,10 +119,14 @@ def test_it_runs_for_a_while_and_every_request_has_its_audit_event(tmp_path: Pat
         assert demo.left_over() == []
 
 
-def test_a_provider_of_its_own_has_charged_what_was_processed(tmp_path: Path) -> None:
-    with Running(tmp_path, "--seconds", "2", "--gateway", "http") as demo:
+def test_a_provider_of_its_own_is_away_and_then_has_charged_what_was_processed(
+    tmp_path: Path,
+) -> None:
+    args = ("--seconds", f"{OUTAGE_S - 1:g}", "--gateway", "http")
+    with Running(tmp_path, *args, command=PAYMENTS_WITH_AN_OUTAGE_AT_ONCE) as demo:
         output, errors = demo.process.communicate(timeout=WAIT_S)
         assert (demo.process.returncode, errors) == (0, ""), output
+        assert re.search(r" held .*; provider refuses connections for \d s; sending", output)
         assert "AGREES: each request has exactly one audit event" in output
         last = [line for line in output.splitlines() if "stopping the flow" in line][-1]
         [charged] = re.findall(r"has charged ([\d,]+) payments", last)

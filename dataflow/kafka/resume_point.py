@@ -19,6 +19,8 @@ old copy of the store must not take the start back to before `LANES` was changed
 5. The partition is new, or the whole flow is: start at the front.
 6. Each position has with it how far the lanes had committed. If they have committed less by now,
    their offsets were lost: refuse. A crash may have left some of them further ahead than others.
+   It also leaves snapshots in the store of an epoch that no lane has committed; but the engine
+   writes each of those again before it reads any of that epoch, so a snapshot is never ahead.
 7. There is no position at all, but something was published: refuse. The offsets have expired, or
    the topics were copied from another cluster; to start at the front would charge everything again.
 

@@ -38,6 +38,8 @@ class NotExecuted(Struct, frozen=True, gc=False):
     """For the log; so are the other reasons."""
     retry_after_s: float | None = None
     """The pause that the provider demands, if it does."""
+    too_many: bool = False
+    """True if it was one call too many (HTTP 429): all calls slow down, and it is no outage."""
 
 
 class Unknown(Struct, frozen=True, gc=False):
@@ -46,6 +48,8 @@ class Unknown(Struct, frozen=True, gc=False):
     reason: str
     saved: bool = False
     """True if the provider has saved this answer: the same key gets the same answer again."""
+    too_many: bool = False
+    """True if a look-up was one call too many (HTTP 429): as with `NotExecuted`."""
 
 
 class Pending(Struct, frozen=True, gc=False):

@@ -3,8 +3,9 @@
 1. Never faster than the configured rate, if there is one; a second's worth may come at once after a
    pause.
 2. When the provider answers that it is too much (429), nothing more is sent for as long as it asks
-   for, at least `PAUSE_S`, and after that at half the rate that was used. Several such answers
-   within the pause count as one: their calls were sent before it.
+   for, at least `PAUSE_S`, and after that at half the rate that was used, but never at less than
+   one call in a second. Several such answers within the pause count as one, as their calls were
+   sent before it: the longest pause that one of them asks for counts.
 3. Each second without another such answer adds a twentieth of what it was when it was halved, up
    to the configured rate. Without a configured rate the limit goes once it is twice as high.
 """
@@ -56,7 +57,10 @@ class CallRate:
 
     def too_fast(self, retry_after_s: float | None, now_s: float) -> None:
         """Note that the provider has answered that it is too much."""
+        pause_s = min(_LONGEST_PAUSE_S, max(PAUSE_S, retry_after_s or 0.0))
         if now_s < self._paused_until_s:
+            if retry_after_s is not None:
+                self._pause(now_s + pause_s)
             return
         self._measure(now_s)
         used = max(self._measured, self._counted / max(now_s - self._counted_since_s, PAUSE_S))
@@ -65,8 +69,11 @@ class CallRate:
         self._halved_from = max(used, _LEAST)
         self.limit = max(_LEAST, self._halved_from / 2)
         self._tokens = 0.0
-        pause_s = min(_LONGEST_PAUSE_S, max(PAUSE_S, retry_after_s or 0.0))
-        self._paused_until_s = self._filled_s = now_s + pause_s
+        self._pause(now_s + pause_s)
+
+    def _pause(self, until_s: float) -> None:
+        """Send nothing, and let nothing add up, until then, or until the pause is over that is."""
+        self._paused_until_s = self._filled_s = max(self._paused_until_s, until_s)
 
     def _measure(self, now_s: float) -> None:
         passed_s = now_s - self._counted_since_s

@@ -386,9 +386,11 @@ class Dispatcher:
         if isinstance(reply, Misconfigured):
             opened = self._breaker.misconfigured(reason, now_s)
         elif isinstance(reply, NotExecuted | Unknown):  # else the provider is well
-            opened = self._breaker.indefinite(reason, now_s, first=first)
-        if isinstance(reply, NotExecuted) and reply.retry_after_s is not None:
-            self._rate.too_fast(reply.retry_after_s, now_s)
+            # One call too many is no sign of an outage, whether it was a first attempt or not.
+            opened = self._breaker.indefinite(reason, now_s, first=first and not reply.too_many)
+            demanded_s = _demanded_s(reply)
+            if reply.too_many or demanded_s is not None:
+                self._rate.too_fast(demanded_s, now_s)
         if opened:
             self._hold.opened(now_s)
             _log.warning(
@@ -411,8 +413,7 @@ class Dispatcher:
         )
         charge.next_attempt_s = None
         if way is not Ask.NOTHING:
-            demanded_s = reply.retry_after_s if isinstance(reply, NotExecuted) else None
-            self._charge_again_later(charge, demanded_s)
+            self._charge_again_later(charge, _demanded_s(reply))
         if charge.parked is not None:
             self._put(charge.lane, Answer(charge, None))
 
@@ -518,6 +519,11 @@ def _raise_what_ended(task: "asyncio.Task[None] | Future[None]") -> None:
     """Raise what has ended a task: its payments would never be answered, and nothing waits."""
     if not task.cancelled():
         task.result()
+
+
+def _demanded_s(reply: Reply | None) -> float | None:
+    """Return the pause that the provider demands, if it does."""
+    return reply.retry_after_s if isinstance(reply, NotExecuted) else None
 
 
 def _headers_of(batches: Sequence[QueuedBatch]) -> list[Headers]:

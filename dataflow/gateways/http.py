@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from dataflow.config.secret import Secret
 from dataflow.gateways import http_list, json_pointer
-from dataflow.gateways.http_client import HttpClient, Response, read, retry_after_s
+from dataflow.gateways.http_client import HttpClient, Response, is_too_many, read, retry_after_s
 from dataflow.gateways.listing import ListedPayment, ListError
 from dataflow.gateways.mapping_shape import Call, HttpMapping, Rule, Values, headers_of
 from dataflow.gateways.port import (
@@ -29,6 +29,7 @@ from dataflow.gateways.port import (
     Reply,
     Traits,
     Unknown,
+    of_lookup,
 )
 from schemas.outcomes import DECLINE_CODES, ErrorCode
 from schemas.requests import PaymentRequest
@@ -100,9 +101,8 @@ class HttpGateway(Gateway):
             path = path.replace(place, quote(value, safe=""))
         response = await self._client.send("GET", path)
         if not isinstance(response, Response):
-            return Unknown(response.reason) if isinstance(response, NotExecuted) else response
-        reply = self._reply("lookup", response, values)
-        return Unknown(reply.reason) if isinstance(reply, NotExecuted) else reply
+            return of_lookup(response)
+        return of_lookup(self._reply("lookup", response, values))
 
     async def probe(self) -> Reply | None:
         """Ask whether charges would work, if the mapping has a path for that."""
@@ -135,7 +135,8 @@ class HttpGateway(Gateway):
             if rule.has_values(document):
                 reason = f"HTTP {response.status}, by rule {number}"
                 return _by_rule(rule, response, document, reason)
-        return Unknown(f"HTTP {response.status}, for which there is no rule")
+        reason = f"HTTP {response.status}, for which there is no rule"
+        return Unknown(reason, too_many=is_too_many(response))
 
     def _rules(self, call: Call, status: int) -> list[tuple[int, Rule]]:
         """Return the rules for answers with a status, with their numbers."""
@@ -163,10 +164,10 @@ def _by_rule(rule: Rule, response: Response, document: Any, reason: str) -> Repl
 def _undecided(rule: Rule, response: Response, reason: str) -> Reply:
     match rule.reply:
         case "not_executed":
-            return NotExecuted(reason, retry_after_s(response))
+            return NotExecuted(reason, retry_after_s(response), too_many=is_too_many(response))
         case "misconfigured":
             return Misconfigured(reason)
-    return Unknown(reason, saved=rule.saved)
+    return Unknown(reason, saved=rule.saved, too_many=is_too_many(response))
 
 
 def _decline(rule: Rule, document: Any) -> Declined:

@@ -20,7 +20,10 @@ body of each request.
 import asyncio
 import ssl
 from collections.abc import Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from functools import lru_cache
+from http import HTTPStatus
 from typing import NamedTuple, TypeVar
 
 import aiohttp
@@ -245,7 +248,27 @@ def read(response: Response, kind: type[T]) -> T | None:
         return None
 
 
+def is_too_many(response: Response) -> bool:
+    """Return whether it was one call too many."""
+    return response.status == HTTPStatus.TOO_MANY_REQUESTS
+
+
 def retry_after_s(response: Response) -> float | None:
-    """Return the pause that the provider demands in seconds; None if there is no such number."""
+    """Return the pause that the provider demands in seconds; None if it names none.
+
+    It may name a number, or an instant: the pause is then from the answer's own `Date`, since our
+    clock is not the provider's. Without that, an instant is no pause.
+    """
     text = response.headers.get("Retry-After", "")
-    return float(text) if text.isdecimal() and len(text) < 10 else None  # noqa: PLR2004  (31 years)
+    if text.isdecimal():
+        return float(text) if len(text) < 10 else None  # noqa: PLR2004  (31 years)
+    until_s, now_s = _instant_s(text), _instant_s(response.headers.get("Date", ""))
+    return None if until_s is None or now_s is None else max(0.0, until_s - now_s)
+
+
+def _instant_s(text: str) -> float | None:
+    """Return an HTTP date, which is in GMT, in seconds since 1970; None if it is none."""
+    try:
+        return parsedate_to_datetime(text).replace(tzinfo=UTC).timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None

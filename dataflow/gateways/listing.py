@@ -11,12 +11,12 @@ from typing import Protocol, runtime_checkable
 
 from msgspec import Struct
 
-from dataflow.gateways.http_client import HttpClient, Response, retry_after_s
+from dataflow.gateways.http_client import HttpClient, Response, is_too_many, retry_after_s
 from dataflow.gateways.port import Misconfigured
 
 _PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 _LONGEST_PAUSE_S = 60.0
-_OK, _TOO_MANY, _SERVER = 200, 429, 500
+_OK, _SERVER = 200, 500
 
 
 class ListedState(StrEnum):
@@ -77,7 +77,7 @@ async def get(
             if answer.status == _OK:
                 return answer
             reason = f"HTTP {answer.status} instead of a list of payments"
-            may_pass = answer.status == _TOO_MANY or answer.status >= _SERVER
+            may_pass = is_too_many(answer) or answer.status >= _SERVER
             demanded_s = retry_after_s(answer) or 0.0
         else:
             reason, may_pass, demanded_s = answer.reason, not isinstance(answer, Misconfigured), 0.0

@@ -14,6 +14,8 @@ paymentId, userId, amount, currency, paymentMethod. Metadata and clocks differ b
     Pending         is accepted, not yet decided      look it up
     Misconfigured   did not happen, nor will others   a person corrects the settings
 
+`too_many` slows all calls down, whatever pause is demanded; such an answer is no sign of an outage.
+
 Never guess: an answer that no rule covers is `Unknown`. An exception is a defect of the gateway.
 
 Single calls, because a window of calls slides: the next call starts when any other ends, and one
@@ -52,6 +54,7 @@ __all__ = [
     "Traits",
     "Unknown",
     "idempotency_key",
+    "of_lookup",
 ]
 
 KEY_LENGTH = 36
@@ -62,6 +65,13 @@ def idempotency_key(payment_id: str) -> str:
     """Return the key of a payment: a UUID of version 8 (RFC 9562) made of the paymentId's hash."""
     digest = key_of(payment_id).hex()
     return f"{digest[:8]}-{digest[8:12]}-8{digest[13:16]}-8{digest[17:20]}-{digest[20:]}"
+
+
+def of_lookup(reply: Reply | None) -> Reply | None:
+    """Return the reply of a look-up: one that was not executed proves nothing about the charge."""
+    if isinstance(reply, NotExecuted):
+        return Unknown(reply.reason, too_many=reply.too_many)
+    return reply
 
 
 class Traits(Struct, frozen=True, kw_only=True):
@@ -108,8 +118,8 @@ class Gateway(Protocol):
     ) -> Reply | None:
         """Return the answer that a payment had, without charging it; None if there is no charge.
 
-        Trouble with the lookup itself is `Unknown` or `Misconfigured`, never `NotExecuted`. None is
-        no proof for as long as the first request may still be on its way.
+        Trouble with the lookup itself is `Unknown` or `Misconfigured`, never `NotExecuted`: see
+        `of_lookup`. None is no proof for as long as the first request may still be on its way.
         """
         return Unknown("this gateway has no lookup")
 

@@ -24,7 +24,7 @@ from urllib.parse import quote, urlencode
 from dataflow.config.secret import Secret
 from dataflow.config.settings import GatewaySettings
 from dataflow.gateways import decimals, listing
-from dataflow.gateways.http_client import HttpClient, Response, read
+from dataflow.gateways.http_client import HttpClient, Response, is_too_many, read
 from dataflow.gateways.listing import ListedPayment, ListedState, ListError
 from dataflow.gateways.port import (
     Approved,
@@ -229,7 +229,9 @@ def _page(
     if isinstance(trouble, Misconfigured):
         return trouble
     page = None if trouble else read(response, IntentList)
-    return page or Unknown(f"HTTP {response.status} instead of a list of payments")
+    return page or Unknown(
+        f"HTTP {response.status} instead of a list of payments", too_many=is_too_many(response)
+    )
 
 
 def _listed(intent: Intent) -> ListedPayment:

@@ -5,7 +5,7 @@ Status 200 is not a success, and 4xx is not a decline: see the tables. What no r
 
 from msgspec import Struct
 
-from dataflow.gateways.http_client import Response, read, retry_after_s
+from dataflow.gateways.http_client import Response, is_too_many, read, retry_after_s
 from dataflow.gateways.port import (
     Approved,
     Declined,
@@ -178,7 +178,8 @@ def of_cancel(response: Response, intent_id: str) -> Reply:
     intent = intent_of(response)
     reply = of_intent(intent) if intent is not None and intent.id == intent_id else None
     if reply is None or isinstance(reply, ToCancel):
-        return Unknown(f"HTTP {response.status} to the cancellation of a payment")
+        reason = f"HTTP {response.status} to the cancellation of a payment"
+        return Unknown(reason, too_many=is_too_many(response))
     return reply
 
 
@@ -218,7 +219,7 @@ def _of_failure(response: Response, problem: Problem) -> Reply:
         case 401 | 403:
             return Misconfigured(reason)
         case 429:
-            return NotExecuted(reason, retry_after_s(response))
+            return NotExecuted(reason, retry_after_s(response), too_many=True)
     # 409, 424, 5xx, and whatever else there is.
     should_retry = response.headers.get("Stripe-Should-Retry")
     saved = should_retry == "false" or (status == 500 and should_retry != "true")  # noqa: PLR2004

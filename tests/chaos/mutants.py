@@ -32,6 +32,7 @@ _DELIVERY = "tests/integration/test_deliveries.py::"
 _MIGRATION = "tests/integration/test_migration.py::"
 _PARKING = "tests/integration/test_parking.py::"
 _FETCHING = "tests/integration/test_stopped_fetching.py::"
+_CALLS = "tests/gateways/test_dispatcher.py::"
 _STRIPE = "tests/gateways/test_stripe.py::"
 _SCHEMAS = "tests/schema_registry/"
 
@@ -127,18 +128,24 @@ KILLERS: Mapping[str, str] = {
     "answers-emitted-while-restoring": (
         "tests/steps/test_process.py::TestRestart::test_nothing_is_emitted_while_lanes_restore"
     ),
-    "posted-with-an-expired-key": (
-        "tests/gateways/test_dispatcher.py::test_nothing_is_posted_under_an_old_key"
+    "posted-with-an-expired-key": f"{_CALLS}test_nothing_is_posted_under_an_old_key",
+    "new-key-after-a-timeout": (
+        f"{_CALLS}test_a_payment_without_an_answer_is_sent_again_under_the_same_key"
     ),
+    "failover-on-unknown": (
+        "tests/gateways/test_dispatched.py"
+        "::test_a_lost_answer_is_one_charge_in_the_books_of_two_providers"
+    ),
+    "calls-too-many-ignored": (f"{_CALLS}test_one_call_too_many_slows_all_calls_down[too_many0]"),
+    "calls-too-many-as-an-outage": f"{_CALLS}test_very_many_calls_too_many_are_no_outage",
     "keys-that-do-not-age-while-suspended": (
         f"{_OUTAGES}test_a_zombie_charges_nothing_under_an_old_key"
     ),
     "decided-without-the-provider": (
-        "tests/gateways/test_dispatcher.py"
-        "::test_a_persons_decision_waits_for_a_provider_that_is_away"
+        f"{_CALLS}test_a_persons_decision_waits_for_a_provider_that_is_away"
     ),
     "posted-though-a-person-has-decided": (
-        "tests/gateways/test_dispatcher.py::test_nothing_is_posted_once_a_person_has_decided"
+        f"{_CALLS}test_nothing_is_posted_once_a_person_has_decided"
     ),
     "decisions-ended-outside-the-transaction": (
         "tests/integration/test_tools.py::test_a_decision_outlives_a_stop_and_a_crash"

@@ -65,6 +65,28 @@ def test_answers_to_calls_of_before_the_pause_count_once() -> None:
     assert rate.wait_s(3.0) == pytest.approx(PAUSE_S)
 
 
+def test_the_longest_pause_that_is_demanded_counts() -> None:
+    """The first answers may name none, and a later one a long one."""
+    rate = CallRate(100.0, 0.0)
+    send_for(rate, 3.0, 0.0)
+    rate.too_fast(None, 3.0)
+    rate.too_fast(7.0, 3.1)
+    rate.too_fast(1.0, 3.2)
+    rate.too_fast(None, 3.3)
+    assert rate.limit == pytest.approx(50, rel=0.1), "halved once"
+    assert rate.wait_s(3.3) == pytest.approx(6.8)
+    assert send_for(rate, 1.0, 3.1 + 7.0) >= 45
+
+
+def test_it_never_falls_below_one_call_in_a_second() -> None:
+    rate = CallRate(None, 0.0)
+    send_for(rate, 3.0, 0.0)
+    for number in range(100):
+        rate.too_fast(None, 3.0 + number)
+    assert rate.limit == 1.0
+    assert rate.wait_s(102.0 + PAUSE_S + 1.0) == 0
+
+
 def test_it_comes_back_to_the_configured_rate() -> None:
     rate = CallRate(100.0, 0.0)
     send_for(rate, 3.0, 0.0)

@@ -14,7 +14,7 @@ import pytest
 from msgspec import Raw
 from msgspec.structs import replace
 
-from dataflow.core import hold, persons_decisions
+from dataflow.core import call_rate, hold, persons_decisions
 from dataflow.core.charging import CallKind
 from dataflow.core.hold import HoldCause
 from dataflow.core.items import DedupedBatch, Remembered
@@ -509,6 +509,105 @@ def test_a_rate_is_kept(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(provider.charged) == 6
     clock.now_s += 0.5
     answers(calls, 2)
+
+
+@pytest.mark.parametrize(
+    "too_many",
+    [
+        NotExecuted("HTTP 429", too_many=True),
+        NotExecuted("HTTP 503", retry_after_s=0.0),
+        Unknown("HTTP 429 to a look-up", too_many=True),
+    ],
+)
+def test_one_call_too_many_slows_all_calls_down(
+    made: Made, monkeypatch: pytest.MonkeyPatch, too_many: Reply
+) -> None:
+    """Whatever pause the provider demands, and also if it demands none."""
+    clock = Clock()
+    monkeypatch.setattr(dispatcher, "time", clock)
+    script = [too_many]
+    provider = Provider(lambda each: script.pop() if script else approve(each))
+    calls = made(provider, concurrency=1)
+    calls.charge([charge(f"pay_{n}") for n in range(8)])
+    until(lambda: calls.figures().rate_limit is not None or len(calls.answers(0)) == 7)
+    limit = calls.figures().rate_limit
+    assert limit is not None
+    until(lambda: not calls.figures().in_flight)
+    assert len(provider.charged) == 1, "nothing is sent in the pause"
+    clock.now_s += call_rate.PAUSE_S + 1.01 / limit
+    answers(calls, 1)
+    until(lambda: not calls.figures().in_flight)
+    assert len(provider.charged) < 8, "and then it is slower"
+    while len(calls.answers(0)) < 7:
+        clock.now_s += 5.0
+        time.sleep(0.01)
+    clock.now_s += 60.0
+    until(lambda: calls.figures().queued == 0)
+    assert calls.figures().held_for_s is None
+
+
+def test_very_many_calls_too_many_are_no_outage(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(call_rate, "PAUSE_S", 0.0)
+    monkeypatch.setattr(call_rate, "_LEAST", 10_000.0)
+    provider = Provider(lambda _: NotExecuted("HTTP 429", too_many=True))
+    calls = made(provider)
+    asked = [charge(f"pay_{n}", is_unsent=True) for n in range(100)]
+    calls.charge(asked)
+    until(lambda: all(each.attempts > 2 for each in asked) or calls.figures().times_held)
+    assert calls.figures().times_held == 0
+    provider.answer = approve
+    answers(calls, 100)
+
+
+def test_an_outage_is_noticed_between_calls_too_many(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are no answers about a payment, so they do not end a row of failures either."""
+    monkeypatch.setattr(call_rate, "PAUSE_S", 0.0)
+    monkeypatch.setattr(call_rate, "_LEAST", 10_000.0)
+    calls = made(
+        Provider(
+            lambda each: (
+                NotExecuted("HTTP 429", too_many=True) if "busy" in each.payment_id else fail(each)
+            )
+        )
+    )
+    for number in range(20):
+        calls.charge([charge(f"busy_{number}"), charge(f"pay_{number}")])
+    until(lambda: calls.figures().hold_cause is HoldCause.OUTAGE)
+
+
+def test_calls_too_many_for_ever_end_in_a_hold_for_what_is_parked(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stated end, if a provider answers nothing else: and that ends by itself."""
+    monkeypatch.setattr(call_rate, "PAUSE_S", 0.0)
+    monkeypatch.setattr(call_rate, "_LEAST", 10_000.0)
+    monkeypatch.setattr(call_rate, "_GROWTH", 1_000.0)
+    provider = Provider(lambda _: NotExecuted("HTTP 429", too_many=True))
+    calls, queue = made(provider, parked=30), LaneQueue(0)
+    names = [f"pay_{n}" for n in range(30)]
+    batch = queued(*names)
+    asked = [batch.charge(number, time.time()) for number in range(30)]
+    calls.charge(asked)
+    until(lambda: all(each.attempts for each in asked))
+    assert calls.figures().hold_cause is None
+    # The lane has waited for as long as it may.
+    for each in asked:
+        queue.park(each, entry(each.request.payment_id))
+    calls._board.show(queue)
+    assert calls.credit(0) == 0
+    assert calls.figures().hold_cause is HoldCause.PARKED
+    provider.answer = approve
+    until(lambda: calls.credit(0) == 0 and len(ended(calls)) == 30)
+    assert {each.charge.request.payment_id for each in ended(calls)} == set(names)
+    for each in asked:
+        queue.park(each, None)
+    calls._board.show(queue)
+    assert calls.credit(0) > 0
+    until(lambda: calls.figures().rate_limit is None)
 
 
 def test_retries_do_not_shut_out_what_is_new_nor_the_other_way_round(made: Made) -> None:

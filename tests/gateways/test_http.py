@@ -20,6 +20,7 @@ from dataflow.config.secret import Secret
 from dataflow.fake_provider.process import FakeProvider
 from dataflow.gateways import json_pointer, mapping
 from dataflow.gateways.http import HttpGateway
+from dataflow.gateways.http_client import Response
 from dataflow.gateways.mapping_shape import HttpMapping, Rule
 from dataflow.gateways.port import (
     Approved,
@@ -204,7 +205,7 @@ def test_limits_and_outages_have_not_charged(provider: FakeProvider) -> None:
     provider.change(max_in_flight=0, retry_after_s=7)
     reply, found = charge_and_look_up(provider, payment_id)
     assert (type(reply), found) == (NotExecuted, None)
-    assert reply == NotExecuted(reply.reason, 7)  # type: ignore[union-attr]
+    assert reply == NotExecuted(reply.reason, 7, too_many=True)  # type: ignore[union-attr]
     provider.outage(3600)
     reply, found = charge_and_look_up(provider, payment_id)
     assert isinstance(reply, NotExecuted)
@@ -414,7 +415,7 @@ def test_dots_in_an_id_lead_nowhere() -> None:
             Declined(ErrorCode.CARD_EXPIRED, "No.", retryable=False, provider_code="54"),
         ),
         (202, {"resultCode": "Received", "pspReference": "p"}, Pending("p")),
-        (429, {}, NotExecuted("HTTP 429, by rule 4")),
+        (429, {}, NotExecuted("HTTP 429, by rule 4", too_many=True)),
         (404, "<html>", Misconfigured("HTTP 404, by rule 5")),
         (500, "<html>", Unknown("HTTP 500, by rule 6", saved=True)),
         # what no rule has
@@ -430,6 +431,17 @@ def test_dots_in_an_id_lead_nowhere() -> None:
 def test_the_first_rule_that_fits_decides(status: int, body: object, expected: Reply) -> None:
     reply, _ = answered(status, body)
     assert reply == expected
+
+
+def test_a_look_up_that_is_one_call_too_many_slows_down_and_proves_nothing() -> None:
+    found, _ = answered(429, {}, "lookup")
+    assert found == Unknown("HTTP 429, by rule 4", too_many=True)
+
+
+def test_one_call_too_many_slows_down_without_a_rule_for_it() -> None:
+    shape = mapping.read(MINIMAL)
+    reply = http("http://localhost", shape)._reply("charge", Response(429, {}, b"{}"))
+    assert reply == Unknown("HTTP 429, for which there is no rule", too_many=True)
 
 
 @pytest.mark.parametrize("call", ["charge", "lookup"])

@@ -8,11 +8,13 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dataflow.config.secret import Secret
 from dataflow.gateways import mapping
 from dataflow.gateways.http import HttpGateway
-from dataflow.gateways.http_client import HttpClient, Response, Trouble
+from dataflow.gateways.http_client import HttpClient, Response, Trouble, retry_after_s
 from dataflow.gateways.port import Approved, Gateway, NotExecuted, Reply, Unknown
 from dataflow.gateways.stripe import StripeGateway
 from dataflow.gateways.time_limit import TimeLimit
@@ -415,3 +417,47 @@ def test_an_answer_that_cannot_be_read_raises_nothing(
     replies = asyncio.run(life())
     if not status.startswith("404"):
         assert {type(each) for each in replies} == {Unknown}
+
+
+# ---- the pause that a provider demands ----
+
+NOON = "Wed, 21 Oct 2026 12:00:00 GMT"
+
+
+@pytest.mark.parametrize(
+    ("demanded", "date", "pause_s"),
+    [
+        ("7", NOON, 7.0),
+        ("0", NOON, 0.0),
+        ("Wed, 21 Oct 2026 12:01:30 GMT", NOON, 90.0),
+        # The two older forms of a date that HTTP has.
+        ("Wednesday, 21-Oct-26 12:00:30 GMT", NOON, 30.0),
+        ("Wed Oct 21 12:00:30 2026", NOON, 30.0),
+        ("Wed, 21 Oct 2026 11:00:00 GMT", NOON, 0.0),
+        # Our clock is not the provider's.
+        ("Wed, 21 Oct 2026 12:01:30 GMT", None, None),
+        ("Wed, 21 Oct 2026 12:01:30 GMT", "noon", None),
+        ("soon", NOON, None),
+        ("-1", NOON, None),
+        ("1.5", NOON, None),
+        ("9" * 30, NOON, None),
+        (None, NOON, None),
+    ],
+)
+def test_a_pause_is_demanded_in_seconds_or_by_a_date(
+    demanded: str | None, date: str | None, pause_s: float | None
+) -> None:
+    headers = {"Retry-After": demanded, "Date": date}
+    given_headers = {name: text for name, text in headers.items() if text is not None}
+    assert retry_after_s(Response(429, given_headers, b"")) == pause_s
+
+
+words = st.text(st.characters(max_codepoint=255), max_size=40) | st.from_regex(
+    r"[A-Z][a-z]{2},? [0-9]{1,3} [A-Z][a-z]{2} [0-9]{1,6} [0-9]{1,3}:[0-9]{1,3}:[0-9]{1,3} .{0,6}"
+)
+
+
+@given(words, words)
+def test_no_header_breaks_the_pause(demanded: str, date: str) -> None:
+    pause_s = retry_after_s(Response(429, {"Retry-After": demanded, "Date": date}, b""))
+    assert pause_s is None or pause_s >= 0

@@ -161,9 +161,15 @@ CARD = {"type": "card_error", "code": "card_declined", "decline_code": "lost_car
         (response(200, intent("succeeded")), Approved("pi_1")),
         (response(200, intent("processing")), Pending("pi_1")),
         (response(200, intent("requires_action")), ToCancel("pi_1")),
-        (response(429, error(code="rate_limit")), NotExecuted("", None)),
-        (response(429, error(code="lock_timeout"), Retry_After="2"), NotExecuted("", 2)),
-        (response(429, error(), Retry_After="Wed, 21 Oct 2026 07:28:00 GMT"), NotExecuted("")),
+        (response(429, error(code="rate_limit")), NotExecuted("", None, too_many=True)),
+        (
+            response(429, error(code="lock_timeout"), Retry_After="2"),
+            NotExecuted("", 2, too_many=True),
+        ),
+        (
+            response(429, error(), Retry_After="Wed, 21 Oct 2026 07:28:00 GMT"),
+            NotExecuted("", None, too_many=True),
+        ),
         (response(401, error()), Misconfigured("")),
         (response(403, error()), Misconfigured("")),
         (response(404, error()), Misconfigured("")),
@@ -197,7 +203,7 @@ CARD = {"type": "card_error", "code": "card_declined", "decline_code": "lost_car
 def test_an_answer_to_a_charge(answer: Response, expected: Reply | ToCancel) -> None:
     reply = of_charge(answer)
     assert type(reply) is type(expected)
-    for name in ("saved", "retry_after_s", "reference", "id"):
+    for name in ("saved", "retry_after_s", "too_many", "reference", "id"):
         assert getattr(reply, name, None) == getattr(expected, name, None)
 
 
@@ -295,6 +301,7 @@ def test_the_advice_overrules_the_code(
         (response(400, error()), Unknown),
         (response(200, intent("requires_action")), Unknown),
         (response(500, error()), Unknown),
+        (response(429, error()), Unknown),
         (response(200, b"<html>"), Unknown),
         (response(200, intent("succeeded") | {"id": "pi_2"}), Unknown),
         (response(400, error(payment_intent=intent("succeeded") | {"id": "pi_2"})), Unknown),
@@ -303,6 +310,7 @@ def test_the_advice_overrules_the_code(
 def test_an_answer_to_a_cancellation(answer: Response, kind: type[Reply]) -> None:
     reply = of_cancel(answer, "pi_1")
     assert type(reply) is kind
+    assert getattr(reply, "too_many", False) == (answer.status == 429)
     if isinstance(reply, Declined):
         assert (reply.code, reply.retryable) == (ErrorCode.AUTHENTICATION_REQUIRED, True)
 
@@ -413,7 +421,7 @@ def test_a_limit_has_not_charged(provider: FakeProvider) -> None:
     provider.change(max_in_flight=0, retry_after_s=7)
     reply = case.charge()
     assert isinstance(reply, NotExecuted)
-    assert reply.retry_after_s == 7
+    assert (reply.retry_after_s, reply.too_many) == (7, True)
     provider.change(max_in_flight=None)
     assert isinstance(case.charge(), Approved)
 
@@ -543,6 +551,13 @@ def test_an_approval_of_a_customer_with_many_payments_is_found() -> None:
     gateway, paths = answered(*[page(declined, more=True)] * 20)
     assert isinstance(play(gateway, lambda: gateway.lookup(of(), "key")), Unknown)
     assert len(paths) == 20, "an older one may have moved money"
+
+
+def test_a_look_up_that_is_one_call_too_many_slows_down_and_proves_nothing() -> None:
+    gateway, _ = answered(response(429, error()))
+    found = play(gateway, lambda: gateway.lookup(of(), "key"))
+    assert isinstance(found, Unknown)
+    assert found.too_many
 
 
 def test_a_payment_that_cannot_be_cancelled_is_not_declined_by_another_one() -> None:

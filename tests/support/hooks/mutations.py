@@ -3,6 +3,7 @@
 `tests/chaos/mutants.py` names it.
 """
 
+import copy
 import fcntl
 import os
 import time
@@ -20,6 +21,7 @@ from confluent_kafka.admin import AdminClient
 from msgspec import Raw, structs
 
 from dataflow.core import (
+    call_rate,
     committable_position,
     lane_queue,
     offset_refresh,
@@ -45,6 +47,7 @@ from dataflow.gateways import (
     stripe,
     stripe_answers,
 )
+from dataflow.gateways.port import idempotency_key
 from dataflow.kafka import (
     client_config,
     commit_pool,
@@ -613,6 +616,61 @@ def _posted_with_an_expired_key() -> None:
     """Post a payment however old its key is."""
     always = retry_schedule.Ask.POST
     _patch_import(calls, retry_schedule.way_to_ask, lambda *_args, **_how: always)
+
+
+@_mutation
+def _new_key_after_a_timeout() -> None:
+    """Send a payment that got no answer under another key: the first charge may have happened."""
+    reply, attempt = calls.Calls.reply, [""]
+
+    def another_key(payment_id: str) -> str:
+        return idempotency_key(payment_id + attempt[0])
+
+    async def counting(self: Any, charge: Any) -> Any:
+        # The key is made before anything else can run.
+        attempt[0] = f":{charge.attempts}" if charge.attempts else ""
+        return await reply(self, charge)
+
+    _patch_import(calls, idempotency_key, another_key)
+    _patch(lambda: calls.Calls.reply, counting)
+
+
+@_mutation
+def _failover_on_unknown() -> None:
+    """Have a second provider charge what the first one may have charged."""
+    send = http_client.HttpClient.send
+
+    async def failing_over(self: Any, method: str, path: str, **more: Any) -> Any:
+        response = await send(self, method, path, **more)
+        if method == "GET" or not isinstance(response, Unknown):
+            return response
+        second = copy.copy(self)
+        second._base_url, second._connections = os.environ["SECOND_PROVIDER"], None
+        try:
+            return await send(second, method, path, **more)
+        finally:
+            await second.close()
+
+    _patch(lambda: http_client.HttpClient.send, failing_over)
+
+
+@_mutation
+def _calls_too_many_ignored() -> None:
+    """Go on as fast as before when the provider answers that it is too much."""
+    _patch(lambda: call_rate.CallRate.too_fast, lambda *_: None)
+
+
+@_mutation
+def _calls_too_many_as_an_outage() -> None:
+    """Hold when the provider answers that it is too much."""
+    note = dispatcher.Dispatcher._note_indefinite
+
+    def counting(self: Any, reason: str, reply: Any, *, first: bool) -> None:
+        if isinstance(reply, NotExecuted):
+            reply = structs.replace(reply, too_many=False)
+        note(self, reason, reply, first=first)
+
+    _patch(lambda: dispatcher.Dispatcher._note_indefinite, counting)
 
 
 @_mutation

@@ -1,6 +1,5 @@
 """A start: every check in its order; then the parts are there, and have taken ports and signals."""
 
-import math
 import os
 import sys
 from functools import partial
@@ -8,11 +7,14 @@ from functools import partial
 import structlog
 
 from dataflow import rotation
-from dataflow.config import gateway_names
+from dataflow.config import gateway_names, times
 from dataflow.config.settings import Settings, environment
 from dataflow.config.spelling import suspects
+from dataflow.config.times import Keys
+from dataflow.core import retry_schedule
 from dataflow.dedupe.remembered import LEAST_LANE_BYTES
 from dataflow.errors import SettingsError, StartRefusedError
+from dataflow.gateways.port import Traits
 from dataflow.kafka import preflight
 from dataflow.kafka.retry import OutageRetry
 from dataflow.observability import logs, tracing
@@ -75,7 +77,7 @@ def _start(running: Launch) -> Runtime:
     _refuse_misfits(settings, running)
     tracing.start(os.environ)
     runtime = Runtime(settings, running)
-    _refuse_short_window(settings, runtime.charging.key_life_s)
+    _refuse_misfit_times(settings, runtime.charging.traits)
     context = runtime.context
     context.lifecycle.handle_signals()
     # The descriptor is never closed: the lock is held until the process ends.
@@ -169,21 +171,11 @@ def _refuse_misfits(settings: Settings, running: Launch) -> None:
         raise SettingsError(problems)
 
 
-def _refuse_short_window(settings: Settings, key_life_s: float | None) -> None:
-    """Refuse a window in which the provider remembers a key for longer than we do its paymentId.
-
-    A copy after the window would be a new payment to us, and a replay to the provider: an approval
-    without money.
-    """
-    window_s = settings.dedupe_window_ms / 1000
-    if key_life_s is not None and window_s < key_life_s:
-        problem = (
-            f"DEDUPE_WINDOW: {window_s / 3600:g} h is shorter than the life of an idempotency key"
-            f" at the payment provider ({key_life_s / 3600:g} h): a copy of a payment that comes in"
-            " between would be published as processed, and nobody charged; example:"
-            f" DEDUPE_WINDOW={math.ceil(key_life_s / 3600)}h"
-        )
-        raise SettingsError([problem])
+def _refuse_misfit_times(settings: Settings, traits: Traits) -> None:
+    """Refuse times that do not fit each other; some are the provider's."""
+    keys = Keys(traits.key_life_s, retry_schedule.KEY_MARGIN_S, traits.has_lookup)
+    if problems := list(times.misfits(settings, keys)):
+        raise SettingsError(problems)
 
 
 def _refuse_idle_processes(found: Cluster, settings: Settings, running: Launch) -> None:

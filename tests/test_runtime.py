@@ -13,7 +13,9 @@ from dataflow.errors import SettingsError, StartRefusedError
 from dataflow.process_context import Cluster
 from dataflow.runtime import Runtime, _longest_wait_s, _status
 from dataflow.service.command_line import Launch
-from dataflow.startup import _refuse_idle_processes, _refuse_misfits, _refuse_short_window
+from dataflow.startup import _refuse_idle_processes, _refuse_misfits
+from tests.support.flow_process import LIMIT_S, Flow, Topics
+from tests.support.kafka import Cluster as KafkaCluster
 from tests.support.required import REQUIRED
 
 
@@ -135,13 +137,24 @@ def test_a_process_may_wait_for_others_as_long_as_one_may_wait_by_the_settings()
     assert _longest_wait_s(settings(KAFKA_TRANSACTION_TIMEOUT="10s")) == 80
 
 
-def test_a_window_shorter_than_the_life_of_a_key_is_refused() -> None:
-    """A copy in between would be approved, and nobody charged."""
-    day = settings(DEDUPE_WINDOW="24h")
-    _refuse_short_window(day, 24 * 3600)
-    _refuse_short_window(day, None)
-    with pytest.raises(SettingsError, match="DEDUPE_WINDOW=25h"):
-        _refuse_short_window(day, 24.5 * 3600)
+def test_a_start_with_times_that_do_not_fit_is_refused(tmp_path: Path) -> None:
+    """The settings with each other, and with the life of the gateway's keys; no Kafka is asked."""
+    environ = {
+        "GATEWAY": "tests.support.book_gateway:ForgetfulGateway",
+        "DEDUPE_WINDOW": "23h",
+        "LIVENESS_TIMEOUT": "1s",
+        "STOP_GRACE_PERIOD": "30s",
+    }
+    nowhere = KafkaCluster("127.0.0.1:1")
+    with Flow(nowhere, Topics.unused(), tmp_path, environ=environ, commit_interval="1s") as flow:
+        assert not flow.wait_or_end(lambda: bool(flow.health()), LIMIT_S, "refused"), "it goes on"
+        assert flow.wait_for_exit() == 1
+    found = [each["problem"] for each in flow.entries if each["event"] == "wrong setting"]
+    assert [problem.partition(":")[0] for problem in found] == [
+        "LIVENESS_TIMEOUT",
+        "STOP_GRACE_PERIOD",
+        "DEDUPE_WINDOW",
+    ]
 
 
 def test_the_first_epoch_may_take_longer_with_a_large_store(tmp_path: Path) -> None:

@@ -140,6 +140,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     port: int
     metrics_port: int
     liveness_timeout_s: float
+    stop_grace_s: float | None
+    """None if it is not known."""
     log_level: str
     """debug, info, warning or error."""
     app_env: str

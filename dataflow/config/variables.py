@@ -571,6 +571,15 @@ PROCESS = (
         default="30s",
     ),
     Variable(
+        "STOP_GRACE_PERIOD",
+        "stop_grace_s",
+        values.duration_s("1s", "1h"),
+        "How long a stop may take before the process is killed, as where it is run "
+        "(`terminationGracePeriodSeconds`, `stop_grace_period`); if it is set, a start checks that "
+        "a stop takes no longer.",
+        example="120s",
+    ),
+    Variable(
         "LOG_LEVEL",
         "log_level",
         values.one_of("debug", "info", "warning", "error", **_NODE_LEVELS),

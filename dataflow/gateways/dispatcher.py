@@ -47,6 +47,7 @@ from dataflow.gateways.port import (
     NotExecuted,
     Pending,
     Reply,
+    Traits,
     Unknown,
 )
 from dataflow.observability import tracing
@@ -128,9 +129,9 @@ class Dispatcher:
         self._in_flight: set[Charge] = set()
 
     @property
-    def key_life_s(self) -> float | None:
-        """The time for which the provider keeps a key; None for ever."""
-        return self._gateway.traits.key_life_s
+    def traits(self) -> Traits:
+        """The facts about the provider."""
+        return self._gateway.traits
 
     # ---- called by the lanes ----
 

@@ -53,6 +53,7 @@ def test_the_service_is_hardened_as_in_kubernetes() -> None:
     assert "user" not in SERVICE, "the image has the right one"
     pod = one(applied(), "StatefulSet")["spec"]["template"]["spec"]
     assert SERVICE["stop_grace_period"] == f"{pod['terminationGracePeriodSeconds']}s"
+    assert SERVICE["stop_grace_period"] == SERVICE["environment"]["STOP_GRACE_PERIOD"]
 
 
 def test_the_topics_are_made_before_the_service_starts(settings: Settings) -> None:

@@ -12,7 +12,9 @@ import pytest
 import yaml
 
 import dataflow
+from dataflow.config import times
 from dataflow.config.settings import Settings
+from dataflow.config.times import Keys
 from dataflow.config.variables import VARIABLES
 from dataflow.core.lanes import MAX_LANES
 from dataflow.errors import SettingsError
@@ -162,11 +164,11 @@ def test_only_the_recovery_directory_and_tmp_can_be_written() -> None:
 
 @pytest.mark.parametrize("source", ["flat", pytest.param("cluster", marks=needs_tools)])
 def test_a_stop_has_the_time_that_it_may_take(source: str, settings: Settings) -> None:
-    """The time for answers that are on their way, a commit, and the client's own grace after it."""
+    """The pod has as long as its settings state; a start would refuse that if it is too short."""
     objects = applied() if source == "flat" else overlay()
     pod = one(objects, "StatefulSet")["spec"]["template"]["spec"]
-    longest_s = settings.gateway.park_after_s + settings.kafka.transaction_timeout_ms / 1000
-    assert pod["terminationGracePeriodSeconds"] >= longest_s + 20
+    assert settings.stop_grace_s == pod["terminationGracePeriodSeconds"]
+    assert list(times.misfits(settings, Keys(24 * 3600, 3600, has_lookup=True))) == []
 
 
 # ---- ports ----

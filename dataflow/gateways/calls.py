@@ -17,6 +17,7 @@ from dataflow.core.charging import CallKind
 from dataflow.core.lane_queue import Charge
 from dataflow.core.retry_schedule import Ask, way_to_ask
 from dataflow.gateways.call_counts import DEFINITE, CallCounts, kind_of
+from dataflow.gateways.decimals import can_be_written
 from dataflow.gateways.port import (
     BatchGateway,
     Gateway,
@@ -26,6 +27,7 @@ from dataflow.gateways.port import (
     Reply,
     Unknown,
     idempotency_key,
+    not_taken,
 )
 from dataflow.gateways.replies import Publishable, quoted
 from dataflow.gateways.time_limit import TimeLimit
@@ -105,6 +107,14 @@ class Calls:
             charge.may_be_charged = False
             if way is Ask.LOOK_UP:
                 charge.first_asked_s = time.time()
+        return await self._posted(charge, key)
+
+    async def _posted(self, charge: Charge, key: str) -> Reply | None:
+        """Have a payment charged, unless the provider takes no such amount."""
+        request = charge.request
+        decimals = self._gateway.traits.decimals
+        if decimals is not None and not can_be_written(request.amount, request.currency, decimals):
+            return not_taken(request)
         self.counts.key_replays += charge.may_be_charged or not charge.is_unsent
         was_unsent, charge.is_unsent = charge.is_unsent, False
         charge.posted_s = time.monotonic()

@@ -32,6 +32,15 @@ def table(**groups: str) -> dict[str, Minor]:
     return found
 
 
+def can_be_written(amount: Decimal, currency: str, decimals: Mapping[str, int]) -> bool:
+    """Return whether a currency is there, and has as many decimals as an amount needs."""
+    places = decimals.get(currency)
+    if places is None:
+        return False
+    scaled = amount.scaleb(places)
+    return scaled == scaled.to_integral_value()
+
+
 def to_minor(amount: Decimal, currency: str, units: MinorUnits) -> int | None:
     """Return an amount in minor units; None if the provider cannot take exactly that."""
     minor = units.get(currency)

@@ -104,9 +104,9 @@ class Dispatcher:
         self.sources: set[int] = set()
         self.has_peers = limits.has_peers
         self._gateway = gateway
-        # Nothing in a batch is looked up first, however old its key is.
-        keys_are_kept = gateway.traits.key_life_s is None
-        self._batches = gateway if isinstance(gateway, BatchGateway) and keys_are_kept else None
+        # Nothing in a batch is looked up first, however old its key is, nor declined by its amount.
+        takes_all = gateway.traits.key_life_s is None and gateway.traits.decimals is None
+        self._batches = gateway if isinstance(gateway, BatchGateway) and takes_all else None
         self.is_one_by_one = self._batches is None
         self._limits = limits
         self._board = board

@@ -29,12 +29,16 @@ from dataflow.gateways.port import (
     Reply,
     Traits,
     Unknown,
+    not_taken,
     of_lookup,
 )
 from schemas.outcomes import DECLINE_CODES, ErrorCode
 from schemas.requests import PaymentRequest
 
 _OK = range(200, 300)
+_SERVER_ERRORS = range(500, 600)
+_OF_PROXIES = {502, 503, 504}
+"""Server errors of what is between us and the provider, which has no keys to save them under."""
 
 
 class HttpGateway(Gateway):
@@ -79,7 +83,7 @@ class HttpGateway(Gateway):
         """Send the charge."""
         values = self._mapping.values_of(request, key, self._units)
         if values is None:
-            return _not_taken(request)
+            return not_taken(request)
         body = self._mapping.body_with(values)
         headers = headers_of(self._mapping, key)
         path = self._mapping.charge.path
@@ -92,7 +96,7 @@ class HttpGateway(Gateway):
         """Find the charge by its key, or its paymentId."""
         values = self._mapping.values_of(request, key, self._units)
         if values is None:
-            return _not_taken(request)
+            return not_taken(request)
         assert self._mapping.lookup is not None
         path = self._mapping.lookup.path
         for place, value in (("{key}", key), ("{paymentId}", request.payment_id)):
@@ -134,9 +138,16 @@ class HttpGateway(Gateway):
         for number, rule in self._rules(call, response.status):
             if rule.has_values(document):
                 reason = f"HTTP {response.status}, by rule {number}"
-                return _by_rule(rule, response, document, reason)
+                saved = self._is_saved(response.status) if rule.saved is None else rule.saved
+                return _by_rule(rule, response, document, reason, saved=saved)
         reason = f"HTTP {response.status}, for which there is no rule"
-        return Unknown(reason, too_many=is_too_many(response))
+        saved = self._is_saved(response.status)
+        return Unknown(reason, saved=saved, too_many=is_too_many(response))
+
+    def _is_saved(self, status: int) -> bool:
+        """Return whether the same key would get this failure again; a rule may state otherwise."""
+        is_theirs = status in _SERVER_ERRORS and status not in _OF_PROXIES
+        return self._traits.saves_errors and is_theirs
 
     def _rules(self, call: Call, status: int) -> list[tuple[int, Rule]]:
         """Return the rules for answers with a status, with their numbers."""
@@ -148,7 +159,9 @@ class HttpGateway(Gateway):
         return found
 
 
-def _by_rule(rule: Rule, response: Response, document: Any, reason: str) -> Reply | None:
+def _by_rule(
+    rule: Rule, response: Response, document: Any, reason: str, *, saved: bool
+) -> Reply | None:
     match rule.reply:
         case "approved":
             return Approved(_at(document, rule.reference))
@@ -158,16 +171,16 @@ def _by_rule(rule: Rule, response: Response, document: Any, reason: str) -> Repl
             return Pending(_at(document, rule.reference))
         case "not_found":
             return None
-    return _undecided(rule, response, reason)
+    return _undecided(rule, response, reason, saved=saved)
 
 
-def _undecided(rule: Rule, response: Response, reason: str) -> Reply:
+def _undecided(rule: Rule, response: Response, reason: str, *, saved: bool) -> Reply:
     match rule.reply:
         case "not_executed":
             return NotExecuted(reason, retry_after_s(response), too_many=is_too_many(response))
         case "misconfigured":
             return Misconfigured(reason)
-    return Unknown(reason, saved=rule.saved, too_many=is_too_many(response))
+    return Unknown(reason, saved=saved, too_many=is_too_many(response))
 
 
 def _decline(rule: Rule, document: Any) -> Declined:
@@ -201,11 +214,6 @@ def _at(document: Any, pointer: str | None) -> Any:
 def _leads_elsewhere(value: str) -> bool:
     """Return whether a server, or a proxy before it, may take it for steps in a path."""
     return not {".", ".."}.isdisjoint(re.split(r"[/\\]", value))
-
-
-def _not_taken(request: PaymentRequest) -> Declined:
-    message = f"The provider takes no such amount in {request.currency}."
-    return Declined(ErrorCode.METHOD_NOT_SUPPORTED, message, retryable=False)
 
 
 def credential_headers(mapping: HttpMapping, credentials: Secret | None) -> dict[str, str]:

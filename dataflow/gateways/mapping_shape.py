@@ -41,6 +41,7 @@ class KeyMapping(Struct, forbid_unknown_fields=True):
     life_hours: float = 24.0
     """The time for which the provider keeps it."""
     saves_errors: bool = False
+    """True if the same key gets a failure of the provider again."""
 
 
 class AuthMapping(Struct, forbid_unknown_fields=True):
@@ -105,7 +106,9 @@ class Rule(Struct, forbid_unknown_fields=True):
     """Our code for the provider's; one that is missing is `declined`, or itself if it is ours."""
     retryable: bool | str = False
     """The same for all, or a pointer to a boolean."""
-    saved: bool = False
+    saved: bool | None = None
+    """Of `unknown`: true if the same key gets this answer again. Without it, `key.saves_errors`
+    decides."""
 
     def is_for(self, call: Call, status: int) -> bool:
         """Return whether the rule is for answers to this call with this status."""

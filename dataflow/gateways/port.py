@@ -28,6 +28,7 @@ from typing import Protocol, runtime_checkable
 
 from msgspec import Struct
 
+from schemas.outcomes import ErrorCode
 from schemas.replies import (
     Approved,
     Declined,
@@ -54,6 +55,7 @@ __all__ = [
     "Traits",
     "Unknown",
     "idempotency_key",
+    "not_taken",
     "of_lookup",
 ]
 
@@ -74,6 +76,12 @@ def of_lookup(reply: Reply | None) -> Reply | None:
     return reply
 
 
+def not_taken(request: PaymentRequest) -> Declined:
+    """Return the decline of a payment that cannot be sent, as the provider takes no such amount."""
+    message = f"The provider takes no such amount in {request.currency}."
+    return Declined(ErrorCode.METHOD_NOT_SUPPORTED, message, retryable=False)
+
+
 class Traits(Struct, frozen=True, kw_only=True):
     """The facts about a provider on which it depends how a payment may be asked for again."""
 
@@ -81,14 +89,16 @@ class Traits(Struct, frozen=True, kw_only=True):
     """The time for which the provider keeps a key; after it, the same key is a new charge. None:
     for ever."""
     saves_errors: bool
-    """True if the same key gets a failed answer (`Unknown.saved`) again, and no new attempt."""
+    """True if the same key gets a failure of the provider again, and no new attempt. Such a reply
+    has to be `Unknown` with `saved`."""
     has_lookup: bool
     """True if `lookup` works; otherwise it is never called."""
     longest_key: int = 255
     """Characters; at least `KEY_LENGTH`."""
     decimals: Mapping[str, int] | None = None
-    """The provider's decimals by currency, where it has a table; a currency that is not in it is
-    declined. None: the decimals of ISO 4217."""
+    """The provider's decimals by currency, where it has a table. An amount with more of them, or in
+    a currency that is not there, is declined: the gateway never gets it to charge. None: the
+    decimals of ISO 4217, which each request has been checked for."""
 
 
 @runtime_checkable
@@ -137,7 +147,7 @@ class BatchGateway(Gateway, Protocol):
     """A gateway that answers many payments at once, without waiting for anything.
 
     Only one that keeps keys for ever is asked so, as what is charged as a whole is not looked up
-    first.
+    first; and only one without `Traits.decimals`, as its amounts are not looked at.
     """
 
     async def charge_batch(self, requests: Sequence[PaymentRequest]) -> Sequence[Reply]:

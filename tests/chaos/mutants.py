@@ -162,9 +162,16 @@ KILLERS: Mapping[str, str] = {
         "tests/integration/test_stopping.py::test_the_gateway_is_closed_once_at_the_end"
     ),
     "minor-units-of-iso": f"{_STRIPE}test_the_minor_units_are_those_of_stripe[ISK-100-10000]",
+    "decimals-of-a-gateway-ignored": (
+        f"{_CALLS}test_an_amount_that_the_provider_does_not_take_is_declined_without_a_call"
+        "[decimals3-False]"
+    ),
     "saved-error-as-a-decline": (
         f"{_STRIPE}test_a_lost_answer_is_unknown_and_the_charge_happens_once"
         "[saved_500_after-Unknown-1]"
+    ),
+    "saved-errors-are-posted-again": (
+        "tests/gateways/test_dispatched.py::test_a_saved_failure_is_looked_up"
     ),
     "timeout-as-not-executed": (
         f"{_STRIPE}test_a_lost_answer_is_unknown_and_the_charge_happens_once[hang_after-Unknown-1]"

@@ -14,7 +14,7 @@ from dataflow.fake_provider.process import FakeProvider
 from dataflow.gateways import dispatcher, mapping
 from dataflow.gateways.dispatcher import Dispatcher, Limits
 from dataflow.gateways.http import HttpGateway
-from dataflow.gateways.port import Approved, Gateway
+from dataflow.gateways.port import Approved, Gateway, idempotency_key
 from tests.gateways.sample_requests import make_request, new_id
 
 WAIT_S = 120.0
@@ -37,8 +37,10 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[Made]:
         each.close()
 
 
-def http(url: str) -> HttpGateway:
-    return HttpGateway(url, mapping.contract(), credentials=KEY, timeout_s=60)
+def http(url: str, *, saves_errors: bool = False) -> HttpGateway:
+    shape = mapping.contract()
+    shape.key.saves_errors = saves_errors
+    return HttpGateway(url, shape, credentials=KEY, timeout_s=60)
 
 
 def until(is_so: Callable[[], object]) -> None:
@@ -94,3 +96,13 @@ def test_a_lost_answer_is_one_charge_in_the_books_of_two_providers(
         replies = charged(made(http(provider.url)), names)
         assert {type(each) for each in replies.values()} == {Approved}
         assert booked(provider, second) == sorted([*before, *names])
+
+
+def test_a_saved_failure_is_looked_up(made: Made, provider: FakeProvider) -> None:
+    """The key gets no other answer for as long as it lives, though the payment is charged."""
+    name, before = new_id(), booked(provider)
+    provider.change(faults=[{"fault": "saved_500_after", "payment_ids": [name]}])
+    replies = charged(made(http(provider.url, saves_errors=True)), [name])
+    assert {type(each) for each in replies.values()} == {Approved}
+    assert booked(provider) == sorted([*before, name])
+    assert provider.asked(idempotency_key(name)) == 1

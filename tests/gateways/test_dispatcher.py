@@ -259,6 +259,40 @@ def test_a_saved_answer_is_looked_up(made: Made) -> None:
     assert (len(provider.charged), len(provider.looked_up)) == (1, 1)
 
 
+@pytest.mark.parametrize(
+    ("decimals", "is_taken"),
+    [
+        (None, True),
+        ({"USD": 2}, True),
+        ({"USD": 3}, True),
+        ({"USD": 1}, False),
+        ({"EUR": 2}, False),
+        ({}, False),
+    ],
+)
+def test_an_amount_that_the_provider_does_not_take_is_declined_without_a_call(
+    made: Made, decimals: dict[str, int] | None, *, is_taken: bool
+) -> None:
+    """Also for a gateway of another package, which might round it."""
+    provider = Provider(approve, decimals=decimals)
+    calls = made(provider)
+    calls.charge([charge(is_unsent=True)])  # 99.99 USD
+    reply = answers(calls, 1)[0].reply
+    assert isinstance(reply, Approved if is_taken else Declined)
+    assert len(provider.charged) == is_taken
+    if isinstance(reply, Declined):
+        assert reply.code is ErrorCode.METHOD_NOT_SUPPORTED
+
+
+def test_a_charge_of_an_earlier_run_counts_before_the_decimals(made: Made) -> None:
+    """They may have been others then."""
+    provider = Provider(approve, decimals={})
+    provider.found = Approved("ch_before")
+    calls = made(provider)
+    calls.charge([charge(may_be_charged=True)])
+    assert answers(calls, 1)[0].reply == Approved("ch_before")
+
+
 def test_a_decision_to_come_later_is_looked_up(made: Made) -> None:
     provider = Provider(lambda _: Pending("pi_1"))
     provider.found = Approved("pi_1")
@@ -863,6 +897,12 @@ def test_a_gateway_that_answers_at_once_gives_credit_without_end(made: Made) -> 
 def test_a_gateway_with_keys_that_expire_gets_one_payment_at_a_time(made: Made) -> None:
     """A batch may have been claimed long ago, by this run or the one before it."""
     provider = AtOnce(approve, key_life_s=DAY_S)
+    assert not made(provider).charge_batches([queued("pay_1")])
+    assert provider.charged == []
+
+
+def test_a_gateway_with_decimals_of_its_own_gets_one_payment_at_a_time(made: Made) -> None:
+    provider = AtOnce(approve, decimals={"EUR": 2})
     assert not made(provider).charge_batches([queued("pay_1")])
     assert provider.charged == []
 

@@ -433,6 +433,41 @@ def test_the_first_rule_that_fits_decides(status: int, body: object, expected: R
     assert reply == expected
 
 
+def reply_of(status: int, *, saves_errors: bool, rule: str = "") -> Reply | None:
+    """Return the reply to an answer of the least mapping, with one more rule."""
+    key = f"[key]\nsaves_errors = {str(saves_errors).lower()}\n[[rules]]"
+    shape = mapping.read(MINIMAL.replace("[[rules]]", key) + rule)
+    return http("http://localhost", shape)._reply("charge", Response(status, {}, b"<html>"))
+
+
+@pytest.mark.parametrize(
+    ("status", "saved"),
+    [(500, True), (501, True), (599, True), (502, False), (503, False), (504, False), (418, False)],
+)
+@pytest.mark.parametrize("saves_errors", [True, False])
+@pytest.mark.parametrize("rule", ["", '\n[[rules]]\nstatus = "5xx"\nreply = "unknown"\n'])
+def test_a_failure_is_saved_if_the_mapping_states_that_of_the_provider(
+    status: int, rule: str, *, saved: bool, saves_errors: bool
+) -> None:
+    """With or without a rule. To post it again would bring the same answer until the key is old."""
+    reply = reply_of(status, saves_errors=saves_errors, rule=rule)
+    assert isinstance(reply, Unknown)
+    assert reply.saved == (saved and saves_errors)
+
+
+@pytest.mark.parametrize("saved", [True, False])
+@pytest.mark.parametrize("saves_errors", [True, False])
+@pytest.mark.parametrize("status", [500, 503])
+def test_a_rule_decides_whether_its_answer_is_saved(
+    status: int, *, saved: bool, saves_errors: bool
+) -> None:
+    written = f"saved = {str(saved).lower()}"
+    rule = f'\n[[rules]]\nstatus = {status}\nreply = "unknown"\n{written}\n'
+    reply = reply_of(status, saves_errors=saves_errors, rule=rule)
+    assert isinstance(reply, Unknown)
+    assert reply.saved == saved
+
+
 def test_a_look_up_that_is_one_call_too_many_slows_down_and_proves_nothing() -> None:
     found, _ = answered(429, {}, "lookup")
     assert found == Unknown("HTTP 429, by rule 4", too_many=True)

@@ -42,6 +42,7 @@ from dataflow.gateways import (
     calls,
     decimals,
     dispatcher,
+    http,
     http_client,
     mapping_shape,
     stripe,
@@ -749,6 +750,12 @@ def _minor_units_of_iso() -> None:
 
 
 @_mutation
+def _decimals_of_a_gateway_ignored() -> None:
+    """Have a gateway charge an amount that its provider cannot take exactly."""
+    _patch_import(calls, decimals.can_be_written, lambda *_: True)
+
+
+@_mutation
 def _saved_error_as_a_decline() -> None:
     """Take a 500 for a refusal, though the charge may have happened."""
     of_charge = stripe_answers.of_charge
@@ -759,6 +766,12 @@ def _saved_error_as_a_decline() -> None:
         return of_charge(response)
 
     _patch_import(stripe, of_charge, declining)
+
+
+@_mutation
+def _saved_errors_are_posted_again() -> None:
+    """Post a payment again that the provider has saved a failure of: it never gets another one."""
+    _patch(lambda: http.HttpGateway._is_saved, lambda *_: False)
 
 
 @_mutation

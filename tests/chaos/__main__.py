@@ -82,13 +82,21 @@ def _arguments() -> argparse.Namespace:
 
 
 def _progress(campaign: Campaign) -> Callable[[], None]:
-    """Return a writer of a line that is rewritten in place on a terminal; silent elsewhere."""
+    """Return a writer of a line that is rewritten in place on a terminal.
+
+    Elsewhere it only writes each problem, as soon as it is there: it may be an hour to the end.
+    """
     started = time.monotonic()
+    told = 0
 
     def tell() -> None:
-        if not sys.stderr.isatty():
-            return
+        nonlocal told
         result = campaign.result
+        if not sys.stderr.isatty():
+            for problem in result.problems[told:]:
+                print(f"PROBLEM {problem}", file=sys.stderr, flush=True)
+                told += 1
+            return
         elapsed = time.monotonic() - started
         playing = "; ".join(f"{k}: {v}" for k, v in sorted(campaign.now_playing.items()))
         line = (

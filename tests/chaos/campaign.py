@@ -237,14 +237,15 @@ class Campaign:
 
     def _play(self, part: Part, kafka: Cluster) -> None:
         """Run one scene, from its first request to the last check."""
+        faults = [fault for fault in part.faults if self.options.faults in fault.name]
+        if not faults:
+            return
         directory = self.directory / part.name
         directory.mkdir(parents=True)
         try:
             rate = self.options.rate * (1 if part.gateway == SIMULATED else RATE_SHARE)
             with Scene(kafka, directory, part.shape, part.rng, rate, part.gateway) as scene:
-                for fault in part.faults:
-                    if self.options.faults not in fault.name:
-                        continue
+                for fault in faults:
                     if time.monotonic() > self._deadline:
                         break
                     self.now_playing[part.name] = fault.name

@@ -1,12 +1,14 @@
 """Two executions of one flow: at once, or one of them after a long sleep."""
 
 import signal
+import time
 
 from tests.chaos.catalogue import fault
 from tests.chaos.scene import Scene
 from tests.chaos.shapes import Ensemble, is_stopped
 from tests.support.flow_process import has_open_transaction
 
+_TIMEOUT_S = 10.0
 _ASLEEP_AT = ["before-commit", "flushed", "offsets-sent"]
 
 
@@ -44,9 +46,16 @@ def _wake(flow: Ensemble, kinds: set[str]) -> None:
     every=2,
 )
 def _overslept(scene: Scene) -> None:
-    with _asleep(scene, {"KAFKA_TRANSACTION_TIMEOUT": "10s"}) as sleeper:
-        audit = scene.topics.outputs[2]
-        sleeper.wait(lambda: not has_open_transaction(scene.kafka, audit), "timed out")
+    with _asleep(scene, {"KAFKA_TRANSACTION_TIMEOUT": f"{_TIMEOUT_S:g}s"}) as sleeper:
+        # What its client has not sent yet times out there, which Kafka does not know of.
+        over_s = time.monotonic() + _TIMEOUT_S + 1
+
+        def has_overslept() -> bool:
+            return time.monotonic() > over_s and not any(
+                has_open_transaction(scene.kafka, topic) for topic in scene.topics.written
+            )
+
+        sleeper.wait(has_overslept, "timed out")
         _wake(sleeper, {"FencedError", "CommitError"})
 
 

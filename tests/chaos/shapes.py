@@ -5,6 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -155,6 +156,11 @@ class Ensemble:
     def wait_until_ready(self) -> None:
         """Wait until every process is."""
         self.wait(lambda: all(flow.get("/ready")[0] == 200 for flow in self.flows), "ready")
+
+    def wait_until_ready_or_ended(self) -> None:
+        """Wait until every process is ready, or one has ended."""
+        with suppress(EndedError):
+            self.wait_until_ready()
 
     def wait(self, done: Callable[[], Any], what: str, timeout_s: float = TIMEOUT_S) -> None:
         """Wait for something; all processes must live until then."""

@@ -8,7 +8,11 @@
 All numbers are little-endian. A block is one page of 4096 bytes: five columns of 113 numbers
 (second words, first words, fingerprints, origins, dates in seconds), its number, the id of the run,
 and a CRC-32 of all that. So a search touches one page; a page that belongs somewhere else, or to
-an older file, is as wrong as a damaged one. 38 bytes an id.
+an older file, is as wrong as a damaged one.
+
+37.9 bytes an id: 36.2 of blocks, 1.5 of filter, 0.1 of index. A directory takes more: what a merge
+makes is beside what it is made of until it is done, and runs leave the window late, as a whole (see
+`dataflow.core.run_policy`).
 """
 
 import os

@@ -1,6 +1,13 @@
 """Runs stay few, and each entry is written only a few times, over weeks of traffic."""
 
+from collections.abc import Iterator
+
+import pytest
+
+from dataflow.core.bloom import words_for
 from dataflow.core.run_policy import RunAge, expired, to_merge
+from dataflow.dedupe.run_format import ROWS, layout_of
+from dataflow.scaling.costs import Costs
 
 WEEK_S = 7 * 24 * 3600
 
@@ -34,21 +41,42 @@ def test_many_small_runs_are_merged_some_at_a_time() -> None:
     assert len(chosen) == 16
 
 
-def test_three_weeks_of_traffic_keep_runs_few_and_rewrites_few() -> None:
-    """A generation each hour: what 30 ids a second make of 100,000."""
+def three_weeks(rows: int, every_s: int) -> Iterator[tuple[list[RunAge], int]]:
+    """Yield the runs of steady traffic; before each merge with the rows that it writes, else 0."""
     runs: list[RunAge] = []
-    written = most = 0
-    hours = 3 * 7 * 24
-    for hour in range(hours):
-        now_s = hour * 3600
-        runs.append(RunAge(100, now_s))
+    for now_s in range(0, 3 * WEEK_S, every_s):
+        runs.append(RunAge(rows, now_s))
         for number in reversed(expired(runs, now_s - WEEK_S)):
             del runs[number]
         while chosen := to_merge(runs, WEEK_S):
             merged = [runs[number] for number in chosen]
+            made = RunAge(sum(m.rows for m in merged), max(m.newest_s for m in merged))
+            yield runs, made.rows
             runs = [run for number, run in enumerate(runs) if number not in chosen]
-            runs.append(RunAge(sum(m.rows for m in merged), max(m.newest_s for m in merged)))
-            written += runs[-1].rows
-        most = max(most, len(runs))
-    assert most <= 14
-    assert written / (hours * 100) < 7
+            runs.append(made)
+        yield runs, 0
+
+
+def test_three_weeks_of_traffic_keep_runs_few_and_rewrites_few() -> None:
+    """A generation each hour: what 30 ids a second make of 100,000."""
+    course = [(len(runs), written) for runs, written in three_weeks(100, 3600)]
+    assert max(count for count, written in course if not written) <= 14
+    assert sum(written for _, written in course) / (3 * 7 * 24 * 100) < 7
+
+
+@pytest.mark.parametrize(("rows", "hours"), [(100_000, 1), (300_000, 4)])
+def test_files_take_45_bytes_for_each_id_of_the_window_also_during_a_merge(
+    rows: int, hours: int
+) -> None:
+    """Of four lanes, of which one is merged at a time. The plan of a volume counts on it."""
+
+    def size(rows: int) -> int:
+        return layout_of(words_for(rows), -(-rows // ROWS)).end
+
+    lanes, ids = 4, rows * 7 * 24 / hours
+    taken = [
+        sum(size(run.rows) for run in runs) * lanes + (size(written) if written else 0)
+        for runs, written in three_weeks(rows, hours * 3600)
+    ]
+    assert size(rows) / rows < 38
+    assert 42 < max(taken) / (ids * lanes) <= Costs().file_bytes

@@ -1,12 +1,12 @@
 """Payments that are charged at a provider over HTTP: the fake one, on the same machine.
 
 Each payment takes one call, and a call takes the provider's latency. So the ideal rate is the calls
-in flight divided by it.
+in flight divided by it. All pauses are those of the product.
 """
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +26,17 @@ RATE = 500
 HANGING = 0.001
 """The share of calls that the provider does not answer in time."""
 HANG_S = 10.0
+OUTAGE_S = 20.0
+"""The time for which the provider is away."""
+FULL_SHARE = 0.9
+"""The rate is full again once it is so much of the rate before the outage."""
+POISON = 500
+"""One paymentId of so many is never answered."""
+_POISON_AT = 7
+"""The place of the first one: its request is valid, and has no duplicate."""
+_POISON_ROUNDS = 3
+_THAWED_S = 1.0
+_WATCH_EVERY_S = 0.05
 MOST_PARKED = 200_000
 """The setting, above what is parked."""
 WORKERS = 2
@@ -64,6 +75,13 @@ def scenarios(kafka: Cluster, scratch: Path, sender: Executor, size: float, say:
         found["hanging_latency"] = run.latency(RATE, _LATENCY_FOR_S * size, may_lack=True)
         provider.change(faults=[])
         run.wait(_TIMEOUT_S)
+    with charging("an outage") as (run, provider):
+        found["recovery"] = _recovery(run, provider, int(30_000 * size))
+    with (
+        charging("everybody is answered") as (calm, _),
+        charging("some are never answered") as (run, provider),
+    ):
+        found["poison"] = _poison(calm, run, provider, _LATENCY_FOR_S * size)
     port, metrics_port = ports.free(2)
     at = {"PORT": str(port), "METRICS_PORT": str(metrics_port)}
     with charging("many are parked", GATEWAY_PARKED_MAX=str(MOST_PARKED), **at) as (run, provider):
@@ -72,6 +90,22 @@ def scenarios(kafka: Cluster, scratch: Path, sender: Executor, size: float, say:
     say("charging: two workers, a slow provider, a backlog")
     found["workers"] = _workers(kafka, scratch, sender, int(12_000 * size))
     return found
+
+
+def fast_after_s(watched: Sequence[tuple[float, int]], per_s: float) -> float | None:
+    """Return from when on so much came in the next second; None if it never did.
+
+    Not before the first has come: what follows may be so fast that it makes up for the silence.
+
+    Args:
+        watched: Moments in seconds, and how much had come by then.
+        per_s: The rate.
+    """
+    for began_s, before in watched:
+        ended_s, after = next((each for each in watched if each[0] >= began_s + 1), (began_s, 0))
+        if before and ended_s > began_s and (after - before) / (ended_s - began_s) >= per_s:
+            return began_s
+    return None
 
 
 def _at(provider: FakeProvider) -> dict[str, str]:
@@ -99,6 +133,57 @@ def _rate(run: Run, count: int) -> Result:
         "ideal_per_s": CONCURRENCY / LATENCY_S,
         "cpu_us": (run.usage.cpu_s() - cpu_s) / charged * 1e6,
     }
+
+
+def _recovery(run: Run, provider: FakeProvider, count: int) -> Result:
+    """Return how long after an outage the flow charges as fast as before; a backlog waits."""
+    before = _rate(run, count)
+    run.wait(_TIMEOUT_S)
+    # Until it is ended.
+    provider.outage(_TIMEOUT_S)
+    run.fill(count)
+    time.sleep(OUTAGE_S)
+    base = run.reader.count
+    provider.end_outage()
+    ended = time.time()
+    watched = [(0.0, 0)]
+    while run.reader.count < run.sent:
+        run.running.check()
+        if watched[-1][0] > _TIMEOUT_S:
+            raise RuntimeError(f"{run.reader.count} of {run.sent} outcomes after {_TIMEOUT_S:g} s")
+        time.sleep(_WATCH_EVERY_S)
+        watched.append((time.time() - ended, run.reader.count - base))
+    # Duplicates and invalid requests have outcomes, too.
+    full_per_s = before["payments_per_s"] * count / load.charged(count)
+    return {
+        "outage_s": OUTAGE_S,
+        "full_per_s": before["payments_per_s"],
+        "first_s": next(at_s for at_s, outcomes in watched if outcomes),
+        "full_s": fast_after_s(watched, FULL_SHARE * full_per_s),
+    }
+
+
+def _poison(calm: Run, run: Run, provider: FakeProvider, seconds: float) -> Result:
+    """Return the latencies without and with payments that are never answered, in turn."""
+    found: Result = {"without": [], "with": []}
+    never: list[str] = []
+    run.running.freeze()
+    for _ in range(_POISON_ROUNDS):
+        found["without"].append(calm.latency(RATE, seconds))
+        calm.running.freeze()
+        run.running.thaw()
+        sent = range(_POISON_AT, int(RATE * seconds), POISON)
+        never += [load.payment_id(run.next_prefix, number) for number in sent]
+        hanging = {"fault": "hang_before", "payment_ids": never}
+        provider.change(faults=[hanging], hang_s=_TIMEOUT_S)
+        time.sleep(_THAWED_S)
+        others = run.latency(RATE, seconds, may_lack=True)
+        assert others is not None
+        found["with"].append(others if others["lacking"] == len(sent) else None)
+        run.running.freeze()
+        calm.running.thaw()
+        time.sleep(_THAWED_S)
+    return found
 
 
 def _parked(run: Run, count: int, port: int, metrics_port: int) -> Result:

@@ -4,7 +4,10 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from tests.bench import charging
+
 Data = dict[str, Any]
+FELL_BEHIND, NOT_MEASURED = "falls behind", "not measured"
 _ENOUGH_CORES = 4
 """Two processes, a broker and a sender: with fewer, they share what they have."""
 
@@ -37,8 +40,18 @@ def burst(data: Data, contender: str, name: str) -> float | None:
 
 def latency(data: Data, contender: str, rate: int, name: str) -> float | None:
     """Return the median at a rate; None if it fell behind in half of the runs, or more."""
+    return of_latencies(latencies(data, contender, rate), name)
+
+
+def latencies(data: Data, contender: str, rate: int) -> list[Data | None]:
+    """Return what was measured at a rate; None where it fell behind."""
     runs = data["contenders"].get(contender, {}).get("runs", [])
-    found = [(run["latency"].get(str(rate)) or {}).get(name) for run in runs]
+    return [run["latency"][str(rate)] for run in runs if str(rate) in run["latency"]]
+
+
+def of_latencies(measured: Sequence[Data | None], name: str) -> float | None:
+    """Return the median of one figure; None if it fell behind in half of the runs, or more."""
+    found = [(each or {}).get(name) for each in measured]
     kept_up = [value for value in found if value is not None]
     return median(kept_up) if len(kept_up) * 2 > len(found) else None
 
@@ -79,6 +92,12 @@ def targets(data: Data) -> list[Target]:
             at_least=5,
         ),
         _ratio(
+            "catches up at least as fast as Kafka Streams",
+            burst(data, "product", "payments_per_s"),
+            burst(data, "streams", "payments_per_s"),
+            at_least=1,
+        ),
+        _ratio(
             "CPU per payment at most that of Kafka Streams",
             product_us,
             burst(data, "streams", "cpu_us"),
@@ -101,17 +120,17 @@ def targets(data: Data) -> list[Target]:
         ),
         _limit(f"resumes with {most:,} ids within 15 s", resume_s, 15, "s"),
         _limit("idle: at most 3 % of a core", idle, 3, "%"),
-        _limit(
+        _wait(
             "request to visible at 5,000/s: p50 at most 80 ms",
-            latency(data, "product", 5_000, "p50_ms"),
+            latencies(data, "product", 5_000),
+            "p50_ms",
             80,
-            "ms",
         ),
-        _limit(
+        _wait(
             "request to visible at 5,000/s: p99 at most 200 ms",
-            latency(data, "product", 5_000, "p99_ms"),
+            latencies(data, "product", 5_000),
+            "p99_ms",
             200,
-            "ms",
         ),
         _limit(
             "at most 18 % of a core at 1,000/s",
@@ -133,10 +152,15 @@ def of_many_ids(found: Sequence[Data]) -> list[Target]:
     none, most = found[0], found[-1]
     product = [each for each in found if each["title"] == none["title"]]
     some = next(each for each in product if each["ids"])
-    streams = next(
-        each for each in found if each["ids"] == some["ids"] and each["title"] != some["title"]
-    )
+    others = {each["ids"]: each for each in found if each["title"] != none["title"]}
+    streams = others[some["ids"]]
     return [
+        _ratio(
+            "catches up at least as fast as Kafka Streams, both with none",
+            of_bursts(none["bursts"], "payments_per_s"),
+            of_bursts(others[0]["bursts"], "payments_per_s") if 0 in others else None,
+            at_least=1,
+        ),
         _ratio(
             f"CPU per payment with {most['ids']:,} ids within 15 % of that with none",
             of_bursts(most["bursts"], "cpu_us"),
@@ -171,6 +195,64 @@ def of_many_ids(found: Sequence[Data]) -> list[Target]:
     ]
 
 
+def of_charging(found: Data) -> list[Target]:
+    """Return each target for payments that are charged over HTTP.
+
+    Args:
+        found: What `charging.scenarios` has returned. What it lacks was not measured.
+    """
+    usual, hanging, workers = (found.get(name, {}) for name in ("usual", "hanging", "workers"))
+    waits = [found["usual_latency"]] if "usual_latency" in found else []
+    recovery, poison = found.get("recovery"), found.get("poison", {})
+    hang = f"one call in {1 / charging.HANGING:g} hanging {charging.HANG_S:g} s"
+    return [
+        _ratio(
+            f"at {charging.LATENCY_S * 1000:g} ms and {charging.CONCURRENCY} in flight at least"
+            " 90 % of the ideal rate",
+            usual.get("payments_per_s"),
+            usual.get("ideal_per_s"),
+            at_least=0.9,
+        ),
+        _ratio(
+            f"with {hang}, within 10 % of the rate without",
+            hanging.get("payments_per_s"),
+            usual.get("payments_per_s"),
+            at_least=0.9,
+        ),
+        _ratio(
+            f"with {hang}, too, at least 90 % of the ideal rate",
+            hanging.get("payments_per_s"),
+            hanging.get("ideal_per_s"),
+            at_least=0.9,
+        ),
+        _limit("CPU for each charged payment: at most 228 µs", usual.get("cpu_us"), 228, "µs"),
+        _wait(f"at {charging.RATE}/s: p50 at most 140 ms", waits, "p50_ms", 140),
+        _wait(f"at {charging.RATE}/s: p99 at most 600 ms", waits, "p99_ms", 600),
+        _ratio(
+            f"one paymentId in {charging.POISON} is never answered: p99 of the others within 10 %"
+            " of that without",
+            of_latencies(poison.get("with", []), "p99_ms"),
+            of_latencies(poison.get("without", []), "p99_ms"),
+            at_most=1.1,
+            fell_behind=None in poison.get("with", []),
+        ),
+        _limit(
+            f"at the full rate within 2 s after an outage of {charging.OUTAGE_S:g} s",
+            recovery and recovery["full_s"],
+            2,
+            "s",
+            fell_behind=recovery is not None,
+        ),
+        _ratio(
+            f"{charging.WORKERS} workers, {charging.WORKERS_PARTITIONS} partitions, a backlog: at"
+            " least 90 % of the ideal rate from the first start",
+            workers.get("payments_per_s"),
+            workers.get("ideal_per_s"),
+            at_least=0.9,
+        ),
+    ]
+
+
 def _of_two_processes(data: Data) -> Target:
     if data["machine"]["cores"] >= _ENOUGH_CORES:
         return _ratio(
@@ -194,18 +276,31 @@ def _ratio(
     *,
     at_least: float | None = None,
     at_most: float | None = None,
+    fell_behind: bool = False,
 ) -> Target:
     if ours is None or theirs is None:
-        return Target(text, "not measured", None)
+        return _without_a_figure(text, fell_behind=fell_behind)
     ratio = ours / theirs
     met = (at_least is None or ratio >= at_least) and (at_most is None or ratio <= at_most)
     return Target(text, f"{ratio:.2f} times ({short(ours)} to {short(theirs)})", met)
 
 
-def _limit(text: str, value: float | None, at_most: float, unit: str) -> Target:
+def _limit(
+    text: str, value: float | None, at_most: float, unit: str, *, fell_behind: bool = False
+) -> Target:
     if value is None:
-        return Target(text, "not measured", None)
+        return _without_a_figure(text, fell_behind=fell_behind)
     return Target(text, f"{short(value)} {unit}", value <= at_most)
+
+
+def _wait(text: str, measured: Sequence[Data | None], name: str, at_most_ms: float) -> Target:
+    value = of_latencies(measured, name)
+    return _limit(text, value, at_most_ms, "ms", fell_behind=None in measured)
+
+
+def _without_a_figure(text: str, *, fell_behind: bool) -> Target:
+    """Return a target that has no figure: it is not met if the reason is how slow it was."""
+    return Target(text, FELL_BEHIND, met=False) if fell_behind else Target(text, NOT_MEASURED, None)
 
 
 def short(value: float | None) -> str:

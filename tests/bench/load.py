@@ -41,6 +41,11 @@ def requests(
         yield key, _VALUE % (key, first, amount, method, first, note)
 
 
+def payment_id(prefix: str, number: int) -> str:
+    """Return the id of a request of `requests` that is no duplicate."""
+    return f"{prefix}-{number:0{DIGITS}d}"
+
+
 def distinct(count: int) -> int:
     """Return the number of outcomes of `count` requests: one for each that is no duplicate."""
     return count - count // 20

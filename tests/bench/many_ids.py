@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from dataflow.dedupe.writing import TEMPORARY
 from tests.bench.contenders import Contender
 from tests.bench.prefill import prefill
 from tests.bench.remembered import LANES, SLICE
@@ -95,6 +96,7 @@ def measure(
                 "bursts": found,
                 "anonymous_mb": run.usage.anonymous_bytes() / 2**20,
                 "disk_mb": _size(run.directory / store.files) / 2**20,
+                "unfinished_mb": _size(run.directory / store.files, f"*{TEMPORARY}") / 2**20,
             }
             for (store, count, run, starts), found in zip(runs, bursts, strict=True)
         ]
@@ -124,10 +126,10 @@ def _wait_until_calm(run: Run, directory: Path) -> float:
     return since - began
 
 
-def _size(directory: Path) -> int:
+def _size(directory: Path, names: str = "*") -> int:
     """Return the bytes that the files below a directory take on the disk."""
     total = 0
-    for path in directory.rglob("*"):
+    for path in directory.rglob(names):
         try:
             total += path.stat().st_blocks * 512
         except FileNotFoundError:

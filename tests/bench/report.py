@@ -8,9 +8,8 @@ from tests.bench import charging as at_provider
 from tests.bench import figures
 from tests.bench.connection_flood import SCRAPES, SILENT
 from tests.bench.contenders import RATES
-from tests.bench.figures import Data, burst, latency, median, of_bursts, short
+from tests.bench.figures import FELL_BEHIND, Data, burst, latency, median, of_bursts, short
 
-_FELL_BEHIND = "falls behind"
 _IN_THE_README = {
     "streams": "Kafka Streams",
     "kafkajs": "a KafkaJS service",
@@ -65,7 +64,7 @@ def charging(data: Data) -> str:
 
     def waits(one: Data | None) -> str:
         return (
-            _FELL_BEHIND
+            FELL_BEHIND
             if one is None
             else f"p50 {short(one['p50_ms'])} ms, p99 {short(one['p99_ms'])} ms"
         )
@@ -98,8 +97,48 @@ def charging(data: Data) -> str:
             ),
             f"{of_ideal(workers)}; the first outcome {short(workers['first_s'])} s after the start",
         ),
+        *_recovery(found.get("recovery")),
+        *_poison(found.get("poison")),
     ]
-    return f"{_hardware(data)}, and with the provider.\n\n" + _table(["", ""], rows)
+    return "\n\n".join(
+        [
+            f"{_hardware(data)}, and with the provider.",
+            _table(["", ""], rows),
+            _judged(figures.of_charging(found)),
+        ]
+    )
+
+
+def _recovery(found: Data | None) -> list[tuple[str, str]]:
+    if found is None:
+        return []
+    when = FELL_BEHIND if found["full_s"] is None else f"{short(found['full_s'])} s"
+    return [
+        (
+            f"an outage of {found['outage_s']:g} s, and a backlog: after its end",
+            (
+                f"the first outcome {short(found['first_s'])} s;"
+                f" {at_provider.FULL_SHARE:.0%} of {short(found['full_per_s'])} payments/s {when}"
+            ),
+        )
+    ]
+
+
+def _poison(found: Data | None) -> list[tuple[str, str]]:
+    if found is None:
+        return []
+
+    def p99(name: str) -> str:
+        value = figures.of_latencies(found[name], "p99_ms")
+        return FELL_BEHIND if value is None else f"p99 {short(value)} ms"
+
+    return [
+        (f"{at_provider.RATE} requests/s, in turn with the next row", p99("without")),
+        (
+            f"the same, and one paymentId in {at_provider.POISON} is never answered; the others",
+            p99("with"),
+        ),
+    ]
 
 
 def many_ids(data: Data) -> str:
@@ -110,7 +149,7 @@ def many_ids(data: Data) -> str:
             short(of_bursts(each["bursts"], "payments_per_s")),
             short(of_bursts(each["bursts"], "cpu_us")),
             short(each["anonymous_mb"]),
-            short(each["disk_mb"]),
+            _disk(each),
             short(each["with_files_s"]),
             short(each["without_files_s"]),
         )
@@ -124,6 +163,13 @@ def many_ids(data: Data) -> str:
             _judged(figures.of_many_ids(data["many_ids"])),
         ]
     )
+
+
+def _disk(each: Data) -> str:
+    """Return the size of the files, and of those that a merge has not finished."""
+    unfinished_mb = each.get("unfinished_mb")
+    note = f" ({short(unfinished_mb)} unfinished)" if unfinished_mb else ""
+    return short(each["disk_mb"]) + note
 
 
 def headline(data: Data) -> str:
@@ -213,7 +259,7 @@ def _at_rates(data: Data, names: tuple[str, ...]) -> str:
         cells = [each["title"]]
         for rate in each["rates"]:
             found = [latency(data, contender, rate, name) for name in names]
-            cells.append(_FELL_BEHIND if found[0] is None else " / ".join(map(short, found)))
+            cells.append(FELL_BEHIND if found[0] is None else " / ".join(map(short, found)))
         rows.append(tuple(cells))
     return _table(["", *(f"{rate:,}/s" for rate in RATES)], rows)
 

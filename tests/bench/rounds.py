@@ -92,6 +92,11 @@ class Run:
         """The directory for its state and its logs."""
         return self._place.directory
 
+    @property
+    def next_prefix(self) -> str:
+        """The beginning of the paymentIds that are sent next."""
+        return f"p{self._parts + 1:04d}-"
+
     def stop(self) -> None:
         """End its processes, in order."""
         self.usage.stop()
@@ -189,6 +194,7 @@ class Run:
             "p50_ms": quantile(waits_ms, 0.5),
             "p99_ms": quantile(waits_ms, 0.99),
             "p999_ms": quantile(waits_ms, 0.999),
+            "lacking": load.distinct(count) - len(waits_ms),
             "cpu_percent": cpu_share * 100,
             "sent_late_ms": sent.late_s * 1000,
         }
@@ -212,8 +218,9 @@ class Run:
         self._outcomes += load.distinct(count)
 
     def _prefix(self) -> str:
+        prefix = self.next_prefix
         self._parts += 1
-        return f"p{self._parts:04d}-"
+        return prefix
 
 
 def measure(run: Run, length: Length, *, check: bool) -> Result:

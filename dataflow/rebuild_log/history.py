@@ -38,7 +38,7 @@ class _Error(Struct):
 
 
 class _Event(Struct, rename="camel"):
-    """What counts of an event here."""
+    """The part of an event that counts here."""
 
     event_type: str
     source: Source

@@ -47,24 +47,29 @@ def test_all_guarantees_hold_with_a_good_provider(run: Run, provider: FakeProvid
 
 
 @pytest.mark.parametrize(
-    ("settings", "broken"),
+    ("settings", "broken", "unclear"),
     [
-        ({"ignores_keys": True}, {REPLAY, OTHER, LOOKUP, AT_ONCE, LOST}),
-        ({"ignores_content": True}, {OTHER}),
-        ({"waits_in_flight": False, "latency_s": 1.5}, {AT_ONCE, LOST}),
-        ({"has_lookup": False}, {LOOKUP}),
-        ({"key_life_s": 0}, {REPLAY, OTHER, LOOKUP, AT_ONCE, LOST}),
+        ({"ignores_keys": True}, {REPLAY, OTHER, AT_ONCE, LOST}, {LOOKUP}),
+        ({"ignores_content": True}, {OTHER}, set()),
+        ({"waits_in_flight": False, "latency_s": 1.5}, {AT_ONCE}, {LOST}),
+        ({"has_lookup": False}, {LOOKUP}, set()),
+        ({"key_life_s": 0}, {REPLAY, OTHER, AT_ONCE, LOST}, {LOOKUP}),
     ],
 )
 def test_a_bad_provider_is_found_out(
-    run: Run, provider: FakeProvider, settings: dict[str, object], broken: set[str]
+    run: Run,
+    provider: FakeProvider,
+    settings: dict[str, object],
+    broken: set[str],
+    unclear: set[str],
 ) -> None:
+    """What is unclear may be right by chance: the lookup may find the first of many charges."""
     provider.change(**settings)
     code, marks = run()
     assert code == 1
-    assert {name for name, mark in marks.items() if mark == "NO"} <= broken
-    for name in broken - {LOST, LOOKUP}:
-        assert marks[name] == "NO", name
+    assert {name: mark for name, mark in marks.items() if name not in unclear} == {
+        name: "NO" if name in broken else "yes" for name in ALL if name not in unclear
+    }
     assert len(marks) == len(ALL)
 
 

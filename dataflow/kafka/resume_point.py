@@ -7,7 +7,9 @@ it is read again, as its log has it. But only a lane that still has the ids it h
 old copy of the store must not take the start back to before `LANES` was changed.
 
 1. A position is believed if it is of this topic (and not of one that had its name before), and the
-   records after it are there.
+   records after it are there. Kafka keeps nothing of what it has deleted. So offsets that only
+   markers or aborted records had are refused like lost requests, if they were deleted before the
+   position was past them; a running flow moves it past them, and stops behind them.
    Another service may have moved the group on from there, after a roll-back: refuse.
 2. No position is believed, but there were some: refuse, and name what is wrong with each.
 3. There is no position, and a lane has no offset of the partition either, though every lane had

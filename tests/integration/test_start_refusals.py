@@ -498,9 +498,7 @@ def test_records_that_retention_deleted_before_they_were_read_and_the_remedy(
     topics = decided_once(kafka, tmp_path)
     send(kafka, topics, mixed_requests(COUNT, seed=2), partitions=1)
     low = COUNT + 100
-    admin = kafka.admin()
-    for deleted in admin.delete_records([TopicPartition(topics.requested, 0, low)]).values():
-        deleted.result(LIMIT_S)
+    delete_below(kafka, topics, low)
     with Flow(kafka, topics, tmp_path) as flow:
         refusal = flow.refusal()
     assert f"the snapshot stands at {COUNT}, but retention has deleted" in refusal
@@ -510,6 +508,49 @@ def test_records_that_retention_deleted_before_they_were_read_and_the_remedy(
     run_until_decided(kafka, topics, tmp_path, 2 * COUNT, with_start)
     audited = len(read_all(kafka, topics.outputs[2]))
     assert audited == 2 * COUNT - 100
+
+
+def test_aborted_records_that_were_deleted_while_the_flow_was_stopped_and_the_remedy(
+    kafka: Cluster, tmp_path: Path
+) -> None:
+    """A deleted record may have been a request, for all that Kafka still has; here none was."""
+    topics = decided_once(kafka, tmp_path)
+    send_and_take_back(transactional_sender(kafka), topics)
+    low = COUNT + 2  # after the record and the marker of its transaction
+    delete_below(kafka, topics, low)
+    send(kafka, topics, mixed_requests(COUNT, seed=2), partitions=1)
+    with Flow(kafka, topics, tmp_path) as flow:
+        refusal = flow.refusal()
+    assert f"the snapshot stands at {COUNT}, but retention has deleted" in refusal
+    assert f"2 offsets were never read, from {COUNT} to {low - 1}" in refusal
+
+    with_start = {"KAFKA_START": started_by(refusal, "earliest")}
+    run_until_decided(kafka, topics, tmp_path, low + COUNT, with_start)
+    events = [json.loads(m.value() or b"") for m in read_all(kafka, topics.outputs[2])]
+    audited = sorted(event["source"]["offset"] for event in events)
+    assert audited == [*range(COUNT), *range(low, low + COUNT)]
+
+
+def transactional_sender(kafka: Cluster) -> Producer:
+    name = f"sender-{uuid.uuid4().hex}"
+    sender = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": name})
+    sender.init_transactions(LIMIT_S)
+    return sender
+
+
+def send_and_take_back(sender: Producer, topics: Topics) -> None:
+    """Leave an aborted record and a marker in the first partition."""
+    sender.begin_transaction()
+    sender.produce(topics.requested, request("taken back"), partition=0)
+    assert sender.flush(LIMIT_S) == 0
+    sender.abort_transaction(LIMIT_S)
+
+
+def delete_below(kafka: Cluster, topics: Topics, low: int) -> None:
+    """Delete the requests of the first partition below an offset, as retention does."""
+    admin = kafka.admin()
+    for deleted in admin.delete_records([TopicPartition(topics.requested, 0, low)]).values():
+        deleted.result(LIMIT_S)
 
 
 def test_a_recreated_topic(kafka: Cluster, tmp_path: Path) -> None:
@@ -619,26 +660,17 @@ def test_a_first_run_that_crashed_before_it_had_a_position(
 def test_a_partition_of_which_only_a_marker_is_left(kafka: Cluster, tmp_path: Path) -> None:
     """A request in a transaction leaves a marker behind it: nothing that was never read."""
     topics = Topics.fresh(kafka, partitions=1)
-    sender = Producer(
-        {"bootstrap.servers": kafka.bootstrap, "transactional.id": f"sender-{uuid.uuid4().hex}"}
-    )
-    sender.init_transactions(LIMIT_S)
+    sender = transactional_sender(kafka)
     sender.begin_transaction()
     sender.produce(topics.requested, request("pay-1"), partition=0)
     sender.commit_transaction(LIMIT_S)
     for committed in (True, False):
-        sender.begin_transaction()
-        sender.produce(topics.requested, request("taken back"), partition=0)
-        assert sender.flush(LIMIT_S) == 0
-        sender.abort_transaction(LIMIT_S)
+        send_and_take_back(sender, topics)
         with Flow(kafka, topics, tmp_path) as flow:
             flow.wait_until_ready()
             flow.wait_until_decided(6 if not committed else 4)
             assert flow.terminate() == 0
-    low = TopicPartition(topics.requested, 0, 6)
-    admin = kafka.admin()
-    for deleted in admin.delete_records([low]).values():
-        deleted.result(LIMIT_S)
+    delete_below(kafka, topics, 6)
     send(kafka, topics, iter([request("pay-1"), request("pay-2")]), partitions=1)
     run_until_decided(kafka, topics, tmp_path, 8)
     types = sorted(

@@ -4,6 +4,8 @@ Two are definite: `Approved` and `Declined`. The others state why there is no de
 the next step depends on it: see `dataflow.gateways.port`.
 """
 
+from enum import Enum, auto
+
 from msgspec import Struct
 
 from schemas.outcomes import ErrorCode
@@ -19,6 +21,17 @@ class Approved(Struct, frozen=True, gc=False):
     """
 
 
+class DeclineBasis(Enum):
+    """The reason why a payment is declined, by what it shows of the provider."""
+
+    DECISION = auto()
+    """The provider has taken the request, and decided about the payment."""
+    REFUSAL = auto()
+    """It has refused the request for what is in it. If it refuses all, it does not know us."""
+    NOT_SENT = auto()
+    """Nothing was sent: the provider takes no such payment."""
+
+
 class Declined(Struct, frozen=True, gc=False):
     """The provider decided against the payment. Final: the paymentId stays claimed."""
 
@@ -29,6 +42,13 @@ class Declined(Struct, frozen=True, gc=False):
     """True if the payer may try again with a *new* paymentId."""
     provider_code: str | None = None
     """The provider's own code, 1 to 64 characters, if it has one: `error.providerCode`."""
+    basis: DeclineBasis = DeclineBasis.DECISION
+    """Not published."""
+
+    @property
+    def is_refusal(self) -> bool:
+        """True if the request was refused, and nothing executed."""
+        return self.basis is DeclineBasis.REFUSAL
 
 
 class NotExecuted(Struct, frozen=True, gc=False):

@@ -8,6 +8,7 @@ that alone gets no answer is parked instead, and all others go on.
    `SHARE_BAD` of the last `SHARE_OF`. What was parked is asked again and again, and at night there
    may be nothing else: a few payments that never get an answer are no outage.
 3. A provider that refuses our credentials, or our URL, opens it at once: it would refuse everybody.
+   So does one that has refused many requests in a row (`dataflow.core.refusals`).
 4. Any definite answer closes it, whatever was asked: a probe, a trial, or a call from before.
 5. What was counted before is forgotten then. Until `PROBATION` definite answers have come, fewer
    failures in a row open it again.

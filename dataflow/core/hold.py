@@ -33,7 +33,7 @@ class HoldCause(StrEnum):
     OUTAGE = "outage"
     """The gateway answers nobody."""
     MISCONFIGURED = "misconfigured"
-    """The gateway refuses our credentials, or our URL."""
+    """The gateway refuses our credentials, or our URL, or every request."""
     PARKED = "parked"
     """Too much is parked."""
     PEER = "peer"

@@ -139,6 +139,8 @@ class Settings(Struct, forbid_unknown_fields=True):
     """A bad provider: another content under the same key gets the first answer."""
     waits_in_flight: bool = True
     """False, a bad provider: a key in flight is executed a second time."""
+    is_another_account: bool = False
+    """The secret is that of an account which has none of our customers; with Stripe's shape."""
     has_lookup: bool = True
     page_size: int = 100
     """The payments on one page of the contract's list."""

@@ -118,6 +118,8 @@ class Provider:
             return self._response(refused)
         if isinstance(call, Saved):
             return self._response(call)
+        if self.settings.is_another_account:
+            return self._response(shape.problem(Problem.NO_METHOD))
         answer, replayed = await self._under_key(call, shape, fault)
         failed = await self._fail_after(request, answer, fault)
         return failed or self._response(answer, replayed=replayed)

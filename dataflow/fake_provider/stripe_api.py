@@ -206,6 +206,10 @@ class StripeApi:
         return await self._provider.charge(request, SHAPE)
 
     async def _list(self, request: web.Request) -> web.Response:
+        if self._provider.settings.is_another_account and request.query.get("customer"):
+            return _response(
+                _error(400, "No such customer.", code="resource_missing", param="customer")
+            )
         since_s = float(request.query.get("created[gte]", "0"))
         until_s = float(request.query.get("created[lt]", "inf"))
         now_s = time.time()

@@ -20,6 +20,7 @@ from dataflow.gateways.call_counts import DEFINITE, CallCounts, kind_of
 from dataflow.gateways.decimals import can_be_written
 from dataflow.gateways.port import (
     BatchGateway,
+    Declined,
     Gateway,
     Misconfigured,
     NotExecuted,
@@ -77,23 +78,17 @@ class Calls:
 
     async def reply(self, charge: Charge) -> Reply | None:
         """Return the reply about a payment; None if a look-up has found no charge."""
-        request = charge.request
-        key = idempotency_key(request.payment_id)
         way = self.way(charge)
         if _is_decided(charge):
             if not self._gateway.traits.has_lookup:
                 return None
-            return await self._asked(
-                CallKind.LOOK_UP, lambda: self._gateway.lookup(request, key), charge
-            )
+            return await self.look_up(charge)
         if way is Ask.NOTHING:
             return None
         # The age of a key that another run has used is only as right as a record's timestamp.
         looks_first = charge.look_up or charge.may_be_charged
         if way is Ask.LOOK_UP or (looks_first and self._gateway.traits.has_lookup):
-            found = await self._asked(
-                CallKind.LOOK_UP, lambda: self._gateway.lookup(request, key), charge
-            )
+            found = await self.look_up(charge)
             if (
                 found is not None
                 or charge.look_up
@@ -107,11 +102,18 @@ class Calls:
             charge.may_be_charged = False
             if way is Ask.LOOK_UP:
                 charge.first_asked_s = time.time()
-        return await self._posted(charge, key)
+        return await self._posted(charge)
 
-    async def _posted(self, charge: Charge, key: str) -> Reply | None:
+    async def look_up(self, charge: Charge) -> Reply | None:
+        """Return the answer that a payment had; None if there is no charge."""
+        request, key = charge.request, idempotency_key(charge.request.payment_id)
+        return await self._asked(
+            CallKind.LOOK_UP, lambda: self._gateway.lookup(request, key), charge
+        )
+
+    async def _posted(self, charge: Charge) -> Reply | None:
         """Have a payment charged, unless the provider takes no such amount."""
-        request = charge.request
+        request, key = charge.request, idempotency_key(charge.request.payment_id)
         decimals = self._gateway.traits.decimals
         if decimals is not None and not can_be_written(request.amount, request.currency, decimals):
             return not_taken(request)
@@ -121,8 +123,7 @@ class Calls:
         reply = await self._asked(
             CallKind.CHARGE, lambda: self._gateway.charge(request, key), charge
         )
-        # It certainly did not happen.
-        charge.is_unsent = was_unsent and isinstance(reply, NotExecuted)
+        charge.is_unsent = was_unsent and _was_not_executed(reply)
         return reply
 
     async def _asked(
@@ -218,6 +219,11 @@ class Calls:
         if now_s - self._logged_s[event] >= _LOG_EVERY_S:
             self._logged_s[event] = now_s
             _log.error(event, **what)
+
+
+def _was_not_executed(reply: Reply | None) -> bool:
+    """Return whether a charge certainly did not happen."""
+    return isinstance(reply, NotExecuted) or (isinstance(reply, Declined) and reply.is_refusal)
 
 
 def _is_decided(charge: Charge) -> bool:

@@ -9,6 +9,8 @@ loop in one thread.
 3. While the breaker is open nothing is asked, except for probes. A definite answer to any call ends
    it; then everything that waits is due, and the window opens step by step.
 4. Whoever reads records asks for credit first. There is none in a hold (`dataflow.core.hold`).
+5. Refused requests are declines, unless all are refused: that is a hold, too, and none of them is
+   published (`dataflow.core.refusals`).
 
 Long because it is the one place that all parts of the rules come together in; they are elsewhere.
 """
@@ -33,6 +35,7 @@ from dataflow.core.charging import ChargingFigures
 from dataflow.core.hold import Hold
 from dataflow.core.lane_board import LaneBoard
 from dataflow.core.lane_queue import Answer, BatchAnswer, Charge, QueuedBatch
+from dataflow.core.refusals import ROW, Refusals
 from dataflow.core.retry_schedule import Ask, parked_s, soon_s
 from dataflow.gateways.call_counts import DEFINITE
 from dataflow.gateways.calls import Calls, reason_of
@@ -40,6 +43,7 @@ from dataflow.gateways.loop_thread import LoopThread
 from dataflow.gateways.port import (
     Approved,
     BatchGateway,
+    DeclineBasis,
     Declined,
     Definite,
     Gateway,
@@ -119,6 +123,7 @@ class Dispatcher:
         self._claimed: dict[int, int] = {}
         # On the loop.
         self._breaker = Breaker()
+        self._refusals = Refusals()
         self._hold = Hold(self._breaker, limits.parked)
         self._window = CallWindow(limits.concurrency)
         self._rate = CallRate(limits.rate, time.monotonic())
@@ -307,13 +312,13 @@ class Dispatcher:
         self, charge: Charge, reply: Reply | None, seconds: float, *, is_of_decision: bool
     ) -> None:
         self._in_flight.discard(charge)
+        reply = self._believed(reply)
         is_first = not charge.attempts
         charge.attempts += 1
         charge.attempts_parked += charge.parked is not None
         self._window.ended(definite=type(reply) in DEFINITE)
         if isinstance(reply, Approved | Declined):
-            self._latency.answered(seconds)
-            self._note_definite(first=is_first)
+            self._note_answer(charge, reply, seconds, first=is_first)
             self._end(charge, reply, None)
         else:
             charge.reason = reason_of(reply)
@@ -367,7 +372,31 @@ class Dispatcher:
 
     # ---- what a reply means ----
 
-    def _note_definite(self, *, first: bool, count: int = 1) -> None:
+    def _believed(self, reply: Reply | None) -> Reply | None:
+        """Return a reply; a refusal that all payments may have is one of us."""
+        if not isinstance(reply, Declined) or not reply.is_refusal:
+            return reply
+        is_believed = self._refusals.refused()
+        if self._refusals.is_witness_due:
+            self._ask_witness()
+        if is_believed:
+            return reply
+        return Misconfigured(f"{ROW} requests in a row were refused, the last: {reply.message}")
+
+    def _note_answer(self, charge: Charge, reply: Definite, seconds: float, *, first: bool) -> None:
+        """Note what a definite answer shows of the provider."""
+        if isinstance(reply, Approved):
+            self._refusals.witness = charge.request
+        elif reply.basis is DeclineBasis.NOT_SENT:
+            return
+        self._latency.answered(seconds)
+        decided = isinstance(reply, Approved) or not reply.is_refusal
+        self._note_definite(first=first, decided=decided)
+
+    def _note_definite(self, *, first: bool, count: int = 1, decided: bool = True) -> None:
+        """Note that the provider answers; `decided` if that was more than a refusal."""
+        if decided:
+            self._refusals.decided()
         held_s = self._held_s()
         if not self._breaker.definite(first=first, count=count):
             if self._hold.is_release_due(time.monotonic()):
@@ -481,6 +510,8 @@ class Dispatcher:
         self._fill()
 
     def _probe(self) -> None:
+        if not self._refusals.are_believed:
+            self._ask_witness()
         charge = self._queue.probe()
         if charge is not None:
             self._begin(charge)
@@ -491,10 +522,28 @@ class Dispatcher:
     async def _probe_without_a_payment(self) -> None:
         self._take_probe(await self._calls.probe())
 
+    def _ask_witness(self) -> None:
+        """Look up a payment that was approved before: is it us whom the provider does not know?"""
+        witness = self._refusals.witness
+        can_ask = self._gateway.traits.has_lookup and not self._thread.is_closed
+        if witness is not None and can_ask:
+            self._run(self._look_for(Charge(0, witness, time.time())))
+
+    async def _look_for(self, witness: Charge) -> None:
+        self._take_witness(await self._calls.look_up(witness))
+
+    @fail_fast
+    def _take_witness(self, reply: Reply | None) -> None:
+        if isinstance(reply, Approved):
+            self._note_definite(first=False)
+            self._fill()
+
     @fail_fast
     def _take_probe(self, reply: Reply | None) -> None:
         if reply is None:
-            self._note_definite(first=False)
+            # It works for any account.
+            if self._refusals.are_believed:
+                self._note_definite(first=False, decided=False)
         elif self._breaker.is_open:
             self._note_indefinite(reason_of(reply), reply, first=False)
         self._fill()

@@ -20,6 +20,7 @@ from dataflow.gateways.listing import ListedPayment, ListError
 from dataflow.gateways.mapping_shape import Call, HttpMapping, Rule, Values, headers_of
 from dataflow.gateways.port import (
     Approved,
+    DeclineBasis,
     Declined,
     Definite,
     Gateway,
@@ -194,7 +195,13 @@ def _decline(rule: Rule, document: Any) -> Declined:
     retryable = rule.retryable
     if isinstance(retryable, str):
         retryable = _at(document, retryable) is True
-    return Declined(code, _at(document, rule.message), retryable, _provider_code(document, theirs))
+    return Declined(
+        code,
+        _at(document, rule.message),
+        retryable,
+        _provider_code(document, theirs),
+        DeclineBasis.REFUSAL if rule.refusal else DeclineBasis.DECISION,
+    )
 
 
 def _provider_code(document: Any, theirs: Any) -> Any:

@@ -106,6 +106,9 @@ class Rule(Struct, forbid_unknown_fields=True):
     """Our code for the provider's; one that is missing is `declined`, or itself if it is ours."""
     retryable: bool | str = False
     """The same for all, or a pointer to a boolean."""
+    refusal: bool = False
+    """Of `declined`: true if the provider has refused the request, as it would every one of an
+    account that has none of our customers."""
     saved: bool | None = None
     """Of `unknown`: true if the same key gets this answer again. Without it, `key.saves_errors`
     decides."""

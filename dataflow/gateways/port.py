@@ -14,6 +14,9 @@ paymentId, userId, amount, currency, paymentMethod. Metadata and clocks differ b
     Pending         is accepted, not yet decided      look it up
     Misconfigured   did not happen, nor will others   a person corrects the settings
 
+A decline has a `basis`: a row of refused requests counts as `Misconfigured` (`core/refusals.py`),
+and one that was not sent shows nothing about the provider.
+
 `too_many` slows all calls down, whatever pause is demanded; such an answer is no sign of an outage.
 
 Never guess: an answer that no rule covers is `Unknown`. An exception is a defect of the gateway.
@@ -31,6 +34,7 @@ from msgspec import Struct
 from schemas.outcomes import ErrorCode
 from schemas.replies import (
     Approved,
+    DeclineBasis,
     Declined,
     Definite,
     Misconfigured,
@@ -45,6 +49,7 @@ __all__ = [
     "KEY_LENGTH",
     "Approved",
     "BatchGateway",
+    "DeclineBasis",
     "Declined",
     "Definite",
     "Gateway",
@@ -79,7 +84,9 @@ def of_lookup(reply: Reply | None) -> Reply | None:
 def not_taken(request: PaymentRequest) -> Declined:
     """Return the decline of a payment that cannot be sent, as the provider takes no such amount."""
     message = f"The provider takes no such amount in {request.currency}."
-    return Declined(ErrorCode.METHOD_NOT_SUPPORTED, message, retryable=False)
+    return Declined(
+        ErrorCode.METHOD_NOT_SUPPORTED, message, retryable=False, basis=DeclineBasis.NOT_SENT
+    )
 
 
 class Traits(Struct, frozen=True, kw_only=True):

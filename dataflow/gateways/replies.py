@@ -11,6 +11,7 @@ A reply decides a payment. Its decision stands, also if its words cannot be publ
     Declined.message        as a reference, up to 500 characters; card numbers are masked;
                             anything else, or nothing, a sentence of ours
     Declined.retryable      false, if it is not true
+    Declined.basis          `DECISION`, if it is none
     Declined.provider_code  as a message, up to 64 characters; anything else, or nothing, None
 
 Reasons of the other replies are only logged: see `quoted`.
@@ -32,7 +33,7 @@ from schemas import cards
 from schemas.events import MAX_MESSAGE, MAX_PROVIDER_CODE, MAX_REFERENCE
 from schemas.headers import Headers
 from schemas.outcomes import DECLINE_CODES, ErrorCode
-from schemas.replies import Approved, Declined, Definite, Reply
+from schemas.replies import Approved, DeclineBasis, Declined, Definite, Reply
 from schemas.requests import PaymentRequest
 
 NO_REFERENCE = "(none)"
@@ -119,6 +120,7 @@ def _are_fit(replies: list[Reply]) -> bool:
         set(map(type, codes)) == {ErrorCode}
         and DECLINE_CODES.issuperset(codes)
         and {type(each.retryable) for each in declined} == {bool}
+        and {type(each.basis) for each in declined} == {DeclineBasis}
         and max(map(len, words[1::2])) <= MAX_PROVIDER_CODE
         and cards.masked(joined) == joined
     )
@@ -148,6 +150,7 @@ def _fit_decline(reply: Declined) -> Declined:
         _text(reply.message, MAX_MESSAGE, masked=True) or _NO_MESSAGE,
         retryable=reply.retryable is True,
         provider_code=_text(theirs, MAX_PROVIDER_CODE, masked=True) or None,
+        basis=reply.basis if isinstance(reply.basis, DeclineBasis) else DeclineBasis.DECISION,
     )
 
 

@@ -28,6 +28,7 @@ from dataflow.gateways.http_client import HttpClient, Response, is_too_many, rea
 from dataflow.gateways.listing import ListedPayment, ListedState, ListError
 from dataflow.gateways.port import (
     Approved,
+    DeclineBasis,
     Declined,
     Gateway,
     Misconfigured,
@@ -214,7 +215,9 @@ def _is_of(intent: Intent, request: PaymentRequest, form: dict[str, str]) -> boo
 
 
 def _not_sent(message: str) -> Declined:
-    return Declined(ErrorCode.METHOD_NOT_SUPPORTED, message, retryable=False)
+    return Declined(
+        ErrorCode.METHOD_NOT_SUPPORTED, message, retryable=False, basis=DeclineBasis.NOT_SENT
+    )
 
 
 def _page(

@@ -8,6 +8,7 @@ from msgspec import Struct
 from dataflow.gateways.http_client import Response, is_too_many, read, retry_after_s
 from dataflow.gateways.port import (
     Approved,
+    DeclineBasis,
     Declined,
     Misconfigured,
     NotExecuted,
@@ -245,4 +246,10 @@ def _of_refusal(problem: Problem, reason: str) -> Reply:
 
 
 def _refused(code: ErrorCode, problem: Problem) -> Declined:
-    return Declined(code, problem.message or "", retryable=False, provider_code=problem.code)
+    return Declined(
+        code,
+        problem.message or "",
+        retryable=False,
+        provider_code=problem.code,
+        basis=DeclineBasis.REFUSAL,
+    )

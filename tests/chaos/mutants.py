@@ -166,6 +166,13 @@ KILLERS: Mapping[str, str] = {
         f"{_CALLS}test_an_amount_that_the_provider_does_not_take_is_declined_without_a_call"
         "[decimals3-False]"
     ),
+    "refusals-always-believed": (
+        "tests/gateways/test_dispatched.py"
+        "::test_the_key_of_another_account_declines_no_more_than_a_few_payments[True]"
+    ),
+    "refusals-end-their-own-row": (
+        f"{_CALLS}test_refusals_of_everybody_are_a_hold_and_are_not_published"
+    ),
     "saved-error-as-a-decline": (
         f"{_STRIPE}test_a_lost_answer_is_unknown_and_the_charge_happens_once"
         "[saved_500_after-Unknown-1]"

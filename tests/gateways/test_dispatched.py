@@ -7,14 +7,17 @@ from pathlib import Path
 import pytest
 
 from dataflow.config.secret import Secret
-from dataflow.core import call_rate
+from dataflow.core import call_rate, hold
+from dataflow.core.hold import HoldCause
 from dataflow.core.lane_board import LaneBoard
 from dataflow.core.lane_queue import Answer, Charge
+from dataflow.core.refusals import ROW
 from dataflow.fake_provider.process import FakeProvider
 from dataflow.gateways import dispatcher, mapping
 from dataflow.gateways.dispatcher import Dispatcher, Limits
 from dataflow.gateways.http import HttpGateway
-from dataflow.gateways.port import Approved, Gateway, idempotency_key
+from dataflow.gateways.port import Approved, Declined, Gateway, idempotency_key
+from dataflow.gateways.stripe import StripeGateway
 from tests.gateways.sample_requests import make_request, new_id
 
 WAIT_S = 120.0
@@ -26,6 +29,7 @@ Made = Callable[[Gateway], Dispatcher]
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[Made]:
     monkeypatch.setattr(dispatcher, "soon_s", lambda *_: 0.02)
+    monkeypatch.setattr(hold, "PROBE_LEAST_S", 0.02)
     every: list[Dispatcher] = []
 
     def make(gateway: Gateway) -> Dispatcher:
@@ -43,6 +47,10 @@ def http(url: str, *, saves_errors: bool = False) -> HttpGateway:
     return HttpGateway(url, shape, credentials=KEY, timeout_s=60)
 
 
+def stripe(url: str) -> StripeGateway:
+    return StripeGateway(KEY, timeout_s=60, url=url)
+
+
 def until(is_so: Callable[[], object]) -> None:
     deadline_s = time.monotonic() + WAIT_S
     while not is_so():
@@ -50,13 +58,25 @@ def until(is_so: Callable[[], object]) -> None:
         time.sleep(0.005)
 
 
-def charged(calls: Dispatcher, names: list[str]) -> dict[str, object]:
-    """Have payments charged; return their replies."""
-    calls.charge([Charge(0, make_request(name), time.time(), is_unsent=True) for name in names])
-    until(lambda: len(calls.answers(0)) == len(names))
-    found = [each for each in calls.answers(0) if isinstance(each, Answer)]
-    calls.answers(0).clear()
+def begin(calls: Dispatcher, names: list[str], **changes: str) -> None:
+    """Have payments charged."""
+    requests = [make_request(name, **changes) for name in names]
+    calls.charge([Charge(0, each, time.time(), is_unsent=True) for each in requests])
+
+
+def replied(calls: Dispatcher) -> dict[str, object]:
+    """Return the replies that have come so far, by paymentId."""
+    found = [each for each in list(calls.answers(0)) if isinstance(each, Answer)]
     return {each.charge.request.payment_id: each.reply for each in found}
+
+
+def charged(calls: Dispatcher, names: list[str], **changes: str) -> dict[str, object]:
+    """Have payments charged; return their replies."""
+    begin(calls, names, **changes)
+    until(lambda: len(calls.answers(0)) == len(names))
+    found = replied(calls)
+    calls.answers(0).clear()
+    return found
 
 
 def booked(*providers: FakeProvider) -> list[str]:
@@ -64,7 +84,7 @@ def booked(*providers: FakeProvider) -> list[str]:
     return sorted(each.payment_id for provider in providers for each in provider.book())
 
 
-def test_calls_slow_down_for_a_provider_that_says_too_many_and_come_back(
+def test_calls_slow_down_after_too_many_and_come_back(
     made: Made, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It names no pause. Nothing is lost, nothing is charged twice, and there is no hold."""
@@ -106,3 +126,49 @@ def test_a_saved_failure_is_looked_up(made: Made, provider: FakeProvider) -> Non
     assert {type(each) for each in replies.values()} == {Approved}
     assert booked(provider) == sorted([*before, name])
     assert provider.asked(idempotency_key(name)) == 1
+
+
+OF_STRIPE = {"userId": "cus_1", "paymentMethod": "pm_1"}
+
+
+@pytest.mark.parametrize("is_before", [True, False])
+def test_the_key_of_another_account_declines_no_more_than_a_few_payments(
+    made: Made, provider: FakeProvider, *, is_before: bool
+) -> None:
+    """Stripe refuses each customer of ours then. Once that is mended, each is charged once.
+
+    Also if there is a witness: it is not found.
+    """
+    names, before, calls = (
+        [new_id() for _ in range(100)],
+        booked(provider),
+        made(stripe(provider.url)),
+    )
+    if is_before:
+        before += charged(calls, [new_id()], **OF_STRIPE)
+    provider.change(is_another_account=True)
+    begin(calls, names, **OF_STRIPE)
+    until(lambda: calls.figures().hold_cause is HoldCause.MISCONFIGURED)
+    asked = calls.figures().replies["Declined"]
+    until(lambda: calls.figures().replies["Declined"] > asked + ROW)
+    declined = replied(calls)
+    assert {type(each) for each in declined.values()} == {Declined}
+    assert len(declined) == ROW - 1
+    assert booked(provider) == sorted(before)
+    provider.change(is_another_account=False)
+    until(lambda: len(replied(calls)) == len(names))
+    assert booked(provider) == sorted([*before, *(set(names) - set(declined))])
+    assert calls.figures().hold_cause is None
+
+
+def test_many_payments_with_a_card_that_is_not_there_are_declined(
+    made: Made, provider: FakeProvider
+) -> None:
+    """The payment that was approved before is still there, so it is not us."""
+    calls = made(stripe(provider.url))
+    charged(calls, [new_id()], **OF_STRIPE)
+    replies = charged(
+        calls, [new_id() for _ in range(100)], userId="cus_1", paymentMethod="pm_missing"
+    )
+    assert {type(each) for each in replies.values()} == {Declined}
+    assert calls.figures().hold_cause is None

@@ -14,7 +14,7 @@ import pytest
 from msgspec import Raw
 from msgspec.structs import replace
 
-from dataflow.core import call_rate, hold, persons_decisions
+from dataflow.core import call_rate, hold, persons_decisions, refusals
 from dataflow.core.charging import CallKind
 from dataflow.core.hold import HoldCause
 from dataflow.core.items import DedupedBatch, Remembered
@@ -25,6 +25,7 @@ from dataflow.gateways.calls import Calls
 from dataflow.gateways.dispatcher import Dispatcher, Limits
 from dataflow.gateways.port import (
     Approved,
+    DeclineBasis,
     Declined,
     Misconfigured,
     NotExecuted,
@@ -711,6 +712,135 @@ def test_wrong_credentials_stop_the_reading_at_once(made: Made) -> None:
     provider.answer = approve
     answers(calls, 1)
     assert calls.figures().held_for_s is None
+
+
+def refuse(request: PaymentRequest) -> Reply:
+    message = f"No such customer: {request.user_id}"
+    return Declined(
+        ErrorCode.INVALID_PAYMENT_METHOD, message, retryable=False, basis=DeclineBasis.REFUSAL
+    )
+
+
+def not_sent(_: PaymentRequest) -> Reply:
+    return Declined(
+        ErrorCode.METHOD_NOT_SUPPORTED, "No.", retryable=False, basis=DeclineBasis.NOT_SENT
+    )
+
+
+def test_refusals_of_everybody_are_a_hold_and_are_not_published(made: Made) -> None:
+    """As with the key of another account. It ends once the provider decides about a payment."""
+    provider = Provider(refuse)
+    calls = made(provider)
+    asked = [charge(f"pay_{n}", is_unsent=True) for n in range(200)]
+    calls.charge(asked)
+    until(lambda: calls.figures().held_for_s is not None)
+    until(lambda: len(provider.charged) > 300)
+    assert len(ended(calls)) == refusals.ROW - 1, "so many are wrong, and no more"
+    assert calls.figures().hold_cause is HoldCause.MISCONFIGURED
+    assert calls.figures().hold_reason == (
+        "20 requests in a row were refused, the last: No such customer: user_456"
+    )
+    assert calls.credit(0) == 0
+    assert all(each.is_unsent for each in asked), "what was refused was not executed"
+    provider.answer = approve
+    until(lambda: len(ended(calls)) == 200)
+    replies = [type(each.reply) for each in ended(calls)]
+    assert replies == [Declined] * (refusals.ROW - 1) + [Approved] * (201 - refusals.ROW)
+    assert calls.figures().held_for_s is None
+
+
+def test_refusals_among_decisions_are_declines(made: Made) -> None:
+    """However many they are, as long as the provider decides about one of twenty."""
+    provider = Provider(
+        lambda each: approve(each) if each.payment_id.endswith("9") else refuse(each)
+    )
+    calls = made(provider, concurrency=1)
+    calls.charge([charge(f"pay_{n}") for n in range(200)])
+    replies = [type(each.reply) for each in answers(calls, 200)]
+    assert replies.count(Declined) == 180
+    assert calls.figures().times_held == 0
+
+
+def test_the_refusals_of_a_hold_are_declines_once_the_provider_decides(made: Made) -> None:
+    """Many bad requests, and no witness: the first good one ends the hold. None needs a person."""
+    provider = Provider(lambda each: approve(each) if "good" in each.payment_id else refuse(each))
+    calls = made(provider, concurrency=4)
+    calls.charge([charge(f"bad_{n}", parked=entry(f"bad_{n}")) for n in range(25)])
+    until(lambda: calls.figures().held_for_s is not None)
+    calls.charge([charge("good")])
+    until(lambda: len(ended(calls)) == 26)
+    assert {type(each.reply) for each in ended(calls)} == {Approved, Declined}
+
+
+def test_a_payment_that_was_approved_shows_that_refusals_are_of_those_payments(
+    made: Made,
+) -> None:
+    """Any number of bad requests of one sender holds nothing for long."""
+    provider = Provider(approve)
+    calls = made(provider, concurrency=1)
+    calls.charge([charge("good")])
+    answers(calls, 1)
+    provider.answer, provider.found = refuse, Approved("ch_good")
+    calls.charge([charge(f"bad_{n}") for n in range(100)])
+    assert {type(each.reply) for each in answers(calls, 100)} == {Declined}
+    assert set(provider.looked_up) == {"good"}
+    assert calls.figures().held_for_s is None
+
+
+@pytest.mark.parametrize(
+    "found", [None, Unknown("HTTP 400"), Declined(ErrorCode.DECLINED, "", retryable=False)]
+)
+def test_a_witness_that_the_provider_does_not_have_ends_no_hold(
+    made: Made, found: Reply | None
+) -> None:
+    """It approved that payment: it is another account now."""
+    provider = Provider(approve)
+    calls = made(provider)
+    calls.charge([charge("good")])
+    answers(calls, 1)
+    provider.answer, provider.found = refuse, found
+    calls.charge([charge(f"pay_{n}") for n in range(60)])
+    until(lambda: calls.figures().held_for_s is not None)
+    until(lambda: len(provider.looked_up) > 5)
+    assert len(ended(calls)) == refusals.ROW - 1
+    provider.answer = approve
+    until(lambda: len(ended(calls)) == 60)
+    assert len({each.charge.request.payment_id for each in ended(calls)}) == 60
+
+
+def test_neither_an_outage_nor_a_decline_without_a_call_ends_a_row_of_refusals(made: Made) -> None:
+    """Nor does a probe that works, as it does for any account."""
+    provider = Provider(
+        lambda each: not_sent(each) if "not_sent" in each.payment_id else refuse(each)
+    )
+    calls = made(provider, concurrency=1)
+    for number in range(40):
+        calls.charge([charge(f"pay_{number}"), charge(f"not_sent_{number}")])
+    until(lambda: calls.figures().hold_cause is HoldCause.MISCONFIGURED)
+    provider.answer = fail
+    until(lambda: calls.figures().hold_cause is HoldCause.OUTAGE)
+    provider.answer = lambda each: not_sent(each) if "not_sent" in each.payment_id else refuse(each)
+    until(lambda: calls.figures().hold_cause is HoldCause.MISCONFIGURED)
+    # A stop may have parked what waits, and taken it from the calls.
+    calls._thread.call(lambda: calls._take_probe(None))
+    charged = len(provider.charged)
+    until(lambda: len(provider.charged) > charged + 30)
+    refused = [each for each in ended(calls) if "not_sent" not in each.charge.request.payment_id]
+    assert len(refused) == refusals.ROW - 1
+    assert calls.figures().hold_cause is HoldCause.MISCONFIGURED
+
+
+def test_a_decline_without_a_call_ends_no_outage(made: Made) -> None:
+    """It shows nothing about the provider."""
+    provider = Provider(fail)
+    calls = made(provider)
+    calls.charge([charge(f"pay_{n}", parked=entry(f"pay_{n}")) for n in range(30)])
+    until(lambda: calls.figures().held_for_s is not None)
+    provider.answer = lambda each: not_sent(each) if "not_sent" in each.payment_id else fail(each)
+    calls.charge([charge(f"not_sent_{n}") for n in range(3)])
+    until(lambda: len(ended(calls)) == 3)
+    assert calls.figures().times_held == 1
+    assert calls.figures().held_for_s is not None
 
 
 def test_payments_that_alone_get_no_answer_are_no_outage(made: Made) -> None:

@@ -468,6 +468,17 @@ def test_a_rule_decides_whether_its_answer_is_saved(
     assert reply.saved == saved
 
 
+@pytest.mark.parametrize("refusal", [True, False])
+def test_a_rule_states_whether_its_decline_is_a_refusal(*, refusal: bool) -> None:
+    when = 'when = { "/error" = "no_such_customer" }'
+    rule = f'\n[[rules]]\nstatus = 422\n{when}\nreply = "declined"\n'
+    shape = mapping.read(MINIMAL + rule + ("refusal = true\n" if refusal else ""))
+    response = Response(422, {}, b'{"error": "no_such_customer"}')
+    reply = http("http://localhost", shape)._reply("charge", response)
+    assert isinstance(reply, Declined)
+    assert reply.is_refusal == refusal
+
+
 def test_a_look_up_that_is_one_call_too_many_slows_down_and_proves_nothing() -> None:
     found, _ = answered(429, {}, "lookup")
     assert found == Unknown("HTTP 429, by rule 4", too_many=True)

@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from dataflow.gateways.port import (
     Approved,
+    DeclineBasis,
     Declined,
     Misconfigured,
     NotExecuted,
@@ -44,6 +45,7 @@ codes = st.sampled_from(ErrorCode) | st.sampled_from(ErrorCode).map(str) | anyth
 replies = st.one_of(
     st.builds(Approved, anything),
     st.builds(Declined, codes, anything, anything, anything),
+    st.builds(Declined, codes, anything, basis=st.sampled_from(DeclineBasis) | anything),
     st.builds(Declined, st.sampled_from(ErrorCode), any_text, st.booleans()),
 )
 
@@ -90,12 +92,16 @@ def event_of(reply: Reply) -> bytes:
 @example([Approved("\x01" * 10_000)])
 @example([Declined([], {}, b"")])  # type: ignore[arg-type]
 @example([Declined(ErrorCode.DECLINED, "\udfff" * 600, retryable=True)])
+@example([Declined(ErrorCode.DECLINED, "No.", False, None, [])])  # type: ignore[arg-type]  # noqa: FBT003
 def test_any_reply_can_be_published_and_keeps_its_decision(given_replies: list[Reply]) -> None:
     for before, after in zip(given_replies, fit(*given_replies), strict=True):
         assert type(after) is type(before)
         event = event_of(after)
         assert len(event) < EVENT_OVERHEAD_BYTES
         read = msgspec.json.decode(event)
+        if isinstance(before, Declined) and isinstance(after, Declined):
+            is_basis = isinstance(before.basis, DeclineBasis)
+            assert after.basis is (before.basis if is_basis else DeclineBasis.DECISION)
         if isinstance(after, Approved):
             words = read["gatewayReference"]
             assert 1 <= len(words) <= 255

@@ -17,6 +17,7 @@ from dataflow.gateways import decimals
 from dataflow.gateways.http_client import Response
 from dataflow.gateways.port import (
     Approved,
+    DeclineBasis,
     Declined,
     Gateway,
     Misconfigured,
@@ -98,6 +99,7 @@ def test_amounts_that_stripe_does_not_take_are_declined_without_a_call(
     reply = play(gateway, lambda: gateway.charge(of(**changes), "key"))
     assert isinstance(reply, Declined)
     assert reply.code is ErrorCode.METHOD_NOT_SUPPORTED
+    assert reply.basis is DeclineBasis.NOT_SENT
 
 
 @pytest.mark.parametrize(
@@ -227,7 +229,9 @@ def test_a_refusal_of_this_payment_is_a_decline(
     status: int, fields: dict[str, str], code: ErrorCode
 ) -> None:
     reply = of_charge(response(status, error(**fields)))
-    assert reply == Declined(code, "No.", retryable=False, provider_code=fields.get("code"))
+    assert reply == Declined(
+        code, "No.", retryable=False, provider_code=fields.get("code"), basis=DeclineBasis.REFUSAL
+    )
 
 
 def test_a_card_that_its_payer_has_removed_does_not_stop_the_other_payments() -> None:
@@ -237,7 +241,9 @@ def test_a_card_that_its_payer_has_removed_does_not_stop_the_other_payments() ->
         "attachment, or was detached from a Customer. It may not be used again."
     )
     reply = of_charge(response(400, error(message=message)))
-    assert reply == Declined(ErrorCode.INVALID_PAYMENT_METHOD, message, retryable=False)
+    assert reply == Declined(
+        ErrorCode.INVALID_PAYMENT_METHOD, message, retryable=False, basis=DeclineBasis.REFUSAL
+    )
     with_code = error(message=message, code="parameter_unknown", param="foo")
     assert isinstance(of_charge(response(400, with_code)), Misconfigured)
     without_url = "As payment methods may redirect, a `return_url` is needed."

@@ -26,6 +26,7 @@ from dataflow.core import (
     lane_queue,
     offset_refresh,
     persons_decisions,
+    refusals,
     retry_schedule,
     silence,
 )
@@ -753,6 +754,23 @@ def _minor_units_of_iso() -> None:
 def _decimals_of_a_gateway_ignored() -> None:
     """Have a gateway charge an amount that its provider cannot take exactly."""
     _patch_import(calls, decimals.can_be_written, lambda *_: True)
+
+
+@_mutation
+def _refusals_always_believed() -> None:
+    """Decline every payment for good, if the key is that of another account."""
+    _patch(lambda: refusals.Refusals.refused, lambda _: True)
+
+
+@_mutation
+def _refusals_end_their_own_row() -> None:
+    """Take a refusal for a decision, which shows that the provider knows us."""
+    note = dispatcher.Dispatcher._note_definite
+
+    def deciding(self: Any, *, first: bool, count: int = 1, decided: bool = True) -> None:
+        note(self, first=first, count=count, decided=decided or True)
+
+    _patch(lambda: dispatcher.Dispatcher._note_definite, deciding)
 
 
 @_mutation

@@ -128,6 +128,7 @@ KILLERS: Mapping[str, str] = {
     "answers-emitted-while-restoring": (
         "tests/steps/test_process.py::TestRestart::test_nothing_is_emitted_while_lanes_restore"
     ),
+    "a-hold-kept-to-itself": f"{_PARKING}test_two_processes_hold_together",
     "posted-with-an-expired-key": f"{_CALLS}test_nothing_is_posted_under_an_old_key",
     "new-key-after-a-timeout": (
         f"{_CALLS}test_a_payment_without_an_answer_is_sent_again_under_the_same_key"

@@ -614,6 +614,12 @@ def _answers_emitted_while_restoring() -> None:
 
 
 @_mutation
+def _a_hold_kept_to_itself() -> None:
+    """Announce no hold: the other processes of the cluster read on."""
+    _patch(lambda: dispatcher.Dispatcher.hold_to_announce, lambda _self: None)
+
+
+@_mutation
 def _posted_with_an_expired_key() -> None:
     """Post a payment however old its key is."""
     always = retry_schedule.Ask.POST

@@ -3,6 +3,7 @@
 import shutil
 import signal
 import time
+from collections import Counter
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
+from dataflow.fake_provider.process import FakeProvider
 from tests.support.book_gateway import movements
 from tests.support.flow_process import LIMIT_S, Flow, Topics, put, read_all, request, send
 from tests.support.hooks.tuning import PARKED_UNIT_S, PROBE_MOST_S, tuned
@@ -24,6 +26,9 @@ PARKS_LATE = {
     **tuned({PARKED_UNIT_S: 0.2, PROBE_MOST_S: 1.0}),
 }
 """Parked payments are asked for again 300 times as often, and probes are never rare."""
+GRACE_S = 31
+STOPS_SOON = {"KAFKA_TRANSACTION_TIMEOUT": "10s", "STOP_GRACE_PERIOD": f"{GRACE_S}s"}
+"""The shortest grace period that a start accepts with these: a stop has to keep to it."""
 
 
 @pytest.fixture
@@ -42,10 +47,20 @@ def pending(flow: Flow) -> int:
     return int(flow.health().get("charging", {}).get("pending", -1))
 
 
+def window(flow: Flow) -> int:
+    """Return how many calls may be in flight."""
+    return int(flow.health().get("charging", {}).get("window", 0))
+
+
 def lag(flow: Flow) -> int:
     """Return how many records wait; none while it is not known of each partition."""
     lags = [each["lag"] for each in flow.health().get("partitions", {}).values()]
     return 0 if None in lags else sum(lags)
+
+
+def charged(provider: FakeProvider, ids: list[str]) -> Counter[str]:
+    """Return how often each of them is in the provider's book."""
+    return Counter(each.payment_id for each in provider.book() if each.payment_id in ids)
 
 
 def held(flow: Flow, cause: str) -> bool:
@@ -231,7 +246,7 @@ def test_an_outage_of_the_provider_is_held_and_ends_by_itself(
 ) -> None:
     """Alive and ready; the backlog stays in its topic; a stop in it is in order."""
     out = tmp_path / "book.out"
-    environ = book_of(tmp_path) | {"GATEWAY_CONCURRENCY": "16"}
+    environ = book_of(tmp_path) | {"GATEWAY_CONCURRENCY": "16"} | STOPS_SOON
     send(kafka, topics, (request(f"pay-{n}") for n in range(2_000)))
     out.touch()
     with Flow(kafka, topics, tmp_path, environ=environ) as flow:
@@ -241,7 +256,7 @@ def test_an_outage_of_the_provider_is_held_and_ends_by_itself(
         assert "held: the gateway has answered nobody" in flow.health()["reason"]
         assert 'payments_gateway_held{cause="outage"} 1.0' in flow.metrics()
         assert "Waiting for the gateway" in flow.get("/")[1]
-        assert flow.terminate() == 0
+        assert flow.terminate(GRACE_S) == 0
     assert not movements(tmp_path / "book")
     with Flow(kafka, topics, tmp_path, environ=environ) as flow:
         flow.wait_until_ready()
@@ -253,6 +268,55 @@ def test_an_outage_of_the_provider_is_held_and_ends_by_itself(
         assert flow.terminate() == 0
     assert check(kafka, topics).problems == []
     assert_book(tmp_path, kafka, topics)
+
+
+@pytest.mark.parametrize(
+    ("status", "wrong"),
+    [(401, {"HTTP_GATEWAY_CREDENTIALS": "sk_wrong"}), (404, {"HTTP_GATEWAY_URL": "{url}/nowhere"})],
+    ids=["credentials", "address"],
+)
+def test_a_provider_that_refuses_us_is_held_and_a_stop_is_in_order_at_any_time(
+    status: int,
+    wrong: dict[str, str],
+    kafka: Cluster,
+    topics: Topics,
+    tmp_path: Path,
+    provider: FakeProvider,
+) -> None:
+    """In that hold, and while calls begin again, few at first, after an outage."""
+    right = {
+        **PARKS_LATE,
+        **STOPS_SOON,
+        "GATEWAY": "http",
+        "GATEWAY_CONCURRENCY": "64",
+        "HTTP_GATEWAY_URL": provider.url,
+        "HTTP_GATEWAY_CREDENTIALS": "sk_test_fake",
+    }
+    ids = [f"{topics.prefix}-{n}" for n in range(300)]
+    send(kafka, topics, map(request, ids))
+    wrong = {name: value.format(url=provider.url) for name, value in wrong.items()}
+    with Flow(kafka, topics, tmp_path, environ=right | wrong) as flow:
+        flow.wait_until_ready()
+        flow.wait(lambda: held(flow, "misconfigured"), LIMIT_S, "held")
+        assert (flow.get("/ready")[0], flow.get("/live")[0]) == (200, 200)
+        assert "held: the gateway refuses our credentials or URL" in flow.health()["reason"]
+        assert f"HTTP {status}" in flow.health()["reason"]
+        assert flow.terminate(GRACE_S) == 0
+    assert not charged(provider, ids)
+    provider.outage(3600)
+    with Flow(kafka, topics, tmp_path, environ=right) as flow:
+        flow.wait_until_ready()
+        flow.wait(lambda: held(flow, "outage"), LIMIT_S, "held")
+        provider.change(latency_s=1.0)
+        provider.end_outage()
+        flow.wait(lambda: 1 < window(flow) < 64, LIMIT_S, "calling again")
+        assert flow.terminate(GRACE_S) == 0
+    assert 0 < len(charged(provider, ids)) < len(ids)
+    provider.change(latency_s=0.0)
+    run_until(kafka, topics, tmp_path, len(ids), **right)
+    assert charged(provider, ids) == dict.fromkeys(ids, 1)
+    assert published(kafka, topics).keys() == set(ids)
+    assert check(kafka, topics).problems == []
 
 
 def test_two_processes_hold_together(kafka: Cluster, topics: Topics, tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Mounted secrets that change under a flow on a real Kafka: taken over if they hold, else left."""
 
 import json
-from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +14,7 @@ from confluent_kafka.admin import (
 )
 
 from dataflow.fake_provider.process import FakeProvider
-from tests.integration.test_parking import pending
+from tests.integration.test_parking import charged, pending
 from tests.support.flow_process import LIMIT_S, Flow, Topics, mixed_requests, request, send
 from tests.support.hooks.tuning import (
     PARKED_UNIT_S,
@@ -110,11 +109,6 @@ def stops(flow: Flow) -> list[dict[str, object]]:
 def complaints(flow: Flow) -> list[dict[str, object]]:
     """Return what it has logged of changed secrets that it cannot use."""
     return [entry for entry in flow.entries if "the old ones stay" in str(entry["event"])]
-
-
-def charged(provider: FakeProvider, ids: list[str]) -> Counter[str]:
-    """Return how often each of them is in the provider's book."""
-    return Counter(each.payment_id for each in provider.book() if each.payment_id in ids)
 
 
 @pytest.mark.usefixtures("user")

@@ -9,13 +9,19 @@ from typing import Any
 
 from confluent_kafka import Message
 
+from dataflow.core import origins
+from dataflow.core.lane_log import ENTRY, entries_in, is_of_a_lane
+from dataflow.kafka.partition_offsets import EARLIEST, offsets_at, partitions_of
+from dataflow.kafka.record_headers import headers_of
 from schemas.decisions import is_decision
 from schemas.parsing import parse
-from schemas.requests import PaymentRequest
+from schemas.requests import IDENTITY_BYTES, PaymentRequest
 from tests.support.flow_process import Topics, read_all, read_topics
 from tests.support.kafka import Cluster
 
 Place = tuple[int, int]
+Claim = tuple[bytes, Place]
+"""The identity of a request (`PaymentRequest.identity`), and its record, which claims the id."""
 NOWHERE = (-1, -1)
 OUTCOMES = {"payment.processed", "payment.failed"}
 
@@ -28,13 +34,73 @@ class Findings:
     problems: list[str] = field(default_factory=list)
 
 
-def check(kafka: Cluster, topics: Topics) -> Findings:
-    """Read all topics but the lanes' log, and find everything that breaks an invariant."""
-    found = read_topics(kafka, [topics.requested, *topics.outputs, topics.pending])
+def check(kafka: Cluster, topics: Topics, *, log_was_lost: bool = False) -> Findings:
+    """Read all topics, and find everything that breaks an invariant.
+
+    Args:
+        kafka: Where the topics are.
+        topics: Of a flow that has decided all there is.
+        log_was_lost: Whether the lanes' log was created again: it lacks what was claimed before.
+    """
+    everything = [topics.requested, *topics.outputs, topics.pending, topics.lane_log]
+    found = read_topics(kafka, everything)
     inputs = {place_of(m): m.value() for m in found[topics.requested]}
     processed, failed, audit = (found[topic] for topic in topics.outputs)
     outcomes = [event_of(m) for m in processed + failed]
-    return find(inputs, outcomes, [event_of(m) for m in audit], _open_in(found[topics.pending]))
+    pending = _open_in(found[topics.pending])
+    findings = find(inputs, outcomes, [event_of(m) for m in audit], pending)
+
+    claims = claims_in((headers_of(m), m.value()) for m in found[topics.lane_log])
+    findings.counts["claims"] = len(claims)
+    low = _low(kafka, topics.requested)
+    claims = {claim for claim in claims if claim[1][1] >= low.get(claim[1][0], 0)}
+    is_whole = not (log_was_lost or any(_low(kafka, topics.lane_log).values()))
+    waiting = pending.values()
+    findings.problems += claims_match(inputs, [*outcomes, *waiting], claims, is_whole=is_whole)
+    return findings
+
+
+def _low(kafka: Cluster, topic: str) -> dict[int, int]:
+    """Return the first offset of each partition: above 0 if records were deleted."""
+    admin = kafka.admin()
+    return offsets_at(admin, topic, partitions_of(admin, topic), EARLIEST)
+
+
+def claims_in(records: Iterable[tuple[Any, bytes | None]]) -> set[Claim]:
+    """Return the claims in the lanes' log, of whose records there are the headers and the value.
+
+    Later entries only prolong the life of a claim.
+    """
+    joined = b"".join({value for headers, value in records if value and is_of_a_lane(headers)})
+    step = ENTRY.itemsize
+    return {
+        (joined[n * step : n * step + IDENTITY_BYTES], origins.place(origin))
+        for n, origin in enumerate(entries_in(joined)["origin"].tolist())
+    }
+
+
+def claims_match(
+    inputs: Mapping[Place, bytes | None],
+    settled: Iterable[dict[str, Any]],
+    claims: set[Claim],
+    *,
+    is_whole: bool = True,
+) -> Iterable[str]:
+    """Check that each claim is of a payment that has an outcome or waits, and each of them is one.
+
+    Args:
+        inputs: All records.
+        settled: The outcomes, and the open entries of the pending topic.
+        claims: As in the lanes' log.
+        is_whole: Whether the log has all that was ever claimed.
+    """
+    requests = requests_in(inputs)
+    places = {source_of(event) for event in settled} & requests.keys()
+    wanted = {(requests[place].identity(), place) for place in places}
+    for _, place in sorted(claims - wanted):
+        yield f"claimed by {place}, which is no such request, or neither decided nor waiting"
+    for _, place in sorted(wanted - claims if is_whole else ()):
+        yield f"not claimed: {place}, which is decided or waiting"
 
 
 def open_entries(kafka: Cluster, topics: Topics) -> dict[Place, dict[str, Any]]:

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 
 from dataflow.verify.checker import Report
 from dataflow.verify.findings import FindingKind
-from tests.support.invariants import find
+from schemas.parsing import parse
+from tests.support.invariants import claims_in, claims_match, find
 from tests.verify.fake_cluster import (
     AUDIT,
     FAILED,
+    LANE_LOG,
     PROCESSED,
     REQUESTED,
     START_MS,
@@ -56,9 +58,12 @@ def plain_problems(cluster: FakeCluster) -> list[str]:
         for partition, log in cluster.logs[REQUESTED].items()
         for record in log
     }
-    outcomes = [*cluster.records(PROCESSED), *cluster.records(FAILED)]
-    found = find(inputs, list(map(event, outcomes)), list(map(event, cluster.records(AUDIT))))
-    return found.problems
+    outcomes = list(map(event, [*cluster.records(PROCESSED), *cluster.records(FAILED)]))
+    claims = claims_in((record.headers, record.value) for record in cluster.records(LANE_LOG))
+    return [
+        *find(inputs, outcomes, list(map(event, cluster.records(AUDIT)))).problems,
+        *claims_match(inputs, outcomes, claims),
+    ]
 
 
 def event(record: Record) -> dict[str, Any]:
@@ -182,6 +187,33 @@ def test_both_see_an_audit_event_that_was_altered(number: int, altered: dict[str
     list(cluster.records(AUDIT))[number].change(**altered)
     assert plain_problems(cluster)
     assert not checked(cluster).holds
+
+
+def claim_again(cluster: FakeCluster, value: bytes, offset: int) -> None:
+    cluster.claim(parse(value, 10**6), 0, offset, START_MS)
+
+
+@pytest.mark.parametrize(
+    ("break_it", "kind"),
+    [
+        (lambda cluster: cluster.forget(0, 0), FindingKind.UNCLAIMED),
+        (lambda cluster: claim_again(cluster, payment("b"), 0), FindingKind.CLAIM),
+        (lambda cluster: claim_again(cluster, payment("a", "9"), 0), FindingKind.CLAIM),
+        (lambda cluster: claim_again(cluster, payment("a"), cluster.step), FindingKind.CLAIM),
+        (lambda cluster: claim_again(cluster, payment("a"), 10_000), FindingKind.CLAIM),
+        (lambda cluster: cluster.remove(PROCESSED, 0, 0).remove(AUDIT, 0, 0), FindingKind.CLAIM),
+    ],
+    ids=["forgotten", "id", "content", "of its copy", "of no record", "without an outcome"],
+)
+def test_both_see_a_claim_that_no_outcome_belongs_to(
+    break_it: Callable[[FakeCluster], object], kind: FindingKind
+) -> None:
+    """Of a payment, and its duplicate."""
+    cluster = world_of([(0, payment("a")), (0, payment("a"))])
+    break_it(cluster)
+    problems = plain_problems(cluster)
+    assert [problem for problem in problems if "claimed" in problem]
+    assert kind in checked(cluster).findings.counts
 
 
 def test_both_see_an_outcome_of_another_record() -> None:

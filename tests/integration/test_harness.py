@@ -20,8 +20,9 @@ from confluent_kafka import (
     Producer,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, ConfigResource, ConfigSource
 
+from dataflow.kafka.preflight import LANE_LOG_CONFIG, PENDING_CONFIG
 from tests import ROOT
 from tests.support.kafka import Broker, Cluster, SecureBroker, ToolError, archive, ports
 from tests.support.kafka.cluster import TIMEOUT_S, java_command
@@ -224,6 +225,35 @@ def test_the_broker_dies_with_its_parent(tmp_path: Path, signum: signal.Signals)
     while lives(broker) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not lives(broker)
+
+
+def test_the_broker_for_a_desk_has_the_topics_with_the_settings_they_need() -> None:
+    """Set on the topics themselves: the defaults of this broker are not those of another."""
+    [port] = ports.free(1)
+    command = [sys.executable, "-m", "tests.support.kafka", "--port", str(port)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as desk:
+        assert desk.stdout is not None
+        try:
+            assert any(line.startswith("Ready: ") for line in desk.stdout)
+            admin = AdminClient({"bootstrap.servers": f"127.0.0.1:{port}"})
+            names = "payments.lane-log", "payments.payment-pending"
+            wanted = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in names]
+            answers = admin.describe_configs(wanted).values()
+            ours = ConfigSource.DYNAMIC_TOPIC_CONFIG.value
+            lane_log, pending = (
+                {
+                    name: entry.value
+                    for name, entry in each.result(30).items()
+                    if entry.source == ours
+                }
+                for each in answers
+            )
+        finally:
+            desk.terminate()
+        assert desk.stdout.read().endswith("Stopped; its data is deleted.\n")
+    assert desk.returncode == 0
+    assert lane_log == LANE_LOG_CONFIG
+    assert pending == PENDING_CONFIG
 
 
 def lives(pid: int) -> bool:

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 
+from dataflow.kafka.preflight import LANE_LOG_CONFIG, PENDING_CONFIG
 from tests.support.kafka import distribution, ports
 from tests.support.kafka.broker import BrokerError, DiskBroker
 
@@ -38,9 +39,8 @@ def main() -> int:
         with DiskBroker.start(port=args.port) as broker:
             broker.create_topics(dict(args.topics or TOPICS.items()))
             if not args.topics:
-                # The product trims it itself.
-                broker.create_topics({LANE_LOG: 3}, {"retention.ms": "-1"})
-                broker.create_topics({PENDING: 1}, {"cleanup.policy": "compact"})
+                broker.create_topics({LANE_LOG: 3}, LANE_LOG_CONFIG)
+                broker.create_topics({PENDING: 1}, PENDING_CONFIG)
             _welcome(broker)
             while broker.pid is not None:
                 time.sleep(0.5)

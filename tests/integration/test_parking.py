@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
+from dataflow.core.refusals import ROW
 from dataflow.fake_provider.process import FakeProvider
 from tests.support.book_gateway import movements
 from tests.support.flow_process import LIMIT_S, Flow, Topics, put, read_all, request, send
@@ -89,6 +90,10 @@ def published(kafka: Cluster, topics: Topics) -> dict[str, dict[str, Any]]:
     events = [event_of(message) for message in read_all(kafka, topics.outputs[0])]
     assert len({event["paymentId"] for event in events}) == len(events)
     return {event["paymentId"]: event for event in events}
+
+
+def declined(kafka: Cluster, topics: Topics) -> set[str]:
+    return {event_of(message)["paymentId"] for message in read_all(kafka, topics.outputs[1])}
 
 
 def test_a_payment_that_is_never_answered_stops_nobody(
@@ -317,6 +322,32 @@ def test_a_provider_that_refuses_us_is_held_and_a_stop_is_in_order_at_any_time(
     assert charged(provider, ids) == dict.fromkeys(ids, 1)
     assert published(kafka, topics).keys() == set(ids)
     assert check(kafka, topics).problems == []
+
+
+def test_the_key_of_another_account_holds_the_flow(
+    kafka: Cluster, topics: Topics, tmp_path: Path, provider: FakeProvider
+) -> None:
+    """Only a few payments are declined by it; all others are charged once that is mended."""
+    provider.change(is_another_account=True)
+    environ = {"GATEWAY": "stripe", "STRIPE_URL": provider.url, "STRIPE_API_KEY": "sk_test_fake"}
+    ids = [f"{topics.prefix}-{n}" for n in range(300)]
+    send(kafka, topics, (request(each, userId="cus_1", paymentMethod="pm_1") for each in ids))
+    with Flow(kafka, topics, tmp_path, environ={**PARKS_LATE, **environ}) as flow:
+        flow.wait_until_ready()
+        flow.wait(lambda: held(flow, "misconfigured"), LIMIT_S, "held")
+        flow.wait(
+            lambda: len(declined(kafka, topics)) == ROW - 1, LIMIT_S, "without more to decline"
+        )
+        flow.wait(lambda: pending(flow) > 0, LIMIT_S, "parked")
+        assert (flow.get("/ready")[0], flow.get("/live")[0]) == (200, 200)
+        provider.change(is_another_account=False)
+        flow.wait(lambda: is_done(kafka, topics, flow, 300), LIMIT_S, "back")
+        assert flow.terminate() == 0
+    assert check(kafka, topics).problems == []
+    wrongly = declined(kafka, topics)
+    assert len(wrongly) == ROW - 1
+    assert published(kafka, topics).keys() == set(ids) - wrongly
+    assert charged(provider, ids) == dict.fromkeys(set(ids) - wrongly, 1)
 
 
 def test_two_processes_hold_together(kafka: Cluster, topics: Topics, tmp_path: Path) -> None:

@@ -39,8 +39,8 @@ POINTS: dict[str, tuple[str, int]] = {
     "before-commit": ("all written, before the flush", 60),
     "logged": ("the lane's log is written, nothing is flushed", 60),
     "flushed": ("after the flush, before the offsets", 60),
-    "claims-flushed": ("claims flushed, before the offsets", 60),
-    "claims-committed": ("one lane has committed its claims, others not", 60),
+    "claims-flushed": ("claims flushed, before the offsets", 20),
+    "claims-committed": ("one lane has committed its claims, others not", 20),
     "offsets-sent": ("after the offsets, before the commit", 60),
     "committing": ("during the commit", 30),
     "after-commit": ("one lane committed, others not", 60),
@@ -55,7 +55,7 @@ POINTS: dict[str, tuple[str, int]] = {
     "file-listed": ("it is, and what it replaces is still there", 20),
     "draining": ("asked to stop, the last epoch open", 1),
 }
-"""The meaning of each, and the latest pass of it at which to kill."""
+"""The meaning of each, and the latest pass of it at which to kill: a rare one comes late enough."""
 
 
 IN_COMMIT = frozenset(

@@ -56,6 +56,7 @@ _WORDED = {
 }
 """The meaning of fields that are of another type than in the JSON."""
 _encode = msgspec.json.Encoder().encode
+_decode_raw = msgspec.json.Decoder(Raw).decode
 
 
 # ---- schemas ----
@@ -213,5 +214,5 @@ def json_text(text: str) -> Raw:
         ValueError: it is none, or more than one.
     """
     raw = text.encode()
-    msgspec.json.decode(raw, type=Raw)
+    _decode_raw(raw)
     return Raw(raw)

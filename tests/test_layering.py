@@ -4,11 +4,12 @@ A reader of a room need not know what is above it or beside it. The purity of th
 another test: `test_purity.py`.
 """
 
+import ast
 from collections.abc import Iterator, Mapping
 
 import pytest
 
-from tests.support.import_graph import imports_of, modules_below, reachable
+from tests.support.import_graph import imports_of, modules_below, path_of, reachable
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     # messages: what others read and write
@@ -114,6 +115,29 @@ def test_the_fake_provider_shares_nothing_with_what_it_tests() -> None:
 def test_settings_are_the_ground() -> None:
     rooms = {room_of(module) for module in reachable(modules_below("dataflow.config"))}
     assert rooms == {"", "config", "errors"}
+
+
+@pytest.mark.parametrize("room", ["schemas", "core", "dedupe", "steps", "kafka", "recovery"])
+def test_the_rooms_of_the_workers_make_their_decoders_when_they_are_imported(room: str) -> None:
+    """Two workers that decode a type for the first time, at once, crash in msgspec (0.22)."""
+    package = room if room == "schemas" else f"dataflow.{room}"
+    found = {module: list(late_decoders(module)) for module in modules_below(package)}
+    assert {module: lines for module, lines in found.items() if lines} == {}
+
+
+def late_decoders(module: str) -> Iterator[int]:
+    """Yield the lines in functions at which msgspec gets a type to decode."""
+    path = path_of(module)
+    assert path is not None
+    for function in ast.walk(ast.parse(path.read_text())):
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            for call in ast.walk(function):
+                if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute):
+                    has_type = any(keyword.arg == "type" for keyword in call.keywords)
+                    if call.func.attr in {"Decoder", "convert"} or (
+                        call.func.attr == "decode" and has_type
+                    ):
+                        yield call.lineno
 
 
 def test_the_rules_notice() -> None:

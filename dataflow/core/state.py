@@ -64,8 +64,7 @@ def unpack(packed: object, kind: type[_State]) -> _State:
     try:
         version: int = _DECODERS[State].decode(snapshot).version
         if version == VERSION:
-            decoder = _DECODERS.get(kind) or msgspec.msgpack.Decoder(kind)
-            state: _State = decoder.decode(snapshot)
+            state: _State = _DECODERS[kind].decode(snapshot)
             return state
     except msgspec.DecodeError as error:
         raise StartRefusedError(

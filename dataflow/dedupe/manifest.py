@@ -63,6 +63,16 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     runs: list[RunLine]
 
 
+class _Version(msgspec.Struct):
+    format: int
+
+
+# Made here, not at their first use, which may be by several workers at once: see
+# `dataflow.core.state`.
+_decode_version = msgspec.json.Decoder(_Version).decode
+_decode_manifest = msgspec.json.Decoder(Manifest).decode
+
+
 class UnusableManifestError(Exception):
     """There is a manifest that is not to be believed; `str` gives the reason."""
 
@@ -89,10 +99,10 @@ def read_manifest(directory: Path, owner: Owner) -> Manifest | None:
     if check != b"%08x" % crc32(body):
         raise UnusableManifestError("is damaged")
     try:
-        version = msgspec.json.decode(body, type=_Version).format
+        version = _decode_version(body).format
         if version != run_format.FORMAT:
             raise UnusableManifestError(f"has format {version}, not {run_format.FORMAT}")
-        manifest = msgspec.json.decode(body, type=Manifest)
+        manifest = _decode_manifest(body)
     except msgspec.DecodeError as error:
         raise UnusableManifestError(f"has other fields: {error}") from error
     if manifest.owner != owner:
@@ -104,7 +114,3 @@ def lowest(positions: list[Position]) -> Position:
     """Return the position below all of these: only partitions that each of them has."""
     common = set.intersection(*map(set, positions)) if positions else set()
     return {each: min(position[each] for position in positions) for each in sorted(common)}
-
-
-class _Version(msgspec.Struct):
-    format: int

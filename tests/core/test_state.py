@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataflow.core.state import VERSION, SourceState, State, pack, unpack
+from dataflow.core.state import _DECODERS, VERSION, SourceState, State, pack, unpack
 from dataflow.errors import StartRefusedError
 
 counts = st.integers(0, 2**48)
@@ -60,7 +60,10 @@ class WithMore(SourceState, kw_only=True, frozen=True):
     paused: bool = False
 
 
-def test_a_field_that_was_added_has_its_default_in_an_older_snapshot() -> None:
+def test_a_field_that_was_added_has_its_default_in_an_older_snapshot(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(_DECODERS, WithMore, msgspec.msgpack.Decoder(WithMore))
     state = unpack(pack(SOURCE), WithMore)
     assert (state.next_offset, state.paused) == (5, False)
 

@@ -14,13 +14,12 @@ from dataflow.console import arguments, running
 from dataflow.console.progress import Progress
 from dataflow.console.reading import open_entries, read
 from dataflow.core.origins import generation_of
-from dataflow.errors import StartRefusedError
 from dataflow.kafka import preflight
 from dataflow.kafka.topic_scan import TopicScan
 from dataflow.process_context import Cluster
 from dataflow.rebuild_log import writer
 from dataflow.rebuild_log.history import Found, History
-from dataflow.rebuild_log.writer import Lanes, Writer
+from dataflow.rebuild_log.writer import Lanes, NotRebuiltError, Writer
 
 DONE = 0
 """The exit code, besides those of all tools."""
@@ -63,7 +62,7 @@ def _rebuild(settings: Settings, args: argparse.Namespace, progress: Progress) -
         # With what an execution has committed last that was fenced by that.
         lanes = writer.read(settings, cluster)
         if len(lanes.committed) > count:
-            raise StartRefusedError("LANES: it was changed meanwhile; run this again")
+            raise NotRebuiltError("LANES: it was changed meanwhile; run this again")
     scan = TopicScan(settings.kafka, timeout_s, "rebuild-log", running.as_json(settings))
     found = read_history(scan, settings, cluster, lanes, progress)
     written = None if to is None else to.write(lanes, found.entries, progress)
@@ -86,7 +85,7 @@ def read_history(
     history = History(kafka.topic_requested, generation_of(cluster.topic_id))
     waiting, unreadable = open_entries(scan, kafka.topic_pending, progress).read()
     if unreadable:
-        raise StartRefusedError(
+        raise NotRebuiltError(
             f"topic {kafka.topic_pending}: {unreadable} entries cannot be read by this version:"
             " a newer one has written them; use that"
         )

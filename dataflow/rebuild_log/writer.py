@@ -16,7 +16,7 @@ from dataflow.config.settings import Settings
 from dataflow.console.progress import Progress
 from dataflow.core.lane_log import Entries, entries_in, headers, pieces
 from dataflow.core.lanes import lane_name, lanes_of
-from dataflow.errors import CommitError, StartRefusedError
+from dataflow.errors import CommitError, Fault
 from dataflow.kafka import client_config, lane_marks
 from dataflow.kafka.lane_names import Metadata, lane_group, transactional_id
 from dataflow.kafka.lane_offsets import Offset, committed_offsets, group_metadata, of_all_lanes
@@ -29,6 +29,10 @@ _RECORD_BYTES = 512 * 1024
 _RECORD_OVERHEAD_BYTES = 1024
 """Headers and framing, which count towards the broker's limit."""
 _RECORDS_IN_A_TRANSACTION = 32
+
+
+class NotRebuiltError(Fault):
+    """The log cannot be made again like this: the message has the reason, and what to do."""
 
 
 class Lanes(NamedTuple):
@@ -47,7 +51,7 @@ def read(settings: Settings, cluster: Cluster) -> Lanes:
     """Return the lanes, as they are.
 
     Raises:
-        StartRefusedError: there are none yet, or `LANES` is not what they were.
+        NotRebuiltError: there are none yet, or `LANES` is not what they were.
     """
     kafka = settings.kafka
 
@@ -58,13 +62,13 @@ def read(settings: Settings, cluster: Cluster) -> Lanes:
     found = Lanes(settings.lanes, of_all_lanes(kafka.group_id, settings.lanes, ask))
     marks = [each.metadata for offsets in found.committed.values() for each in offsets.values()]
     if not marks:
-        raise StartRefusedError(
+        raise NotRebuiltError(
             f"KAFKA_GROUP_ID: no lane of group {kafka.group_id} has committed anything about"
             f" {kafka.topic_requested}: there is nothing to remember, or the group is another one"
         )
     counts = {each.lanes for each in marks if each.lanes}
     if counts and settings.lanes not in counts:
-        raise StartRefusedError(
+        raise NotRebuiltError(
             f"LANES is {settings.lanes}, but the lanes have committed with"
             f" {' and '.join(map(str, sorted(counts)))}: set it to the value the flow had"
         )

@@ -17,6 +17,7 @@ from dataflow.dedupe.manifest import (
     write_manifest,
 )
 from tests.dedupe.remembered import OWNER
+from tests.support import first_uses
 
 MANIFEST = Manifest(
     owner=OWNER,
@@ -75,3 +76,18 @@ def test_one_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 def test_the_lowest_position_has_only_partitions_that_all_of_them_have() -> None:
     assert lowest([{0: 5, 1: 7, 2: 1}, {1: 3, 0: 9}]) == {0: 5, 1: 3}
     assert lowest([]) == {}
+
+
+SEVERAL_LANES = """
+from pathlib import Path
+from tempfile import mkdtemp
+from dataflow.dedupe.manifest import read_manifest, write_manifest
+from tests.dedupe.test_manifest import MANIFEST, OWNER
+directory = Path(mkdtemp(dir={directory!r}))
+write_manifest(directory, MANIFEST)
+"""
+
+
+def test_several_workers_may_read_the_first_manifests_at_once(tmp_path: Path) -> None:
+    setup = SEVERAL_LANES.format(directory=str(tmp_path))
+    first_uses.assert_safe(setup, "read_manifest(directory, OWNER)")

@@ -193,7 +193,7 @@ def made_up(count: int, seed: int = 1) -> list[Request]:
     return list(islice(Traffic(seed, MAX_BYTES), count))
 
 
-def test_on_a_real_broker_nothing_is_shared_with_a_flow_that_is_there() -> None:
+def test_a_demo_on_a_real_broker_shares_nothing_with_the_flow_that_is_there() -> None:
     """Neither its topics, nor its group: made-up payments would be charged by it."""
     defaults = {
         each.name: each.default

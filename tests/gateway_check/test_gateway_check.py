@@ -63,7 +63,7 @@ def test_a_bad_provider_is_found_out(
     broken: set[str],
     unclear: set[str],
 ) -> None:
-    """What is unclear may be right by chance: the lookup may find the first of many charges."""
+    """The unclear answers may be right by chance: the lookup may find the first of many charges."""
     provider.change(**settings)
     code, marks = run()
     assert code == 1

@@ -142,14 +142,14 @@ def test_an_id_of_which_only_repeats_are_left_is_remembered_without_its_content(
     assert first == {"origin": origin(2, 5, GENERATION), "date_s": AT_S + A_DAY_S, "same": False}
 
 
-def test_of_several_outcomes_of_an_id_the_newest_counts() -> None:
+def test_the_newest_of_several_outcomes_of_an_id_counts() -> None:
     """It was decided again, once it had left the window."""
     entries, *_ = found([event("pay-1", 8, processedAt=LATER), event("pay-1", 5)])
     assert (of(entries, "pay-1") or {})["origin"] == origin(2, 8, GENERATION)
     assert len(entries) == 1
 
 
-def test_what_is_no_event_of_this_flow_is_passed_over() -> None:
+def test_events_of_other_flows_are_passed_over() -> None:
     other = event("pay-1", source={"topic": "others", "partition": 0, "offset": 0})
     entries, _, _, unreadable = found([other, b"{}", b"\xff"], [b"null", other])
     assert len(entries) == 0

@@ -7,9 +7,8 @@ it is read again, as its log has it. But only a lane that still has the ids it h
 old copy of the store must not take the start back to before `LANES` was changed.
 
 1. A position is believed if it is of this topic (and not of one that had its name before), and the
-   records after it are there. Kafka keeps nothing of what it has deleted. So offsets that only
-   markers or aborted records had are refused like lost requests, if they were deleted before the
-   position was past them; a running flow moves it past them, and stops behind them.
+   records after it are there. What Kafka has deleted is not known: even if that were markers and
+   aborted records only, it is refused. A running flow moves its position past them, and stops so.
    Another service may have moved the group on from there, after a roll-back: refuse.
 2. No position is believed, but there were some: refuse, and name what is wrong with each.
 3. There is no position, and a lane has no offset of the partition either, though every lane had
@@ -21,8 +20,7 @@ old copy of the store must not take the start back to before `LANES` was changed
 5. The partition is new, or the whole flow is: start at the front.
 6. Each position has with it how far the lanes had committed. If they have committed less by now,
    their offsets were lost: refuse. A crash may have left some of them further ahead than others.
-   It also leaves snapshots in the store of an epoch that no lane has committed; but the engine
-   writes each of those again before it reads any of that epoch, so a snapshot is never ahead.
+   No crash leaves a snapshot ahead: the engine rewrites those of an epoch that was cut off.
 7. There is no position at all, but something was published: refuse. The offsets have expired, or
    the topics were copied from another cluster; to start at the front would charge everything again.
 

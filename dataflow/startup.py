@@ -48,6 +48,7 @@ def start() -> Runtime:
 
     Ends the process, with one line for each problem, when the flow must not start.
     """
+    fail_fast.skip_native_cleanup()
     logs.configure("info", environment=environment(os.environ))
     malloc.tune()
     try:
@@ -59,7 +60,7 @@ def start() -> Runtime:
             _log.critical("wrong setting", problem=problem)
     except StartRefusedError as error:
         _log.critical("refused to start", reason=str(error))
-    sys.exit(1)
+    return fail_fast.refuse_to_start()
 
 
 def _start(running: Launch) -> Runtime:

@@ -1,17 +1,22 @@
-"""The end of a process in which a step raises: the cause is logged once.
+"""The end of a process: on the spot if a step raises, and in every case without native clean-up.
 
-A panic in a cluster of several processes loses the Python traceback, so it is logged where it is
-raised. In a process launched by `python -m bytewax.run` the process then ends on the spot: nothing
-uncommitted is visible, and the engine's own way down can hang when other workers wait for this one.
+1. A panic in a cluster of several processes loses the Python traceback, so the cause is logged
+   where it is raised, once. In a process launched by `python -m bytewax.run` the process then ends
+   on the spot: nothing uncommitted is visible, and the engine's own way down can hang when other
+   workers wait for this one.
+2. A process that ends in order runs what Python has to run at its end, and then leaves. The native
+   libraries clean up after that; but threads of Kafka's clients still use OpenSSL while it frees
+   what they use (seen: a segmentation fault after a stop in order).
 """
 
+import atexit
 import os
 import sys
 import threading
 from collections.abc import Callable
 from functools import wraps
 from types import TracebackType
-from typing import ParamSpec, TypeVar
+from typing import NoReturn, ParamSpec, TypeVar
 
 import structlog
 
@@ -23,6 +28,8 @@ _R = TypeVar("_R")
 _log = structlog.get_logger()
 _once = threading.Lock()
 _end_process = False
+_exit_code: int | None = None
+"""The code of an end in order, where that is known."""
 
 
 def _nothing() -> str | None:
@@ -39,9 +46,22 @@ def end_process_on_fault(suspect: Callable[[], str | None] = _nothing) -> None:
         suspect: What may be behind an error that is not one of our faults, if anything can be seen.
             In a cluster, all that the engine raises is that one of its threads has panicked.
     """
-    global _end_process, _suspect  # there is one process to end
-    _end_process, _suspect = True, suspect
+    global _end_process, _exit_code, _suspect  # there is one process to end
+    # All that is uncaught from now on ends the process by itself.
+    _end_process, _exit_code, _suspect = True, 0, suspect
     sys.excepthook = _on_uncaught
+
+
+def skip_native_cleanup() -> None:
+    """Have the process leave once Python is done; to be called before all that Python has to do."""
+    atexit.register(_leave_in_order)
+
+
+def refuse_to_start() -> NoReturn:
+    """End the process in order, with exit code 1."""
+    global _exit_code  # noqa: PLW0603  (there is one process to end)
+    _exit_code = 1
+    sys.exit(1)
 
 
 def fail_fast(call: Callable[_P, _R]) -> Callable[_P, _R]:
@@ -84,6 +104,15 @@ def _on_uncaught(
 
 
 def _end() -> None:
+    _leave(1)
+
+
+def _leave_in_order() -> None:
+    if _exit_code is not None:
+        _leave(_exit_code)
+
+
+def _leave(code: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(1)
+    os._exit(code)

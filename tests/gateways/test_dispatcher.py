@@ -741,7 +741,8 @@ def test_refusals_of_everybody_are_a_hold_and_are_not_published(made: Made) -> N
         "20 requests in a row were refused, the last: No such customer: user_456"
     )
     assert calls.credit(0) == 0
-    assert all(each.is_unsent for each in asked), "what was refused was not executed"
+    # What was refused was not executed; while it is posted, that is not known.
+    until(lambda: all(each.is_unsent for each in asked))
     provider.answer = approve
     until(lambda: len(ended(calls)) == 200)
     replies = [type(each.reply) for each in ended(calls)]

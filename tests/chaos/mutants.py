@@ -220,8 +220,14 @@ SLOW = {
     "clock-unconfirmed",
     "silence-without-a-witness",
     "decisions-ended-outside-the-transaction",
+    "refusals-always-believed",
+    "refusals-end-their-own-row",
+    "claims-of-aborted-transactions",
+    "a-hold-kept-to-itself",
+    "decided-without-the-provider",
 }
-"""Their tests wait for something: half a minute and more each."""
+"""Their tests wait for something: half a minute and more each. Some wait for what then never comes,
+until their limit."""
 
 
 def environ(mutation: str = "") -> dict[str, str]:

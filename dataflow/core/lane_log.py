@@ -35,6 +35,10 @@ ENTRY = np.dtype(
 Entries = NDArray[Any]
 """Of the type `ENTRY`."""
 
+_RECORD_BYTES = 512 * 1024
+"""A record is as large at most: one for an epoch, or a few of a large one."""
+_RECORD_OVERHEAD_BYTES = 1024
+"""Headers and framing, which count towards the broker's limit."""
 _LANE = "lane"
 _LANES = "lanes"
 _VERSION = "version"
@@ -54,6 +58,19 @@ def entries_of(
     entries["origin"] = origins
     entries["date_s"] = dates_s
     return entries
+
+
+def most_record_bytes(message_max_bytes: int) -> int:
+    """Return how large the value of a record may be, by the largest record that Kafka takes."""
+    return min(message_max_bytes - _RECORD_OVERHEAD_BYTES, _RECORD_BYTES)
+
+
+def newest_ms(value: bytes) -> int:
+    """Return the timestamp of a record with these entries: it is as old as the newest of them.
+
+    By that the log is trimmed.
+    """
+    return int(entries_in(value)["date_s"].max()) * 1000
 
 
 def pieces(entries: bytes, most_bytes: int) -> Iterator[bytes]:

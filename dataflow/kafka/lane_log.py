@@ -145,9 +145,8 @@ class LaneLog:
         return (
             "Restore the topic if you can. Otherwise payments rebuild-log --write makes it again"
             " from the outcomes that are still there. To go on without it, set the lanes' offsets"
-            " to their"
-            " current values, which deletes the lanes' metadata beside them. The paymentIds seen so"
-            " far are then forgotten, and copies of them are charged again:\n"
+            " to their current values, which deletes the lanes' metadata beside them. The"
+            " paymentIds seen so far are then forgotten, and copies of them are charged again:\n"
             + lane_marks.commands_to_delete(self._committed, self._kafka)
         )
 

@@ -40,7 +40,7 @@ from dataflow.core.items import (
     Signal,
     SinkItem,
 )
-from dataflow.core.lane_log import ENTRY, entries_in, headers, pieces
+from dataflow.core.lane_log import ENTRY, headers, most_record_bytes, newest_ms, pieces
 from dataflow.core.lanes import lane_name
 from dataflow.core.timestamps import plausible
 from dataflow.errors import CommitError, Fault, FencedError
@@ -65,10 +65,6 @@ _SLICE_S = 1.0
 _OPENING_SLICE_S = 5.0
 _GRACE_S = 2.0
 """The time a commit may be late before the client is given up."""
-_LOG_RECORD_BYTES = 512 * 1024
-"""A record of the lane's log is as large at most: one for an epoch, or a few of a large one."""
-_RECORD_OVERHEAD_BYTES = 1024
-"""Headers and framing, which count towards the broker's limit."""
 
 
 class Lane(StatefulSinkPartition[SinkItem, bytes]):
@@ -99,9 +95,7 @@ class Lane(StatefulSinkPartition[SinkItem, bytes]):
         self._log_headers = headers(lane, lanes)
         self._pending_topic = kafka.topic_pending
         self._pending_record = {"headers": self._log_headers, "partition": PARTITION}
-        self._log_most_bytes = min(
-            kafka.message_max_bytes - _RECORD_OVERHEAD_BYTES, _LOG_RECORD_BYTES
-        )
+        self._log_most_bytes = most_record_bytes(kafka.message_max_bytes)
         self._remembered = Remembered(0, 0)
         self._timeout_s = kafka.transaction_timeout_ms / 1000
         self._status = context.status
@@ -267,8 +261,7 @@ class Lane(StatefulSinkPartition[SinkItem, bytes]):
             # is forgotten by it.
             self._log(b"", int(time.time() * 1000))
         for piece in pieces(b"".join(self._entries), self._log_most_bytes):
-            # The record is as old as its newest entry: by that the log is trimmed.
-            self._log(piece, int(entries_in(piece)["date_s"].max()) * 1000)
+            self._log(piece, newest_ms(piece))
             self._counts.log_entries += len(piece) // ENTRY.itemsize
             self._counts.log_bytes += len(piece)
 

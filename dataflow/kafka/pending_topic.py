@@ -142,9 +142,9 @@ class PendingTopic:
             entry = pending.decode(message.value() or b"")
         except ValueError as error:
             raise StartRefusedError(
-                f"{where}: it has the headers of"
-                f" a lane, but is no entry that this version can read: {error}. If a newer version"
-                " of this flow has written it, start that: the payment would stay undecided"
+                f"{where}: it has the headers of a lane, but is no entry that this version can"
+                f" read: {error}. If a newer version of this flow has written it, start that: the"
+                " payment would stay undecided"
             ) from error
         if entry.source.topic != self._kafka.topic_requested:
             raise StartRefusedError(

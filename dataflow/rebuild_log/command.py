@@ -6,7 +6,6 @@ import argparse
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from dataflow.config.settings import Settings
@@ -20,6 +19,7 @@ from dataflow.process_context import Cluster
 from dataflow.rebuild_log import writer
 from dataflow.rebuild_log.history import Found, History
 from dataflow.rebuild_log.writer import Lanes, NotRebuiltError, Writer
+from schemas.events import instant
 
 DONE = 0
 """The exit code, besides those of all tools."""
@@ -110,7 +110,7 @@ def as_text(found: Found, lanes: Lanes, written: int | None) -> Iterator[str]:
         )
     if found.unreadable:
         yield f"{found.unreadable:>12,}  records that are no events of this flow were passed over"
-    yield f"The lanes remember what was seen since {_day(lanes.since_s)}."
+    yield f"The lanes remember what was seen since {instant(lanes.since_s)}."
     if written is None:
         yield "Nothing was written: stop the flow, and give --write."
     else:
@@ -124,13 +124,9 @@ def as_json(found: Found, lanes: Lanes, written: int | None) -> dict[str, Any]:
         "waiting": found.waiting,
         "withoutContent": found.without_content,
         "unreadable": found.unreadable,
-        "since": _day(lanes.since_s),
+        "since": instant(lanes.since_s),
         "written": written,
     }
-
-
-def _day(at_s: int) -> str:
-    return datetime.fromtimestamp(at_s, UTC).isoformat().replace("+00:00", "Z")
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:

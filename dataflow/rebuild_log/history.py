@@ -11,7 +11,7 @@
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from math import ceil
 from typing import NamedTuple
 
 import msgspec
@@ -24,7 +24,7 @@ from dataflow.core.origins import origin
 from schemas.events import Source
 from schemas.outcomes import INVALID_RECORD, EventType
 from schemas.parsing import parse
-from schemas.pending import PendingEntry
+from schemas.pending import PendingEntry, seconds
 from schemas.requests import PRINT_BYTES, PaymentRequest, key_of
 
 _PIECE = 100_000
@@ -166,4 +166,4 @@ class History:
 
 def _seconds(instant: str) -> int:
     """Return an instant of an event in seconds since 1970, rounded up."""
-    return -int(-datetime.fromisoformat(instant).timestamp() // 1)
+    return ceil(seconds(instant))

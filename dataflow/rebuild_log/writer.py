@@ -14,7 +14,7 @@ from confluent_kafka import KafkaException, Producer, TopicPartition
 
 from dataflow.config.settings import Settings
 from dataflow.console.progress import Progress
-from dataflow.core.lane_log import Entries, entries_in, headers, pieces
+from dataflow.core.lane_log import Entries, headers, most_record_bytes, newest_ms, pieces
 from dataflow.core.lanes import lane_name, lanes_of
 from dataflow.errors import CommitError, Fault
 from dataflow.kafka import client_config, lane_marks
@@ -25,9 +25,6 @@ from dataflow.process_context import Cluster
 
 _AT_ONCE = 16
 _TIMEOUT_S = 30.0
-_RECORD_BYTES = 512 * 1024
-_RECORD_OVERHEAD_BYTES = 1024
-"""Headers and framing, which count towards the broker's limit."""
 _RECORDS_IN_A_TRANSACTION = 32
 
 
@@ -88,9 +85,7 @@ class Writer:
         self._kafka = settings.kafka
         self._lanes = settings.lanes
         self._cluster = cluster
-        self._record_bytes = min(
-            _RECORD_BYTES, settings.kafka.message_max_bytes - _RECORD_OVERHEAD_BYTES
-        )
+        self._record_bytes = most_record_bytes(settings.kafka.message_max_bytes)
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="lane") as pool:
             self._producers = list(pool.map(self._open, range(lanes)))
 
@@ -139,8 +134,7 @@ class Writer:
                     value,
                     partition=lane % self._cluster.log_partitions,
                     headers=headers(lane, self._lanes),
-                    # As the lanes do it: by that the log is trimmed.
-                    timestamp=int(entries_in(value)["date_s"].max()) * 1000,
+                    timestamp=newest_ms(value),
                 )
             producer.commit_transaction(_TIMEOUT_S)
 

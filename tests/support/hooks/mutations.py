@@ -500,26 +500,25 @@ def _clock_unconfirmed() -> None:
     _patch(lambda: source.RequestPartition._has_come_further, at_once)
 
 
+def _read_uncommitted(configuration: Callable[[], Callable[..., client_config.Config]]) -> None:
+    configure = configuration()
+
+    def uncommitted(*args: Any) -> client_config.Config:
+        return configure(*args) | {"isolation.level": "read_uncommitted"}
+
+    _patch(configuration, uncommitted)
+
+
 @_mutation
 def _requests_of_aborted_transactions() -> None:
     """Charge what was never asked for, as its producer took it back."""
-    consumer = client_config.consumer
-
-    def uncommitted(*args: Any) -> client_config.Config:
-        return consumer(*args) | {"isolation.level": "read_uncommitted"}
-
-    _patch(lambda: client_config.consumer, uncommitted)
+    _read_uncommitted(lambda: client_config.consumer)
 
 
 @_mutation
 def _claims_of_aborted_transactions() -> None:
     """Read the lanes' log beyond what is committed."""
-    consumer = client_config.log_consumer
-
-    def uncommitted(*args: Any) -> client_config.Config:
-        return consumer(*args) | {"isolation.level": "read_uncommitted"}
-
-    _patch(lambda: client_config.log_consumer, uncommitted)
+    _read_uncommitted(lambda: client_config.log_consumer)
 
 
 # ---- records that name a schema ----

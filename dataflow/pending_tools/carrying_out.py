@@ -90,8 +90,9 @@ def carry_out(
     """
     kafka = settings.kafka
     began_s = time.time()
-    offset = _write(kafka, decision)
-    is_over = _wait(kafka, scan, (offset, decision.key), wait_s, progress)
+    end = scan.bounds_now(kafka.topic_pending)[PARTITION].high
+    _write(kafka, decision)
+    is_over = _wait(kafka, scan, end, decision, wait_s, progress)
     try:
         event = _audit_event(kafka, scan, decision.event_id, began_s)
     except ConsumeError as error:
@@ -113,8 +114,7 @@ def _is_as_decided(event: Any, decision: PersonsDecision) -> bool:
     return bool(event.get("error", {}).get("code") == decision.code)
 
 
-def _write(kafka: KafkaSettings, decision: PersonsDecision) -> int:
-    """Return the offset of the record."""
+def _write(kafka: KafkaSettings, decision: PersonsDecision) -> None:
     written: list[tuple[KafkaError | None, Message]] = []
     producer = Producer(client_config.tool_producer(kafka, "resolve"))
     try:
@@ -130,10 +130,9 @@ def _write(kafka: KafkaSettings, decision: PersonsDecision) -> int:
         raise _not_taken(kafka, error.args[0].str()) from error
     if not written:
         raise _not_taken(kafka, f"no answer within {_ACKNOWLEDGED_S:g} s")
-    [(refused, message)] = written
+    [(refused, _)] = written
     if refused is not None:
         raise _not_taken(kafka, refused.str())
-    return message.offset() or 0
 
 
 def _not_taken(kafka: KafkaSettings, reason: str) -> CommitError:
@@ -143,28 +142,37 @@ def _not_taken(kafka: KafkaSettings, reason: str) -> CommitError:
 def _wait(
     kafka: KafkaSettings,
     scan: TopicScan,
-    written: tuple[int, bytes],
+    end: int,
+    decision: PersonsDecision,
     wait_s: float,
     progress: Progress,
 ) -> bool:
-    """Return whether the flow has ended a decision within a time."""
-    offset, key = written
+    """Return whether the flow has ended a decision within a time.
+
+    It is read from where the topic ended before it was written: if the broker got it twice, the
+    receipt may not say where it is.
+    """
+    value, is_read = decisions.encode(decision), False
     began_s = time.monotonic()
     consumer = scan.consumer(1)
     try:
-        consumer.assign([TopicPartition(kafka.topic_pending, PARTITION, offset + 1)])
+        consumer.assign([TopicPartition(kafka.topic_pending, PARTITION, end)])
         while time.monotonic() - began_s < wait_s:
             progress("waiting for the flow", int(time.monotonic() - began_s), int(wait_s))
             for message in consumer.consume(1000, _POLL_S):
-                if message.error() is None and _ends(message, key):
+                if message.error() is not None or message.key() != decision.key:
+                    continue
+                if message.value() == value:
+                    is_read = True
+                elif is_read and _is_end(message):
                     return True
     finally:
         consumer.close()
     return False
 
 
-def _ends(message: Message, key: bytes) -> bool:
-    return message.key() == key and message.value() is None and is_of_a_lane(headers_of(message))
+def _is_end(message: Message) -> bool:
+    return message.value() is None and is_of_a_lane(headers_of(message))
 
 
 def _audit_event(kafka: KafkaSettings, scan: TopicScan, event_id: str, since_s: float) -> Any:

@@ -9,8 +9,9 @@ from random import Random
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from tests.chaos.provider import payer_of
-from tests.support.flow_process import Topics, mixed_requests, request
-from tests.support.invariants import Place
+from tests.chaos.receipts import Receipts
+from tests.support.flow_process import Topics, mixed_requests, read_all, request
+from tests.support.invariants import Place, place_of
 from tests.support.kafka import Cluster
 
 _EVERY_S = 0.1
@@ -40,6 +41,7 @@ class Load(threading.Thread):
         topic = topics.requested
         super().__init__(name=f"load-{topic}", daemon=True)
         self._gateway = gateway
+        self._kafka = kafka
         # Kafka may be away for a while; nothing may be lost or doubled on the way in.
         self._producer = Producer(
             {
@@ -59,10 +61,9 @@ class Load(threading.Thread):
         self._goes = threading.Event()  # not while paused
         self._goes.set()
         self._done = threading.Event()
-        self._taken: dict[Place, bytes | None] = {}
+        self._receipts = Receipts()
         self._failed: list[str] = []
         self._given = 0
-        self._ends: dict[int, int] = {}
         self.partitions = partitions
         self.late: list[str] = []
         self.new_era()
@@ -109,22 +110,21 @@ class Load(threading.Thread):
     def sent(self) -> dict[Place, bytes | None]:
         """Every record that Kafka has taken, by its place."""
         assert not self._failed, f"the load was not taken: {self._failed[:3]}"
-        return dict(self._taken)
+        return dict(self._receipts.places)
 
     @property
     def ends(self) -> dict[int, int]:
         """The end of each partition, as far as Kafka has taken records."""
-        return dict(self._ends)
+        return dict(self._receipts.ends)
 
     @property
     def count(self) -> int:
         """The number of records that Kafka has taken."""
-        return sum(self._ends.values())
+        return sum(self._receipts.ends.values())
 
     def lose(self, partition: int, first: int, low: int) -> None:
         """Note that records of a partition from `first` to `low` were deleted before being read."""
-        for offset in range(first, low):
-            del self._taken[partition, offset]
+        self._receipts.lose(partition, first, low)
 
     def _send(self, count: int) -> None:
         for _ in range(count):
@@ -162,9 +162,7 @@ class Load(threading.Thread):
             if error is not None:
                 self._failed.append(error.str())
                 return
-            partition, offset = message.partition() or 0, message.offset() or 0
-            self._taken[partition, offset] = value
-            self._ends[partition] = offset + 1
+            self._receipts.note(message.partition() or 0, message.offset(), value)
 
         return taken
 
@@ -172,3 +170,6 @@ class Load(threading.Thread):
         deadline = time.monotonic() + 120
         while self._producer.flush(1):
             assert time.monotonic() < deadline, "Kafka takes no records"
+        if not self._receipts.is_complete:
+            there = read_all(self._kafka, self._topic)
+            self._receipts.complete((place_of(each), each.value()) for each in there)

@@ -36,6 +36,7 @@ class Kafka:
     Attributes:
         flow: Called with each decision that is written.
         error: What the client reports of a record.
+        has_offsets: Whether the client reports where a record is.
     """
 
     def __init__(self, scan: FakeScan) -> None:
@@ -43,6 +44,7 @@ class Kafka:
         self.flow: FakeFlow = lambda _decision: None
         self.error: KafkaError | None = None
         self.is_away = False
+        self.has_offsets = True
         self.written: list[PersonsDecision] = []
         self._reports: list[Callable[[], None]] = []
 
@@ -51,7 +53,7 @@ class Kafka:
             return
         assert (topic, more["partition"]) == (TOPIC, 0)
         offset = self.scan.put(topic, value, key)
-        message = FakeMessage(key, value, None, offset)
+        message = FakeMessage(key, value, None, offset if self.has_offsets else None)
         self._reports.append(lambda: more["on_delivery"](self.error, message))
         if self.error is None:
             self.written.append(decisions.decode(key, value))
@@ -204,6 +206,14 @@ def test_only_a_lane_ends_a_decision(kafka: Kafka) -> None:
         kafka.scan.put(TOPIC, None, decision.key)
 
     kafka.flow = flow
+    assert resolve(*PROCESSED, "--wait", "300ms") == 3
+
+
+def test_the_end_of_an_earlier_decision_is_not_taken_for_that_of_this_one(kafka: Kafka) -> None:
+    """Also if the client cannot say where this one is, as the broker got it twice."""
+    resolve(*FAILED, *AT_ONCE)
+    kafka.end(kafka.written[0])
+    kafka.has_offsets = False
     assert resolve(*PROCESSED, "--wait", "300ms") == 3
 
 

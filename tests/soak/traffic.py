@@ -128,8 +128,13 @@ class Traffic:
             if error is not None:
                 self._failure = f"a request was not delivered: {error.str()}"
                 return
+            partition, offset = message.partition(), message.offset()
+            if partition is None or offset is None:
+                # The broker had it already: there was an outage, and this is not about outages.
+                self._failure = "a request was delivered, and Kafka does not say where"
+                return
             with self._lock:
-                self._sent[message.partition() or 0, message.offset() or 0] = at_s
+                self._sent[partition, offset] = at_s
 
         return delivered
 

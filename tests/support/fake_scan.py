@@ -12,7 +12,9 @@ from dataflow.kafka.topic_scan import Bounds, Chunk
 class FakeMessage:
     """A record, as the client gives it."""
 
-    def __init__(self, key: bytes | None, value: bytes | None, headers: Any, offset: int) -> None:
+    def __init__(
+        self, key: bytes | None, value: bytes | None, headers: Any, offset: int | None
+    ) -> None:
         self._record = key, value, headers, offset
 
     def error(self) -> None:
@@ -34,7 +36,7 @@ class FakeMessage:
         """Return the only one."""
         return 0
 
-    def offset(self) -> int:
+    def offset(self) -> int | None:
         """Return the offset."""
         return self._record[3]
 

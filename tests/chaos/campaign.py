@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.chaos import plan
-from tests.chaos.catalogue import FAULTS, Fault, Stage
+from tests.chaos.catalogue import FAULTS, Fault, NotStruckError, Stage
 from tests.chaos.kills import IN_COMMIT
 from tests.chaos.plan import Part
 from tests.chaos.provider import RATE_SHARE, SIMULATED
@@ -275,10 +275,14 @@ class Campaign:
         faults, without_store = scene.faults, scene.without_store
         started = time.monotonic()
         scene.keeps_store = fault.keeps_store
-        scene.supervised(lambda: fault.strike(scene))
+        has_struck = True
+        try:
+            scene.supervised(lambda: fault.strike(scene))
+        except NotStruckError:
+            has_struck = False
         with self._lock:
             result = self.result
-            result.struck[fault.name] += 1
+            result.struck[fault.name] += has_struck
             result.spent_s[fault.name] += time.monotonic() - started
             result.kills += scene.kills - kills
             result.runs += scene.runs - runs

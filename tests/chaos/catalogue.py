@@ -11,6 +11,10 @@ Strike = Callable[[Scene], None]
 """Do it to a scene, and see how it ends; raises when that is not what was expected."""
 
 
+class NotStruckError(Exception):
+    """A fault could not be brought about: it does not count, and the scene goes on."""
+
+
 class Stage(Enum):
     """The Kafka that a fault needs."""
 

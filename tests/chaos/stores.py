@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -160,12 +160,23 @@ def _disk_full(scene: Scene) -> None:
         shutil.copytree(scene.recovery, directory / "recovery")
         recovery = {"BYTEWAX_RECOVERY_DIRECTORY": str(directory / "recovery")}
         with scene.run(recovery) as flow:
+            flow.wait_until_ready_or_ended()
+            # Something else takes the room, also that of files which the flow deletes.
+            flow.wait(lambda: _is_full(directory) and flow.ended, "out of room")
             _ended_by_the_store(flow)
         assert "bytes are free on the disk of" in flow.log, flow.log
         _mount("-o", "remount,size=1g", str(directory))
         scene.carry_on(recovery)
         shutil.rmtree(scene.recovery)
         shutil.copytree(directory / "recovery", scene.recovery)
+
+
+def _is_full(disk: Path) -> bool:
+    """Fill a disk."""
+    with suppress(OSError), (disk / "other files").open("ab", buffering=0) as other:
+        while True:
+            other.write(bytes(_PAGE))
+    return True
 
 
 def _ended_by_the_store(flow: Ensemble) -> None:

@@ -15,34 +15,30 @@ from urllib.request import urlopen
 from dataflow.fake_provider.behaviour import Settings
 from dataflow.fake_provider.process import FakeProvider
 from tests.bench import load
+from tests.bench.charging_terms import (
+    CONCURRENCY,
+    FULL_SHARE,
+    HANG_S,
+    HANGING,
+    LATENCY_S,
+    MOST_PARKED,
+    OUTAGE_S,
+    POISON,
+    RATE,
+    WORKERS,
+    WORKERS_CONCURRENCY,
+    WORKERS_LATENCY_S,
+    WORKERS_PARTITIONS,
+)
 from tests.bench.contenders import FLOW, Command, Contender, Place, product, product_environ
 from tests.bench.rounds import Result, Run, Say
 from tests.support.kafka import Cluster, ports
 
-LATENCY_S = 0.1
-CONCURRENCY = 256
-RATE = 500
-"""Requests a second at which the time to the outcome is measured."""
-HANGING = 0.001
-"""The share of calls that the provider does not answer in time."""
-HANG_S = 10.0
-OUTAGE_S = 20.0
-"""The time for which the provider is away."""
-FULL_SHARE = 0.9
-"""The rate is full again once it is so much of the rate before the outage."""
-POISON = 500
-"""One paymentId of so many is never answered."""
 _POISON_AT = 7
-"""The place of the first one: its request is valid, and has no duplicate."""
+"""The place of the first of them: its request is valid, and has no duplicate."""
 _POISON_ROUNDS = 3
 _THAWED_S = 1.0
 _WATCH_EVERY_S = 0.05
-MOST_PARKED = 200_000
-"""The setting, above what is parked."""
-WORKERS = 2
-WORKERS_CONCURRENCY = 32
-WORKERS_LATENCY_S = 0.3
-WORKERS_PARTITIONS = 12
 _SHARE = 0.99
 """A rate is that of the first so many outcomes: a payment whose call hangs comes a minute later."""
 _LATENCY_FOR_S = 10.0

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from tests.bench import charging
+from tests.bench import charging_terms as terms
 
 Data = dict[str, Any]
 FELL_BEHIND, NOT_MEASURED = "falls behind", "not measured"
@@ -204,10 +204,10 @@ def of_charging(found: Data) -> list[Target]:
     usual, hanging, workers = (found.get(name, {}) for name in ("usual", "hanging", "workers"))
     waits = [found["usual_latency"]] if "usual_latency" in found else []
     recovery, poison = found.get("recovery"), found.get("poison", {})
-    hang = f"one call in {1 / charging.HANGING:g} hanging {charging.HANG_S:g} s"
+    hang = f"one call in {1 / terms.HANGING:g} hanging {terms.HANG_S:g} s"
     return [
         _ratio(
-            f"at {charging.LATENCY_S * 1000:g} ms and {charging.CONCURRENCY} in flight at least"
+            f"at {terms.LATENCY_S * 1000:g} ms and {terms.CONCURRENCY} in flight at least"
             " 90 % of the ideal rate",
             usual.get("payments_per_s"),
             usual.get("ideal_per_s"),
@@ -226,10 +226,10 @@ def of_charging(found: Data) -> list[Target]:
             at_least=0.9,
         ),
         _limit("CPU for each charged payment: at most 228 µs", usual.get("cpu_us"), 228, "µs"),
-        _wait(f"at {charging.RATE}/s: p50 at most 140 ms", waits, "p50_ms", 140),
-        _wait(f"at {charging.RATE}/s: p99 at most 600 ms", waits, "p99_ms", 600),
+        _wait(f"at {terms.RATE}/s: p50 at most 140 ms", waits, "p50_ms", 140),
+        _wait(f"at {terms.RATE}/s: p99 at most 600 ms", waits, "p99_ms", 600),
         _ratio(
-            f"one paymentId in {charging.POISON} is never answered: p99 of the others within 10 %"
+            f"one paymentId in {terms.POISON} is never answered: p99 of the others within 10 %"
             " of that without",
             of_latencies(poison.get("with", []), "p99_ms"),
             of_latencies(poison.get("without", []), "p99_ms"),
@@ -237,14 +237,14 @@ def of_charging(found: Data) -> list[Target]:
             fell_behind=None in poison.get("with", []),
         ),
         _limit(
-            f"at the full rate within 2 s after an outage of {charging.OUTAGE_S:g} s",
+            f"at the full rate within 2 s after an outage of {terms.OUTAGE_S:g} s",
             recovery and recovery["full_s"],
             2,
             "s",
             fell_behind=recovery is not None,
         ),
         _ratio(
-            f"{charging.WORKERS} workers, {charging.WORKERS_PARTITIONS} partitions, a backlog: at"
+            f"{terms.WORKERS} workers, {terms.WORKERS_PARTITIONS} partitions, a backlog: at"
             " least 90 % of the ideal rate from the first start",
             workers.get("payments_per_s"),
             workers.get("ideal_per_s"),

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.bench import charging as at_provider
+from tests.bench import charging_terms as at_provider
 from tests.bench import figures
 from tests.bench.connection_flood import SCRAPES, SILENT
 from tests.bench.contenders import RATES

@@ -1,6 +1,8 @@
 """The report of what was measured; and a check that the load is what the report says it is."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from schemas.parsing import parse
 from schemas.requests import PaymentRequest
 from tests import ROOT
 from tests.bench import charging, figures, load, report, rounds
+from tests.bench.charging_terms import POISON
 
 
 def contender(speeds: list[float], cpu_us: float, p99_ms: list[float | None]) -> dict[str, Any]:
@@ -201,9 +204,9 @@ def test_the_rate_is_full_from_the_moment_before_a_full_second() -> None:
 def test_the_poisoned_payments_are_among_the_valid_requests() -> None:
     """Without a duplicate, which would have an outcome."""
     prefix = "p0001-"
-    sent = [json.loads(value) for _, value in load.requests(prefix, 2 * charging.POISON)]
+    sent = [json.loads(value) for _, value in load.requests(prefix, 2 * POISON)]
     ids = [each["paymentId"] for each in sent]
-    for at in range(charging._POISON_AT, len(sent), charging.POISON):
+    for at in range(charging._POISON_AT, len(sent), POISON):
         assert ids[at] == load.payment_id(prefix, at)
         assert ids.count(ids[at]) == 1
         assert sent[at]["amount"] > 0
@@ -295,3 +298,9 @@ def test_lock_files_name_no_host() -> None:
     packages = json.loads((here / "baselines" / "kafkajs" / "package-lock.json").read_text())
     assert not [each for each in packages["packages"].values() if "resolved" in each]
     assert "://" not in (here / "requirements.txt").read_text()
+
+
+def test_figures_need_no_library() -> None:
+    """The plot has an environment of its own: matplotlib, and nothing of the project's."""
+    alone = [sys.executable, "-S", "-c", "import tests.bench.figures"]
+    subprocess.run(alone, cwd=ROOT, check=True)

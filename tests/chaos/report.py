@@ -88,9 +88,9 @@ def as_markdown(result: Result) -> str:
     minutes = round(result.seconds / 60)
     summary = (
         f"On {_day(result)}, in {minutes} minutes, with seed {result.seed}:"
-        f" **{result.kills} kills**, {result.kills_in_commit} of them inside a commit, in"
-        f" {result.runs} runs of {result.scenes} flows; {result.without_store} of"
-        f" {result.restarts} restarts were without a recovery directory;"
+        f" **{result.kills:,} kills**, {result.kills_in_commit:,} of them inside a commit, in"
+        f" {result.runs:,} runs of {result.scenes} flows; {result.without_store:,} of"
+        f" {result.restarts:,} restarts were without a recovery directory;"
         f" on {kafka}, {', '.join(others)}. {result.faults} more runs ended by a fault as Kafka was"
         " coming back, and were started again, as any supervisor does."
     )

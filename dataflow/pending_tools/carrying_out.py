@@ -149,8 +149,8 @@ def _wait(
 ) -> bool:
     """Return whether the flow has ended a decision within a time.
 
-    It is read from where the topic ended before it was written: if the broker got it twice, the
-    receipt may not say where it is.
+    Reads from `end`, where the topic ended before the decision was written: Kafka's receipt for a
+    record that was sent twice may lack the offset.
     """
     value, is_read = decisions.encode(decision), False
     began_s = time.monotonic()

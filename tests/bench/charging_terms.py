@@ -1,4 +1,4 @@
-"""The terms on which charging is measured. By themselves: the plot's environment has no more."""
+"""The terms on which charging is measured. No imports: the plot has none of our libraries."""
 
 LATENCY_S = 0.1
 CONCURRENCY = 256

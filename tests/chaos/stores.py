@@ -162,7 +162,7 @@ def _disk_full(scene: Scene) -> None:
         with scene.run(recovery) as flow:
             flow.wait_until_ready_or_ended()
             # Something else takes the room, also that of files which the flow deletes.
-            flow.wait(lambda: _is_full(directory) and flow.ended, "out of room")
+            flow.wait(lambda: _ended_without_room(flow, directory), "out of room")
             _ended_by_the_store(flow)
         assert "bytes are free on the disk of" in flow.log, flow.log
         _mount("-o", "remount,size=1g", str(directory))
@@ -171,12 +171,12 @@ def _disk_full(scene: Scene) -> None:
         shutil.copytree(directory / "recovery", scene.recovery)
 
 
-def _is_full(disk: Path) -> bool:
-    """Fill a disk."""
+def _ended_without_room(flow: Ensemble, disk: Path) -> bool:
+    """Fill the disk, and return whether a process has ended."""
     with suppress(OSError), (disk / "other files").open("ab", buffering=0) as other:
         while True:
             other.write(bytes(_PAGE))
-    return True
+    return flow.ended
 
 
 def _ended_by_the_store(flow: Ensemble) -> None:

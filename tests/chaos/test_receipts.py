@@ -1,8 +1,14 @@
 """The places of what was sent: also of records whose receipts do not say where they are."""
 
+from random import Random
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
+from tests.chaos.load import Load
 from tests.chaos.receipts import Receipts
+from tests.support.fake_scan import FakeMessage
 
 
 def test_a_receipt_has_the_place_of_a_record() -> None:
@@ -55,3 +61,13 @@ def test_deleted_records_are_forgotten() -> None:
         receipts.note(0, offset, b"a")
     receipts.lose(0, 0, 2)
     assert list(receipts.places) == [(0, 2)]
+
+
+def test_the_load_takes_a_receipt_without_an_offset_for_what_it_is() -> None:
+    kafka: Any = SimpleNamespace(bootstrap="127.0.0.1:1")
+    topics: Any = SimpleNamespace(requested="requests")
+    load = Load(kafka, topics, 1, Random(1), 1, "simulated")
+    receipt: Any = FakeMessage(None, b"a", None, None)
+    load._note(b"a")(None, receipt)
+    assert load.sent == {}
+    assert load.ends == {0: 1}

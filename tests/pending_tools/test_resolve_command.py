@@ -217,6 +217,23 @@ def test_the_end_of_an_earlier_decision_is_not_taken_for_that_of_this_one(kafka:
     assert resolve(*PROCESSED, "--wait", "300ms") == 3
 
 
+def test_an_earlier_decision_that_ends_meanwhile_is_not_taken_for_this_one(
+    kafka: Kafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve(*FAILED, *AT_ONCE)
+    [earlier] = kafka.written
+    bounds_now = kafka.scan.bounds_now
+
+    def ends_then(topic: str, since_ms: int | None = None) -> object:
+        bounds = bounds_now(topic, since_ms)
+        if topic == TOPIC:
+            kafka.end(earlier)
+        return bounds
+
+    monkeypatch.setattr(kafka.scan, "bounds_now", ends_then)
+    assert resolve(*PROCESSED, "--wait", "300ms") == 3
+
+
 @pytest.mark.parametrize(
     ("state", "argv", "problem"),
     [
